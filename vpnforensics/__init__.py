@@ -1,0 +1,1 @@
+"""vpnforensics: which encrypted tunnel carried which decrypted flow, with evidence."""

@@ -1,0 +1,1 @@
+"""Two capture clocks made one: offset and drift with an interval."""

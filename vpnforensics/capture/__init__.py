@@ -1,0 +1,1 @@
+"""Bytes on disk to records: pcap, pcapng, compression, link types, health, and a writer."""

@@ -1,0 +1,45 @@
+"""What is wrong with a capture, as data: every finding is counted, none is an exception."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureHealth:
+    """Counts of what a reader should know before trusting a capture.
+
+    All are frames unless the name says otherwise.
+    """
+
+    cut_tail_bytes: int = 0
+    """Bytes at the end that are no whole record (a file cut while being written)."""
+    damaged_records: int = 0
+    """Records whose header lies (length beyond the file or beyond reason)."""
+    snapped: int = 0
+    """Frames captured shorter than they were on the wire."""
+    out_of_order: int = 0
+    """Frames whose time is before that of the frame before them."""
+    time_jumps: int = 0
+    """Steps of more than an hour, forward or back, between neighbouring frames."""
+    duplicates: int = 0
+    """IP packets equal to one shortly before them on the same interface."""
+    non_ip: int = 0
+    """Frames that carry no IP packet (ARP, LLDP, ...)."""
+    malformed: int = 0
+    """IP frames whose headers contradict themselves or were cut inside the headers."""
+    super_frames: int = 0
+    """Captured packets longer than any link carries (GRO/TSO): many packets on the wire."""
+    fragments: int = 0
+    """IP fragments."""
+    unknown_blocks: int = 0
+    """pcapng blocks of unknown type, skipped."""
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts by name."""
+        return asdict(self)
+
+    @property
+    def damaged(self) -> bool:
+        """True where packets were lost to damage: what ``--strict`` refuses."""
+        return bool(self.cut_tail_bytes or self.damaged_records)

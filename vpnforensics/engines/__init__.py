@@ -1,0 +1,1 @@
+"""Case to scores: one module a method; engines never import each other."""

@@ -1,0 +1,1 @@
+"""Scores to likelihood ratios to verdicts: calibration, bounds, attribution."""

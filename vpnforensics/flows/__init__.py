@@ -1,0 +1,1 @@
+"""Packet table to flows: conversations, direction, Community ID, splitting."""

@@ -1,0 +1,1 @@
+"""Captures whose truth is known, recorded from real software or simulated."""

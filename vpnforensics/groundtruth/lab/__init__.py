@@ -1,0 +1,1 @@
+"""Real VPN software in network namespaces, recorded on both sides of the server."""

@@ -1,0 +1,1 @@
+"""Seeded, rootless captures of both sides of a VPN server, with truth."""

@@ -1,0 +1,1 @@
+"""VPN server usage logs to sessions."""

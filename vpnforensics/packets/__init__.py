@@ -1,0 +1,1 @@
+"""Records to the packet table: vectorised header decoding."""

@@ -1,0 +1,1 @@
+"""The reference tunnel: a real VPN, WireGuard on the wire, that journals its own truth."""

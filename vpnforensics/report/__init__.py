@@ -1,0 +1,1 @@
+"""Case results as tables, JSON, JSON Lines, CSV and Parquet."""

@@ -1,0 +1,1 @@
+"""Outer conversations to tunnels: recognisers, length maps, counters, deframing."""
