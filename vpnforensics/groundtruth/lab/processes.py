@@ -1,0 +1,106 @@
+"""Programs of a run: started in a namespace, bounded in time, ended by the handle that started them.
+
+Each program is started through ``setpriv --pdeathsig KILL``, so that it dies with the thread that
+started it even if the runner is killed with SIGKILL; ``clean`` catches what escapes that.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab.state import RunState, process_start
+
+
+def in_namespace(namespace: str, argv: Sequence[str | Path]) -> list[str]:
+    """The command that runs `argv` in a network namespace and dies with its parent."""
+    return ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace, *map(str, argv)]
+
+
+@dataclass(slots=True)
+class Processes:
+    """Starts programs and remembers them in the run's state.
+
+    Parameters
+    ----------
+    state : RunState
+        Where pids are written down; logs go to its folder.
+    """
+
+    state: RunState
+    started: list[tuple[str, subprocess.Popen[bytes]]] = field(default_factory=list)
+
+    def start(self, name: str, namespace: str, argv: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        """Start a long-lived program; both its outputs go to ``NAME.log`` in the work folder."""
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                in_namespace(namespace, argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self.state.note("process", name=name, pid=process.pid, start=process_start(process.pid))
+        self.started.append((name, process))
+        return process
+
+    def log(self, name: str) -> Path:
+        """Where the output of a program goes."""
+        return self.state.folder / f"{name}.log"
+
+    def run(self, namespace: str, argv: Sequence[str | Path], *, timeout_s: float = 20.0) -> str:
+        """Run a short command to its end and return its output.
+
+        Raises
+        ------
+        ScenarioError
+            It failed or took too long; the message holds what it said.
+        """
+        command = " ".join(map(str, argv))
+        try:
+            done = subprocess.run(
+                in_namespace(namespace, argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ScenarioError(f"`{command}` did not end in {timeout_s:g} s") from error
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()
+            raise ScenarioError(f"`{command}` failed with status {done.returncode}: {said}")
+        return done.stdout.decode(errors="replace")
+
+    def wait_for(self, what: str, ready: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
+        """Poll until `ready()`; a long-lived program that ends meanwhile is an error with its last words."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            for name, process in self.started:
+                if process.poll() is not None:
+                    raise ScenarioError(f"{name} ended with status {process.returncode}: {self.last_words(name)}")
+            if time.monotonic() > deadline:
+                logs = "; ".join(f"{name}: {self.last_words(name)}" for name, _ in self.started[-3:])
+                raise ScenarioError(f"{what} was not ready after {timeout_s:g} s ({logs})")
+            time.sleep(0.05)
+
+    def last_words(self, name: str) -> str:
+        """The last 400 characters that a program logged."""
+        path = self.log(name)
+        return path.read_text(errors="replace")[-400:].strip() if path.exists() else ""
+
+    def stop(self, process: subprocess.Popen[bytes], *, with_signal: int = signal.SIGTERM) -> None:
+        """End one program: a signal, five seconds, then SIGKILL."""
+        if process.poll() is None:
+            process.send_signal(with_signal)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.started = [(n, p) for n, p in self.started if p is not process]
+
+    def stop_all(self) -> None:
+        """End every program still running, the last started first."""
+        for _, process in reversed(self.started):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for _, process in list(reversed(self.started)):
+            self.stop(process)

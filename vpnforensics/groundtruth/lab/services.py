@@ -1,0 +1,158 @@
+"""Internet hosts of the lab: web servers, a name server, an SSH server, all in one namespace.
+
+They are the real programs (nginx, dnsmasq, sshd). Web sites have names of many lengths and spread their
+objects over several addresses, as pages do.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, WEB_ADDRESSES, Network
+from vpnforensics.groundtruth.lab.processes import Processes
+
+_WORDS = "amber basalt cedar delta ember fjord garnet harbor iris juniper kelp lagoon maple nectar onyx".split()
+_BULK_BYTES = {"bulk-2m": 2 << 20, "bulk-6m": 6 << 20, "bulk-16m": 16 << 20}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One web site: its hosts by name, and the objects that pages choose from."""
+
+    hosts: tuple[str, ...]
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """What the clients can reach.
+
+    Parameters
+    ----------
+    sites : tuple of Site
+        Web sites (HTTP on port 80, HTTPS and HTTP/2 on 443).
+    names : tuple of str
+        Names that resolve, of varied length.
+    ssh_config : Path
+        Client configuration for the SSH server.
+    """
+
+    sites: tuple[Site, ...]
+    names: tuple[str, ...]
+    ssh_config: Path
+
+
+def start_internet(namespace: str, network: Network, processes: Processes, rng: random.Random) -> Internet:
+    """Start all servers of the namespace and wait until they answer."""
+    folder = processes.state.folder
+    sites, hosts, names = _plan(rng)
+    _start_dns(namespace, processes, folder, hosts)
+    _start_web(namespace, processes, folder, rng)
+    ssh_config = _start_ssh(namespace, network, processes, folder)
+    internet = Internet(sites, names, ssh_config)
+
+    def listening() -> bool:
+        seen = processes.run(namespace, ["ss", "-Hlntu"])
+        return all(f"{address}:{port}" in seen for address, port in ((DNS_ADDRESS, 53), (SSH_ADDRESS, 22), (WEB_ADDRESSES[-1], 443)))
+
+    processes.wait_for("the Internet hosts", listening)
+    return internet
+
+
+def _plan(rng: random.Random) -> tuple[tuple[Site, ...], dict[str, str], tuple[str, ...]]:
+    """Sites, name to address, and further names for lookups alone."""
+    hosts: dict[str, str] = {}
+    sites = []
+    for word in rng.sample(_WORDS, 8):
+        parts = [f"www.{word}.example"]
+        parts += [f"{rng.choice(('cdn', 'img', 'static-assets', 'api', 'media.eu-west'))}{i}.{word}.example" for i in range(rng.randint(1, 3))]
+        addresses = rng.sample(WEB_ADDRESSES, len(parts))
+        hosts |= dict(zip(parts, addresses, strict=True))
+        sites.append(Site(tuple(parts), tuple(f"o{rng.randrange(80)}" for _ in range(rng.randint(8, 24)))))
+    for _ in range(40):
+        label = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(rng.randint(3, 40)))
+        hosts[f"{label}.{rng.choice(_WORDS)}.example"] = rng.choice(WEB_ADDRESSES)
+    return tuple(sites), hosts, tuple(hosts)
+
+
+def _start_dns(namespace: str, processes: Processes, folder: Path, hosts: dict[str, str]) -> None:
+    table = folder / "hosts"
+    table.write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
+    processes.start("dnsmasq", namespace, [
+        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", f"--addn-hosts={table}",
+        f"--listen-address={DNS_ADDRESS}", "--bind-interfaces", "--user=root", f"--pid-file={folder}/dnsmasq.pid",
+        "--local=/example/", "--local-ttl=1",
+    ])  # fmt: skip
+
+
+def _start_web(namespace: str, processes: Processes, folder: Path, rng: random.Random) -> None:
+    root = folder / "www"
+    root.mkdir()
+    for i in range(80):
+        (root / f"o{i}").write_bytes(rng.randbytes(min(int(rng.lognormvariate(8.8, 1.5)), 600_000) + 60))
+    for name, size in _BULK_BYTES.items():
+        (root / name).write_bytes(rng.randbytes(size))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+         "-subj", "/CN=www.example", "-keyout", str(folder / "web.key"), "-out", str(folder / "web.crt")],
+        check=True, capture_output=True, timeout=20,
+    )  # fmt: skip
+    listens = "".join(f"listen {a}:80 backlog=256; listen {a}:443 ssl http2 backlog=256;\n" for a in WEB_ADDRESSES)
+    (folder / "nginx.conf").write_text(f"""
+daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
+events {{ worker_connections 2048; }}
+http {{
+  access_log off; sendfile off; keepalive_timeout 5s; server_tokens off; default_type application/octet-stream;
+  client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy; fastcgi_temp_path {folder}/nginx-fcgi;
+  uwsgi_temp_path {folder}/nginx-uwsgi; scgi_temp_path {folder}/nginx-scgi; client_max_body_size 64m;
+  server {{
+    {listens}
+    ssl_certificate {folder}/web.crt; ssl_certificate_key {folder}/web.key;
+    root {root};
+    location = /upload {{ return 204; }}
+  }}
+}}
+""")
+    processes.start("nginx", namespace, ["nginx", "-e", folder / "nginx-error.log", "-c", folder / "nginx.conf"])
+
+
+def _start_ssh(namespace: str, network: Network, processes: Processes, folder: Path) -> Path:
+    for name in ("ssh-host", "ssh-user"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)],
+            check=True, capture_output=True, timeout=20,
+        )  # fmt: skip
+    privilege_folder = Path("/run/sshd") # compiled into Debian's sshd; missing where it never ran
+    if not privilege_folder.exists():
+        network.state.note("empty-folder", path=str(privilege_folder))
+        privilege_folder.mkdir(mode=0o755)
+    (folder / "sshd.conf").write_text(f"""
+ListenAddress {SSH_ADDRESS}
+HostKey {folder}/ssh-host
+AuthorizedKeysFile {folder}/ssh-user.pub
+StrictModes no
+UsePAM no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+PidFile none
+PrintMotd no
+PrintLastLog no
+UseDNS no
+ForceCommand PS1='$ ' exec /bin/sh
+""")
+    config = folder / "ssh-client.conf"
+    config.write_text(f"""
+Host *
+  User root
+  IdentityFile {folder}/ssh-user
+  IdentitiesOnly yes
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+  LogLevel ERROR
+  ConnectTimeout 8
+""")
+    processes.start("sshd", namespace, ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd.conf"])
+    return config

@@ -1,0 +1,173 @@
+"""What a run has made on this machine, written down before it is made.
+
+Every namespace, file and process of a run is named in one append-only file under
+``/run/vpnforensics-lab/RUN/``. Whatever ends the run (success, an error, Ctrl-C, SIGKILL),
+:func:`clean` can read the file and undo it. Nothing is ever searched by program name:
+processes are found by the run's own namespaces or by the pid *and* start time on file.
+
+Known weakness: a machine that loses power keeps the files but not the namespaces; ``clean``
+then only removes the files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroute2 import netns
+
+RUNS = Path("/run/vpnforensics-lab")
+NETNS = Path("/run/netns")
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot (field 22 of its stat), or None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The list of what one run has made, on disk.
+
+    Parameters
+    ----------
+    run_id : str
+        Six hexadecimal digits; every namespace and interface name of the run starts from it.
+    """
+
+    run_id: str
+
+    @classmethod
+    def create(cls) -> RunState:
+        """Open the state of a new run, owned by this process."""
+        state = cls(secrets.token_hex(3))
+        state.folder.mkdir(parents=True)
+        state.note("runner", pid=os.getpid(), start=process_start(os.getpid()))
+        return state
+
+    @property
+    def folder(self) -> Path:
+        """Work folder of the run: keys, configurations, logs."""
+        return RUNS / self.run_id
+
+    def note(self, kind: str, **what: object) -> None:
+        """Write down one thing, before it is made."""
+        with (self.folder / "state.jsonl").open("a") as file:
+            file.write(json.dumps({"kind": kind, **what}) + "\n")
+
+    def records(self) -> list[dict[str, object]]:
+        """All that is on file; a line cut by a crash is skipped."""
+        found: list[dict[str, object]] = []
+        path = self.folder / "state.jsonl"
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return found
+
+    def running(self) -> bool:
+        """Whether the process that made this run still lives."""
+        return any(
+            r["kind"] == "runner" and r["start"] is not None and process_start(int(str(r["pid"]))) == r["start"]
+            for r in self.records()
+        )
+
+    def undo(self) -> list[str]:
+        """Remove everything on file, processes first, and say what was removed."""
+        records = self.records()
+        namespaces = [str(r["name"]) for r in records if r["kind"] == "netns"]
+        removed: list[str] = []
+        for pid in _pids_of(namespaces, records):
+            removed.append(f"process {pid}")
+        for name in namespaces:
+            if (NETNS / name).exists():
+                netns.remove(name)
+                removed.append(f"namespace {name}")
+        for record in records:
+            if record["kind"] == "path":
+                path = Path(str(record["path"]))
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.exists() or path.is_symlink():
+                    path.unlink()
+                else:
+                    continue
+                removed.append(f"path {path}")
+        for record in reversed(records):
+            if record["kind"] == "empty-folder" and _remove_if_empty(Path(str(record["path"]))):
+                removed.append(f"path {record['path']}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove_if_empty(RUNS)
+        return removed
+
+
+def clean(*, force: bool = False) -> list[str]:
+    """Undo every run whose runner is dead (with `force`, also live ones).
+
+    Returns
+    -------
+    list of str
+        What was removed, one line each.
+    """
+    removed: list[str] = []
+    for folder in sorted(RUNS.iterdir()) if RUNS.exists() else []:
+        state = RunState(folder.name)
+        if force or not state.running():
+            removed += state.undo()
+    return removed
+
+
+def _pids_of(namespaces: list[str], records: list[dict[str, object]]) -> list[int]:
+    """Kill what lives in the namespaces, and the recorded processes; return their pids once they are gone."""
+    inodes = set()
+    for name in namespaces:
+        if (NETNS / name).exists():
+            inodes.add((NETNS / name).stat().st_ino)
+    recorded = {
+        int(str(r["pid"])): r["start"] for r in records if r["kind"] == "process" and r["start"] is not None
+    }
+    killed: list[int] = []
+    for _ in range(50):
+        victims = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            pid = int(entry.name)
+            start = process_start(pid)
+            try:
+                inside = (entry / "ns/net").stat().st_ino in inodes
+            except OSError:
+                inside = False
+            if start is not None and (inside or recorded.get(pid) == start):
+                victims.append(pid)
+        if not victims:
+            break
+        for pid in victims:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+            if pid not in killed:
+                killed.append(pid)
+        time.sleep(0.02)
+    return killed
+
+
+def _remove_if_empty(path: Path) -> bool:
+    try:
+        path.rmdir()
+    except OSError:
+        return False
+    return True

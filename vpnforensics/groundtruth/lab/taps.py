@@ -1,0 +1,61 @@
+"""Recording: one tcpdump a capture point, nanosecond stamps, and a count of what it missed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab.processes import Processes
+
+_COUNTS = re.compile(r"(\d+) packets? (captured|received by filter|dropped by kernel)")
+
+
+@dataclass(frozen=True, slots=True)
+class TapCount:
+    """What tcpdump said at its end."""
+
+    captured: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A running capture of one interface."""
+
+    name: str
+    path: Path
+    process: subprocess.Popen[bytes]
+    processes: Processes
+
+    @classmethod
+    def open(cls, processes: Processes, name: str, namespace: str, dev: str, path: Path) -> Tap:
+        """Start tcpdump and wait until it listens.
+
+        Interfaces that carry bare IP packets (tun) give link type RAW.
+        """
+        process = processes.start(f"tap-{name}", namespace, [
+            "tcpdump", "-i", dev, "-n", "-p", "-U", "-B", "131072", "-s", "262144", "-Z", "root",
+            "--time-stamp-precision=nano", "-w", path,
+        ])  # fmt: skip
+        processes.wait_for(f"capture {name}", lambda: "listening on" in processes.last_words(f"tap-{name}"))
+        return cls(name, path, process, processes)
+
+    def close(self) -> TapCount:
+        """End the capture.
+
+        Raises
+        ------
+        ScenarioError
+            The kernel dropped packets: the recording is not the whole truth.
+        """
+        self.processes.stop(self.process, with_signal=signal.SIGINT)
+        counts = {what: int(n) for n, what in _COUNTS.findall(self.processes.last_words(f"tap-{self.name}"))}
+        if "dropped by kernel" not in counts:
+            raise ScenarioError(f"capture {self.name} ended without its counts: {self.processes.last_words(f'tap-{self.name}')}")
+        if counts["dropped by kernel"]:
+            raise ScenarioError(f"capture {self.name} dropped {counts['dropped by kernel']} packets; the machine is too busy")
+        return TapCount(counts.get("captured", 0), 0)
