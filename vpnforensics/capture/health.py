@@ -34,6 +34,14 @@ class CaptureHealth:
     """IP fragments."""
     unknown_blocks: int = 0
     """pcapng blocks of unknown type, skipped."""
+    unsupported_linktype: int = 0
+    """Frames of an interface whose link type is not decoded; counted as non-IP too."""
+    untimed: int = 0
+    """Frames whose record carries no time (pcapng simple packets); their time is 0."""
+    skipped_files: int = 0
+    """Files of a folder that are no captures."""
+    first_damage_offset: int = -1
+    """Byte offset, in the decompressed file, of the first damage; -1 without damage."""
 
     def to_dict(self) -> dict[str, int]:
         """The counts by name."""

@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from vpnforensics.capture.health import CaptureHealth
+from vpnforensics.errors import CaptureError
+
+_HASH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as it was stored when it was read."""
+
+    path: str
+    bytes: int
+    modified_ns: int = 0
+    known_sha256: str | None = None
+    """Digest taken while reading, where the bytes cannot be read again."""
+
+    def sha256(self) -> str:
+        """Hex digest of the stored bytes.
+
+        Raises
+        ------
+        CaptureError
+            The file is gone, or is no longer the one that was read.
+        """
+        if self.known_sha256 is not None:
+            return self.known_sha256
+        digest = hashlib.sha256()
+        try:
+            status = Path(self.path).stat()
+            if (status.st_size, status.st_mtime_ns) != (self.bytes, self.modified_ns):
+                raise CaptureError(
+                    self.path, None, "changed since it was read: its digest would be of other bytes"
+                )
+            with Path(self.path).open("rb", buffering=0) as file:
+                while piece := file.read(_HASH_BYTES):
+                    digest.update(piece)
+        except OSError as error:
+            raise CaptureError(self.path, None, f"cannot be read for its digest: {error.strerror}") from error
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
 class CaptureSource:
     """Provenance of one capture (a file, standard input, or a folder of rotated files)."""
 
     path: str
-    sha256: str
-    """Hex digest of the file as stored; of a folder, the digest of its files' digests in order."""
     bytes: int
     """Size as stored."""
     format: str
@@ -22,5 +61,19 @@ class CaptureSource:
     packets: int
     """IP packets in the table."""
     first_ns: int
+    """Earliest capture time of a packet; 0 without packets."""
     last_ns: int
+    """Latest capture time of a packet; 0 without packets."""
     health: CaptureHealth
+    files: tuple[StoredFile, ...] = field(repr=False)
+    """The files read, in order."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the file as stored; of a folder, the digest of its files' digests in order.
+
+        Computed when first asked for: hashing a file takes longer than decoding it.
+        """
+        if len(self.files) == 1:
+            return self.files[0].sha256()
+        return hashlib.sha256("".join(file.sha256() for file in self.files).encode()).hexdigest()

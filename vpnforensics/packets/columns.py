@@ -1,0 +1,133 @@
+"""Columns under construction: grown as packets come, trimmed to their number at the end."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.capture.health import CaptureHealth
+from vpnforensics.capture.records import RecordBatch
+from vpnforensics.packets import _kernels
+from vpnforensics.packets.table import AddressTable, PacketTable
+
+_SMALLEST_SLOTS = 1 << 14
+
+
+class PacketColumns:
+    """Decodes batches of records into growing columns."""
+
+    def __init__(self) -> None:
+        self.counters = np.zeros(_kernels.COUNTERS, np.int64)
+        self.counters[_kernels.LAST_NS] = _kernels.NO_TIME
+        self._capacity = 0
+        # The 32 bytes of `head` are written as four words.
+        self._columns: list[npt.NDArray[Any]] = [
+            np.empty((0, spec.width // 8), np.uint64) if spec.width > 1 else np.empty(0, spec.dtype)
+            for spec in PacketTable.schema()
+        ]
+        self._slots = np.full(_SMALLEST_SLOTS, -1, np.int32)
+        self._packed = np.empty((_SMALLEST_SLOTS // 2, 2), np.uint64)
+        self._versions = np.empty(_SMALLEST_SLOTS // 2, np.uint8)
+        self._recent = (np.zeros(_kernels.RECENT, np.uint64), np.zeros(_kernels.RECENT, np.int64))
+        # Keyed, so that no capture can be made whose addresses all collide; numbers do not depend on it.
+        self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
+
+    @property
+    def rows(self) -> int:
+        """Packets decoded so far."""
+        return int(self.counters[_kernels.ROW])
+
+    @property
+    def frames(self) -> int:
+        """Frames seen so far."""
+        return int(self.counters[_kernels.FRAME])
+
+    def decode(
+        self,
+        buf: npt.NDArray[np.uint8],
+        count: int,
+        batch: RecordBatch,
+        kinds: npt.NDArray[np.uint8],
+        numbers: npt.NDArray[np.uint16],
+        share_done: float,
+    ) -> None:
+        """Decode the first ``count`` records of the batch.
+
+        ``share_done`` is the part of the capture that has been read, 0 where unknown: a hint for
+        how far to grow.
+        """
+        self._reserve_rows(count, share_done)
+        self._reserve_addresses(2 * count)
+        _kernels.decode_frames(
+            buf,
+            count,
+            batch.arrays,
+            kinds,
+            numbers,
+            tuple(self._columns),
+            (self._slots, self._packed, self._versions),
+            self._recent,
+            self.counters,
+            self._seed,
+        )
+
+    def _reserve_rows(self, count: int, share_done: float) -> None:
+        needed = self.rows + count
+        if needed <= self._capacity:
+            return
+        expected = self.rows / share_done * 1.02 if share_done > 0 else self.rows * 1.5
+        self._capacity = max(needed, int(min(expected, self.rows * 4096))) + count
+        for i, old in enumerate(self._columns):
+            grown = np.empty((self._capacity, *old.shape[1:]), old.dtype)
+            grown[: self.rows] = old[: self.rows]
+            self._columns[i] = grown
+
+    def _reserve_addresses(self, count: int) -> None:
+        known = int(self.counters[_kernels.ADDRESSES])
+        if known + count <= len(self._versions):
+            return
+        size = len(self._slots)
+        while known + count > size // 2:
+            size *= 2
+        packed, versions = np.empty((size // 2, 2), np.uint64), np.empty(size // 2, np.uint8)
+        packed[:known], versions[:known] = self._packed[:known], self._versions[:known]
+        self._slots, self._packed, self._versions = np.full(size, -1, np.int32), packed, versions
+        _kernels.rebuild_slots(packed, versions, known, self._slots, self._seed)
+
+    def addresses(self) -> AddressTable:
+        """The distinct addresses, in order of appearance."""
+        known = int(self.counters[_kernels.ADDRESSES])
+        packed = self._packed[:known].astype(">u8").view(np.uint8).reshape(known, 16)
+        return AddressTable(packed, self._versions[:known].copy())
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The finished columns by name; this object must not be used afterwards."""
+        finished: dict[str, npt.NDArray[Any]] = {}
+        rows = self.rows
+        for i, spec in enumerate(PacketTable.schema()):
+            array = self._columns[i]
+            self._columns[i] = np.empty(0)
+            if len(array) > rows:
+                array.resize((rows, *array.shape[1:]), refcheck=False)
+            finished[spec.name] = array.view(np.uint8).reshape(rows, spec.width) if spec.width > 1 else array
+        return finished
+
+    def health(self, **found: int) -> CaptureHealth:
+        """The findings so far, together with those made elsewhere."""
+        cells = self.counters
+        return CaptureHealth(
+            snapped=int(cells[_kernels.SNAPPED]),
+            out_of_order=int(cells[_kernels.OUT_OF_ORDER]),
+            time_jumps=int(cells[_kernels.TIME_JUMPS]),
+            duplicates=int(cells[_kernels.DUPLICATES]),
+            non_ip=int(cells[_kernels.NON_IP]),
+            malformed=int(cells[_kernels.MALFORMED]),
+            super_frames=int(cells[_kernels.SUPER_FRAMES]),
+            fragments=int(cells[_kernels.FRAGMENTS]),
+            unsupported_linktype=int(cells[_kernels.UNSUPPORTED]),
+            untimed=int(cells[_kernels.UNTIMED]),
+            **found,
+        )

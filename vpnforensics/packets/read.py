@@ -1,0 +1,147 @@
+"""A stored capture to a packet table: the way in for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vpnforensics.capture import _kernels as walkers
+from vpnforensics.capture.opening import RecordWalker, open_records
+from vpnforensics.capture.records import RecordBatch
+from vpnforensics.capture.rotation import capture_files
+from vpnforensics.capture.source import CaptureSource, StoredFile
+from vpnforensics.capture.stream import CaptureStream, Window
+from vpnforensics.errors import CaptureError
+from vpnforensics.packets.columns import PacketColumns
+from vpnforensics.packets.table import PacketTable
+
+Progress = Callable[[int, int], None]
+"""Called with stored bytes read and stored bytes in all (0 where unknown)."""
+
+
+def read_capture(path: str | Path, *, progress: Progress | None = None) -> PacketTable:
+    """Read a capture into a packet table.
+
+    Parameters
+    ----------
+    path : str or Path
+        A pcap or pcapng file, plain, gzip or zstd (told by content); a folder of rotated captures,
+        read as one in the order of their first packets; or ``-`` for standard input.
+    progress : callable, optional
+        Called now and then with the bytes read so far and in all (0 where unknown).
+
+    Returns
+    -------
+    PacketTable
+        One row an IP packet, in the order of the file, with ``source`` filled in. Damage that
+        leaves packets readable is counted in ``source.health``.
+
+    Raises
+    ------
+    NotACaptureError
+        The file is empty or something else; the folder holds no capture.
+    UnsupportedLinkTypeError
+        No interface of the capture has a link type that is decoded.
+    CaptureError
+        It cannot be opened or read, or is damaged before its first packet.
+    """
+    files, skipped = capture_files(str(path))
+    reading = _Reading(total_bytes=sum(size for _, size in files), progress=progress)
+    for name, _ in files:
+        reading.read(name)
+    return reading.table(str(path), skipped)
+
+
+class _Reading:
+    """Files read one after the other into one set of columns."""
+
+    def __init__(self, total_bytes: int, progress: Progress | None) -> None:
+        self.total_bytes = total_bytes
+        self.progress = progress
+        self.columns = PacketColumns()
+        self.batch = RecordBatch()
+        self.stored: list[StoredFile] = []
+        self.formats: list[str] = []
+        self.linktypes: list[str] = []
+        self.done_bytes = 0
+        self.cut_tail_bytes = 0
+        self.damaged_records = 0
+        self.unknown_blocks = 0
+        self.first_damage_offset = -1
+
+    def read(self, path: str) -> None:
+        frames_before = self.columns.frames
+        with CaptureStream(path) as stream:
+            window = stream.first_window()
+            records = open_records(stream, window)
+            fault_at, fault = self._walk(stream, window, records)
+            self.stored.append(stream.stored_file())
+            self.done_bytes += stream.consumed_bytes
+        if fault and self.columns.frames == frames_before:
+            raise CaptureError(path, fault_at, f"no packet can be read: {fault}")
+        records.check(path)
+        self.damaged_records += records.damaged_records
+        self.unknown_blocks += records.unknown_blocks
+        damage = [at for at in (records.first_damage_offset, fault_at) if at >= 0]
+        if damage and self.first_damage_offset < 0:
+            self.first_damage_offset = min(damage)
+        compression = f"+{stream.compression}" if stream.compression else ""
+        self.formats.append(records.format + compression)
+        self.linktypes += records.linktypes
+
+    def _walk(self, stream: CaptureStream, window: Window, records: RecordWalker) -> tuple[int, str]:
+        """Decode all records; returns where and why they ended early, (-1, "") if they did not."""
+        pos = records.body
+        while True:
+            step = records.walk(window, pos, self.batch)
+            if step.count:
+                share = (
+                    (self.done_bytes + stream.consumed_bytes) / self.total_bytes if self.total_bytes else 0.0
+                )
+                self.columns.decode(window.buf, step.count, self.batch, records.kinds, records.numbers, share)
+            pos = step.pos
+            if step.status == walkers.FULL:
+                continue
+            if step.status == walkers.DAMAGED:
+                at = window.offset_of(pos)
+                self.cut_tail_bytes += stream.drain(window, pos)
+                return at, records.damage
+            following = stream.next_window(window, pos)
+            if self.progress is not None:
+                self.progress(self.done_bytes + stream.consumed_bytes, self.total_bytes)
+            if following is None:
+                break
+            window, pos = following, following.start
+        left = window.end - pos
+        if stream.fault:
+            self.cut_tail_bytes += max(1, left)
+            return window.offset_of(window.end), stream.fault
+        if left:
+            self.cut_tail_bytes += left
+            return window.offset_of(
+                pos
+            ), "the file ends inside a record (cut while it was written or copied?)"
+        return -1, ""
+
+    def table(self, path: str, skipped_files: int) -> PacketTable:
+        health = self.columns.health(
+            cut_tail_bytes=self.cut_tail_bytes,
+            damaged_records=self.damaged_records,
+            unknown_blocks=self.unknown_blocks,
+            first_damage_offset=self.first_damage_offset,
+            skipped_files=skipped_files,
+        )
+        columns = self.columns.columns()
+        ts_ns = columns["ts_ns"]
+        source = CaptureSource(
+            path=path,
+            bytes=sum(file.bytes for file in self.stored),
+            format=", ".join(dict.fromkeys(self.formats)),
+            linktypes=tuple(dict.fromkeys(self.linktypes)),
+            packets=len(ts_ns),
+            first_ns=int(ts_ns.min()) if len(ts_ns) else 0,
+            last_ns=int(ts_ns.max()) if len(ts_ns) else 0,
+            health=health,
+            files=tuple(self.stored),
+        )
+        return PacketTable(**columns, addresses=self.columns.addresses(), source=source)
