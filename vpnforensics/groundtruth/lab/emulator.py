@@ -196,7 +196,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(PermissionError):
         os.nice(-15)
-    gc.disable() # nothing here makes reference cycles, and a collection would show up as jitter
+    gc.disable()  # nothing here makes reference cycles, and a collection would show up as jitter
     report.write_text(json.dumps(forward(plan, stop)))
 
 

@@ -77,16 +77,22 @@ class Network:
         mine = {"ifname": dev} | ({"address": mac} if mac else {})
         self._open[ns].link("add", kind="veth", peer=other, **mine)
         for where, which in ((ns, dev), (peer_ns, peer_dev)):
-            for feature in _OFFLOADS: # one by one: `sg off` fails where it is fixed, and must not stop the rest
+            for (
+                feature
+            ) in _OFFLOADS:  # one by one: `sg off` fails where it is fixed, and must not stop the rest
                 subprocess.run(
                     in_namespace(where, ["ethtool", "-K", which, feature, "off"]),
-                    check=False, capture_output=True, timeout=10,
+                    check=False,
+                    capture_output=True,
+                    timeout=10,
                 )
             self._open[where].link("set", index=self._index(where, which), state="up")
 
     def address(self, namespace: str, dev: str, address: str, prefix: int = 24) -> None:
         """Give an interface an address."""
-        self._open[namespace].addr("add", index=self._index(namespace, dev), address=address, prefixlen=prefix)
+        self._open[namespace].addr(
+            "add", index=self._index(namespace, dev), address=address, prefixlen=prefix
+        )
 
     def neighbour(self, namespace: str, dev: str, address: str, mac: str) -> None:
         """A static ARP entry."""
@@ -112,7 +118,9 @@ class Network:
         self.state.note("empty-folder", path=str(folder))
         self.state.note("path", path=str(folder / namespace))
         (folder / namespace).mkdir(parents=True)
-        (folder / namespace / "resolv.conf").write_text(f"nameserver {address}\noptions timeout:2 attempts:3\n")
+        (folder / namespace / "resolv.conf").write_text(
+            f"nameserver {address}\noptions timeout:2 attempts:3\n"
+        )
 
     def close(self) -> None:
         """Let go of the netlink sockets; the namespaces are removed by the run's state."""

@@ -39,7 +39,11 @@ class Processes:
         """Start a long-lived program; both its outputs go to ``NAME.log`` in the work folder."""
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                in_namespace(namespace, argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                in_namespace(namespace, argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.state.note("process", name=name, pid=process.pid, start=process_start(process.pid))
         self.started.append((name, process))
@@ -60,7 +64,11 @@ class Processes:
         command = " ".join(map(str, argv))
         try:
             done = subprocess.run(
-                in_namespace(namespace, argv), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+                in_namespace(namespace, argv),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise ScenarioError(f"`{command}` did not end in {timeout_s:g} s") from error
@@ -75,7 +83,9 @@ class Processes:
         while not ready():
             for name, process in self.started:
                 if process.poll() is not None:
-                    raise ScenarioError(f"{name} ended with status {process.returncode}: {self.last_words(name)}")
+                    raise ScenarioError(
+                        f"{name} ended with status {process.returncode}: {self.last_words(name)}"
+                    )
             if time.monotonic() > deadline:
                 logs = "; ".join(f"{name}: {self.last_words(name)}" for name, _ in self.started[-3:])
                 raise ScenarioError(f"{what} was not ready after {timeout_s:g} s ({logs})")

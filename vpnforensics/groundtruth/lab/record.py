@@ -47,7 +47,14 @@ _MIXES: tuple[tuple[str, ...], ...] = (
     ("browse", "ssh", "upload", "dns"),
     ("idle", "ping"),
 )
-_VERSION_FLAGS = {"wireguard-go": "--version", "wg": "--version", "nginx": "-v", "ssh": "-V", "nft": "--version", "dig": "-v"}
+_VERSION_FLAGS = {
+    "wireguard-go": "--version",
+    "wg": "--version",
+    "nginx": "-v",
+    "ssh": "-V",
+    "nft": "--version",
+    "dig": "-v",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,19 @@ def record(what: Recording, out: Path) -> truth.Coverage:
     if os.geteuid() != 0:
         raise ScenarioError("recording needs root: it makes network namespaces")
     driver_type = DRIVERS[what.vpn]
-    for program in ("ip", "setpriv", "tcpdump", "nft", "conntrack", "ethtool", "nginx", "dnsmasq", "curl", "dig", *driver_type.programs):
+    for program in (
+        "ip",
+        "setpriv",
+        "tcpdump",
+        "nft",
+        "conntrack",
+        "ethtool",
+        "nginx",
+        "dnsmasq",
+        "curl",
+        "dig",
+        *driver_type.programs,
+    ):
         if shutil.which(program) is None:
             raise ScenarioError(f"the program {program} is not installed")
     out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +123,13 @@ def _record(what: Recording, out: Path, network: Network, processes: Processes) 
     vpn, net, access, servers = (network.namespace(n) for n in ("vpn", "net", "acc", "srv"))
     ports = rng.sample(range(20000, 60000), what.clients)
     clients = tuple(
-        Client(i + 1, network.namespace(f"c{i + 1}"), f"198.51.100.{11 + 7 * i}", ports[i], f"{INNER_PREFIX}{i + 2}")
+        Client(
+            i + 1,
+            network.namespace(f"c{i + 1}"),
+            f"198.51.100.{11 + 7 * i}",
+            ports[i],
+            f"{INNER_PREFIX}{i + 2}",
+        )
         for i in range(what.clients)
     )
     _wire(network, vpn, net, access, servers, clients)
@@ -122,18 +147,25 @@ def _record(what: Recording, out: Path, network: Network, processes: Processes) 
         network.route(client.namespace, "0.0.0.0/0", dev=dev)
         network.resolver(client.namespace, INTERNET_ADDRESSES[0])
         if what.inner:
-            taps[client.name] = Tap.open(processes, client.name, client.namespace, dev, out / f"inner-{client.name}.pcap")
+            taps[client.name] = Tap.open(
+                processes, client.name, client.namespace, dev, out / f"inner-{client.name}.pcap"
+            )
     stop = threading.Event()
     until = time.monotonic() + what.seconds
-    run_all([
-        (Host(c.namespace, internet, random.Random(rng.random()), until, stop), _MIXES[i % len(_MIXES)])
-        for i, c in enumerate(clients)
-    ])
+    run_all(
+        [
+            (Host(c.namespace, internet, random.Random(rng.random()), until, stop), _MIXES[i % len(_MIXES)])
+            for i, c in enumerate(clients)
+        ]
+    )
     time.sleep(0.5)
     counts = {name: tap.close() for name, tap in taps.items()}
     reports = _end_emulators(processes)
     good, rest, coverage = truth.true_flows(
-        out / "egress.pcap", folder / "inner.pcap", public=SERVER_PUBLIC, inner_prefix=INNER_PREFIX,
+        out / "egress.pcap",
+        folder / "inner.pcap",
+        public=SERVER_PUBLIC,
+        inner_prefix=INNER_PREFIX,
         conntrack=processes.log("conntrack"),
     )
     _write_truth(out / "truth.json", driver.protocol, driver.server_port, clients, good, rest)
@@ -145,7 +177,10 @@ def _record(what: Recording, out: Path, network: Network, processes: Processes) 
         "seed": what.seed,
         "command": f"python -m vpnforensics.groundtruth.lab.record --vpn {what.vpn} --clients {what.clients}"
         f" --seconds {what.seconds:g} --seed {what.seed}",
-        "programs": {p: _version(p) for p in (*driver.programs, "tcpdump", "nginx", "curl", "ssh", "dnsmasq", "dig", "nft")}
+        "programs": {
+            p: _version(p)
+            for p in (*driver.programs, "tcpdump", "nginx", "curl", "ssh", "dnsmasq", "dig", "nft")
+        }
         | {"linux": os.uname().release},
         "captured": {name: count.captured for name, count in counts.items()},
         "dropped": {name: count.dropped for name, count in counts.items()},
@@ -157,7 +192,9 @@ def _record(what: Recording, out: Path, network: Network, processes: Processes) 
     return coverage
 
 
-def _wire(network: Network, vpn: str, net: str, access: str, servers: str, clients: tuple[Client, ...]) -> None:
+def _wire(
+    network: Network, vpn: str, net: str, access: str, servers: str, clients: tuple[Client, ...]
+) -> None:
     network.veth((vpn, "in0", mac(1, 1)), (access, "trunk", None))
     network.veth((vpn, "out0", mac(2, 1)), (net, "trunk", None))
     network.veth((servers, "eth0", mac(3, 1)), (net, "far", None))
@@ -177,7 +214,9 @@ def _wire(network: Network, vpn: str, net: str, access: str, servers: str, clien
         network.neighbour(vpn, "in0", client.outer, mac(4, client.number))
 
 
-def _emulate(processes: Processes, access: str, net: str, clients: tuple[Client, ...], rng: random.Random) -> None:
+def _emulate(
+    processes: Processes, access: str, net: str, clients: tuple[Client, ...], rng: random.Random
+) -> None:
     """Access lines of 8-40 Mbit/s with delay and jitter; Internet hosts 2-30 ms away."""
     lines = []
     for client in clients:
@@ -192,9 +231,17 @@ def _emulate(processes: Processes, access: str, net: str, clients: tuple[Client,
     folder = processes.state.folder
     for name, namespace, paths in (("access", access, lines), ("internet", net, hosts)):
         write_plan(folder / f"{name}.json", "trunk", paths, rng.randrange(1 << 30))
-        processes.start(f"link-{name}", namespace, [
-            sys.executable, "-m", "vpnforensics.groundtruth.lab.emulator", folder / f"{name}.json", folder / f"{name}-report.json",
-        ])  # fmt: skip
+        processes.start(
+            f"link-{name}",
+            namespace,
+            [
+                sys.executable,
+                "-m",
+                "vpnforensics.groundtruth.lab.emulator",
+                folder / f"{name}.json",
+                folder / f"{name}-report.json",
+            ],
+        )
 
 
 def _end_emulators(processes: Processes) -> dict[str, object]:
@@ -212,10 +259,18 @@ def _end_emulators(processes: Processes) -> dict[str, object]:
 
 def _nat(network: Network, processes: Processes, vpn: str) -> None:
     """Source NAT towards the Internet, and the kernel's account of it."""
-    processes.run(vpn, ["nft", "add table ip lab; add chain ip lab nat { type nat hook postrouting priority srcnat; };"
-                        f" add rule ip lab nat oifname out0 ip saddr {INNER_PREFIX}0/24 snat to {SERVER_PUBLIC}"])  # fmt: skip
+    processes.run(
+        vpn,
+        [
+            "nft",
+            "add table ip lab; add chain ip lab nat { type nat hook postrouting priority srcnat; };"
+            f" add rule ip lab nat oifname out0 ip saddr {INNER_PREFIX}0/24 snat to {SERVER_PUBLIC}",
+        ],
+    )
     network.sysctl(vpn, "net.netfilter.nf_conntrack_acct=1")
-    processes.start("conntrack", vpn, ["conntrack", "-E", "-e", "NEW", "-n", "-o", "timestamp", "-b", "8388608"])
+    processes.start(
+        "conntrack", vpn, ["conntrack", "-E", "-e", "NEW", "-n", "-o", "timestamp", "-b", "8388608"]
+    )
 
 
 def _write_truth(
@@ -230,9 +285,13 @@ def _write_truth(
 
     def row(flow: truth.TrueFlow) -> dict[str, object]:
         return {
-            "proto": flow.proto, "src": str(flow.near), "dst": str(flow.far),
-            "first_ns": flow.first_ns, "last_ns": flow.last_ns, "packets": flow.packets,
-        }  # fmt: skip
+            "proto": flow.proto,
+            "src": str(flow.near),
+            "dst": str(flow.far),
+            "first_ns": flow.first_ns,
+            "last_ns": flow.last_ns,
+            "packets": flow.packets,
+        }
 
     def owner(inner: truth.Endpoint) -> dict[str, object]:
         client = by_inner[inner.address]
@@ -242,7 +301,8 @@ def _write_truth(
         "schema_version": 1,
         "alignment": {"offset_ns": 0, "drift_ppm": 0},
         "tunnels": [
-            {"client": f"{c.outer}:{c.port}", "server": f"{SERVER_OUTER}:{server_port}", "protocol": protocol} for c in clients
+            {"client": f"{c.outer}:{c.port}", "server": f"{SERVER_OUTER}:{server_port}", "protocol": protocol}
+            for c in clients
         ],
         "flows": [row(flow) | owner(inner) for flow, inner in good],
         "unattributed": [row(flow) | {"reason": reason} for flow, reason in rest],
@@ -252,10 +312,29 @@ def _write_truth(
 
 def _version(program: str) -> str:
     done = subprocess.run(
-        [program, _VERSION_FLAGS.get(program, "--version")], capture_output=True, timeout=10, check=False, stdin=subprocess.DEVNULL
+        [program, _VERSION_FLAGS.get(program, "--version")],
+        capture_output=True,
+        timeout=10,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     lines = (done.stdout or done.stderr).decode(errors="replace").strip().splitlines()
     return lines[0].strip() if lines else "unknown"
+
+
+def _exit_on_terminate() -> None:
+    """Turn SIGTERM into an exit that cleans up, in this process only.
+
+    pyroute2 forks a child to make a namespace and ends it with SIGTERM; the child must not undo the run.
+    """
+    owner = os.getpid()
+
+    def leave(*_: object) -> None:
+        if os.getpid() != owner:
+            os._exit(0)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -268,9 +347,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--inner", action="store_true", help="also keep the captures inside the tunnel")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)) # so that `finally` runs
+    _exit_on_terminate()
     try:
-        coverage = record(Recording(options.vpn, options.clients, options.seconds, options.seed, options.inner), options.out)
+        coverage = record(
+            Recording(options.vpn, options.clients, options.seconds, options.seed, options.inner), options.out
+        )
     except ScenarioError as error:
         sys.stderr.write(f"record: {error}\n")
         return 2

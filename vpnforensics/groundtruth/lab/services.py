@@ -14,7 +14,9 @@ from pathlib import Path
 from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, WEB_ADDRESSES, Network
 from vpnforensics.groundtruth.lab.processes import Processes
 
-_WORDS = "amber basalt cedar delta ember fjord garnet harbor iris juniper kelp lagoon maple nectar onyx".split()
+_WORDS = (
+    "amber basalt cedar delta ember fjord garnet harbor iris juniper kelp lagoon maple nectar onyx".split()
+)
 _BULK_BYTES = {"bulk-2m": 2 << 20, "bulk-6m": 6 << 20, "bulk-16m": 16 << 20}
 
 
@@ -56,7 +58,10 @@ def start_internet(namespace: str, network: Network, processes: Processes, rng: 
 
     def listening() -> bool:
         seen = processes.run(namespace, ["ss", "-Hlntu"])
-        return all(f"{address}:{port}" in seen for address, port in ((DNS_ADDRESS, 53), (SSH_ADDRESS, 22), (WEB_ADDRESSES[-1], 443)))
+        return all(
+            f"{address}:{port}" in seen
+            for address, port in ((DNS_ADDRESS, 53), (SSH_ADDRESS, 22), (WEB_ADDRESSES[-1], 443))
+        )
 
     processes.wait_for("the Internet hosts", listening)
     return internet
@@ -68,7 +73,10 @@ def _plan(rng: random.Random) -> tuple[tuple[Site, ...], dict[str, str], tuple[s
     sites = []
     for word in rng.sample(_WORDS, 8):
         parts = [f"www.{word}.example"]
-        parts += [f"{rng.choice(('cdn', 'img', 'static-assets', 'api', 'media.eu-west'))}{i}.{word}.example" for i in range(rng.randint(1, 3))]
+        parts += [
+            f"{rng.choice(('cdn', 'img', 'static-assets', 'api', 'media.eu-west'))}{i}.{word}.example"
+            for i in range(rng.randint(1, 3))
+        ]
         addresses = rng.sample(WEB_ADDRESSES, len(parts))
         hosts |= dict(zip(parts, addresses, strict=True))
         sites.append(Site(tuple(parts), tuple(f"o{rng.randrange(80)}" for _ in range(rng.randint(8, 24)))))
@@ -81,11 +89,24 @@ def _plan(rng: random.Random) -> tuple[tuple[Site, ...], dict[str, str], tuple[s
 def _start_dns(namespace: str, processes: Processes, folder: Path, hosts: dict[str, str]) -> None:
     table = folder / "hosts"
     table.write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
-    processes.start("dnsmasq", namespace, [
-        "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", f"--addn-hosts={table}",
-        f"--listen-address={DNS_ADDRESS}", "--bind-interfaces", "--user=root", f"--pid-file={folder}/dnsmasq.pid",
-        "--local=/example/", "--local-ttl=1",
-    ])  # fmt: skip
+    processes.start(
+        "dnsmasq",
+        namespace,
+        [
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            f"--addn-hosts={table}",
+            f"--listen-address={DNS_ADDRESS}",
+            "--bind-interfaces",
+            "--user=root",
+            f"--pid-file={folder}/dnsmasq.pid",
+            "--local=/example/",
+            "--local-ttl=1",
+        ],
+    )
 
 
 def _start_web(namespace: str, processes: Processes, folder: Path, rng: random.Random) -> None:
@@ -96,11 +117,31 @@ def _start_web(namespace: str, processes: Processes, folder: Path, rng: random.R
     for name, size in _BULK_BYTES.items():
         (root / name).write_bytes(rng.randbytes(size))
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
-         "-subj", "/CN=www.example", "-keyout", str(folder / "web.key"), "-out", str(folder / "web.crt")],
-        check=True, capture_output=True, timeout=20,
-    )  # fmt: skip
-    listens = "".join(f"listen {a}:80 backlog=256; listen {a}:443 ssl http2 backlog=256;\n" for a in WEB_ADDRESSES)
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=www.example",
+            "-keyout",
+            str(folder / "web.key"),
+            "-out",
+            str(folder / "web.crt"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=20,
+    )
+    listens = "".join(
+        f"listen {a}:80 backlog=256; listen {a}:443 ssl http2 backlog=256;\n" for a in WEB_ADDRESSES
+    )
     (folder / "nginx.conf").write_text(f"""
 daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 2048; }}
@@ -116,16 +157,20 @@ http {{
   }}
 }}
 """)
-    processes.start("nginx", namespace, ["nginx", "-e", folder / "nginx-error.log", "-c", folder / "nginx.conf"])
+    processes.start(
+        "nginx", namespace, ["nginx", "-e", folder / "nginx-error.log", "-c", folder / "nginx.conf"]
+    )
 
 
 def _start_ssh(namespace: str, network: Network, processes: Processes, folder: Path) -> Path:
     for name in ("ssh-host", "ssh-user"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)],
-            check=True, capture_output=True, timeout=20,
-        )  # fmt: skip
-    privilege_folder = Path("/run/sshd") # compiled into Debian's sshd; missing where it never ran
+            check=True,
+            capture_output=True,
+            timeout=20,
+        )
+    privilege_folder = Path("/run/sshd")  # compiled into Debian's sshd; missing where it never ran
     if not privilege_folder.exists():
         network.state.note("empty-folder", path=str(privilege_folder))
         privilege_folder.mkdir(mode=0o755)

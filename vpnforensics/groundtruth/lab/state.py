@@ -80,7 +80,9 @@ class RunState:
     def running(self) -> bool:
         """Whether the process that made this run still lives."""
         return any(
-            r["kind"] == "runner" and r["start"] is not None and process_start(int(str(r["pid"]))) == r["start"]
+            r["kind"] == "runner"
+            and r["start"] is not None
+            and process_start(int(str(r["pid"]))) == r["start"]
             for r in self.records()
         )
 

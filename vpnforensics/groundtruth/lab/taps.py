@@ -37,10 +37,27 @@ class Tap:
 
         Interfaces that carry bare IP packets (tun) give link type RAW.
         """
-        process = processes.start(f"tap-{name}", namespace, [
-            "tcpdump", "-i", dev, "-n", "-p", "-U", "-B", "131072", "-s", "262144", "-Z", "root",
-            "--time-stamp-precision=nano", "-w", path,
-        ])  # fmt: skip
+        process = processes.start(
+            f"tap-{name}",
+            namespace,
+            [
+                "tcpdump",
+                "-i",
+                dev,
+                "-n",
+                "-p",
+                "-U",
+                "-B",
+                "131072",
+                "-s",
+                "262144",
+                "-Z",
+                "root",
+                "--time-stamp-precision=nano",
+                "-w",
+                path,
+            ],
+        )
         processes.wait_for(f"capture {name}", lambda: "listening on" in processes.last_words(f"tap-{name}"))
         return cls(name, path, process, processes)
 
@@ -55,7 +72,11 @@ class Tap:
         self.processes.stop(self.process, with_signal=signal.SIGINT)
         counts = {what: int(n) for n, what in _COUNTS.findall(self.processes.last_words(f"tap-{self.name}"))}
         if "dropped by kernel" not in counts:
-            raise ScenarioError(f"capture {self.name} ended without its counts: {self.processes.last_words(f'tap-{self.name}')}")
+            raise ScenarioError(
+                f"capture {self.name} ended without its counts: {self.processes.last_words(f'tap-{self.name}')}"
+            )
         if counts["dropped by kernel"]:
-            raise ScenarioError(f"capture {self.name} dropped {counts['dropped by kernel']} packets; the machine is too busy")
+            raise ScenarioError(
+                f"capture {self.name} dropped {counts['dropped by kernel']} packets; the machine is too busy"
+            )
         return TapCount(counts.get("captured", 0), 0)

@@ -18,7 +18,16 @@ from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, WEB_A
 from vpnforensics.groundtruth.lab.processes import in_namespace
 from vpnforensics.groundtruth.lab.services import Internet
 
-_TYPED = ("ls -l /usr/lib | head -40", "uptime", "cat /etc/services | head -60", "echo hello world", "df", "id; date", "ps | head", "ls /etc")
+_TYPED = (
+    "ls -l /usr/lib | head -40",
+    "uptime",
+    "cat /etc/services | head -60",
+    "echo hello world",
+    "df",
+    "id; date",
+    "ps | head",
+    "ls /etc",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,10 @@ class Host:
             return
         with subprocess.Popen(
             in_namespace(self.namespace, argv),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        ) as process:  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
             self.finish(process)
 
     def finish(self, process: subprocess.Popen[bytes]) -> None:
@@ -66,7 +77,9 @@ def browse(host: Host) -> None:
         urls = [f"{scheme}://{host.rng.choice(site.hosts)}/{o}" for o in objects]
         version = ["--http1.1"] if host.rng.random() < 0.5 else []
         outputs = [part for url in urls for part in ("-o", "/dev/null", url)]
-        host.run(["curl", "-ksZ", "--parallel-immediate", "--parallel-max", "6", "-m", "20", *version, *outputs])
+        host.run(
+            ["curl", "-ksZ", "--parallel-immediate", "--parallel-max", "6", "-m", "20", *version, *outputs]
+        )
         host.rest(2.0)
 
 
@@ -75,7 +88,9 @@ def download(host: Host) -> None:
     while host.left() > 0:
         site = host.rng.choice(host.internet.sites)
         name = host.rng.choice(("bulk-2m", "bulk-6m", "bulk-6m", "bulk-16m"))
-        host.run(["curl", "-ks", "-m", "60", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{name}"])
+        host.run(
+            ["curl", "-ks", "-m", "60", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{name}"]
+        )
         host.rest(3.0)
 
 
@@ -84,7 +99,19 @@ def upload(host: Host) -> None:
     while host.left() > 0:
         path = host.internet.ssh_config.parent / "www" / "bulk-2m"
         address = host.rng.choice(WEB_ADDRESSES)
-        host.run(["curl", "-ks", "-m", "30", "-o", "/dev/null", "--data-binary", f"@{path}", f"http://{address}/upload"])
+        host.run(
+            [
+                "curl",
+                "-ks",
+                "-m",
+                "30",
+                "-o",
+                "/dev/null",
+                "--data-binary",
+                f"@{path}",
+                f"http://{address}/upload",
+            ]
+        )
         host.rest(4.0)
 
 
@@ -94,8 +121,11 @@ def ssh(host: Host) -> None:
         argv = ["ssh", "-tt", "-F", str(host.internet.ssh_config), SSH_ADDRESS]
         with subprocess.Popen(
             in_namespace(host.namespace, argv),
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, bufsize=0,
-        ) as process:  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        ) as process:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 host.rest(0.8)
@@ -117,7 +147,7 @@ def dns(host: Host) -> None:
         for _ in range(host.rng.choice((1, 1, 2, 4))):
             name = host.rng.choice(host.internet.names)
             if host.rng.random() < 0.2:
-                name = f"{host.rng.randrange(10**host.rng.randint(1, 12))}.{name}"
+                name = f"{host.rng.randrange(10 ** host.rng.randint(1, 12))}.{name}"
             kind = host.rng.choice(("A", "A", "AAAA", "MX", "TXT"))
             flags = host.rng.choice(([], ["+noedns"], ["+nocookie"]))
             host.run(["dig", f"@{DNS_ADDRESS}", "+tries=2", "+timeout=2", *flags, name, kind])
@@ -128,7 +158,19 @@ def ping(host: Host) -> None:
     """Echo requests, a few at a time, of two sizes."""
     while host.left() > 0:
         size = host.rng.choice(("56", "56", "120"))
-        host.run(["ping", "-n", "-c", str(host.rng.randint(3, 8)), "-i", "0.5", "-s", size, host.rng.choice(WEB_ADDRESSES)])
+        host.run(
+            [
+                "ping",
+                "-n",
+                "-c",
+                str(host.rng.randint(3, 8)),
+                "-i",
+                "0.5",
+                "-s",
+                size,
+                host.rng.choice(WEB_ADDRESSES),
+            ]
+        )
         host.rest(5.0)
 
 
@@ -137,12 +179,28 @@ def idle(host: Host) -> None:
     while host.left() > 0:
         host.rest(9.0)
         site = host.rng.choice(host.internet.sites)
-        host.run(["curl", "-ks", "-m", "10", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{host.rng.choice(site.objects)}"])
+        host.run(
+            [
+                "curl",
+                "-ks",
+                "-m",
+                "10",
+                "-o",
+                "/dev/null",
+                f"https://{host.rng.choice(site.hosts)}/{host.rng.choice(site.objects)}",
+            ]
+        )
 
 
 ACTIVITIES: dict[str, Callable[[Host], None]] = {
-    "browse": browse, "download": download, "upload": upload, "ssh": ssh, "dns": dns, "ping": ping, "idle": idle,
-}  # fmt: skip
+    "browse": browse,
+    "download": download,
+    "upload": upload,
+    "ssh": ssh,
+    "dns": dns,
+    "ping": ping,
+    "idle": idle,
+}
 
 
 def run_all(hosts: Sequence[tuple[Host, Sequence[str]]]) -> None:

@@ -1,13 +1,14 @@
 """Which client sent each egress flow, from the inner side of the server.
 
-The truth never comes from the correlator, nor from this project's own packet reader. It comes from a capture of the
-server's tun device, where the inner address names the client, joined to the egress capture over what source
-NAT leaves alone: the remote endpoint and, for TCP, sequence and acknowledgement numbers, flags and length;
-for UDP and ICMP, the payload. The kernel's connection-tracking events are a second, independent account: where the two
-disagree the flow goes to ``unattributed``.
+The truth never comes from the correlator, nor from this project's own packet reader. It comes from a
+capture of the server's tun device, where the inner address names the client, joined to the egress capture
+over what source NAT leaves alone: the remote endpoint and, for TCP, sequence and acknowledgement
+numbers, flags and length; for UDP and ICMP, the payload. The kernel's connection-tracking events are a
+second, independent account: where the two disagree the flow goes to ``unattributed``.
 
-Weakness: two clients that send the same bytes to the same remote endpoint within a second cannot be told
-apart by one packet; a flow's packets vote, and a split vote that the kernel's events do not settle is not truth.
+Weakness: two clients that send the same bytes to the same remote endpoint within a second cannot be
+told apart by one packet; a flow's packets vote, and a split vote that the kernel's events do not
+settle is not truth.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 import dpkt
 
 _NEAR_NS = 1_000_000_000
-_IDLE_NS = 120_000_000_000
+_IDLE_NS = {"tcp": 120_000_000_000, "udp": 30_000_000_000, "icmp": 30_000_000_000}
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp"}
 _PORTS = re.compile(r"src=(\S+) dst=(\S+) (?:sport=(\d+) dport=(\d+)|type=\d+ code=\d+ id=(\d+))")
 
@@ -182,19 +183,18 @@ def true_flows(
         if packet is None:
             other += 1
             continue
+        whos = {who for t, who in seen.get(packet.invariant, ()) if abs(t - packet.ts_ns) <= _NEAR_NS}
+        matched += bool(whos)
         key = (packet.proto, packet.near, packet.far)
         flow = open_flows.get(key)
-        if flow is None or packet.ts_ns - flow.last_ns > _IDLE_NS or _reopened(flow, packet):
-            flow = open_flows[key] = TrueFlow(packet.proto, packet.near, packet.far, packet.ts_ns, packet.ts_ns)
+        if flow is None or _starts_anew(flow, packet, whos):
+            flow = TrueFlow(packet.proto, packet.near, packet.far, packet.ts_ns, packet.ts_ns)
+            open_flows[key] = flow
             flows.append(flow)
         flow.opens = packet.opens if packet.opens is not None else flow.opens
         flow.packets += 1
         flow.last_ns = packet.ts_ns
-        voters = [(abs(t - packet.ts_ns), who) for t, who in seen.get(packet.invariant, ())]
-        near_voters = {who for distance, who in voters if distance <= _NEAR_NS}
-        if near_voters:
-            matched += 1
-            flow.votes.update(near_voters)
+        flow.votes.update(whos)
     known = translations(conntrack) if conntrack is not None else {}
     good: list[tuple[TrueFlow, Endpoint]] = []
     rest: list[tuple[TrueFlow, str]] = []
@@ -209,7 +209,9 @@ def true_flows(
         elif len(leaders) > 1:
             rest.append((flow, f"its packets fit {len(leaders)} inner endpoints equally"))
         elif kernel and leaders[0] not in kernel:
-            rest.append((flow, f"packets say {leaders[0]}, connection tracking says {', '.join(map(str, kernel))}"))
+            rest.append(
+                (flow, f"packets say {leaders[0]}, connection tracking says {', '.join(map(str, kernel))}")
+            )
         else:
             agrees += bool(kernel)
             silent += not kernel
@@ -218,9 +220,17 @@ def true_flows(
     return good, rest, Coverage(total, covered, matched, len(good), agrees, silent)
 
 
-def _reopened(flow: TrueFlow, packet: SeenPacket) -> bool:
-    """A SYN with another sequence number starts a new connection on the same ports."""
-    return packet.opens is not None and flow.opens is not None and packet.opens != flow.opens
+def _starts_anew(flow: TrueFlow, packet: SeenPacket, whos: set[Endpoint]) -> bool:
+    """Whether the packet belongs to a later flow on the same five-tuple.
+
+    A SYN with another sequence number, a long silence, or another sender behind the NATed port: the kernel
+    gives a port to the next client as soon as its translation has run out.
+    """
+    if packet.opens is not None and flow.opens is not None and packet.opens != flow.opens:
+        return True
+    if packet.ts_ns - flow.last_ns > _IDLE_NS[flow.proto]:
+        return True
+    return bool(whos) and bool(flow.votes) and whos.isdisjoint(flow.votes)
 
 
 def translations(path: Path) -> dict[tuple[str, Endpoint, Endpoint], set[Endpoint]]:

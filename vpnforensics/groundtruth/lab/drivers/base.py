@@ -60,7 +60,9 @@ class Driver(ABC):
     programs: ClassVar[tuple[str, ...]]
     """Programs that must be installed, also asked for their version."""
 
-    def __init__(self, namespace: str, clients: tuple[Client, ...], network: Network, processes: Processes) -> None:
+    def __init__(
+        self, namespace: str, clients: tuple[Client, ...], network: Network, processes: Processes
+    ) -> None:
         self.namespace = namespace
         self.clients = clients
         self.network = network

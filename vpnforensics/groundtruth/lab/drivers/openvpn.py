@@ -52,7 +52,9 @@ pull-filter ignore "redirect-gateway"
 """
         self._start(f"openvpn-{client.name}", client.name, client.namespace, dev, self.proto[1], config)
         log = self.processes.log(f"openvpn-{client.name}")
-        self.processes.wait_for(dev, lambda: "Initialization Sequence Completed" in log.read_text(errors="replace"))
+        self.processes.wait_for(
+            dev, lambda: "Initialization Sequence Completed" in log.read_text(errors="replace")
+        )
         return dev
 
     def _start(self, name: str, identity: str, namespace: str, dev: str, proto: str, config: str) -> None:
@@ -74,12 +76,49 @@ def _authority(folder: Path, identities: list[str]) -> None:
         subprocess.run(["openssl", *argv], check=True, capture_output=True, timeout=20)
 
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *curve, "-days", "30", "-subj", "/CN=lab-ca", "-keyout", f"{pki}/ca.key", "-out", f"{pki}/ca.crt")
+    openssl(
+        "req",
+        "-x509",
+        *curve,
+        "-days",
+        "30",
+        "-subj",
+        "/CN=lab-ca",
+        "-keyout",
+        f"{pki}/ca.key",
+        "-out",
+        f"{pki}/ca.crt",
+    )
     for serial, identity in enumerate(identities, start=1):
         usage = "serverAuth" if identity == "server" else "clientAuth"
-        (pki / f"{identity}.ext").write_text(f"extendedKeyUsage={usage}\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n")
-        openssl("req", *curve, "-subj", f"/CN={identity}", "-keyout", f"{pki}/{identity}.key", "-out", f"{pki}/{identity}.csr")
+        (pki / f"{identity}.ext").write_text(
+            f"extendedKeyUsage={usage}\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n"
+        )
         openssl(
-            "x509", "-req", "-in", f"{pki}/{identity}.csr", "-CA", f"{pki}/ca.crt", "-CAkey", f"{pki}/ca.key", "-days", "30",
-            "-set_serial", str(serial), "-extfile", f"{pki}/{identity}.ext", "-out", f"{pki}/{identity}.crt",
-        )  # fmt: skip
+            "req",
+            *curve,
+            "-subj",
+            f"/CN={identity}",
+            "-keyout",
+            f"{pki}/{identity}.key",
+            "-out",
+            f"{pki}/{identity}.csr",
+        )
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{pki}/{identity}.csr",
+            "-CA",
+            f"{pki}/ca.crt",
+            "-CAkey",
+            f"{pki}/ca.key",
+            "-days",
+            "30",
+            "-set_serial",
+            str(serial),
+            "-extfile",
+            f"{pki}/{identity}.ext",
+            "-out",
+            f"{pki}/{identity}.crt",
+        )

@@ -59,5 +59,7 @@ class WireGuard(Driver):
 
 def _key_pair() -> tuple[str, str]:
     private = subprocess.run(["wg", "genkey"], check=True, capture_output=True, timeout=5).stdout
-    public = subprocess.run(["wg", "pubkey"], input=private, check=True, capture_output=True, timeout=5).stdout
+    public = subprocess.run(
+        ["wg", "pubkey"], input=private, check=True, capture_output=True, timeout=5
+    ).stdout
     return private.decode().strip(), public.decode().strip()
