@@ -1,0 +1,165 @@
+"""One client: its conversations through its network, as records at both taps."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.groundtruth.simulate.clocks import TimestampClock
+from vpnforensics.groundtruth.simulate.egress import egress_records
+from vpnforensics.groundtruth.simulate.ingress import ingress_records
+from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
+from vpnforensics.groundtruth.simulate.network import Ints, Traffic, Wiring, run_network
+from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network.links import Link
+from vpnforensics.groundtruth.simulate.outer import Protocol
+from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Datagrams, Endpoint, Framed
+from vpnforensics.groundtruth.simulate.padding import add_cover, padded
+from vpnforensics.groundtruth.simulate.scripts import Scripts, write_scripts
+from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
+from vpnforensics.groundtruth.simulate.surroundings import TCP, UP, ClientRun, Surroundings
+from vpnforensics.groundtruth.simulate.traffic import Conversation, converse
+
+_FIRST_EPHEMERAL, _EPHEMERAL = 32768, 28232
+_CRYPTO_NS = 45_000.0
+
+
+def client_address(index: int) -> int:
+    """A public address from the shared range of RFC 6598."""
+    return (100 << 24 | 64 << 16) + 257 + index
+
+
+def inner_addresses(index: int, devices: int) -> Ints:
+    """Tunnel addresses of a client's devices."""
+    return (10 << 24 | 8 << 16) + 16 + 8 * index + np.arange(devices, dtype=np.int64)
+
+
+def run_client(
+    client: Client, index: int, protocol: Protocol, around: Surroundings, random: np.random.Generator
+) -> ClientRun:
+    """Simulate one client.
+
+    Parameters
+    ----------
+    client : Client
+        Who.
+    index : int
+        Its number, which its addresses come from.
+    protocol : Protocol
+        Of its tunnel.
+    around : Surroundings
+        Server, Internet, span.
+    random : numpy.random.Generator
+        This client's own: nobody else draws from it.
+    """
+    clocks = [TimestampClock(device.stack.clock, around.end_ns, random) for device in client.devices]
+    delay_ns = int(client.path.delay_s * 1e9)
+    talks: list[Conversation] = []
+    for activity in client.traffic:
+        talks += converse(activity, random, around.population.internet, delay_ns, around.end_ns)
+    scripts = write_scripts(talks, client.devices, around.population, protocol.inner_mss, random)
+    up, down = access_links(client.path)
+    wiring = Wiring(
+        up=up,
+        down=down,
+        server=around.law,
+        crypto_ns=_CRYPTO_NS,
+        internet_loss=around.spec.server.internet_loss,
+        overhead_bytes=protocol.overhead_bytes,
+        pad_bytes=protocol.mtu if around.spec.countermeasures.pad_mtu else 0,
+    )
+    seed = int(random.integers(0, 1 << 62))
+    traffic = run_network(scripts.flows, scripts.endpoints, scripts.messages, wiring, seed, around.end_ns)
+    datagrams, framed = _datagrams(traffic, protocol, client, around, random)
+    inner_ids, outer_ids = _sender_ids(client, scripts, traffic, datagrams, random)
+    address = client_address(index)
+    port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
+    ports = _ports(len(talks), random)
+    egress, flow = egress_records(
+        client, scripts, traffic, inner_ids, clocks, ports, protocol.inner_mss, around, random
+    )
+    ingress = ingress_records(datagrams, framed, outer_ids, protocol, client, address, port, around, random)
+    addresses = inner_addresses(index, len(client.devices))
+    return ClientRun(address, port, addresses, ports, talks, ingress, egress, flow)
+
+
+def access_links(path: AccessPath) -> tuple[Link, Link]:
+    """Both directions of an access path for the kernels."""
+
+    def link(mbit: float) -> Link:
+        return Link(
+            ns_per_byte=8000.0 / mbit,
+            delay_ns=path.delay_s * 1e9,
+            jitter_ns=path.jitter_s * 1e9,
+            loss=path.loss,
+            queue_ns=path.queue_s * 1e9,
+            burst_hz=path.burst_hz,
+            burst_ns=path.burst_s * 1e9,
+            reorder=path.reorder,
+            reorder_ns=path.reorder_s * 1e9,
+        )
+
+    return link(path.up_mbit), link(path.down_mbit)
+
+
+def _datagrams(
+    traffic: Traffic, protocol: Protocol, client: Client, around: Surroundings, random: np.random.Generator
+) -> tuple[Datagrams, Framed]:
+    measures = around.spec.countermeasures
+    entered = np.flatnonzero(traffic.column(k.TUNNEL_NS) >= 0)
+    packets = traffic.packets[entered]
+    end = Endpoint(
+        random,
+        int(client.start_s * 1e9),
+        around.end_ns,
+        int(client.path.delay_s * 1e9),
+        int(client.keepalive_s * 1e9),
+    )
+    datagrams = Datagrams(
+        side=packets[:, k.SIDE],
+        sent_ns=packets[:, k.TUNNEL_NS],
+        tap_ns=packets[:, k.IN_NS],
+        inner=entered,
+        kind=np.full(len(entered), DATA),
+        size=padded(packets[:, k.IP_LEN], measures, protocol.mtu),
+    )
+    if measures.cover_hz:
+        datagrams = add_cover(datagrams, measures, protocol.mtu, end)
+    assert protocol.framing is not None
+    return protocol.framing(datagrams, end)
+
+
+def _ports(count: int, random: np.random.Generator) -> Ints:
+    """Ephemeral ports, distinct within the client as far as there are any."""
+    if count > _EPHEMERAL:
+        return _FIRST_EPHEMERAL + random.integers(0, _EPHEMERAL, count)
+    return _FIRST_EPHEMERAL + random.permutation(_EPHEMERAL)[:count].astype(np.int64)
+
+
+def _sender_ids(
+    client: Client, scripts: Scripts, traffic: Traffic, datagrams: Datagrams, random: np.random.Generator
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    """IP IDs of what each device sends, inner and, for the tunnel's host, outer: one counter may serve both."""
+    flow = traffic.column(k.FLOW)
+    up = traffic.column(k.SIDE) == UP
+    inner = np.zeros(len(flow), np.uint16)
+    outer = np.zeros(len(datagrams), np.uint16)
+    sent_up = np.flatnonzero(datagrams.side == UP)
+    for i, device in enumerate(client.devices):
+        mine = np.flatnonzero(up & (scripts.device[flow] == i))
+        extra = sent_up if i == 0 and client.outer is None else sent_up[:0]
+        ids = ip_ids(
+            device.stack.ip_id,
+            np.concatenate([traffic.packets[mine, k.SENT_NS], datagrams.sent_ns[extra]]),
+            np.concatenate([scripts.proto[flow[mine]] == TCP, np.zeros(len(extra), np.bool_)]),
+            np.concatenate([flow[mine], np.full(len(extra), -1)]),
+            np.concatenate([scripts.host[flow[mine]], np.full(len(extra), -1)]),
+            random,
+        )
+        inner[mine] = ids[: len(mine)]
+        outer[extra] = ids[len(mine) :]
+    if client.outer is not None:
+        same = np.full(len(sent_up), -1)
+        no_tcp = np.zeros(len(sent_up), np.bool_)
+        outer[sent_up] = ip_ids(client.outer.ip_id, datagrams.sent_ns[sent_up], no_tcp, same, same, random)
+    return inner, outer

@@ -1,0 +1,109 @@
+"""Packets as records, and records as the bytes of a capture file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.groundtruth.simulate.frames._kernels import assemble
+from vpnforensics.groundtruth.simulate.spec import Capture
+
+RECORD: Final = np.dtype(
+    [
+        ("ts_ns", "i8"),  # true time since the start of the simulation
+        ("content", "i8"),  # where the payload's first bytes stand in the content store
+        ("src", "u4"),
+        ("dst", "u4"),
+        ("seq", "u4"),
+        ("ack", "u4"),
+        ("tsval", "u4"),
+        ("tsecr", "u4"),
+        ("sack_left", "u4"),
+        ("sack_right", "u4"),
+        ("sport", "u2"),
+        ("dport", "u2"),
+        ("ip_id", "u2"),
+        ("length", "u2"),  # transport payload
+        ("window", "u2"),
+        ("mss", "u2"),
+        ("content_length", "u2"),
+        ("proto", "u1"),
+        ("ttl", "u1"),
+        ("tos", "u1"),
+        ("df", "u1"),
+        ("flags", "u1"),
+        ("layout", "u1"),  # which TCP options; see LAYOUTS
+        ("scale", "u1"),
+        ("outgoing", "u1"),  # leaves the server
+    ],
+    align=True,
+)
+
+NO_OPTIONS, DATA_TS, SYN_LINUX, SYN_LINUX_PLAIN, SYN_WINDOWS, SYN_MACOS, SYN_MACOS_PLAIN = range(7)
+OPTION_BYTES: Final = np.array([0, 12, 20, 12, 12, 24, 12], np.int64)
+
+LINKTYPES: Final = {"ethernet": 1, "sll2": 276, "raw": 101}
+_LINK_BYTES: Final = {"ethernet": 14, "sll2": 20, "raw": 0}
+_BATCH = 32_768
+_FILLER_BYTES = 1 << 17
+
+
+def write_capture(
+    path: Path,
+    records: npt.NDArray[np.void],
+    content: npt.NDArray[np.uint8],
+    order: npt.NDArray[np.int64],
+    shown_ns: npt.NDArray[np.int64],
+    capture: Capture,
+    seed: int,
+) -> None:
+    """Write records as a nanosecond pcap file.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    records : ndarray of RECORD, shape (n,)
+        Every packet, in any order; may be a memory map.
+    content : ndarray of uint8
+        First payload bytes, which records point into; the rest of a payload is pseudo-random.
+    order : ndarray of int64, shape (m,)
+        Which records, in file order.
+    shown_ns : ndarray of int64, shape (m,)
+        Their capture times since the epoch.
+    capture : Capture
+        Link type, snap length, resolution.
+    seed : int
+        Of the pseudo-random payload.
+    """
+    filler = np.random.Generator(np.random.PCG64(seed)).integers(0, 256, _FILLER_BYTES, np.uint8)
+    filler = np.concatenate([filler, filler])
+    link_bytes = _LINK_BYTES[capture.linktype]
+    most = min(capture.snaplen, 65535 + link_bytes) + 16
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype]))
+        buffer = np.empty(0, np.uint8)
+        scratch = np.empty(66_000, np.uint8)
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            need = int(np.minimum(records["length"][rows].astype(np.int64) + 80 + link_bytes, most).sum()) + 16 * len(
+                rows
+            )
+            if len(buffer) < need:
+                buffer = np.empty(need, np.uint8)
+            used = assemble(
+                records,
+                rows,
+                shown_ns[start : start + _BATCH],
+                content,
+                filler,
+                link_bytes,
+                capture.snaplen,
+                buffer,
+                scratch,
+            )
+            file.write(memoryview(buffer)[:used])

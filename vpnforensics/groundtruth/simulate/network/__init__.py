@@ -1,0 +1,183 @@
+"""One client's network: scripts of messages in, packets with their times at both taps out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network.links import Link, ServerLaw
+from vpnforensics.groundtruth.simulate.network.links._kernels import LINK_STATE
+
+Ints = npt.NDArray[np.int64]
+
+_BYTES_A_PACKET = 600  # scripted bytes a packet, cautious; the table grows when this is wrong
+_MOST_PACKETS = 1 << 26
+
+
+class World(NamedTuple):
+    """All that a kernel touches; see `_kernels` for the columns."""
+
+    packets: Ints
+    packet_count: Ints
+    flows: Ints
+    endpoints: Ints
+    holes: Ints
+    messages: Ints
+    heap_ns: Ints
+    heap_order: Ints
+    heap_value: Ints
+    heap_count: Ints
+    frame_end: Ints
+    frame_packet: Ints
+    frame_count: Ints
+    random: npt.NDArray[np.uint64]
+    up: Link
+    down: Link
+    up_state: Ints
+    down_state: Ints
+    server: ServerLaw
+    crypto_ns: float
+    internet_loss: float
+    overhead_bytes: int
+    pad_bytes: int
+    stream_overhead: int
+    tunnel_flow: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What lies between one client's devices and the Internet.
+
+    Parameters
+    ----------
+    up, down : Link
+        The access path, towards the server and back.
+    server : ServerLaw
+        The VPN server's delay.
+    crypto_ns : float
+        Median time in the client's tunnel process.
+    internet_loss : float
+        Loss beyond the server, per direction.
+    overhead_bytes, pad_bytes : int
+        What the tunnel adds to an inner packet, and the length it pads to: they load the link.
+    stream_overhead : int
+        Frame bytes added to each packet of a tunnel over TCP; -1 for a tunnel of datagrams.
+    tunnel_flow : int
+        Row of the tunnel's own connection among the flows; -1 without.
+    """
+
+    up: Link
+    down: Link
+    server: ServerLaw
+    crypto_ns: float
+    internet_loss: float
+    overhead_bytes: int
+    pad_bytes: int = 0
+    stream_overhead: int = -1
+    tunnel_flow: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Packets of one client, in the order they were sent, columns as in `_kernels`.
+
+    Times are nanoseconds since the start of the simulation; -1 where the packet never got there.
+    """
+
+    packets: Ints
+    frame_end: tuple[Ints, Ints]
+    """Last stream byte of each frame of a tunnel over TCP, up and down."""
+    frame_packet: tuple[Ints, Ints]
+    """The inner packet in that frame; -1 for the tunnel's own messages."""
+
+    def column(self, index: int) -> Ints:
+        """One column."""
+        return self.packets[:, index]
+
+
+def run_network(
+    flows: Ints, endpoints: Ints, messages: Ints, wiring: Wiring, seed: int, end_ns: int
+) -> Traffic:
+    """Play the scripts of one client's flows through its network.
+
+    Parameters
+    ----------
+    flows : ndarray of int64, shape (n, FLOW_COLUMNS)
+        Rows as in `_kernels`; the caller's columns filled.
+    endpoints : ndarray of int64, shape (2 n, ENDPOINT_COLUMNS)
+        Client and Internet end of each flow, in turn.
+    messages : ndarray of int64, shape (m, 4)
+        Direction, bytes, wait and its kind; each flow's in one run of rows.
+    wiring : Wiring
+        The path.
+    seed : int
+        Of the kernel's own generator.
+    end_ns : int
+        When the simulation stops.
+
+    Returns
+    -------
+    Traffic
+    """
+    capacity = int(messages[:, k.BYTES].sum()) // _BYTES_A_PACKET + 8 * len(messages) + 32 * len(flows) + 1024
+    heap = 4096 + 8 * len(flows)
+    while True:
+        world = _world(flows, endpoints, messages, wiring, seed, capacity, heap)
+        k.run(world, end_ns)
+        problem = int(world.packet_count[1])
+        if problem == 0:
+            break
+        # Same seed, same events: only the room differs.
+        if problem == 1:
+            capacity *= 2
+        else:
+            heap *= 4
+        if capacity > _MOST_PACKETS:
+            raise MemoryError("one client sends more packets than one simulation can hold")
+    count = int(world.packet_count[0])
+    frames = world.frame_count
+    return Traffic(
+        packets=world.packets[:count].copy(),
+        frame_end=(world.frame_end[0, : frames[0]].copy(), world.frame_end[1, : frames[1]].copy()),
+        frame_packet=(world.frame_packet[0, : frames[0]].copy(), world.frame_packet[1, : frames[1]].copy()),
+    )
+
+
+def _world(
+    flows: Ints, endpoints: Ints, messages: Ints, wiring: Wiring, seed: int, capacity: int, heap: int
+) -> World:
+    def zeros(*shape: int) -> Any:
+        return np.zeros(shape, np.int64)
+
+    streams = capacity if wiring.stream_overhead >= 0 else 0
+    return World(
+        packets=np.empty((capacity, k.PACKET_COLUMNS), np.int64),
+        packet_count=zeros(2),
+        flows=flows.copy(),
+        endpoints=endpoints.copy(),
+        holes=zeros(len(endpoints), k.MAX_HOLES, 2),
+        messages=messages,
+        heap_ns=zeros(heap),
+        heap_order=zeros(heap),
+        heap_value=zeros(heap),
+        heap_count=zeros(2),
+        frame_end=zeros(2, streams),
+        frame_packet=zeros(2, streams),
+        frame_count=zeros(4),
+        random=np.array([seed], np.uint64),
+        up=wiring.up,
+        down=wiring.down,
+        up_state=zeros(LINK_STATE),
+        down_state=zeros(LINK_STATE),
+        server=wiring.server,
+        crypto_ns=wiring.crypto_ns,
+        internet_loss=wiring.internet_loss,
+        overhead_bytes=wiring.overhead_bytes,
+        pad_bytes=wiring.pad_bytes,
+        stream_overhead=wiring.stream_overhead,
+        tunnel_flow=wiring.tunnel_flow,
+    )

@@ -1,0 +1,102 @@
+"""Conversations as the rows the network kernel takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpnforensics.groundtruth.simulate.frames import OPTION_BYTES
+from vpnforensics.groundtruth.simulate.network import Ints
+from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS, Population
+from vpnforensics.groundtruth.simulate.spec import Device, Stack
+from vpnforensics.groundtruth.simulate.traffic import Conversation
+
+_INTERNET_MSS = 1460
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """Kernel rows of a client's conversations, in the same order."""
+
+    talks: list[Conversation]
+    flows: Ints
+    endpoints: Ints
+    messages: Ints
+    device: Ints
+    host: Ints
+    port: Ints
+    proto: Ints
+    has_ts: Ints
+    syn_layout: Ints
+    """TCP option layout of the SYN and of the SYN-ACK, shape (n, 2)."""
+
+
+def write_scripts(
+    talks: list[Conversation],
+    devices: tuple[Device, ...],
+    population: Population,
+    inner_mss: int,
+    random: np.random.Generator,
+) -> Scripts:
+    """Rows for :func:`run_network`.
+
+    Parameters
+    ----------
+    talks : list of Conversation
+        What is said.
+    devices : tuple of Device
+        Who says it.
+    population : Population
+        To whom.
+    inner_mss : int
+        Largest segment the tunnel lets through.
+    random : numpy.random.Generator
+        Draws each path's rate and wobble.
+    """
+    n = len(talks)
+    flows = np.zeros((n, k.FLOW_COLUMNS), np.int64)
+    endpoints = np.zeros((2 * n, k.ENDPOINT_COLUMNS), np.int64)
+    syn_layout = np.zeros((n, 2), np.int64)
+    rows: list[tuple[int, int, int, int]] = []
+    rate_mbit = random.lognormal(np.log(400.0), 0.8, n)
+    for i, talk in enumerate(talks):
+        device = devices[talk.device]
+        host = population.hosts[talk.host]
+        has_ts = int(device.stack.clock.kind != "none" and host.stack.clock.kind != "none")
+        flow = flows[i]
+        flow[k.PROTO] = talk.proto
+        flow[k.START] = talk.start_ns
+        flow[k.FIRST_MESSAGE] = len(rows)
+        rows += talk.messages
+        flow[k.END_MESSAGE] = len(rows)
+        flow[k.CLOSER] = talk.closer
+        flow[k.CLOSE_WAIT] = talk.close_wait_ns
+        flow[k.HAS_TS] = has_ts
+        flow[k.DISTANCE] = population.internet.distance_ns[talk.host]
+        flow[k.WOBBLE] = 6_000
+        flow[k.PS_PER_BYTE] = int(8e6 / rate_mbit[i])
+        flow[k.LAN] = int(device.lan_delay_s * 1e9)
+        for side, (stack, peer) in enumerate(((device.stack, host.stack), (host.stack, device.stack))):
+            offered = has_ts if side else stack.clock.kind != "none"
+            layout = SYN_LAYOUTS[stack.options, bool(offered)]
+            syn_layout[i, side] = layout
+            write_endpoint(endpoints[2 * i + side], stack, peer, inner_mss - 12 * has_ts, int(OPTION_BYTES[layout]))
+    messages = np.array(rows, np.int64).reshape(-1, 4)
+    named = np.array([(t.device, t.host, t.port, t.proto) for t in talks], np.int64).reshape(-1, 4)
+    return Scripts(
+        talks, flows, endpoints, messages, *named.T.copy(), has_ts=flows[:, k.HAS_TS].copy(), syn_layout=syn_layout
+    )
+
+
+def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: int) -> None:
+    """One end of a connection; its sending window is what its peer can receive."""
+    row[k.MSS] = min(mss, _INTERNET_MSS)
+    row[k.RWND] = peer.receive_bytes
+    row[k.ACK_EVERY] = stack.ack_every
+    row[k.GRO] = int(stack.gro_us * 1000)
+    row[k.DELACK] = int(stack.delayed_ack_ms * 1e6)
+    row[k.QUICK] = stack.quick_acks
+    row[k.IW] = stack.initial_window
+    row[k.SYN_OPTIONS] = syn_options

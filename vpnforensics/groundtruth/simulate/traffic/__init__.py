@@ -1,0 +1,74 @@
+"""Traffic models: what the people and programs behind a tunnel do.
+
+Each model returns conversations: scripts of messages, which the network kernel turns into packets.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpnforensics.groundtruth.simulate.spec import Activity
+from vpnforensics.groundtruth.simulate.traffic import dns, interactive, web
+from vpnforensics.groundtruth.simulate.traffic.conversation import (
+    DOWN,
+    SECOND,
+    UP,
+    Conversation,
+    Internet,
+)
+
+__all__ = ["Conversation", "Internet", "converse"]
+
+
+def converse(
+    activity: Activity, random: np.random.Generator, internet: Internet, client_ns: int, duration_ns: int
+) -> list[Conversation]:
+    """Conversations of one activity: starts are uniform over its span (a Poisson process, given its count).
+
+    Parameters
+    ----------
+    activity : Activity
+        Kind, number of flows, span and scale.
+    random : numpy.random.Generator
+        Of this client.
+    internet : Internet
+        Hosts to talk to.
+    client_ns : int
+        One-way delay between client and server.
+    duration_ns : int
+        Length of the simulation.
+
+    Returns
+    -------
+    list of Conversation
+        At least ``activity.flows`` of them, as whole pages and lookups come to it.
+    """
+    start_ns = int(activity.start_s * SECOND)
+    end_ns = duration_ns if activity.end_s is None else int(activity.end_s * SECOND)
+    found: list[Conversation] = []
+    while len(found) < activity.flows:
+        when = start_ns + int(random.random() * max(end_ns - start_ns, 1))
+        device, scale = activity.device, activity.scale
+        match activity.kind:
+            case "browse":
+                talks = web.browse(random, internet, device, when, scale, client_ns)
+            case "download":
+                talks = web.transfer(random, internet, device, when, scale, DOWN)
+            case "upload":
+                talks = web.transfer(random, internet, device, when, scale, UP)
+            case "quic":
+                talks = web.quic(random, internet, device, when, scale, client_ns)
+            case "longpoll":
+                talks = web.long_poll(random, internet, device, when, scale, end_ns)
+            case "dns":
+                talks = dns.lookup(random, internet, device, when)
+            case "ssh":
+                talks = interactive.ssh(random, internet, device, when, scale, end_ns)
+            case "voip":
+                talks = interactive.voip(random, internet, device, when, scale, end_ns)
+            case "ping":
+                talks = interactive.ping(random, internet, device, when, scale, end_ns)
+            case "idle":
+                talks = interactive.idle(random, internet, device, when, scale, end_ns)
+        found += talks
+    return found

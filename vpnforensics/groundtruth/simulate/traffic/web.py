@@ -1,0 +1,144 @@
+"""Web traffic: pages over several parallel connections, single transfers, QUIC, long polls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpnforensics.groundtruth.simulate.traffic.conversation import (
+    DOWN,
+    MS,
+    NOBODY,
+    SECOND,
+    TCP,
+    UDP,
+    UP,
+    Conversation,
+    Internet,
+    lognormal,
+)
+from vpnforensics.groundtruth.simulate.traffic.dns import lookup
+
+_HTTPS = 443
+_LARGEST_OBJECT = 2_500_000
+
+
+def tls_handshake(random: np.random.Generator, talk: Conversation) -> None:
+    """TLS 1.3 by its sizes (RFC 8446): hello, server flight with certificates or a resumption, finished."""
+    talk.up(lognormal(random, 560, 0.12) if random.random() < 0.6 else 1750 + random.integers(0, 90), 0.2 * MS)
+    resumed = random.random() < 0.35
+    talk.down(random.integers(230, 290) if resumed else lognormal(random, 3600, 0.25), lognormal(random, 0.6 * MS, 0.5))
+    talk.up(80 if random.random() < 0.6 else 64, lognormal(random, 0.6 * MS, 0.4))
+
+
+def _exchange(random: np.random.Generator, talk: Conversation, size_bytes: float, wait_ns: float) -> None:
+    talk.up(lognormal(random, 420, 0.55), wait_ns)
+    talk.down(min(size_bytes, _LARGEST_OBJECT) + lognormal(random, 320, 0.3), lognormal(random, 4 * MS, 1.0))
+
+
+def _finish(random: np.random.Generator, talk: Conversation) -> None:
+    """Idle connections end by time-out at the server, by the browser, or outlive the capture."""
+    chance = random.random()
+    if chance < 0.45:
+        talk.close(UP, lognormal(random, 3 * SECOND, 1.0))
+    elif chance < 0.8:
+        talk.close(DOWN, random.choice([5, 15, 30, 60]) * SECOND)
+    else:
+        talk.close(NOBODY, 0)
+
+
+def browse(
+    random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, client_ns: int
+) -> list[Conversation]:
+    """One page: lookups, the page, then objects over parallel connections to the same and other hosts.
+
+    Object sizes are log-normal with a heavy tail (median about 8 kB), as the HTTP Archive reports them.
+    ``client_ns`` is the client's one-way delay to the server: what follows the page waits for it.
+    """
+    site = internet.pick(random)
+    talks = lookup(random, internet, device, start_ns)
+    round_trip = 2 * (client_ns + int(internet.distance_ns[site]))
+    opened = start_ns + 2 * client_ns + int(4 * MS + lognormal(random, 1.5 * MS, 0.8))
+    main = Conversation("browse", TCP, site, _HTTPS, device, opened)
+    tls_handshake(random, main)
+    _exchange(random, main, scale * lognormal(random, 28_000, 0.9), 0.3 * MS)
+    for _ in range(int(random.poisson(3.0 * scale))):
+        _exchange(random, main, scale * lognormal(random, 8_000, 1.6), lognormal(random, 2 * MS, 1.5))
+    _finish(random, main)
+    talks.append(main)
+    follow = opened + 4 * round_trip + int(15 * MS)
+    others = [site] * int(random.integers(0, 3))
+    others += [internet.pick(random) for _ in range(int(random.poisson(2.2)))]
+    for host in others:
+        begin = follow + int(random.exponential(60 * MS))
+        if host != site:
+            talks += lookup(random, internet, device, begin)
+            begin += 2 * client_ns + int(5 * MS)
+        talk = Conversation("browse", TCP, host, _HTTPS, device, begin)
+        tls_handshake(random, talk)
+        for _ in range(1 + int(random.geometric(0.45))):
+            _exchange(random, talk, scale * lognormal(random, 8_000, 1.6), lognormal(random, 2 * MS, 1.5))
+        _finish(random, talk)
+        talks.append(talk)
+    return talks
+
+
+def transfer(
+    random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, towards: int
+) -> list[Conversation]:
+    """A single large download or upload (median 4 MB and 1.5 MB)."""
+    host = internet.pick(random)
+    kind = "download" if towards == DOWN else "upload"
+    talk = Conversation(kind, TCP, host, _HTTPS if random.random() < 0.6 else 80, device, start_ns)
+    if talk.port == _HTTPS:
+        tls_handshake(random, talk)
+    if towards == DOWN:
+        talk.up(lognormal(random, 300, 0.4), 0.3 * MS)
+        talk.down(min(scale * lognormal(random, 4_000_000, 0.8), 60_000_000), lognormal(random, 3 * MS, 0.8))
+    else:
+        talk.up(min(scale * lognormal(random, 1_500_000, 0.8), 30_000_000), 0.3 * MS)
+        talk.down(lognormal(random, 250, 0.3), lognormal(random, 5 * MS, 0.8))
+    talk.close(UP if random.random() < 0.7 else DOWN, lognormal(random, 2 * MS, 1.0))
+    return [talk]
+
+
+def long_poll(
+    random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, end_ns: int
+) -> list[Conversation]:
+    """A request that hangs for seconds, an answer, the next request, until the end."""
+    talk = Conversation("longpoll", TCP, internet.pick(random), _HTTPS, device, start_ns)
+    tls_handshake(random, talk)
+    when = start_ns
+    while when < end_ns and len(talk.messages) < 400:
+        hold = lognormal(random, 8 * SECOND * scale, 0.7)
+        talk.up(lognormal(random, 350, 0.2), lognormal(random, 3 * MS, 0.8))
+        talk.down(lognormal(random, 260, 0.6), hold)
+        when += int(hold)
+    return [talk]
+
+
+def quic(
+    random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, client_ns: int
+) -> list[Conversation]:
+    """A QUIC download: padded 1200-byte initials, doubling bursts of full datagrams, small acknowledgements."""
+    host = internet.pick(random)
+    talk = Conversation("quic", UDP, host, _HTTPS, device, start_ns)
+    round_trip = 2 * (client_ns + int(internet.distance_ns[host])) + MS
+    full = int(random.choice([1200, 1250, 1230]))
+    timed: list[tuple[float, int, float]] = [(0, UP, full), (round_trip / 2, DOWN, full)]
+    timed += [(round_trip / 2 + 40_000, DOWN, full), (round_trip * 1.02, UP, full), (round_trip * 1.04, UP, 300)]
+    left = scale * lognormal(random, 60_000, 1.3)
+    burst = 10
+    when = 1.6 * round_trip
+    while left > 0 and len(timed) < 20_000:
+        for i in range(burst):
+            if left <= 0:
+                break
+            timed.append((when + i * 45_000, DOWN, full if left > full else max(left, 40)))
+            if i % 2:
+                timed.append((when + i * 45_000 + round_trip / 2, UP, int(random.integers(33, 40))))
+            left -= full - 30
+        burst = min(2 * burst, 120)
+        when += round_trip
+    for moment, towards, size in sorted(timed):
+        (talk.down if towards == DOWN else talk.up)(size, moment, absolute=True)
+    return [talk]

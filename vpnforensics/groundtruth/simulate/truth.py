@@ -1,0 +1,94 @@
+"""What is true of a simulated case, and the file that says so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vpnforensics.groundtruth.simulate.spec import ClockModel, IpIdModel
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTruth:
+    """One egress flow; times and packets as the egress capture shows them."""
+
+    proto: str
+    src: str
+    dst: str
+    first_ns: int
+    last_ns: int
+    packets: int
+    client: str
+    inner: str
+    device: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelTruth:
+    """One tunnel, as the ingress capture shows it."""
+
+    client: str
+    server: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTruth:
+    """The models behind one device."""
+
+    clock: ClockModel
+    ip_id: IpIdModel
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentTruth:
+    """egress time = ingress time + offset + drift (ingress time - first ingress time)."""
+
+    offset_ns: int
+    drift_ppm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """All of it."""
+
+    flows: tuple[FlowTruth, ...]
+    tunnels: tuple[TunnelTruth, ...]
+    devices: dict[str, DeviceTruth]
+    alignment: AlignmentTruth
+    unattributed: tuple[dict[str, Any], ...]
+    """Egress flows that no tunnel carried, with the reason."""
+
+    def write(self, path: Path) -> None:
+        """As `truth.json`."""
+        document = {
+            "schema_version": 1,
+            "flows": [_plain(flow) for flow in self.flows],
+            "tunnels": [_plain(tunnel) for tunnel in self.tunnels],
+            "devices": {
+                name: {"client": d.client, "clock": _plain(d.clock), "ip_id": _plain(d.ip_id)}
+                for name, d in self.devices.items()
+            },
+            "alignment": _plain(self.alignment),
+            "unattributed": list(self.unattributed),
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def address_text(address: int, port: int) -> str:
+    """``addr:port`` of an IPv4 address as an integer."""
+    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}:{port}"
+
+
+def address_number(text: str) -> int:
+    """An IPv4 address as an integer."""
+    a, b, c, d = (int(part) for part in text.split("."))
+    return (a << 24) | (b << 16) | (c << 8) | d
