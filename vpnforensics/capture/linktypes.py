@@ -73,7 +73,7 @@ def name(linktype: int) -> str:
     """The registry's name of a link type, or its number where that is all there is."""
     if linktype in _SUPPORTED:
         return _SUPPORTED[linktype][0]
-    return _OTHER_NAMES.get(linktype, f"link type {linktype}")
+    return _OTHER_NAMES.get(linktype, f"LINKTYPE_{linktype}")
 
 
 def kind(linktype: int) -> int:
@@ -84,3 +84,8 @@ def kind(linktype: int) -> int:
 def supported_names() -> str:
     """The link types that are decoded, for a message."""
     return ", ".join(sorted({text for text, _ in _SUPPORTED.values()}))
+
+
+def not_decoded(linktype: int) -> str:
+    """What to say of a link type that is not decoded."""
+    return f"link type {name(linktype)} ({linktype}) is not decoded; these are: {supported_names()}"

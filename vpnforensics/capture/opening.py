@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.capture import pcap
+from vpnforensics.capture import pcap, pcapng
 from vpnforensics.capture.records import RecordBatch, Step
 from vpnforensics.capture.stream import CaptureStream, Window
 from vpnforensics.errors import NotACaptureError
@@ -38,6 +38,8 @@ class RecordWalker(Protocol):
     damaged_records: int
     unknown_blocks: int
     first_damage_offset: int
+    long_block_offset: int
+    """Where the last block began that was skipped over the end of its window, or -1."""
     damage: str
     """Why the walk stopped at a damaged record."""
 
@@ -48,7 +50,9 @@ class RecordWalker(Protocol):
         """Raise where the whole capture turned out to be of unsupported link types."""
 
 
-def open_records(stream: CaptureStream, window: Window) -> RecordWalker:
+def open_records(
+    stream: CaptureStream, window: Window, interface_numbers: pcapng.InterfaceNumbers
+) -> RecordWalker:
     """The walker for the capture that begins in this window.
 
     Raises
@@ -59,6 +63,8 @@ def open_records(stream: CaptureStream, window: Window) -> RecordWalker:
     first = window.buf[window.start : min(window.end, window.start + 16)].tobytes()
     if pcap.is_pcap(first[:4]):
         return pcap.PcapRecords(window, stream.path)
+    if pcapng.is_pcapng(first):
+        return pcapng.PcapngRecords(window, interface_numbers)
     raise NotACaptureError(stream.path, 0, _likely_cause(first, stream))
 
 

@@ -81,12 +81,7 @@ class PcapRecords:
         raw = window.buf[window.start : min(window.end, window.start + HEADER_BYTES)].tobytes()
         header = PcapHeader.parse(raw, path)
         if linktypes.kind(header.linktype) == linktypes.KIND_UNSUPPORTED:
-            raise UnsupportedLinkTypeError(
-                path,
-                20,
-                f"link type {linktypes.name(header.linktype)} ({header.linktype}) is not decoded; "
-                f"these are: {linktypes.supported_names()}",
-            )
+            raise UnsupportedLinkTypeError(path, 20, linktypes.not_decoded(header.linktype))
         self.header = header
         self.body = window.start + HEADER_BYTES
         self.linktypes: tuple[str, ...] = (linktypes.name(header.linktype),)
@@ -94,6 +89,7 @@ class PcapRecords:
         self.numbers = np.zeros(1, np.uint16)
         self.limit_bytes = min(max(header.snaplen, _LARGEST_USUAL_SNAPLEN), MAX_BLOCK_BYTES - 64)
         self.damaged_records = 0
+        self.long_block_offset = -1
         self.unknown_blocks = 0
         self.first_damage_offset = -1
 

@@ -2,11 +2,72 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+from vpnforensics.capture._kernels import MORE, NO_TIME
+from vpnforensics.capture.opening import open_records
+from vpnforensics.capture.pcapng import InterfaceNumbers
+from vpnforensics.capture.records import RecordBatch
+from vpnforensics.capture.stream import CaptureStream
+from vpnforensics.errors import CaptureError, NotACaptureError
 
-def capture_files(path: str) -> tuple[list[tuple[str, int]], int]:
-    """The files to read for a path, with their sizes, and how many of a folder's were skipped."""
-    if path != "-" and Path(path).is_file():
-        return [(path, Path(path).stat().st_size)], 0
-    return [(path, 0)], 0
+_PROBE_BYTES = 1 << 16
+_NEVER_NS = sys.maxsize
+
+
+def capture_files(path: str) -> tuple[list[str], int]:
+    """The files to read for a path, and how many other files its folder holds.
+
+    Parameters
+    ----------
+    path : str
+        A file, ``-``, or a folder; of a folder, the captures directly inside it.
+
+    Raises
+    ------
+    NotACaptureError
+        A folder without captures.
+    CaptureError
+        A folder that cannot be listed, or a file in it that cannot be opened.
+    """
+    if path == "-" or not Path(path).is_dir():
+        return [path], 0
+    try:
+        files = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file())
+    except OSError as error:
+        raise CaptureError(path, None, f"the folder cannot be listed: {error.strerror}") from error
+    captures: list[tuple[int, str]] = []
+    for file in files:
+        try:
+            captures.append((_first_ns(file), file))
+        except NotACaptureError:
+            continue
+    if not captures:
+        held = f"none of its {len(files)} files is one" if files else "it holds no files"
+        raise NotACaptureError(path, None, f"a folder without pcap or pcapng captures: {held}")
+    return [file for _, file in sorted(captures)], len(files) - len(captures)
+
+
+def _first_ns(path: str) -> int:
+    """Time of the first frame that has one; later than all others where there is none."""
+    with CaptureStream(path, window_bytes=_PROBE_BYTES) as stream:
+        window = stream.first_window()
+        records = open_records(stream, window, InterfaceNumbers())
+        batch = RecordBatch(1)
+        pos = records.body
+        while True:
+            step = records.walk(window, pos, batch)
+            ts_ns = int(batch.arrays[3][0])
+            if step.count and ts_ns != NO_TIME:
+                return ts_ns
+            if step.status == MORE:
+                following = stream.next_window(window, min(step.pos, window.end))
+                if following is None:
+                    return _NEVER_NS
+                pos = following.start + max(0, step.pos - window.end)
+                window = following
+            elif step.pos == pos and not step.count:  # damaged: reading it will tell
+                return _NEVER_NS
+            else:
+                pos = step.pos

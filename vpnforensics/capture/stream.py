@@ -166,8 +166,9 @@ def _open(path: str) -> BinaryIO:
         return getattr(standard_input, "raw", standard_input)
     try:
         return Path(path).open("rb", buffering=0)
-    except OSError as error:
-        raise CaptureError(path, None, f"cannot be opened: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CaptureError(path, None, f"cannot be opened: {reason}") from error
 
 
 class CaptureStream:
@@ -177,6 +178,8 @@ class CaptureStream:
     ----------
     path : str
         A file, or ``-`` for standard input.
+    window_bytes : int, optional
+        Size of a window; smaller ones for a look at the beginning only.
 
     Raises
     ------
@@ -184,7 +187,7 @@ class CaptureStream:
         It cannot be opened or read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, window_bytes: int | None = None) -> None:
         self.path = path
         self.file = _open(path)
         self.regular = False
@@ -217,9 +220,11 @@ class CaptureStream:
             self.compression, self._input = "zstd", _Zstd(self._stored)
         self._free: queue.SimpleQueue[npt.NDArray[np.uint8] | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[tuple[npt.NDArray[np.uint8], int]] = queue.SimpleQueue()
-        known = self.stored_bytes if not self.compression else 0
-        self._window_bytes = min(known, WINDOW_BYTES) + 1 if known else WINDOW_BYTES
-        self._small = bool(known) and known <= WINDOW_BYTES
+        largest = window_bytes or WINDOW_BYTES
+        # One byte more than the file, so that a short window says that its end was reached.
+        known = self.stored_bytes if self.regular and not self.compression else 0
+        self._small = 0 < known < largest
+        self._window_bytes = known + 1 if self._small else largest
 
     def __enter__(self) -> CaptureStream:
         return self
@@ -256,8 +261,7 @@ class CaptureStream:
                 self._free.put(np.empty_like(buf))
             self._thread = threading.Thread(target=self._read_ahead, name="read-ahead", daemon=True)
             self._thread.start()
-        elif count < self._window_bytes:
-            self._ended = True
+        self._ended = count < self._window_bytes
         self._check()
         return Window(buf, CARRY_BYTES, CARRY_BYTES + count, 0)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture._loads import be16, be32, be64, le32, le64
 from vpnforensics.capture.linktypes import (
     KIND_ETHERNET,
@@ -41,9 +42,6 @@ from vpnforensics.capture.linktypes import (
     UNTIMED,
     COUNTERS,
 ) = range(16)
-
-NO_TIME = np.iinfo(np.int64).min
-"""Capture time of a frame whose record carries none."""
 
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
@@ -347,7 +345,9 @@ def decode_frames(
             counters[FRAGMENTS] += 1
 
         # The transport header: what of it was captured, and nothing else.
-        sport, dport, flags, seq, ack, window = 0, 0, 0, 0, 0, 0
+        sport: Any = 0
+        dport: Any = 0
+        flags, seq, ack, window = 0, 0, 0, 0
         has_ts, tsval, tsecr, mss, checksum = 0, 0, 0, 0, 0
         here = end - l4
         head_at = l4
@@ -362,7 +362,7 @@ def decode_frames(
                 flags = be16(buf, l4 + 12) & 0x0FFF
                 window = be16(buf, l4 + 14)
                 checksum = be16(buf, l4 + 16)
-                tcp_bytes = (np.int64(buf[l4 + 12]) >> 4) * 4
+                tcp_bytes: Any = np.int64(buf[l4 + 12] >> 4) * 4
                 if tcp_bytes < 20 or tcp_bytes > left:
                     sound = False
                     tcp_bytes = max(20, min(tcp_bytes, left))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.packets import _kernels
@@ -21,7 +22,7 @@ class PacketColumns:
 
     def __init__(self) -> None:
         self.counters = np.zeros(_kernels.COUNTERS, np.int64)
-        self.counters[_kernels.LAST_NS] = _kernels.NO_TIME
+        self.counters[_kernels.LAST_NS] = NO_TIME
         self._capacity = 0
         # The 32 bytes of `head` are written as four words.
         self._columns: list[npt.NDArray[Any]] = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vpnforensics.capture import _kernels as walkers
 from vpnforensics.capture.opening import RecordWalker, open_records
+from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.capture.rotation import capture_files
 from vpnforensics.capture.source import CaptureSource, StoredFile
@@ -46,10 +47,18 @@ def read_capture(path: str | Path, *, progress: Progress | None = None) -> Packe
         It cannot be opened or read, or is damaged before its first packet.
     """
     files, skipped = capture_files(str(path))
-    reading = _Reading(total_bytes=sum(size for _, size in files), progress=progress)
-    for name, _ in files:
-        reading.read(name)
+    reading = _Reading(sum(_stored_bytes(file) for file in files), progress)
+    for file in files:
+        reading.read(file)
     return reading.table(str(path), skipped)
+
+
+def _stored_bytes(path: str) -> int:
+    """Size of a file; 0 for what has none or cannot be asked (opening it will say why)."""
+    try:
+        return Path(path).stat().st_size if path != "-" else 0
+    except (OSError, ValueError):
+        return 0
 
 
 class _Reading:
@@ -60,6 +69,7 @@ class _Reading:
         self.progress = progress
         self.columns = PacketColumns()
         self.batch = RecordBatch()
+        self.interface_numbers = InterfaceNumbers()
         self.stored: list[StoredFile] = []
         self.formats: list[str] = []
         self.linktypes: list[str] = []
@@ -68,18 +78,18 @@ class _Reading:
         self.damaged_records = 0
         self.unknown_blocks = 0
         self.first_damage_offset = -1
+        self.first_fault: CaptureError | None = None
 
     def read(self, path: str) -> None:
-        frames_before = self.columns.frames
         with CaptureStream(path) as stream:
             window = stream.first_window()
-            records = open_records(stream, window)
+            records = open_records(stream, window, self.interface_numbers)
             fault_at, fault = self._walk(stream, window, records)
             self.stored.append(stream.stored_file())
             self.done_bytes += stream.consumed_bytes
-        if fault and self.columns.frames == frames_before:
-            raise CaptureError(path, fault_at, f"no packet can be read: {fault}")
         records.check(path)
+        if fault and self.first_fault is None:
+            self.first_fault = CaptureError(path, fault_at, f"no packet can be read: {fault}")
         self.damaged_records += records.damaged_records
         self.unknown_blocks += records.unknown_blocks
         damage = [at for at in (records.first_damage_offset, fault_at) if at >= 0]
@@ -106,24 +116,26 @@ class _Reading:
                 at = window.offset_of(pos)
                 self.cut_tail_bytes += stream.drain(window, pos)
                 return at, records.damage
-            following = stream.next_window(window, pos)
+            following = stream.next_window(window, min(pos, window.end))
             if self.progress is not None:
                 self.progress(self.done_bytes + stream.consumed_bytes, self.total_bytes)
             if following is None:
                 break
-            window, pos = following, following.start
-        left = window.end - pos
+            pos = following.start + max(0, pos - window.end)
+            window = following
+        end = window.offset_of(window.end)
+        at = records.long_block_offset if pos > window.end else window.offset_of(pos)
         if stream.fault:
-            self.cut_tail_bytes += max(1, left)
-            return window.offset_of(window.end), stream.fault
-        if left:
-            self.cut_tail_bytes += left
-            return window.offset_of(
-                pos
-            ), "the file ends inside a record (cut while it was written or copied?)"
+            self.cut_tail_bytes += max(1, end - at)
+            return end, stream.fault
+        if at < end:
+            self.cut_tail_bytes += end - at
+            return at, "the file ends inside a record (cut while it was written or copied?)"
         return -1, ""
 
     def table(self, path: str, skipped_files: int) -> PacketTable:
+        if self.first_fault is not None and self.columns.frames == 0:
+            raise self.first_fault
         health = self.columns.health(
             cut_tail_bytes=self.cut_tail_bytes,
             damaged_records=self.damaged_records,
