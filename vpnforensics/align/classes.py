@@ -1,0 +1,95 @@
+"""Size classes: the common alphabet of the two sides.
+
+A record of outer size P and an egress packet of inner length L may be the same packet only if they travel
+in the same direction and P is what the tunnel's length map makes of L. So records are sorted by
+(map, direction, P) and time, and an egress packet is a look-up key per map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.tunnels.find import RecordTable
+from vpnforensics.tunnels.length_map import LengthMap
+
+_SIZES = 1 << 17  # more than any outer payload
+_MAPS = 1 << 10
+
+
+@dataclass(frozen=True, eq=False)
+class SizeClasses:
+    """Records of some tunnels, sorted by size class and time.
+
+    ``start[c]:start[c+1]`` are class c's rows of ``ts_ns``, ``tunnel`` and ``record``.
+    """
+
+    maps: tuple[LengthMap, ...]
+    key: npt.NDArray[np.int64]
+    """Ascending keys of the classes that have records."""
+    start: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64]
+    tunnel: npt.NDArray[np.int32]
+    record: npt.NDArray[np.int64]
+    """Row in the RecordTable."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Records of each class."""
+        return np.diff(self.start)
+
+    def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
+        """The same classes with only the records where ``kept`` (over this object's rows) is true."""
+        start = np.r_[0, np.cumsum(kept)][self.start]
+        return SizeClasses(
+            self.maps, self.key, start, self.ts_ns[kept], self.tunnel[kept], self.record[kept]
+        )
+
+    def class_of(
+        self, map_number: int, inner_bytes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int32]:
+        """Class of egress packets under one length map; -1 where no record has that size."""
+        if len(self.key) == 0:
+            return np.full(len(inner_bytes), -1, np.int32)
+        wanted = _key(map_number, up, self.maps[map_number].outer(inner_bytes))
+        at = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
+        return np.where(self.key[at] == wanted, at, -1).astype(np.int32)
+
+
+def classify_records(
+    records: RecordTable, map_of_tunnel: npt.NDArray[np.int64], maps: tuple[LengthMap, ...]
+) -> SizeClasses:
+    """Sort records into size classes.
+
+    Parameters
+    ----------
+    records : RecordTable
+    map_of_tunnel : ndarray of int64, shape (tunnels,)
+        Number of each tunnel's length map in ``maps``; -1 leaves the tunnel out.
+    maps : tuple of LengthMap
+    """
+    number = map_of_tunnel[records.tunnel]
+    used = np.flatnonzero(number >= 0)
+    key = _key(number[used], records.up[used], records.size[used].astype(np.int64))
+    order = np.argsort(key, kind="stable")  # records stand in order of time already
+    key, used = key[order], used[order]
+    first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, np.int64)
+    return SizeClasses(
+        maps,
+        key[first],
+        np.r_[first, len(key)].astype(np.int64),
+        records.ts_ns[used],
+        records.tunnel[used],
+        used,
+    )
+
+
+def _key(
+    number: int | npt.NDArray[np.int64], up: npt.NDArray[np.bool_], size: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    return (np.int64(number) * 2 + up) * _SIZES + np.minimum(size, _SIZES - 1)

@@ -1,0 +1,325 @@
+"""Offset and drift between two capture clocks, from size-compatible packet pairs.
+
+Theory of operation
+-------------------
+Every egress packet of a tunnel has one record of the right size, so the differences (egress time minus
+record time) of all size-compatible pairs pile up at the clock offset, while wrong pairs spread over the
+length of the captures. Rare sizes pile up best. The search goes from coarse to fine:
+
+1. a histogram of all differences, rare sizes weighted up, gives the few offsets worth a closer look;
+2. around each, the pile is sharpened over a grid of drifts, bins shrinking from 20 ms to 0.25 ms;
+3. a robust line (Cauchy weights) through the pairs of the sharpest pile gives offset and drift. Up packets
+   leave the server after they came in and down packets before, so the two directions bracket the offset
+   just as in NTP (RFC 5905); what they leave open is in the interval, beside a bootstrap over blocks of time.
+
+An offset is identified only if its pile stands clear of the next best one found by the same search.
+
+Known weakness: strictly periodic traffic repeats its pile at every period; it is reported as not
+identifiable. Captures that share only a few packets are, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align._kernels import count_offsets, pairs_within
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.classes import SizeClasses
+
+MAX_DRIFT_PPM = 120.0
+
+_COARSE_PAIRS = 4_000_000
+_COARSE_BIN_NS = 50_000_000
+_COARSE_SPAN_S = 600.0
+_PEAKS = 6
+_SEPARATION_NS = 2_000_000_000  # piles nearer than this are one pile's burst structure
+_FINE_POINTS = 20_000
+_FINE_PAIRS = 400_000
+_FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
+_LEAST_PAIRS = 12
+_CLEAR_OF_NEXT = 1.6
+_BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
+_ONE_WAY_SLACK_NS = 20_000_000  # one direction alone cannot tell the offset from the server's delay
+
+
+@dataclass(frozen=True, eq=False)
+class EgressPackets:
+    """Egress packets as the search sees them; one row for each length map they are looked up under."""
+
+    ts_ns: npt.NDArray[np.int64]
+    size_class: npt.NDArray[np.int32]
+    up: npt.NDArray[np.bool_]
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> EgressPackets:
+        """The packets at ``index``."""
+        return EgressPackets(self.ts_ns[index], self.size_class[index], self.up[index])
+
+
+@dataclass(frozen=True, eq=False)
+class _Pile:
+    """The sharpest pile near one coarse offset: line ``center_ns + drift * t`` and its support."""
+
+    center_ns: float
+    drift: float
+    width_ns: int
+    support: float
+    """Packets in the pile beyond what chance puts there."""
+    t_ns: npt.NDArray[np.float64]
+    residual_ns: npt.NDArray[np.float64]
+    up: npt.NDArray[np.bool_]
+    """The pairs near the coarse offset: time since the reference, difference less the coarse offset."""
+    packet: npt.NDArray[np.int64]
+    """Egress packet of each pair."""
+    record: npt.NDArray[np.int64]
+
+
+def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> Alignment:
+    """Offset and drift of the egress clock against the ingress clock.
+
+    Parameters
+    ----------
+    egress : EgressPackets
+        All egress packets, each with its size class among ``classes`` or -1.
+    classes : SizeClasses
+    rng : numpy.random.Generator
+        Thins packets where there are more than the search needs, and resamples for the intervals.
+
+    Returns
+    -------
+    Alignment
+        ``not_identifiable`` with the reason where no offset stands out.
+    """
+    reference_ns = int(egress.ts_ns.min()) if len(egress.ts_ns) else 0
+    known = egress.take(egress.size_class >= 0)
+    if len(known.ts_ns) < _LEAST_PAIRS:
+        return Alignment(
+            "not_identifiable",
+            reason=f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress",
+        )
+    offsets = _coarse_offsets(known, classes, rng)
+    if not offsets:
+        return Alignment("not_identifiable", reason="no size-compatible packet pairs")
+    sample = _rarest(known, classes, _FINE_POINTS, rng)
+    piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
+    piles.sort(key=lambda pile: -pile[1].support)
+    offset, best = piles[0]
+    runner_up = piles[1][1].support if len(piles) > 1 else 0.0
+    if best.support < _LEAST_PAIRS or best.support < _CLEAR_OF_NEXT * runner_up:
+        return Alignment(
+            "not_identifiable",
+            pairs=int(best.support),
+            reason=f"the best offset gathers {best.support:.0f} packet pairs, the next best {runner_up:.0f}",
+        )
+    return _fit_line(best, offset, reference_ns, rng)
+
+
+def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> list[int]:
+    """Offsets with the most size-compatible pairs, best first."""
+    span_ns = _COARSE_SPAN_S * 1e9
+    if np.ptp(egress.ts_ns) > span_ns:
+        egress = _busiest(egress, int(span_ns))
+    counts = classes.counts
+    span_in_ns = max(int(np.ptp(classes.ts_ns)), _COARSE_BIN_NS)
+    per_bin = counts / (span_in_ns / _COARSE_BIN_NS)
+    # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
+    budget = _COARSE_PAIRS / max(1, len(np.unique(egress.size_class)))
+    keep = rng.random(len(egress.ts_ns)) * counts[egress.size_class] * np.bincount(
+        egress.size_class, minlength=len(counts)
+    )[egress.size_class] <= max(budget, 20_000)
+    egress = egress.take(keep)
+    if not len(egress.ts_ns):
+        return []
+    weight = 1.0 / (0.05 + per_bin[egress.size_class])
+    low_ns = int(egress.ts_ns.min() - classes.ts_ns.max())
+    bins = int((egress.ts_ns.max() - classes.ts_ns.min() - low_ns) // _COARSE_BIN_NS) + 1
+    histogram = count_offsets(
+        egress.ts_ns, egress.size_class, classes.start, classes.ts_ns, weight, low_ns, _COARSE_BIN_NS, bins
+    )
+    padded = np.pad(histogram, 1)
+    pile = padded[:-2] + padded[1:-1] + padded[2:]  # an offset near a bin's edge, or drifting over it
+    baseline = _running_mean(pile, 2 * (_SEPARATION_NS // _COARSE_BIN_NS) + 1)
+    excess = pile - baseline
+    found: list[int] = []
+    apart = int(_SEPARATION_NS // _COARSE_BIN_NS)
+    for _ in range(_PEAKS):
+        top = int(np.argmax(excess))
+        if not np.isfinite(excess[top]) or excess[top] <= 0:
+            break
+        found.append(low_ns + top * _COARSE_BIN_NS + _COARSE_BIN_NS // 2)
+        excess[max(0, top - apart) : top + apart + 1] = -np.inf
+    return found
+
+
+def _running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    width = min(width | 1, len(values) - 1 + len(values) % 2)
+    if width < 3:
+        return np.zeros_like(values)
+    total = np.cumsum(np.pad(values, (width // 2 + 1, width // 2)))
+    return np.asarray((total[width:] - total[:-width]) / width)
+
+
+def _busiest(egress: EgressPackets, span_ns: int) -> EgressPackets:
+    """The packets of the busiest stretch of the given length: drift cannot smear the pile much in it."""
+    since = egress.ts_ns - egress.ts_ns.min()
+    slots = np.bincount(since // (span_ns // 4))
+    start = int(np.argmax(np.convolve(slots, np.ones(4), "valid"))) if len(slots) >= 4 else 0
+    first = start * (span_ns // 4)
+    return egress.take((since >= first) & (since < first + span_ns))
+
+
+def _rarest(
+    egress: EgressPackets, classes: SizeClasses, wanted: int, rng: np.random.Generator
+) -> EgressPackets:
+    """At most ``wanted`` packets, those with the rarest sizes, spread over time."""
+    if len(egress.ts_ns) <= wanted:
+        return egress
+    rarity = classes.counts[egress.size_class] * (1.0 + rng.random(len(egress.ts_ns)))
+    chosen = np.sort(np.argpartition(rarity, wanted)[:wanted])
+    return egress.take(chosen)
+
+
+def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, reference_ns: int) -> _Pile:
+    """Search drift and offset around a coarse offset, bins shrinking while the pile holds together."""
+    half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
+    reach_ns = int(2 * _COARSE_BIN_NS + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
+    left, right = pairs_within(
+        egress.ts_ns,
+        egress.size_class,
+        classes.start,
+        classes.ts_ns,
+        offset_ns - reach_ns,
+        offset_ns + reach_ns,
+        _FINE_PAIRS,
+    )
+    t = (egress.ts_ns[left] - reference_ns).astype(np.float64)
+    residual = (egress.ts_ns[left] - classes.ts_ns[right] - offset_ns).astype(np.float64)
+    # A packet with many candidates in reach says little about each.
+    weight = 1.0 / np.bincount(left, minlength=len(egress.ts_ns))[left] if len(left) else np.zeros(0)
+    middle = half_span_ns + float(egress.ts_ns.min() - reference_ns)
+    center, drift, support, width = 0.0, 0.0, 0.0, _FINE_BINS_NS[0]
+    reach, drift_reach = float(reach_ns), MAX_DRIFT_PPM * 1e-6
+    for bin_ns in _FINE_BINS_NS:
+        step = bin_ns / max(half_span_ns, 1.0)
+        steps = int(np.ceil(drift_reach / step))
+        best = (-1.0, 0.0, 0.0)
+        for k in range(-steps, steps + 1):
+            slope = drift + k * step
+            if abs(slope) > MAX_DRIFT_PPM * 1e-6:
+                continue
+            shifted = residual - slope * (t - middle) - center
+            inside = np.abs(shifted) < reach
+            slot = ((shifted[inside] + reach) // bin_ns).astype(np.int64)
+            pile = np.bincount(slot, weight[inside], minlength=int(2 * reach // bin_ns) + 2)
+            wide = pile[:-2] + pile[1:-1] + pile[2:]
+            top = int(np.argmax(wide))
+            chance = float(wide.sum() / len(wide))
+            if wide[top] - chance > best[0]:
+                best = (float(wide[top]) - chance, slope, center - reach + (top + 1.5) * bin_ns)
+        # Finer bins must keep most of the pile: a jittery path has no sharper truth to find.
+        if support and best[0] < 0.45 * support:
+            break
+        support, drift, center = best
+        width = bin_ns
+        reach, drift_reach = 8.0 * bin_ns, 3 * step
+    return _Pile(center - drift * middle, drift, width, support, t, residual, egress.up[left], left, right)
+
+
+def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Generator) -> Alignment:
+    """Robust line through the pile's pairs: a shared slope, one intercept a direction."""
+    near = np.abs(pile.residual_ns - pile.center_ns - pile.drift * pile.t_ns) < 4 * pile.width_ns
+    # Bursts put wrong pairs near the right ones; a pair without a rival cannot be one of those.
+    packet, record = pile.packet[near], pile.record[near]
+    alone = (np.bincount(packet)[packet] == 1) & (np.bincount(record)[record] == 1)
+    chosen = np.flatnonzero(near)[alone] if alone.sum() >= 4 * _LEAST_PAIRS else np.flatnonzero(near)
+    t, r, up = pile.t_ns[chosen], pile.residual_ns[chosen], pile.up[chosen]
+    middle = float(np.median(t))
+    x = t - middle
+    both = bool(up.any() and (~up).any())
+    drift = pile.drift
+    level = dict.fromkeys((True, False), pile.center_ns + drift * middle)
+    scale = float(pile.width_ns)
+    for _ in range(40):
+        e = r - np.where(up, level[True], level[False]) - drift * x
+        weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
+        drift += _slope(x, e, up, weight)
+        for side in (True, False):
+            mine = up == side
+            if mine.any():
+                level[side] = float(np.average((r - drift * x)[mine], weights=weight[mine]))
+        e = r - np.where(up, level[True], level[False]) - drift * x
+        scale = max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
+    weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
+    offsets, drifts = _bootstrap(x, e, up, weight, rng)
+    to_reference = drift * middle
+    sides = [level[side] for side in (True, False) if (up == side).any()]
+    offset = coarse_ns + float(np.mean(sides)) - to_reference
+    # The bootstrap moves the line about the middle of the captures; the offset is stated at their start.
+    spread = np.quantile(offsets - drifts * middle, [0.025, 0.975])
+    half_delay = abs(sides[0] - sides[-1]) / 2 if both else _ONE_WAY_SLACK_NS
+    interval = (
+        int(np.floor(offset + spread[0] - half_delay)),
+        int(np.ceil(offset + spread[1] + half_delay)),
+    )
+    drift_spread = np.quantile(drifts, [0.025, 0.975])
+    drift_interval = (float(drift + drift_spread[0]) * 1e6, float(drift + drift_spread[1]) * 1e6)
+    # How the delay's two halves differ may itself change over the capture and pass for drift.
+    span = max(float(x.max() - x.min()), 1.0)
+    slack = half_delay / span * 1e6
+    drift_interval = (drift_interval[0] - slack, drift_interval[1] + slack)
+    zero = interval[0] <= 0 <= interval[1] and drift_interval[0] <= 0 <= drift_interval[1]
+    return Alignment(
+        "same_clock" if zero else "aligned",
+        round(offset),
+        interval,
+        drift * 1e6,
+        drift_interval,
+        reference_ns,
+        int((np.abs(e) < 3 * scale).sum()),
+    )
+
+
+def _slope(
+    x: npt.NDArray[np.float64],
+    e: npt.NDArray[np.float64],
+    up: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.float64],
+) -> float:
+    """Weighted slope of e on x with an intercept for each direction."""
+    numerator = denominator = 0.0
+    for side in (True, False):
+        mine = up == side
+        if mine.sum() < 2:
+            continue
+        w = weight[mine]
+        dx = x[mine] - np.average(x[mine], weights=w)
+        numerator += float(np.sum(w * dx * e[mine]))
+        denominator += float(np.sum(w * dx * dx))
+    return numerator / denominator if denominator > 0 else 0.0
+
+
+def _bootstrap(
+    x: npt.NDArray[np.float64],
+    e: npt.NDArray[np.float64],
+    up: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.float64],
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Changes of offset (at x = 0) and drift when whole blocks of time are resampled."""
+    edges = np.linspace(x.min(), x.max() + 1.0, _BOOTSTRAP_BLOCKS + 1)
+    block = np.searchsorted(edges, x, side="right") - 1
+    # Sufficient statistics a block and direction, so that a round costs a few sums.
+    statistics = np.zeros((_BOOTSTRAP_BLOCKS, 2, 5))
+    for column, value in enumerate((weight, weight * x, weight * x * x, weight * e, weight * e * x)):
+        np.add.at(statistics[:, :, column], (block, up.astype(np.int64)), value)
+    drawn = rng.integers(0, _BOOTSTRAP_BLOCKS, (_BOOTSTRAP_ROUNDS, _BOOTSTRAP_BLOCKS))
+    s = statistics[drawn].sum(axis=1)  # (rounds, direction, statistic)
+    w, wx, wxx, we, wex = np.moveaxis(s, -1, 0)
+    safe = np.where(w > 0, w, 1.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.nansum(wex - wx * we / safe, axis=1) / np.nansum(wxx - wx * wx / safe, axis=1)
+    slope = np.where(np.isfinite(slope), slope, 0.0)
+    level = np.where(w > 0, (we - slope[:, None] * wx) / safe, np.nan)
+    return np.nanmean(level, axis=1), slope

@@ -1,0 +1,325 @@
+"""Loops over packets of the engines: local rates and the containment score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def local_rates(group_start, ts_ns, half_windows_ns):  # type: ignore[no-untyped-def]
+    """Packets a nanosecond around each packet of its own group, at several window sizes.
+
+    Parameters
+    ----------
+    group_start : ndarray of int64, shape (groups + 1,)
+        Groups are runs of ``ts_ns``, each ascending.
+    ts_ns : ndarray of int64, shape (n,)
+    half_windows_ns : ndarray of int64, shape (scales,)
+
+    Returns
+    -------
+    ndarray of float32, shape (n, scales)
+        The packet itself counts, so no rate is zero.
+    """
+    rates = np.empty((ts_ns.size, half_windows_ns.size), np.float32)
+    for s in range(half_windows_ns.size):
+        h = half_windows_ns[s]
+        for g in range(group_start.size - 1):
+            begin, end = group_start[g], group_start[g + 1]
+            low, high = begin, begin
+            for i in range(begin, end):
+                while ts_ns[low] < ts_ns[i] - h:
+                    low += 1
+                while high < end and ts_ns[high] <= ts_ns[i] + h:
+                    high += 1
+                rates[i, s] = (high - low) / (2.0 * h)
+    return rates
+
+
+@njit(cache=True, nogil=True)
+def _first_in_reach(record_ns, start, stop, first_ns):  # type: ignore[no-untyped-def]
+    while start < stop:
+        middle = (start + stop) >> 1
+        if record_ns[middle] < first_ns:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
+
+
+@njit(cache=True, nogil=True)
+def own_records(  # type: ignore[no-untyped-def]
+    flows,
+    flow_tunnel,
+    flow_score,
+    flow_start,
+    egress_ns,
+    egress_class,
+    egress_up,
+    class_start,
+    record_ns,
+    record_tunnel,
+    density_up,
+    density_down,
+    low_ns,
+    step_ns,
+    owner,
+    rival,
+    matched,
+):
+    """Give each listed flow, strongest first, its likeliest free records in its tunnel.
+
+    Updates, one entry a record: ``owner`` (flow, -1 free) and ``rival`` (best score of a flow that wanted
+    it and found nothing free); one entry an egress packet: ``matched`` (record, -1 none).
+    """
+    bins = density_up.size
+    reach_ns = low_ns + bins * step_ns
+    for q in range(flows.size):
+        f, k = flows[q], flow_tunnel[q]
+        for j in range(flow_start[f], flow_start[f + 1]):
+            c = egress_class[j]
+            if c < 0:
+                continue
+            t = egress_ns[j]
+            if egress_up[j]:
+                first, last = t - reach_ns, t - low_ns
+            else:
+                first, last = t + low_ns, t + reach_ns
+            stop = class_start[c + 1]
+            best_free, best_owned = 0.0, 0.0
+            free, owned = -1, -1
+            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+                u = record_ns[i]
+                if u > last:
+                    break
+                if record_tunnel[i] != k or owner[i] == f:
+                    continue
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
+                if slot < 0 or slot >= bins:
+                    continue
+                g = density_up[slot] if egress_up[j] else density_down[slot]
+                if owner[i] < 0:
+                    if g > best_free:
+                        best_free, free = g, i
+                elif g > best_owned:
+                    best_owned, owned = g, i
+            if free >= 0:
+                owner[free] = f
+                matched[j] = free
+            elif owned >= 0:
+                rival[owned] = max(rival[owned], flow_score[q])
+
+
+@njit(cache=True, nogil=True)
+def score_contested(  # type: ignore[no-untyped-def]
+    pair_flow,
+    pair_tunnel,
+    pair_limit,
+    flow_start,
+    egress_ns,
+    egress_class,
+    egress_scale,
+    egress_up,
+    shift_ns,
+    origin_ns,
+    period_ns,
+    class_start,
+    record_ns,
+    record_tunnel,
+    record_rate,
+    density_up,
+    density_down,
+    low_ns,
+    step_ns,
+    miss,
+    owner,
+    claim,
+    rival,
+):
+    """:func:`score_containment` of given pairs, where a record serves only if nobody as good wants it.
+
+    A record is out of reach of a flow if another flow owns it with a ``claim`` above the pair's limit, or if
+    the flow owns it but a ``rival`` above the limit was turned away. Rotated flows (``shift_ns`` not 0) own
+    nothing.
+    """
+    score = np.empty(pair_flow.size, np.float64)
+    used_by = np.full(record_ns.size, -1, np.int32)
+    bins = density_up.size
+    log_miss = np.log(miss)
+    reach_ns = low_ns + bins * step_ns
+    for q in range(pair_flow.size):
+        f, k, limit = pair_flow[q], pair_tunnel[q], pair_limit[q]
+        score[q] = (flow_start[f + 1] - flow_start[f]) * log_miss
+        for j in range(flow_start[f], flow_start[f + 1]):
+            c = egress_class[j]
+            if c < 0:
+                continue
+            t = egress_ns[j]
+            if shift_ns != 0:
+                t = origin_ns + (t - origin_ns + shift_ns) % period_ns
+            if egress_up[j]:
+                first, last = t - reach_ns, t - low_ns
+            else:
+                first, last = t + low_ns, t + reach_ns
+            stop = class_start[c + 1]
+            x, best, best_record = 0.0, 0.0, -1
+            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+                u = record_ns[i]
+                if u > last:
+                    break
+                if record_tunnel[i] != k:
+                    continue
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
+                if slot < 0 or slot >= bins:
+                    continue
+                g = (density_up[slot] if egress_up[j] else density_down[slot]) / record_rate[
+                    i, egress_scale[j]
+                ]
+                x += g
+                mine = owner[i] == f and shift_ns == 0
+                contested = rival[i] > limit if mine else owner[i] >= 0 and claim[i] > limit
+                if used_by[i] != q and not contested and g > best:
+                    best, best_record = g, i
+            if best_record >= 0:
+                used_by[best_record] = q
+                score[q] += np.log(miss + (1.0 - miss) * x) - log_miss
+    return score
+
+
+@njit(cache=True, nogil=True)
+def score_containment(  # type: ignore[no-untyped-def]
+    flows,
+    flow_start,
+    egress_ns,
+    egress_class,
+    egress_scale,
+    egress_up,
+    shift_ns,
+    origin_ns,
+    period_ns,
+    class_start,
+    record_ns,
+    record_tunnel,
+    record_rate,
+    density_up,
+    density_down,
+    low_ns,
+    step_ns,
+    miss,
+    tunnels,
+    floor,
+):
+    """Containment score of the listed flows in every tunnel that has a size-compatible packet in reach.
+
+    The step of an egress packet in a tunnel is ``log(miss + (1 - miss) * X)``, X the sum over the tunnel's
+    records of its size within reach of ``density(delay) / rate(record)``: expected 1 by chance. A record
+    serves one packet of a flow: the likeliest in reach is taken, first come first served.
+
+    ``shift_ns`` turns all times round on a circle of ``period_ns`` from ``origin_ns`` (0 leaves them),
+    which makes a flow that no tunnel carried.
+
+    Returns
+    -------
+    flow, tunnel : ndarray of int32
+    score : ndarray of float64
+        Nats; only pairs whose score exceeds ``floor``.
+    hits : ndarray of int32
+        Packets of the flow with a record in the tunnel.
+    """
+    room = 4096
+    out_flow = np.empty(room, np.int32)
+    out_tunnel = np.empty(room, np.int32)
+    out_score = np.empty(room, np.float64)
+    out_hits = np.empty(room, np.int32)
+    found = 0
+    total = np.zeros(tunnels, np.float64)
+    hits = np.zeros(tunnels, np.int32)
+    touched = np.empty(tunnels, np.int64)
+    here = np.empty(tunnels, np.int64)
+    x = np.zeros(tunnels, np.float64)
+    best = np.zeros(tunnels, np.float64)
+    best_record = np.full(tunnels, -1, np.int64)
+    used_by = np.full(record_ns.size, -1, np.int32)
+    bins = density_up.size
+    log_miss = np.log(miss)
+    reach_ns = low_ns + bins * step_ns
+    for q in range(flows.size):
+        f = flows[q]
+        touched_count = 0
+        begin, end = flow_start[f], flow_start[f + 1]
+        for j in range(begin, end):
+            c = egress_class[j]
+            if c < 0:
+                continue
+            t = egress_ns[j]
+            if shift_ns != 0:
+                t = origin_ns + (t - origin_ns + shift_ns) % period_ns
+            # delay = t - u going up and u - t going down, from low_ns to reach_ns
+            if egress_up[j]:
+                first, last = t - reach_ns, t - low_ns
+                density = density_up
+            else:
+                first, last = t + low_ns, t + reach_ns
+                density = density_down
+            stop = class_start[c + 1]
+            scale = egress_scale[j]
+            here_count = 0
+            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+                u = record_ns[i]
+                if u > last:
+                    break
+                delay = t - u if egress_up[j] else u - t
+                slot = (delay - low_ns) // step_ns
+                if slot < 0 or slot >= bins:
+                    continue
+                g = density[slot] / record_rate[i, scale]
+                k = record_tunnel[i]
+                if x[k] == 0.0:
+                    here[here_count] = k
+                    here_count += 1
+                # All records in reach count towards the sum, also those that served a packet before: which
+                # record was whose is unknowable in a burst. But a packet needs a free one to be a hit.
+                x[k] += g
+                if used_by[i] != q and g > best[k]:
+                    best[k] = g
+                    best_record[k] = i
+            for m in range(here_count):
+                k = here[m]
+                if best_record[k] >= 0:
+                    if hits[k] == 0:
+                        touched[touched_count] = k
+                        touched_count += 1
+                    hits[k] += 1
+                    used_by[best_record[k]] = q
+                    total[k] += np.log(miss + (1.0 - miss) * x[k]) - log_miss
+                x[k] = 0.0
+                best[k] = 0.0
+                best_record[k] = -1
+        base = (end - begin) * log_miss
+        for m in range(touched_count):
+            k = touched[m]
+            score = base + total[k]
+            if score > floor:
+                if found == room:
+                    room *= 2
+                    grown32 = np.empty(room, np.int32)
+                    grown32[:found] = out_flow
+                    out_flow = grown32
+                    grown32 = np.empty(room, np.int32)
+                    grown32[:found] = out_tunnel
+                    out_tunnel = grown32
+                    grown64 = np.empty(room, np.float64)
+                    grown64[:found] = out_score
+                    out_score = grown64
+                    grown32 = np.empty(room, np.int32)
+                    grown32[:found] = out_hits
+                    out_hits = grown32
+                out_flow[found] = f
+                out_tunnel[found] = k
+                out_score[found] = score
+                out_hits[found] = hits[k]
+                found += 1
+            total[k] = 0.0
+            hits[k] = 0
+    return out_flow[:found], out_tunnel[:found], out_score[:found], out_hits[:found]

@@ -1,0 +1,93 @@
+"""What an engine is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.tunnels.find import TunnelSet
+from vpnforensics.tunnels.length_map import LengthMap
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Ingress tunnels, egress flows and the relation of the two clocks."""
+
+    conversations: FlowTable
+    """Outer conversations of the ingress capture."""
+    tunnels: TunnelSet
+    flows: FlowTable
+    """Conversations of the egress capture."""
+    alignment: Alignment
+    maps: tuple[LengthMap, ...]
+    map_of_tunnel: npt.NDArray[np.int64]
+    """Number of each tunnel's length map in ``maps``; -1 where none is known."""
+
+    @cached_property
+    def egress(self) -> EgressRows:
+        """Egress packets grouped by flow, in order of time within a flow, on the ingress clock."""
+        rows, start = self.flows.order
+        packets = self.flows.packets
+        return EgressRows(
+            start,
+            rows,
+            self.alignment.to_ingress(packets.ts_ns[rows]),
+            packets.ip_len_bytes[rows],
+            self.flows.up[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EgressRows:
+    """Egress packets grouped by flow: ``start[f]:start[f+1]`` are flow f's."""
+
+    start: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    """Row in the egress PacketTable."""
+    ts_ns: npt.NDArray[np.int64]
+    """On the ingress clock."""
+    inner_bytes: npt.NDArray[np.int32]
+    up: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Raw scores of (flow, tunnel) pairs; pairs not listed are below every listed score that matters."""
+
+    flow: npt.NDArray[np.int32]
+    tunnel: npt.NDArray[np.int32]
+    score: npt.NDArray[np.float64]
+    """Decimal logarithm of the engine's uncalibrated ratio."""
+    hits: npt.NDArray[np.int32]
+    """Packets of the flow that the tunnel explains."""
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> ScoreTable:
+        """The pairs at ``index``."""
+        return ScoreTable(self.flow[index], self.tunnel[index], self.score[index], self.hits[index])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a pair."""
+        return pd.DataFrame(
+            {"flow": self.flow, "tunnel": self.tunnel, "score": self.score, "hits": self.hits}
+        )
+
+
+def concatenate(tables: list[ScoreTable]) -> ScoreTable:
+    """One table of several."""
+    if not tables:
+        return ScoreTable(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int32))
+    return ScoreTable(
+        np.concatenate([t.flow for t in tables]),
+        np.concatenate([t.tunnel for t in tables]),
+        np.concatenate([t.score for t in tables]),
+        np.concatenate([t.hits for t in tables]),
+    )

@@ -1,0 +1,302 @@
+"""Containment: each egress packet has its outer packet, of the right length, at the right time.
+
+Theory of operation
+-------------------
+A VPN server turns one outer packet into one inner packet and back. Under H1 (this tunnel carried this flow)
+an egress packet of length L at time t has a record of size m(L) in the tunnel at t - delay, the delay drawn
+from the server's delay law g, but for a share of packets that a capture missed. Under H2 a record of that
+size stands there by chance, at the tunnel's own local rate r. The step of a packet is ::
+
+    log(miss + (1 - miss) * X),    X = sum over records in reach of g(delay) / r
+
+X is 1 in the mean under H2 and large where the tunnel has a record just there. The sum over records,
+rather than the best one, keeps bulk transfers honest: among thousands of equal packets a second, which
+record was whose is unknowable, and the step is near zero instead of strongly negative. A record serves one
+packet of a flow, so ten packets need ten records. The score is the sum of the steps over both directions.
+
+Packets of a burst are not independent: once one has its record, a bursty tunnel has records for the next by
+nature. So the chance rate r of a packet that follows a packet of its own size after a gap is taken in a window
+of that gap's size, where it counts the burst itself: a burst counts about once. What dependence remains is
+for the calibration on rotated flows to find (:mod:`vpnforensics.evidence`), which runs this very code.
+
+Assumptions: one outer packet for one inner packet; a known or learned length map; aligned clocks.
+
+Silent where no tunnel is a record tunnel, no length map is known, or the clocks cannot be aligned.
+
+Known weaknesses: a flow of strictly periodic equal packets beside a tunnel carrying the same kind of stream;
+padding to one size, which leaves times only; jitter beyond the gaps between a tunnel's packets.
+
+Compare Zhang et al., DTW and "flow containment"; DeepCorr (Nasr et al. 2018) and ESPRESSO (2025) score
+similarity of two flows; here one contains the other, exactly, packet by packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align._kernels import pairs_within
+from vpnforensics.align.classes import SizeClasses, classify_records
+from vpnforensics.engines._kernels import local_rates, own_records, score_contested, score_containment
+from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
+from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
+
+NAME = "packets"
+CITATION = "containment score of this project; ideas: Donoho et al. 2002, Zhu et al. 2010, DeepCorr 2018"
+
+_LONG_WINDOW_NS = 5_000_000_000
+_SCALE_STEP = 8
+_DELAY_REACH_NS = 250_000_000
+_DELAY_PAIRS = 200_000
+_MISS = 0.03
+_LN10 = float(np.log(10.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Ownership:
+    """Which flow each record is given to; one entry a row of the size classes, but ``matched``."""
+
+    owner: npt.NDArray[np.int32]
+    """Flow, or -1."""
+    claim: npt.NDArray[np.float64]
+    """The owner's score; -inf where free."""
+    rival: npt.NDArray[np.float64]
+    """Best score of a flow that wanted the record and was turned away; -inf without."""
+    matched: npt.NDArray[np.int64]
+    """Row of the size classes that each egress packet got, or -1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Containment:
+    """A case prepared for scoring: size classes, local rates and the delay law."""
+
+    classes: SizeClasses
+    egress: EgressRows
+    egress_class: tuple[npt.NDArray[np.int32], ...]
+    """Class of each egress packet, one array a length map."""
+    egress_scale: npt.NDArray[np.int8]
+    """Which local rate is its chance rate, by the gap before it."""
+    rate: npt.NDArray[np.float32]
+    """Records a nanosecond around each record, shape (records, scales)."""
+    windows_ns: npt.NDArray[np.int64]
+    law: DelayLaw
+    miss: float
+    tunnels: int
+    origin_ns: int
+    period_ns: int
+    """The circle on which rotations turn the egress times."""
+
+    def score(
+        self, flows: npt.NDArray[np.int32], *, shift_ns: int = 0, floor_log10: float = -np.inf
+    ) -> ScoreTable:
+        """Scores of the flows in every tunnel with a record in reach; rotated by ``shift_ns`` if not 0."""
+        parts = []
+        for egress_class in self.egress_class:
+            flow, tunnel, score, hits = score_containment(
+                flows,
+                self.egress.start,
+                self.egress.ts_ns,
+                egress_class,
+                self.egress_scale,
+                self.egress.up,
+                shift_ns,
+                self.origin_ns,
+                self.period_ns,
+                self.classes.start,
+                self.classes.ts_ns,
+                self.classes.tunnel,
+                self.rate,
+                self.law.up,
+                self.law.down,
+                self.law.low_ns,
+                self.law.step_ns,
+                self.miss,
+                self.tunnels,
+                floor_log10 * _LN10,
+            )
+            parts.append(ScoreTable(flow, tunnel, score / _LN10, hits))
+        return concatenate(parts)
+
+    def own(
+        self, flows: npt.NDArray[np.int32], tunnels: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]
+    ) -> Ownership:
+        """Which record carried which packet, if each flow listed was in its tunnel: strongest flows first.
+
+        Parameters
+        ----------
+        flows, tunnels : ndarray of int32, shape (links,)
+        scores : ndarray of float64, shape (links,)
+            Decides who takes a record that two want.
+        """
+        order = np.lexsort((flows, -scores))
+        flows, tunnels, scores = flows[order], tunnels[order], scores[order]
+        records = len(self.classes.ts_ns)
+        owner = np.full(records, -1, np.int32)
+        rival = np.full(records, -np.inf)
+        matched = np.full(len(self.egress.ts_ns), -1, np.int64)
+        for egress_class in self.egress_class:
+            own_records(
+                flows,
+                tunnels,
+                scores,
+                self.egress.start,
+                self.egress.ts_ns,
+                egress_class,
+                self.egress.up,
+                self.classes.start,
+                self.classes.ts_ns,
+                self.classes.tunnel,
+                self.law.up,
+                self.law.down,
+                self.law.low_ns,
+                self.law.step_ns,
+                owner,
+                rival,
+                matched,
+            )
+        score_of_flow = np.full(len(self.egress.start) - 1, -np.inf)
+        score_of_flow[flows] = scores
+        return Ownership(owner, np.where(owner >= 0, score_of_flow[owner], -np.inf), rival, matched)
+
+    def score_contested(
+        self, pairs: ScoreTable, owned: Ownership, margin: float, *, shift_ns: int = 0
+    ) -> npt.NDArray[np.float64]:
+        """Scores of the pairs without the records that another flow wants, unless it is weaker by ``margin``."""
+        score = np.full(len(pairs), -np.inf)
+        for egress_class in self.egress_class:
+            found = score_contested(
+                pairs.flow,
+                pairs.tunnel,
+                pairs.score - margin,
+                self.egress.start,
+                self.egress.ts_ns,
+                egress_class,
+                self.egress_scale,
+                self.egress.up,
+                shift_ns,
+                self.origin_ns,
+                self.period_ns,
+                self.classes.start,
+                self.classes.ts_ns,
+                self.classes.tunnel,
+                self.rate,
+                self.law.up,
+                self.law.down,
+                self.law.low_ns,
+                self.law.step_ns,
+                self.miss,
+                owned.owner,
+                owned.claim,
+                owned.rival,
+            )
+            score = np.maximum(score, found / _LN10)
+        return score
+
+    def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
+        """The same case with some records gone: what is left to explain."""
+        classes = self.classes.keep(~taken)
+        return replace(self, classes=classes, rate=_rates(classes, self.windows_ns, self.tunnels))
+
+    def rotations(self, rounds: int, rng: np.random.Generator) -> Iterator[int]:
+        """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
+        least = min(5_000_000_000, self.period_ns // 8)
+        low, high = least, max(least + 1, self.period_ns - least)
+        edges = np.linspace(low, high, rounds + 1)
+        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            yield int(rng.uniform(begin, end))
+
+
+def prepare(case: Case) -> Containment | None:
+    """Size classes, delay law and local rates of a case; ``None`` where the engine has nothing to go on."""
+    if not case.alignment.usable or not case.maps or not len(case.flows):
+        return None
+    classes = classify_records(case.tunnels.records, case.map_of_tunnel, case.maps)
+    if not len(classes):
+        return None
+    egress = case.egress
+    egress_class = tuple(
+        classes.class_of(number, egress.inner_bytes, egress.up) for number in range(len(case.maps))
+    )
+    law = _delay_law(classes, egress, egress_class)
+    windows = _windows(law.width_ns)
+    scale = np.minimum(np.searchsorted(windows, _gaps(egress)), len(windows) - 1).astype(np.int8)
+    first = int(min(egress.ts_ns.min(), classes.ts_ns.min()))
+    last = int(max(egress.ts_ns.max(), classes.ts_ns.max()))
+    return Containment(
+        classes,
+        egress,
+        egress_class,
+        scale,
+        _rates(classes, windows, len(case.tunnels)),
+        windows,
+        law,
+        _MISS,
+        len(case.tunnels),
+        first,
+        max(last - first, 1),
+    )
+
+
+def _gaps(egress: EgressRows) -> npt.NDArray[np.int64]:
+    """Time since the flow's previous packet; the largest int64 for its first."""
+    gap = np.empty(len(egress.ts_ns), np.int64)
+    gap[1:] = np.abs(np.diff(egress.ts_ns))
+    gap[egress.start[:-1]] = np.iinfo(np.int64).max
+    return gap
+
+
+def _windows(width_ns: float) -> npt.NDArray[np.int64]:
+    """Half windows for the local rate, from the delay law's width to seconds."""
+    windows = []
+    h = max(2.0 * width_ns, 1_000_000.0)
+    while h < _LONG_WINDOW_NS / 2:
+        windows.append(int(h))
+        h *= _SCALE_STEP
+    return np.array([*windows, _LONG_WINDOW_NS], np.int64)
+
+
+def _rates(classes: SizeClasses, windows: npt.NDArray[np.int64], tunnels: int) -> npt.NDArray[np.float32]:
+    size_class = np.repeat(np.arange(len(classes)), classes.counts)
+    group = size_class * tunnels + classes.tunnel
+    order = np.argsort(group, kind="stable")
+    grouped = group[order]
+    start = np.r_[np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]]), len(grouped)]
+    rates = np.empty((len(order), len(windows)), np.float32)
+    rates[order] = local_rates(start.astype(np.int64), classes.ts_ns[order], windows)
+    return rates
+
+
+def _delay_law(
+    classes: SizeClasses, egress: EgressRows, egress_class: tuple[npt.NDArray[np.int32], ...]
+) -> DelayLaw:
+    """Delays of the packets with the rarest sizes."""
+    delays, ups = [], []
+    span_ns = max(int(np.ptp(classes.ts_ns)), 1)
+    for per_map in egress_class:
+        known = np.flatnonzero(per_map >= 0)
+        if not len(known):
+            continue
+        in_reach = classes.counts[per_map[known]] / span_ns * 2 * _DELAY_REACH_NS
+        order = np.argsort(in_reach, kind="stable")
+        enough = max(2_000, int(np.searchsorted(in_reach[order], 0.5)))
+        chosen = np.sort(known[order[: min(enough, 40_000)]])
+        left, right = pairs_within(
+            egress.ts_ns[chosen],
+            per_map[chosen],
+            classes.start,
+            classes.ts_ns,
+            -_DELAY_REACH_NS,
+            _DELAY_REACH_NS,
+            _DELAY_PAIRS,
+        )
+        # Bursts put wrong pairs near the right ones; a pair without any rival cannot be one of those.
+        alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
+        left, right = left[alone], right[alone]
+        forward = egress.up[chosen][left]
+        difference = egress.ts_ns[chosen][left] - classes.ts_ns[right]
+        delays.append(np.where(forward, difference, -difference))
+        ups.append(forward)
+    return estimate_delay_law(np.concatenate(delays), np.concatenate(ups))

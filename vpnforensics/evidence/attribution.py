@@ -1,0 +1,193 @@
+"""From scores to links: which flow was in which tunnel, with a stated number of expected false links.
+
+Theory of operation
+-------------------
+A score compares one flow with one tunnel and knows nothing of the others. Attribution adds what holds for
+the case as a whole: *a flow has at most one tunnel, and an outer packet carries at most one inner packet*. A
+lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow fits
+its records better and explains them away. So, in rounds:
+
+1. every flow claims its likeliest records in its best tunnel, strongest flows first;
+2. scores are taken again without the records that a flow about as strong (within ``MARGIN``) wants too;
+3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
+   scores are false by construction; their tail gives each stratum of flow sizes a threshold at which the
+   comparisons made are expected to yield the round's share of the allowed false links;
+4. flows above it, and clear of their second tunnel by ``MARGIN``, are linked, their records leave the case, and
+   what is left is easier: local rates fall, and fewer records are there to coincide with.
+
+Known weaknesses: the exponential tail is an extrapolation where few null scores stand behind it; two clients
+doing the same thing at the same moment (within the delay law's width) contest each other and stay undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.case import ScoreTable, concatenate
+from vpnforensics.engines.packets import Containment, Ownership
+from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
+
+MARGIN = 2.0
+"""How much weaker, in decimal logarithms, a rival must be to be disregarded."""
+
+_ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
+_ROTATIONS = 200
+_NULL_PACKETS = 4_000_000
+_LEAST_ROTATIONS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The links of a case; one entry a flow, but ``record`` and ``tails``."""
+
+    tunnel: npt.NDArray[np.int32]
+    """Linked tunnel, or -1."""
+    score: npt.NDArray[np.float64]
+    """Contested score in the best tunnel, in the last round that looked at the flow; -inf without one."""
+    false_positive_rate: npt.NDArray[np.float64]
+    """P(score or more | H2) of that score."""
+    round: npt.NDArray[np.int8]
+    """Round in which the flow was linked, from 1; 0 for the others."""
+    record: npt.NDArray[np.int64]
+    """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
+    comparisons: int
+    null_comparisons: int
+    expected_false_links: float
+    tails: tuple[dict[int, NullTail], ...]
+    """Null tails by round and stratum."""
+
+
+def attribute(
+    containment: Containment,
+    alive: npt.NDArray[np.int64],
+    *,
+    expected_false_links: float,
+    rng: np.random.Generator,
+    progress: Callable[[float], None] | None = None,
+) -> Attribution:
+    """Link flows to tunnels.
+
+    Parameters
+    ----------
+    containment : Containment
+    alive : ndarray of int64, shape (flows,)
+        Tunnels present during each flow: its comparisons.
+    expected_false_links : float
+        Allowed for the whole case.
+    rng : numpy.random.Generator
+        Draws the rotations.
+    progress : callable, optional
+        Called with the share done.
+    """
+    sizes = np.diff(containment.egress.start)
+    flows = len(sizes)
+    strata = stratum_of(sizes)
+    tunnel = np.full(flows, -1, np.int32)
+    score = np.full(flows, -np.inf)
+    rate_of = np.ones(flows)
+    linked_round = np.zeros(flows, np.int8)
+    record = np.full(len(containment.egress.ts_ns), -1, np.int64)
+    comparisons = int(alive.sum())
+    expected, null_comparisons = 0.0, 0
+    tails: list[dict[int, NullTail]] = []
+    remaining = np.flatnonzero(alive > 0).astype(np.int32)
+    for number, share in enumerate(_ROUND_SHARES, start=1):
+        if not len(remaining):
+            break
+        pairs = containment.score(remaining, floor_log10=0.0)
+        best, _ = _two_best(pairs, pairs.score, flows)
+        claimed = np.flatnonzero(best >= 0).astype(np.int32)
+        owned = containment.own(
+            claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
+        )
+        contested = containment.score_contested(pairs, owned, MARGIN)
+        nulls, null_count = _null_scores(containment, remaining, alive, strata, owned, rng)
+        null_comparisons += sum(null_count.values())
+        round_tails = {s: fit_tail(nulls[s], null_count[s]) for s in null_count}
+        tails.append(round_tails)
+        best, second = _two_best(pairs, contested, flows)
+        have = np.flatnonzero(best >= 0)
+        score[remaining] = -np.inf
+        score[have] = contested[best[have]]
+        runner_up = np.where(second[have] >= 0, contested[second[have]], -np.inf)
+        allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
+        limit = np.full(len(have), np.inf)
+        for s, tail in round_tails.items():
+            mine = strata[have] == s
+            limit[mine] = max(tail.threshold(allowed), 0.0)
+            rate_of[have[mine]] = tail.false_positive_rate(score[have[mine]])
+        accepted = have[(score[have] >= limit) & (score[have] - runner_up >= MARGIN)]
+        if progress is not None:
+            progress(number / len(_ROUND_SHARES))
+        if not len(accepted):
+            break
+        expected += allowed * float(alive[remaining].sum())
+        tunnel[accepted] = pairs.tunnel[best[accepted]]
+        linked_round[accepted] = number
+        final = containment.own(accepted.astype(np.int32), tunnel[accepted], score[accepted])
+        got = final.matched >= 0
+        record[got] = containment.classes.record[final.matched[got]]
+        containment = containment.without(final.owner >= 0)
+        remaining = remaining[tunnel[remaining] < 0]
+    return Attribution(
+        tunnel,
+        score,
+        rate_of,
+        linked_round,
+        record,
+        comparisons,
+        null_comparisons,
+        expected,
+        tuple(tails),
+    )
+
+
+def _two_best(
+    pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of each flow's best and second-best pair, -1 without; ties go to the lower tunnel number."""
+    order = np.lexsort((pairs.tunnel, -score, pairs.flow))
+    flow = pairs.flow[order]
+    leads = np.r_[True, flow[1:] != flow[:-1]] if len(flow) else np.zeros(0, np.bool_)
+    best = np.full(flows, -1, np.int64)
+    second = np.full(flows, -1, np.int64)
+    first = np.flatnonzero(leads)
+    best[flow[first]] = order[first]
+    follower = first + 1
+    follower = follower[follower < len(flow)]
+    follower = follower[~leads[follower]]
+    second[flow[follower]] = order[follower]
+    return best, second
+
+
+def _null_scores(
+    containment: Containment,
+    flows: npt.NDArray[np.int32],
+    alive: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64],
+    owned: Ownership,
+    rng: np.random.Generator,
+) -> tuple[dict[int, npt.NDArray[np.float64]], dict[int, int]]:
+    """Contested scores of rotated copies by stratum, and the comparisons behind them."""
+    sizes = np.diff(containment.egress.start)
+    packets = int(sizes[flows].sum())
+    rounds = int(np.clip(_NULL_PACKETS // max(packets, 1), _LEAST_ROTATIONS, _ROTATIONS))
+    per_round = _NULL_PACKETS / _LEAST_ROTATIONS
+    found: list[ScoreTable] = []
+    count = {int(s): 0 for s in np.unique(strata[flows])}
+    for shift in containment.rotations(rounds, rng):
+        some = flows
+        if packets > per_round:  # a large case: thin the flows, not the rotations
+            some = flows[rng.random(len(flows)) < per_round / packets]
+        pairs = containment.score(some, shift_ns=shift, floor_log10=0.0)
+        contested = containment.score_contested(pairs, owned, MARGIN, shift_ns=shift)
+        found.append(ScoreTable(pairs.flow, pairs.tunnel, contested, pairs.hits))
+        for s in count:
+            count[s] += int(alive[some[strata[some] == s]].sum())
+    table = concatenate(found)
+    which = strata[table.flow]
+    return {s: table.score[which == s] for s in count}, count

@@ -1,0 +1,124 @@
+"""Loops over packets: conversation lookup and splitting."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_SYN, _ACK, _FIN, _RST = 0x02, 0x10, 0x01, 0x04
+_TCP = 6
+
+
+@njit(cache=True, nogil=True)
+def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
+    """Avalanche two words into one (the finaliser of splitmix64)."""
+    z = a ^ (b * np.uint64(0x9E3779B97F4A7C15))
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def assign_flows(  # type: ignore[no-untyped-def]
+    ts_ns, src, dst, sport, dport, proto, tcp_flags, seq, idle_tcp_ns, idle_other_ns
+):
+    """Flow number of every packet, in order of first appearance.
+
+    A conversation is the unordered pair of endpoints and the protocol. It is split when it was idle
+    for longer than allowed, and when a TCP SYN with a new sequence number reuses it after its end.
+
+    Returns
+    -------
+    flow : ndarray of int32, shape (n,)
+    forward : ndarray of uint8, shape (n,)
+        1 where the packet's source is the source of its flow's first packet.
+    first : ndarray of int64, shape (flows,)
+        Row of each flow's first packet.
+    """
+    n = ts_ns.size
+    flow = np.empty(n, np.int32)
+    forward = np.empty(n, np.uint8)
+    capacity = 1024
+    slots = np.full(capacity, -1, np.int32)
+    first = np.empty(1024, np.int64)
+    last_ns = np.empty(1024, np.int64)
+    initial_seq = np.empty(1024, np.int64)  # of the latest bare SYN, -1 before one
+    closed = np.zeros(1024, np.uint8)
+    flows = 0
+    used = 0
+    for i in range(n):
+        a = (np.uint64(np.uint32(src[i])) << np.uint64(16)) | np.uint64(sport[i])
+        b = (np.uint64(np.uint32(dst[i])) << np.uint64(16)) | np.uint64(dport[i])
+        low, high = (a, b) if a <= b else (b, a)
+        position = _mix(low * np.uint64(256) + np.uint64(proto[i]), high) & np.uint64(capacity - 1)
+        slot = np.int64(position)
+        found = -1
+        while slots[slot] >= 0:
+            f = slots[slot]
+            j = first[f]
+            if proto[j] == proto[i] and (
+                (src[j] == src[i] and dst[j] == dst[i] and sport[j] == sport[i] and dport[j] == dport[i])
+                or (src[j] == dst[i] and dst[j] == src[i] and sport[j] == dport[i] and dport[j] == sport[i])
+            ):
+                found = f
+                break
+            slot = (slot + 1) & (capacity - 1)
+        bare_syn = proto[i] == _TCP and (tcp_flags[i] & (_SYN | _ACK)) == _SYN
+        if found >= 0:
+            idle = idle_tcp_ns if proto[i] == _TCP else idle_other_ns
+            if ts_ns[i] - last_ns[found] > idle or (
+                bare_syn
+                and initial_seq[found] != np.int64(seq[i])
+                and (closed[found] or initial_seq[found] >= 0)
+            ):
+                found = -1
+        if found < 0:
+            if flows == first.size:
+                size = 2 * flows
+                grown = np.empty(size, np.int64)
+                grown[:flows] = first
+                first = grown
+                grown = np.empty(size, np.int64)
+                grown[:flows] = last_ns
+                last_ns = grown
+                grown = np.empty(size, np.int64)
+                grown[:flows] = initial_seq
+                initial_seq = grown
+                grown8 = np.zeros(size, np.uint8)
+                grown8[:flows] = closed
+                closed = grown8
+            if slots[slot] < 0:
+                used += 1
+            found = flows
+            flows += 1
+            first[found] = i
+            initial_seq[found] = -1
+            slots[slot] = found  # a split conversation's slot now means its newest flow
+            if 2 * used > capacity:
+                capacity *= 2
+                wider = np.full(capacity, -1, np.int32)
+                for old in range(slots.size):
+                    f = slots[old]
+                    if f < 0:
+                        continue
+                    j = first[f]
+                    a = (np.uint64(np.uint32(src[j])) << np.uint64(16)) | np.uint64(sport[j])
+                    b = (np.uint64(np.uint32(dst[j])) << np.uint64(16)) | np.uint64(dport[j])
+                    low, high = (a, b) if a <= b else (b, a)
+                    position = _mix(low * np.uint64(256) + np.uint64(proto[j]), high) & np.uint64(
+                        capacity - 1
+                    )
+                    slot = np.int64(position)
+                    while wider[slot] >= 0:
+                        slot = (slot + 1) & (capacity - 1)
+                    wider[slot] = f
+                slots = wider
+        if bare_syn:
+            initial_seq[found] = np.int64(seq[i])
+        if proto[i] == _TCP and tcp_flags[i] & (_FIN | _RST):
+            closed[found] = 1
+        last_ns[found] = ts_ns[i]
+        flow[i] = found
+        j = first[found]
+        forward[i] = np.uint8(src[i] == src[j] and sport[i] == sport[j])
+    return flow, forward, first[:flows].copy()

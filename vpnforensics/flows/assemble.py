@@ -1,0 +1,258 @@
+"""Packets to conversations.
+
+A flow is a bidirectional five-tuple, split where the same five-tuple is used again: after an idle
+time-out, or by a TCP SYN with a new initial sequence number. Which end is the client is decided by
+behaviour, not by address: clients *open* conversations (send a SYN without ACK, an echo request,
+the first datagram). An address that opens more than it accepts is a client side; on the egress side
+of a NAT that is the server's public address, however many servers it talks to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.flows._kernels import assign_flows
+from vpnforensics.flows.community_id import community_id
+from vpnforensics.packets.table import (
+    FRAG_LATER,
+    FRAG_WHOLE,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_TCP,
+    TCP_ACK,
+    TCP_SYN,
+    PacketTable,
+)
+
+IDLE_TCP_S = 300.0
+IDLE_OTHER_S = 30.0  # Linux forgets a NATed UDP port after so long (nf_conntrack_udp_timeout)
+
+# ICMP messages that carry an identifier: echo, timestamp, information, address mask.
+_ICMP_QUERY = (0, 8, 13, 14, 15, 16, 17, 18)
+_ICMPV6_QUERY = (128, 129)
+
+
+@dataclass(frozen=True, eq=False)
+class FlowTable:
+    """Conversations of one capture; rows in order of first packet.
+
+    ``flow`` and ``up`` have one entry per packet of the table they were made from; the rest one per flow.
+    """
+
+    packets: PacketTable
+    flow: npt.NDArray[np.int32]
+    """Flow number of each packet."""
+    up: npt.NDArray[np.bool_]
+    """True where the packet travels from the client side."""
+    src: npt.NDArray[np.int32]
+    """Address id of the client-side endpoint."""
+    dst: npt.NDArray[np.int32]
+    sport: npt.NDArray[np.uint16]
+    dport: npt.NDArray[np.uint16]
+    proto: npt.NDArray[np.uint8]
+    first_ns: npt.NDArray[np.int64]
+    last_ns: npt.NDArray[np.int64]
+    packets_up: npt.NDArray[np.int64]
+    packets_down: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+    """IP bytes, both directions."""
+    icmp_type: npt.NDArray[np.uint8]
+    """Type of the first ICMP message of the client side, for the Community ID; else 0."""
+    icmp_code: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+    def source(self, flow: int) -> str:
+        """``addr:port`` of the client side."""
+        return self.packets.addresses.endpoint(int(self.src[flow]), int(self.sport[flow]))
+
+    def destination(self, flow: int) -> str:
+        """``addr:port`` of the far side."""
+        return self.packets.addresses.endpoint(int(self.dst[flow]), int(self.dport[flow]))
+
+    @cached_property
+    def community_ids(self) -> list[str]:
+        """Community ID v1 of every flow."""
+        table = self.packets.addresses
+        packed = [
+            row[12:].tobytes() if version == 4 else row.tobytes()
+            for row, version in zip(table.packed, table.version, strict=True)
+        ]
+        icmp = (self.proto == PROTO_ICMP) | (self.proto == PROTO_ICMPV6)
+        sport = np.where(icmp, self.icmp_type, self.sport).tolist()
+        dport = np.where(icmp, self.icmp_code, self.dport).tolist()
+        rows = zip(self.src.tolist(), self.dst.tolist(), self.proto.tolist(), sport, dport, strict=True)
+        return [community_id(packed[s], packed[d], proto, sp, dp) for s, d, proto, sp, dp in rows]
+
+    @cached_property
+    def order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Packet rows grouped by flow, file order kept, and the start of each group (one more than flows)."""
+        rows = np.argsort(self.flow, kind="stable")
+        starts = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(np.bincount(self.flow, minlength=len(self)), out=starts[1:])
+        return rows, starts
+
+    def rows_of(self, flow: int) -> npt.NDArray[np.int64]:
+        """Rows of one flow's packets, in file order."""
+        rows, starts = self.order
+        return rows[starts[flow] : starts[flow + 1]]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a flow."""
+        flows = range(len(self))
+        return pd.DataFrame(
+            {
+                "id": [f"f{f + 1}" for f in flows],
+                "proto": self.proto,
+                "src": [self.source(f) for f in flows],
+                "dst": [self.destination(f) for f in flows],
+                "community_id": self.community_ids,
+                "packets_up": self.packets_up,
+                "packets_down": self.packets_down,
+                "bytes": self.bytes,
+                "first_ns": self.first_ns,
+                "last_ns": self.last_ns,
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"FlowTable({len(self):,} flows, {len(self.flow):,} packets)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{self.to_pandas().head(20).to_html(index=False)}"
+
+
+def assemble_flows(
+    packets: PacketTable, *, idle_tcp_s: float = IDLE_TCP_S, idle_other_s: float = IDLE_OTHER_S
+) -> FlowTable:
+    """Conversations of a capture.
+
+    Parameters
+    ----------
+    packets : PacketTable
+    idle_tcp_s, idle_other_s : float
+        Silence that ends a conversation; ``inf`` never splits on silence.
+
+    Returns
+    -------
+    FlowTable
+    """
+    sport, dport = _ports(packets)
+    flow, forward, first = assign_flows(
+        packets.ts_ns,
+        packets.src,
+        packets.dst,
+        sport,
+        dport,
+        packets.proto,
+        packets.tcp_flags,
+        packets.seq,
+        _to_ns(idle_tcp_s),
+        _to_ns(idle_other_s),
+    )
+    count = len(first)
+    opener = packets.src[first]
+    accepter = packets.dst[first]
+    opened, reversed_open = _openings(packets, first)
+    opener, accepter = np.where(reversed_open, accepter, opener), np.where(reversed_open, opener, accepter)
+    # Only a visible opening counts fully; the first packet of a conversation already under way, little.
+    weight = np.where(opened, 1.0, 0.05)
+    addresses = len(packets.addresses)
+    net = np.bincount(opener, weight, addresses) - np.bincount(accepter, weight, addresses)
+    first_src, first_dst = packets.src[first], packets.dst[first]
+    client_is_first_src = np.where(
+        net[first_src] == net[first_dst], ~reversed_open, net[first_src] > net[first_dst]
+    )
+    up = forward.view(np.bool_) == client_is_first_src[flow]
+
+    ip_bytes = np.bincount(flow, packets.ip_len_bytes, count).astype(np.int64)
+    packets_up = np.bincount(flow, up, count).astype(np.int64)
+    last_ns = np.full(count, np.iinfo(np.int64).min)
+    np.maximum.at(last_ns, flow, packets.ts_ns)
+    first_ns = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first_ns, flow, packets.ts_ns)
+    icmp = np.isin(packets.proto[first], (PROTO_ICMP, PROTO_ICMPV6))
+    return FlowTable(
+        packets=packets,
+        flow=flow,
+        up=up,
+        src=np.where(client_is_first_src, first_src, first_dst),
+        dst=np.where(client_is_first_src, first_dst, first_src),
+        sport=np.where(client_is_first_src, sport[first], dport[first]).astype(np.uint16),
+        dport=np.where(client_is_first_src, dport[first], sport[first]).astype(np.uint16),
+        proto=packets.proto[first],
+        first_ns=first_ns,
+        last_ns=last_ns,
+        packets_up=packets_up,
+        packets_down=np.bincount(flow, minlength=count) - packets_up,
+        bytes=ip_bytes,
+        icmp_type=np.where(icmp, packets.sport[first], 0).astype(np.uint8),
+        icmp_code=np.where(icmp, packets.dport[first], 0).astype(np.uint8),
+    )
+
+
+def _to_ns(seconds: float) -> int:
+    return int(seconds * 1e9) if np.isfinite(seconds) else int(np.iinfo(np.int64).max)
+
+
+def _openings(
+    packets: PacketTable, first: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which flows' first packets open (SYN, UDP datagram, echo request), and which answer an unseen opening."""
+    proto, flags = packets.proto[first], packets.tcp_flags[first]
+    syn = (proto == PROTO_TCP) & (flags & TCP_SYN != 0)
+    answers = syn & (flags & TCP_ACK != 0)
+    echo_reply = ((proto == PROTO_ICMP) & (packets.sport[first] == 0)) | (
+        (proto == PROTO_ICMPV6) & (packets.sport[first] == 129)
+    )
+    return syn | (proto != PROTO_TCP), answers | echo_reply
+
+
+def _ports(packets: PacketTable) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    """Port pair of every packet for grouping: ICMP queries by identifier, later fragments as their first."""
+    sport, dport = packets.sport, packets.dport
+    icmp = (packets.proto == PROTO_ICMP) | (packets.proto == PROTO_ICMPV6)
+    fragments = packets.frag != FRAG_WHOLE
+    if not (icmp.any() or fragments.any()):
+        return sport, dport
+    sport, dport = sport.copy(), dport.copy()
+    if icmp.any():
+        query = np.where(
+            packets.proto == PROTO_ICMP, np.isin(sport, _ICMP_QUERY), np.isin(sport, _ICMPV6_QUERY)
+        )
+        identifier = packets.head[:, 4].astype(np.uint16) << 8 | packets.head[:, 5]
+        sport[icmp] = np.where(query[icmp], identifier[icmp], 0)
+        dport[icmp] = np.where(query[icmp], identifier[icmp], 0)
+    if fragments.any():
+        _inherit_ports(packets, np.flatnonzero(fragments), sport, dport)
+    return sport, dport
+
+
+def _inherit_ports(
+    packets: PacketTable,
+    rows: npt.NDArray[np.intp],
+    sport: npt.NDArray[np.uint16],
+    dport: npt.NDArray[np.uint16],
+) -> None:
+    """Give later fragments the ports of the latest first fragment with their addresses and IP ID."""
+    frame = pd.DataFrame(
+        {
+            "src": packets.src[rows],
+            "dst": packets.dst[rows],
+            "proto": packets.proto[rows],
+            "ip_id": packets.ip_id[rows],
+            "later": packets.frag[rows] == FRAG_LATER,
+            "sport": sport[rows].astype(np.float64),
+            "dport": dport[rows].astype(np.float64),
+        }
+    )
+    frame.loc[frame["later"], ["sport", "dport"]] = np.nan
+    filled = frame.groupby(["src", "dst", "proto", "ip_id"])[["sport", "dport"]].ffill().fillna(0)
+    sport[rows] = filled["sport"].to_numpy().astype(np.uint16)
+    dport[rows] = filled["dport"].to_numpy().astype(np.uint16)
