@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,7 +47,9 @@ class LinkLaw:
     delay_ms : float
         Constant part.
     jitter_ms : float
-        Mean of an added exponential part (0: none).
+        Mean of an added random part (0: none).
+    jitter : {"exponential", "normal", "uniform", "pareto"}
+        Its law; normal is folded at zero, Pareto has shape 2.5.
     loss : float
         Probability that a packet is lost.
     rate_mbit : float
@@ -59,10 +62,20 @@ class LinkLaw:
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
+    jitter: str = "exponential"
     loss: float = 0.0
     rate_mbit: float = 0.0
     queue_ms: float = 150.0
     reorder: float = 0.0
+
+
+_JITTER: dict[str, Callable[[random.Random], float]] = {
+    "exponential": lambda rng: rng.expovariate(1.0),
+    "normal": lambda rng: abs(rng.gauss(0.0, 1.2533)),
+    "uniform": lambda rng: 2.0 * rng.random(),
+    "pareto": lambda rng: (rng.paretovariate(2.5) - 1.0) * 1.5,
+}
+"""Laws of mean 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class _Direction:
             return leave
         leave += int(law.delay_ms * 1e6)
         if law.jitter_ms:
-            leave += int(rng.expovariate(1.0) * law.jitter_ms * 1e6)
+            leave += int(_JITTER[law.jitter](rng) * law.jitter_ms * 1e6)
         self.last_ns = leave = max(leave, self.last_ns)
         return leave
 
@@ -119,10 +132,6 @@ def _open(dev: str) -> socket.socket:
     return sock
 
 
-def _law(raw: dict[str, float]) -> LinkLaw:
-    return LinkLaw(**raw)
-
-
 def forward(plan: dict[str, object], stop: list[bool]) -> dict[str, object]:
     """Forward frames by the plan until `stop` is non-empty; return the counts."""
     rng = random.Random(int(str(plan["seed"])))
@@ -135,8 +144,8 @@ def forward(plan: dict[str, object], stop: list[bool]) -> dict[str, object]:
     for path in paths:
         branch = sockets.get(path["dev"]) or sockets.setdefault(path["dev"], _open(path["dev"]))
         key = socket.inet_aton(path["address"])
-        up[key] = _Direction(_law(path["up"]), trunk, random.Random(rng.random()))
-        down[key] = _Direction(_law(path["down"]), branch, random.Random(rng.random()))
+        up[key] = _Direction(LinkLaw(**path["up"]), trunk, random.Random(rng.random()))
+        down[key] = _Direction(LinkLaw(**path["down"]), branch, random.Random(rng.random()))
     queue: list[tuple[int, int, socket.socket, bytes]] = []
     serial = forwarded = lost = unknown = send_errors = 0
     late_ns: list[int] = []

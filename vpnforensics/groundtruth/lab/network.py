@@ -2,9 +2,9 @@
 
 ::
 
-    client 1 --\                              /-- 192.0.2.x  (one namespace holds
-    client 2 ---[access emulator]--[ VPN ]--[internet emulator]      all Internet hosts)
-    client N --/              ingress^ ^egress
+    client 1 --+                                  +-- 192.0.2.x (one namespace
+    client 2 --+-[access emulator]--[ VPN ]--[internet emulator]    holds all hosts)
+    client N --+              ingress^ ^egress
 
 Clients stand in 198.51.100.0/24, the VPN server at 198.51.100.1 and 203.0.113.1, Internet hosts in
 192.0.2.0/24, inner addresses in 10.8.0.0/24. Neighbours are static, so nothing but IPv4 crosses the
@@ -28,10 +28,18 @@ SERVER_OUTER = "198.51.100.1"
 SERVER_PUBLIC = "203.0.113.1"
 INNER_PREFIX = "10.8.0."
 SERVER_INNER = INNER_PREFIX + "1"
+INTERNET = "192.0.2.0/24"
 DNS_ADDRESS = "192.0.2.53"
 SSH_ADDRESS = "192.0.2.22"
-WEB_ADDRESSES = ("192.0.2.10", "192.0.2.20", "192.0.2.30", "192.0.2.40", "192.0.2.50", "192.0.2.60")
-INTERNET_ADDRESSES = (DNS_ADDRESS, SSH_ADDRESS, *WEB_ADDRESSES)
+MAX_WEB_SERVERS = 190
+
+
+def web_addresses(count: int) -> tuple[str, ...]:
+    """Public addresses of the web servers."""
+    return tuple(f"192.0.2.{60 + i}" for i in range(count))
+
+
+End = tuple[str, str, str | None]
 
 _OFFLOADS = ("tso", "gso", "gro", "tx", "rx", "sg")
 """Left on, these put 64 KiB super-packets and unfinished checksums into the captures."""
@@ -70,7 +78,7 @@ class Network:
         """Set kernel parameters of one namespace."""
         subprocess.run(in_namespace(namespace, ["sysctl", "-q", "-w", *settings]), check=True, timeout=10)
 
-    def veth(self, end: tuple[str, str, str | None], peer: tuple[str, str, str | None]) -> None:
+    def veth(self, end: End, peer: End) -> None:
         """Join two namespaces by a veth pair; an end is (namespace, interface, MAC or None)."""
         (ns, dev, mac), (peer_ns, peer_dev, peer_mac) = end, peer
         other = {"ifname": peer_dev, "net_ns_fd": peer_ns} | ({"address": peer_mac} if peer_mac else {})
@@ -112,15 +120,18 @@ class Network:
         found = self._open[namespace].link_lookup(ifname=dev)
         return bool(found) and bool(self._open[namespace].get_links(found[0])[0]["flags"] & 1)
 
-    def resolver(self, namespace: str, address: str) -> None:
-        """Make programs in the namespace ask `address` for names (``ip netns exec`` binds the file)."""
+    def exists(self, namespace: str, dev: str) -> bool:
+        """Whether the interface exists."""
+        return bool(self._open[namespace].link_lookup(ifname=dev))
+
+    def etc(self, namespace: str, name: str, text: str, mode: int = 0o644) -> None:
+        """Give programs of the namespace their own ``/etc/NAME`` (``ip netns exec`` binds the file)."""
         folder = Path("/etc/netns")
         self.state.note("empty-folder", path=str(folder))
         self.state.note("path", path=str(folder / namespace))
-        (folder / namespace).mkdir(parents=True)
-        (folder / namespace / "resolv.conf").write_text(
-            f"nameserver {address}\noptions timeout:2 attempts:3\n"
-        )
+        (folder / namespace).mkdir(parents=True, exist_ok=True)
+        (folder / namespace / name).write_text(text)
+        (folder / namespace / name).chmod(mode)
 
     def close(self) -> None:
         """Let go of the netlink sockets; the namespaces are removed by the run's state."""

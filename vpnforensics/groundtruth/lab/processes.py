@@ -77,6 +77,17 @@ class Processes:
             raise ScenarioError(f"`{command}` failed with status {done.returncode}: {said}")
         return done.stdout.decode(errors="replace")
 
+    def succeeds(self, namespace: str, argv: Sequence[str | Path]) -> bool:
+        """Whether a short command ends with status 0."""
+        done = subprocess.run(
+            in_namespace(namespace, argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+        return done.returncode == 0
+
     def wait_for(self, what: str, ready: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
         """Poll until `ready()`; a long-lived program that ends meanwhile is an error with its last words."""
         deadline = time.monotonic() + timeout_s

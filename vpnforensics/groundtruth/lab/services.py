@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, WEB_ADDRESSES, Network
+from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, Network
 from vpnforensics.groundtruth.lab.processes import Processes
 
 _WORDS = (
-    "amber basalt cedar delta ember fjord garnet harbor iris juniper kelp lagoon maple nectar onyx".split()
+    "amber",
+    "basalt",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "garnet",
+    "harbor",
+    "iris",
+    "juniper",
+    "kelp",
+    "maple",
 )
+POLL_PORT = 8080
+CALL_PORT = 5201
 _BULK_BYTES = {"bulk-2m": 2 << 20, "bulk-6m": 6 << 20, "bulk-16m": 16 << 20}
 
 
@@ -38,36 +52,73 @@ class Internet:
         Web sites (HTTP on port 80, HTTPS and HTTP/2 on 443).
     names : tuple of str
         Names that resolve, of varied length.
+    web : tuple of str
+        Addresses of the web servers.
     ssh_config : Path
         Client configuration for the SSH server.
     """
 
     sites: tuple[Site, ...]
     names: tuple[str, ...]
+    web: tuple[str, ...]
     ssh_config: Path
 
 
-def start_internet(namespace: str, network: Network, processes: Processes, rng: random.Random) -> Internet:
-    """Start all servers of the namespace and wait until they answer."""
+def start_internet(
+    namespace: str,
+    network: Network,
+    processes: Processes,
+    rng: random.Random,
+    web: tuple[str, ...],
+    calls: int,
+) -> Internet:
+    """Start all servers of the namespace and wait until they answer.
+
+    Parameters
+    ----------
+    namespace : str
+        Where they run.
+    network, processes
+        To build with.
+    rng : Random
+        Chooses sites, names and object sizes.
+    web : tuple of str
+        Addresses of the web servers.
+    calls : int
+        Voice-like calls that may run at the same time: one iperf3 server each.
+    """
     folder = processes.state.folder
-    sites, hosts, names = _plan(rng)
+    sites, hosts, names = _plan(rng, web)
     _start_dns(namespace, processes, folder, hosts)
-    _start_web(namespace, processes, folder, rng)
+    _start_web(namespace, processes, folder, rng, web)
     ssh_config = _start_ssh(namespace, network, processes, folder)
-    internet = Internet(sites, names, ssh_config)
+    poll = [
+        "-m",
+        "vpnforensics.groundtruth.lab.longpoll",
+        web[0],
+        str(POLL_PORT),
+        str(rng.randrange(1 << 30)),
+    ]
+    processes.start("longpoll", namespace, [sys.executable, *poll])
+    for number in range(calls):
+        argv = ["iperf3", "-s", "-B", web[0], "-p", str(CALL_PORT + number)]
+        processes.start(f"iperf3-{number}", namespace, argv)
+    internet = Internet(sites, names, web, ssh_config)
 
     def listening() -> bool:
         seen = processes.run(namespace, ["ss", "-Hlntu"])
         return all(
             f"{address}:{port}" in seen
-            for address, port in ((DNS_ADDRESS, 53), (SSH_ADDRESS, 22), (WEB_ADDRESSES[-1], 443))
+            for address, port in ((DNS_ADDRESS, 53), (SSH_ADDRESS, 22), (web[-1], 443), (web[0], POLL_PORT))
         )
 
     processes.wait_for("the Internet hosts", listening)
     return internet
 
 
-def _plan(rng: random.Random) -> tuple[tuple[Site, ...], dict[str, str], tuple[str, ...]]:
+def _plan(
+    rng: random.Random, web: tuple[str, ...]
+) -> tuple[tuple[Site, ...], dict[str, str], tuple[str, ...]]:
     """Sites, name to address, and further names for lookups alone."""
     hosts: dict[str, str] = {}
     sites = []
@@ -77,12 +128,12 @@ def _plan(rng: random.Random) -> tuple[tuple[Site, ...], dict[str, str], tuple[s
             f"{rng.choice(('cdn', 'img', 'static-assets', 'api', 'media.eu-west'))}{i}.{word}.example"
             for i in range(rng.randint(1, 3))
         ]
-        addresses = rng.sample(WEB_ADDRESSES, len(parts))
+        addresses = rng.sample(web, len(parts)) if len(web) >= len(parts) else rng.choices(web, k=len(parts))
         hosts |= dict(zip(parts, addresses, strict=True))
         sites.append(Site(tuple(parts), tuple(f"o{rng.randrange(80)}" for _ in range(rng.randint(8, 24)))))
     for _ in range(40):
         label = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(rng.randint(3, 40)))
-        hosts[f"{label}.{rng.choice(_WORDS)}.example"] = rng.choice(WEB_ADDRESSES)
+        hosts[f"{label}.{rng.choice(_WORDS)}.example"] = rng.choice(web)
     return tuple(sites), hosts, tuple(hosts)
 
 
@@ -109,7 +160,9 @@ def _start_dns(namespace: str, processes: Processes, folder: Path, hosts: dict[s
     )
 
 
-def _start_web(namespace: str, processes: Processes, folder: Path, rng: random.Random) -> None:
+def _start_web(
+    namespace: str, processes: Processes, folder: Path, rng: random.Random, web: tuple[str, ...]
+) -> None:
     root = folder / "www"
     root.mkdir()
     for i in range(80):
@@ -139,9 +192,7 @@ def _start_web(namespace: str, processes: Processes, folder: Path, rng: random.R
         capture_output=True,
         timeout=20,
     )
-    listens = "".join(
-        f"listen {a}:80 backlog=256; listen {a}:443 ssl http2 backlog=256;\n" for a in WEB_ADDRESSES
-    )
+    listens = "".join(f"listen {a}:80 backlog=256; listen {a}:443 ssl http2 backlog=256;\n" for a in web)
     (folder / "nginx.conf").write_text(f"""
 daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 2048; }}

@@ -1,12 +1,11 @@
 """What a run has made on this machine, written down before it is made.
 
 Every namespace, file and process of a run is named in one append-only file under
-``/run/vpnforensics-lab/RUN/``. Whatever ends the run (success, an error, Ctrl-C, SIGKILL),
+``/var/tmp/vpnforensics-lab/RUN/``. Whatever ends the run (success, an error, Ctrl-C, SIGKILL),
 :func:`clean` can read the file and undo it. Nothing is ever searched by program name:
 processes are found by the run's own namespaces or by the pid *and* start time on file.
 
-Known weakness: a machine that loses power keeps the files but not the namespaces; ``clean``
-then only removes the files.
+The place survives a restart of the machine, which takes the namespaces but leaves the files.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from pyroute2 import netns
 
-RUNS = Path("/run/vpnforensics-lab")
+RUNS = Path("/var/tmp/vpnforensics-lab")  # noqa: S108 - a fixed place is the point: `clean` must find it
 NETNS = Path("/run/netns")
 
 
@@ -72,9 +71,10 @@ class RunState:
         path = self.folder / "state.jsonl"
         for line in path.read_text().splitlines() if path.exists() else []:
             try:
-                found.append(json.loads(line))
+                record = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            found.append(record)
         return found
 
     def running(self) -> bool:
@@ -91,8 +91,7 @@ class RunState:
         records = self.records()
         namespaces = [str(r["name"]) for r in records if r["kind"] == "netns"]
         removed: list[str] = []
-        for pid in _pids_of(namespaces, records):
-            removed.append(f"process {pid}")
+        removed.extend(f"process {pid}" for pid in _end_processes(namespaces, records))
         for name in namespaces:
             if (NETNS / name).exists():
                 netns.remove(name)
@@ -131,7 +130,7 @@ def clean(*, force: bool = False) -> list[str]:
     return removed
 
 
-def _pids_of(namespaces: list[str], records: list[dict[str, object]]) -> list[int]:
+def _end_processes(namespaces: list[str], records: list[dict[str, object]]) -> list[int]:
     """Kill what lives in the namespaces, and the recorded processes; return their pids once they are gone."""
     inodes = set()
     for name in namespaces:

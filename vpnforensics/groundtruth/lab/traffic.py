@@ -12,11 +12,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, WEB_ADDRESSES
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS
 from vpnforensics.groundtruth.lab.processes import in_namespace
-from vpnforensics.groundtruth.lab.services import Internet
+from vpnforensics.groundtruth.lab.services import CALL_PORT, POLL_PORT, Internet
 
 _TYPED = (
     "ls -l /usr/lib | head -40",
@@ -32,13 +33,36 @@ _TYPED = (
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One client as its activities see it: where to run, what is out there, until when (monotonic seconds)."""
+    """One machine as its activities see it.
+
+    Parameters
+    ----------
+    namespace : str
+        Where its programs run.
+    number : int
+        From 0, unique; picks its call server.
+    internet : Internet
+        What is out there.
+    rng : Random
+        Decides what it does.
+    until : float
+        End of the traffic, monotonic seconds.
+    stop : Event
+        Set to end at once.
+    start_s : float
+        Wait before the first program.
+    proxy : str or None
+        SOCKS proxy of a relay.
+    """
 
     namespace: str
+    number: int
     internet: Internet
     rng: random.Random
     until: float
     stop: threading.Event
+    start_s: float = 0.0
+    proxy: str | None = None
 
     def left(self) -> float:
         """Seconds of traffic left."""
@@ -46,7 +70,11 @@ class Host:
 
     def rest(self, mean_s: float) -> None:
         """Pause for an exponential time, but not beyond the end."""
-        self.stop.wait(max(min(self.rng.expovariate(1 / mean_s), self.left()), 0.0))
+        self.pause(self.rng.expovariate(1 / mean_s))
+
+    def pause(self, seconds: float) -> None:
+        """Pause, but not beyond the end."""
+        self.stop.wait(max(min(seconds, self.left()), 0.0))
 
     def run(self, argv: Sequence[str]) -> None:
         """Run a program to its end, or to the end of the traffic."""
@@ -65,7 +93,13 @@ class Host:
         while process.poll() is None:
             if self.left() <= 0:
                 process.kill()
-            self.stop.wait(0.02) if self.left() > 0 else time.sleep(0.01)
+                process.wait()
+            self.stop.wait(0.02)
+
+    def curl(self, *argv: str) -> None:
+        """Fetch, through the proxy if there is one."""
+        proxy = ["--proxy", self.proxy] if self.proxy else []
+        self.run(["curl", "-ks", *proxy, *argv])
 
 
 def browse(host: Host) -> None:
@@ -77,9 +111,7 @@ def browse(host: Host) -> None:
         urls = [f"{scheme}://{host.rng.choice(site.hosts)}/{o}" for o in objects]
         version = ["--http1.1"] if host.rng.random() < 0.5 else []
         outputs = [part for url in urls for part in ("-o", "/dev/null", url)]
-        host.run(
-            ["curl", "-ksZ", "--parallel-immediate", "--parallel-max", "6", "-m", "20", *version, *outputs]
-        )
+        host.curl("-Z", "--parallel-immediate", "--parallel-max", "6", "-m", "20", *version, *outputs)
         host.rest(2.0)
 
 
@@ -88,30 +120,16 @@ def download(host: Host) -> None:
     while host.left() > 0:
         site = host.rng.choice(host.internet.sites)
         name = host.rng.choice(("bulk-2m", "bulk-6m", "bulk-6m", "bulk-16m"))
-        host.run(
-            ["curl", "-ks", "-m", "60", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{name}"]
-        )
+        host.curl("-m", "60", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{name}")
         host.rest(3.0)
 
 
 def upload(host: Host) -> None:
-    """Bodies of a megabyte or so, posted to a web server."""
+    """Bodies of two megabytes, posted to a web server."""
+    path = host.internet.ssh_config.parent / "www" / "bulk-2m"
     while host.left() > 0:
-        path = host.internet.ssh_config.parent / "www" / "bulk-2m"
-        address = host.rng.choice(WEB_ADDRESSES)
-        host.run(
-            [
-                "curl",
-                "-ks",
-                "-m",
-                "30",
-                "-o",
-                "/dev/null",
-                "--data-binary",
-                f"@{path}",
-                f"http://{address}/upload",
-            ]
-        )
+        address = host.rng.choice(host.internet.web)
+        host.curl("-m", "30", "-o", "/dev/null", "--data-binary", f"@{path}", f"http://{address}/upload")
         host.rest(4.0)
 
 
@@ -157,50 +175,48 @@ def dns(host: Host) -> None:
 def ping(host: Host) -> None:
     """Echo requests, a few at a time, of two sizes."""
     while host.left() > 0:
-        size = host.rng.choice(("56", "56", "120"))
-        host.run(
-            [
-                "ping",
-                "-n",
-                "-c",
-                str(host.rng.randint(3, 8)),
-                "-i",
-                "0.5",
-                "-s",
-                size,
-                host.rng.choice(WEB_ADDRESSES),
-            ]
-        )
+        size, count = host.rng.choice(("56", "56", "120")), str(host.rng.randint(3, 8))
+        host.run(["ping", "-n", "-c", count, "-i", "0.5", "-s", size, host.rng.choice(host.internet.web)])
         host.rest(5.0)
 
 
+def voip(host: Host) -> None:
+    """Calls: 160-byte datagrams at 64 kbit/s each way, some seconds long."""
+    while host.left() > 2:
+        seconds = str(max(1, min(host.rng.randint(5, 20), int(host.left()) - 1)))
+        call = ["iperf3", "-c", host.internet.web[0], "-p", str(CALL_PORT + host.number), "-t", seconds]
+        host.run([*call, "-u", "-b", "64k", "-l", "160", "--bidir"])
+        host.rest(4.0)
+
+
+def longpoll(host: Host) -> None:
+    """Requests that the server answers after 2 to 20 seconds."""
+    while host.left() > 0:
+        url = f"http://{host.internet.web[0]}:{POLL_PORT}/poll"
+        outputs = [part for _ in range(4) for part in ("-o", "/dev/null", url)]
+        host.curl("-m", "90", *outputs)
+        host.rest(0.5)
+
+
 def idle(host: Host) -> None:
-    """Almost nothing: a lookup and a small fetch once in a while."""
+    """Almost nothing: a small fetch once in a while."""
     while host.left() > 0:
         host.rest(9.0)
         site = host.rng.choice(host.internet.sites)
-        host.run(
-            [
-                "curl",
-                "-ks",
-                "-m",
-                "10",
-                "-o",
-                "/dev/null",
-                f"https://{host.rng.choice(site.hosts)}/{host.rng.choice(site.objects)}",
-            ]
-        )
+        url = f"https://{host.rng.choice(site.hosts)}/{host.rng.choice(site.objects)}"
+        host.curl("-m", "10", "-o", "/dev/null", url)
 
 
 ACTIVITIES: dict[str, Callable[[Host], None]] = {
-    "browse": browse,
-    "download": download,
-    "upload": upload,
-    "ssh": ssh,
-    "dns": dns,
-    "ping": ping,
-    "idle": idle,
+    f.__name__: f for f in (browse, download, upload, ssh, dns, ping, voip, longpoll, idle)
 }
+THROUGH_PROXY = ("browse", "download", "upload", "longpoll", "idle")
+"""Activities whose programs speak SOCKS."""
+
+
+def _act(activity: str, host: Host) -> None:
+    host.pause(host.start_s)
+    ACTIVITIES[activity](host)
 
 
 def run_all(hosts: Sequence[tuple[Host, Sequence[str]]]) -> None:
@@ -209,10 +225,19 @@ def run_all(hosts: Sequence[tuple[Host, Sequence[str]]]) -> None:
     An exception in the waiting thread (Ctrl-C) stops all programs before it goes on.
     """
     threads = []
+    failures: list[BaseException] = []
+
+    def guarded(activity: str, host: Host) -> None:
+        try:
+            _act(activity, host)
+        except Exception as error:  # the waiting thread raises it again
+            failures.append(error)
+            host.stop.set()
+
     for host, activities in hosts:
         for activity in activities:
-            own = Host(host.namespace, host.internet, random.Random(host.rng.random()), host.until, host.stop)
-            threads.append(threading.Thread(target=ACTIVITIES[activity], args=(own,), daemon=True))
+            own = replace(host, rng=random.Random(host.rng.random()))
+            threads.append(threading.Thread(target=guarded, args=(activity, own), daemon=True))
     try:
         for thread in threads:
             thread.start()
@@ -224,3 +249,5 @@ def run_all(hosts: Sequence[tuple[Host, Sequence[str]]]) -> None:
         for thread in threads:
             thread.join(3)
         raise
+    if failures:
+        raise ScenarioError(f"the traffic stopped: {failures[0]}") from failures[0]

@@ -1,10 +1,11 @@
 """Which client sent each egress flow, from the inner side of the server.
 
-The truth never comes from the correlator, nor from this project's own packet reader. It comes from a
-capture of the server's tun device, where the inner address names the client, joined to the egress capture
-over what source NAT leaves alone: the remote endpoint and, for TCP, sequence and acknowledgement
+The truth never comes from the correlator, nor from this project's own packet reader. It comes from
+captures of the server's tun devices, where the inner address names the client, joined to the egress
+capture over what source NAT leaves alone: the remote endpoint and, for TCP, sequence and acknowledgement
 numbers, flags and length; for UDP and ICMP, the payload. The kernel's connection-tracking events are a
-second, independent account: where the two disagree the flow goes to ``unattributed``.
+second, independent account: where the two disagree the flow goes without truth. A relay has no inner
+packets: there the kernel's mark, set by the user that owns the socket, is the account.
 
 Weakness: two clients that send the same bytes to the same remote endpoint within a second cannot be
 told apart by one packet; a flow's packets vote, and a split vote that the kernel's events do not
@@ -14,29 +15,18 @@ settle is not truth.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dpkt
 
+from vpnforensics.groundtruth.lab.conntrack import Endpoint, Key, Translations
+
 _NEAR_NS = 1_000_000_000
 _IDLE_NS = {"tcp": 120_000_000_000, "udp": 30_000_000_000, "icmp": 30_000_000_000}
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp"}
-_PORTS = re.compile(r"src=(\S+) dst=(\S+) (?:sport=(\d+) dport=(\d+)|type=\d+ code=\d+ id=(\d+))")
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An address and port (for ICMP echo, the identifier)."""
-
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +44,66 @@ class SeenPacket:
 
 
 @dataclass(slots=True)
-class TrueFlow:
-    """One egress flow and who sent it."""
+class EgressFlow:
+    """One egress flow and what is known of its sender.
+
+    Parameters
+    ----------
+    proto, near, far
+        Its five-tuple; near is the server's (NATed) endpoint.
+    last_ns : int
+        Time of its latest packet.
+    packets : list of int
+        Positions of its packets in the egress capture.
+    opens : int or None
+        Initial sequence number of its client's SYN.
+    votes : Counter of Endpoint
+        Inner endpoints that its packets were seen from.
+    """
 
     proto: str
     near: Endpoint
     far: Endpoint
-    first_ns: int
     last_ns: int
-    packets: int = 0
+    packets: list[int] = field(default_factory=list)
     opens: int | None = None
     votes: Counter[Endpoint] = field(default_factory=Counter)
 
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """One connection-tracking event: at the NATed endpoint, who stands behind it."""
-
-    proto: str
-    near: Endpoint
-    far: Endpoint
-    inner: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How much of the egress capture the truth explains."""
-
-    egress_packets: int
-    in_true_flows: int
-    matched_packets: int
-    flows: int
-    conntrack_agrees: int
-    conntrack_silent: int
-
     @property
-    def share(self) -> float:
-        """Share of egress packets that belong to a flow with a truth row."""
-        return self.in_true_flows / self.egress_packets if self.egress_packets else 0.0
+    def key(self) -> Key:
+        """As connection tracking names it."""
+        return self.proto, self.near, self.far
 
-    def as_dict(self) -> dict[str, object]:
-        """For the manifest."""
-        return asdict(self) | {"share": round(self.share, 6)}
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """The egress capture, cut into flows.
+
+    Parameters
+    ----------
+    flows : list of EgressFlow
+        In order of their first packets.
+    packets : int
+        All packets of the capture.
+    other : int
+        Those that are no TCP, UDP or ICMP echo.
+    matched : int
+        Those seen on a tun device too.
+    """
+
+    flows: list[EgressFlow]
+    packets: int
+    other: int
+    matched: int
+
+
+def read_frames(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    """Time, frame, and whether it is Ethernet (else bare IP), of each packet of a pcap file."""
+    with path.open("rb") as file:
+        reader = dpkt.pcap.Reader(file)
+        ethernet = reader.datalink() == dpkt.pcap.DLT_EN10MB
+        for stamp, frame in reader:
+            yield int(stamp * 10**9), frame, ethernet
 
 
 def read_packets(path: Path, near_prefix: str) -> Iterator[SeenPacket | None]:
@@ -108,11 +116,8 @@ def read_packets(path: Path, near_prefix: str) -> Iterator[SeenPacket | None]:
     near_prefix : str
         Address prefix, as text, of the near side.
     """
-    with path.open("rb") as file:
-        reader = dpkt.pcap.Reader(file)
-        ethernet = reader.datalink() == dpkt.pcap.DLT_EN10MB
-        for stamp, frame in reader:
-            yield _packet(int(stamp * 10**9), frame[14:] if ethernet else frame, near_prefix)
+    for ts_ns, frame, ethernet in read_frames(path):
+        yield _packet(ts_ns, frame[14:] if ethernet else frame, near_prefix)
 
 
 def _packet(ts_ns: int, raw: bytes, near_prefix: str) -> SeenPacket | None:
@@ -147,38 +152,29 @@ def _packet(ts_ns: int, raw: bytes, near_prefix: str) -> SeenPacket | None:
     return SeenPacket(ts_ns, proto, near, far, up, key, opens)
 
 
-def true_flows(
-    egress: Path, inner: Path, *, public: str, inner_prefix: str, conntrack: Path | None
-) -> tuple[list[tuple[TrueFlow, Endpoint]], list[tuple[TrueFlow, str]], Coverage]:
-    """Join both captures.
+def cut_flows(egress: Path, inner: Sequence[Path], *, public: str, inner_prefix: str) -> Egress:
+    """Cut the egress capture into flows and let their packets vote for inner endpoints.
 
     Parameters
     ----------
-    egress, inner : Path
-        The Internet-facing capture, and the one of the server's tun device.
+    egress : Path
+        The Internet-facing capture.
+    inner : sequence of Path
+        Captures of the server's tun devices.
     public : str
         The server's public address.
     inner_prefix : str
         Prefix of the inner addresses, ``10.8.0.``.
-    conntrack : Path or None
-        Output of ``conntrack -E -e NEW``, the second account.
-
-    Returns
-    -------
-    flows : list of (TrueFlow, Endpoint)
-        Flows with the inner endpoint that they belong to.
-    rest : list of (TrueFlow, str)
-        Flows without truth, and why.
-    coverage : Coverage
     """
     seen: dict[tuple[object, ...], list[tuple[int, Endpoint]]] = defaultdict(list)
-    for packet in read_packets(inner, inner_prefix):
-        if packet is not None and packet.near.address.startswith(inner_prefix):
-            seen[packet.invariant].append((packet.ts_ns, packet.near))
-    open_flows: dict[tuple[str, Endpoint, Endpoint], TrueFlow] = {}
-    flows: list[TrueFlow] = []
+    for path in inner:
+        for packet in read_packets(path, inner_prefix):
+            if packet is not None and packet.near.address.startswith(inner_prefix):
+                seen[packet.invariant].append((packet.ts_ns, packet.near))
+    latest: dict[Key, EgressFlow] = {}
+    flows: list[EgressFlow] = []
     total = matched = other = 0
-    for packet in read_packets(egress, public):
+    for position, packet in enumerate(read_packets(egress, public)):
         total += 1
         if packet is None:
             other += 1
@@ -186,41 +182,35 @@ def true_flows(
         whos = {who for t, who in seen.get(packet.invariant, ()) if abs(t - packet.ts_ns) <= _NEAR_NS}
         matched += bool(whos)
         key = (packet.proto, packet.near, packet.far)
-        flow = open_flows.get(key)
+        flow = latest.get(key)
         if flow is None or _starts_anew(flow, packet, whos):
-            flow = TrueFlow(packet.proto, packet.near, packet.far, packet.ts_ns, packet.ts_ns)
-            open_flows[key] = flow
+            flow = EgressFlow(packet.proto, packet.near, packet.far, packet.ts_ns)
+            latest[key] = flow
             flows.append(flow)
         flow.opens = packet.opens if packet.opens is not None else flow.opens
-        flow.packets += 1
+        flow.packets.append(position)
         flow.last_ns = packet.ts_ns
         flow.votes.update(whos)
-    known = translations(conntrack) if conntrack is not None else {}
-    good: list[tuple[TrueFlow, Endpoint]] = []
-    rest: list[tuple[TrueFlow, str]] = []
-    agrees = silent = 0
-    for flow in flows:
-        kernel = known.get((flow.proto, flow.near, flow.far), set())
-        leaders = [who for who, n in flow.votes.items() if n == max(flow.votes.values())]
-        if len(leaders) > 1 and len(kernel & set(leaders)) == 1:
-            leaders = list(kernel & set(leaders))
-        if not leaders:
-            rest.append((flow, "no packet of it was seen on the server's tun device"))
-        elif len(leaders) > 1:
-            rest.append((flow, f"its packets fit {len(leaders)} inner endpoints equally"))
-        elif kernel and leaders[0] not in kernel:
-            rest.append(
-                (flow, f"packets say {leaders[0]}, connection tracking says {', '.join(map(str, kernel))}")
-            )
-        else:
-            agrees += bool(kernel)
-            silent += not kernel
-            good.append((flow, leaders[0]))
-    covered = sum(flow.packets for flow, _ in good)
-    return good, rest, Coverage(total, covered, matched, len(good), agrees, silent)
+    return Egress(flows, total, other, matched)
 
 
-def _starts_anew(flow: TrueFlow, packet: SeenPacket, whos: set[Endpoint]) -> bool:
+def inner_endpoint(flow: EgressFlow, kernel: Translations) -> Endpoint | str:
+    """The inner endpoint that sent a flow, or the reason why it is not known."""
+    said = kernel.inner.get(flow.key, set())
+    leaders = {who for who, n in flow.votes.items() if n == max(flow.votes.values())}
+    if len(leaders) > 1 and len(said & leaders) == 1:
+        leaders &= said
+    if not leaders:
+        return "no packet of it was seen on the server's tun device"
+    if len(leaders) > 1:
+        return f"its packets fit {len(leaders)} inner endpoints equally"
+    (leader,) = leaders
+    if said and leader not in said:
+        return f"packets say {leader}, connection tracking says {', '.join(sorted(map(str, said)))}"
+    return leader
+
+
+def _starts_anew(flow: EgressFlow, packet: SeenPacket, whos: set[Endpoint]) -> bool:
     """Whether the packet belongs to a later flow on the same five-tuple.
 
     A SYN with another sequence number, a long silence, or another sender behind the NATed port: the kernel
@@ -231,18 +221,3 @@ def _starts_anew(flow: TrueFlow, packet: SeenPacket, whos: set[Endpoint]) -> boo
     if packet.ts_ns - flow.last_ns > _IDLE_NS[flow.proto]:
         return True
     return bool(whos) and bool(flow.votes) and whos.isdisjoint(flow.votes)
-
-
-def translations(path: Path) -> dict[tuple[str, Endpoint, Endpoint], set[Endpoint]]:
-    """Inner endpoints by (protocol, NATed endpoint, far endpoint), from connection-tracking events."""
-    found: dict[tuple[str, Endpoint, Endpoint], set[Endpoint]] = defaultdict(set)
-    for line in path.read_text().splitlines():
-        halves = _PORTS.findall(line)
-        proto = next((p for p in ("tcp", "udp", "icmp") if f" {p} " in line), None)
-        if len(halves) != 2 or proto is None or "[NEW]" not in line:
-            continue
-        (source, _, sport, _, echo), (far, near, far_port, near_port, reply_echo) = halves
-        inner = Endpoint(source, int(sport or echo))
-        near_end = Endpoint(near, int(near_port or reply_echo))
-        found[proto, near_end, Endpoint(far, int(far_port or reply_echo))].add(inner)
-    return found

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
-from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnUdp
+from vpnforensics.groundtruth.lab.drivers.nebula import Nebula
+from vpnforensics.groundtruth.lab.drivers.ocserv import OcservDtls, OcservTls
+from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnTcp, OpenVpnUdp
+from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
+from vpnforensics.groundtruth.lab.drivers.ssh import SshSocks, SshTun
+from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
+from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
 from vpnforensics.groundtruth.lab.drivers.wireguard import WireGuard
 
-DRIVERS: dict[str, type[Driver]] = {d.name: d for d in (WireGuard, OpenVpnUdp)}
+DRIVERS: dict[str, type[Driver]] = {
+    driver.kind: driver
+    for driver in (
+        WireGuard,
+        OpenVpnUdp,
+        OpenVpnTcp,
+        OcservDtls,
+        OcservTls,
+        StrongSwan,
+        Tinc,
+        Nebula,
+        SshTun,
+        SshSocks,
+        Shadowsocks,
+    )
+}
 
 __all__ = ["DRIVERS", "Client", "Driver"]

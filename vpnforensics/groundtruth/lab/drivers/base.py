@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from vpnforensics.groundtruth.lab.network import Network
 from vpnforensics.groundtruth.lab.processes import Processes
@@ -19,6 +20,8 @@ class Client:
     ----------
     number : int
         From 1.
+    name : str
+        From the scenario.
     namespace : str
         Where it lives.
     outer : str
@@ -30,15 +33,16 @@ class Client:
     """
 
     number: int
+    name: str
     namespace: str
     outer: str
     port: int
     inner: str
 
     @property
-    def name(self) -> str:
-        """Name in truth files."""
-        return f"client-{self.number}"
+    def uid(self) -> int:
+        """User that a relay serves this client as, so that the kernel can tell its connections apart."""
+        return 20000 + self.number
 
 
 class Driver(ABC):
@@ -52,16 +56,30 @@ class Driver(ABC):
         All clients that will join.
     network, processes
         To build with.
+    port, mtu : int or None
+        From the scenario; None leaves the usual ones.
     """
 
-    name: ClassVar[str]
-    protocol: ClassVar[str]
-    server_port: ClassVar[int]
+    kind: ClassVar[str]
+    """Name in scenarios, and the protocol in truth files."""
+    transport: ClassVar[Literal["udp", "tcp"]] = "udp"
+    usual_port: ClassVar[int]
     programs: ClassVar[tuple[str, ...]]
-    """Programs that must be installed, also asked for their version."""
+    """Programs that must be installed; their versions go to the manifest."""
+    packages: ClassVar[tuple[str, ...]]
+    """Debian packages that hold them."""
+    relay: ClassVar[bool] = False
+    """True where the server opens the egress connections itself (a proxy) and no tun device exists."""
 
     def __init__(
-        self, namespace: str, clients: tuple[Client, ...], network: Network, processes: Processes
+        self,
+        namespace: str,
+        clients: tuple[Client, ...],
+        network: Network,
+        processes: Processes,
+        *,
+        port: int | None = None,
+        mtu: int | None = None,
     ) -> None:
         self.namespace = namespace
         self.clients = clients
@@ -69,11 +87,90 @@ class Driver(ABC):
         self.processes = processes
         self.folder: Path = processes.state.folder
         self.run_id = processes.state.run_id
+        self.port = port or self.usual_port
+        self.mtu = mtu
 
     @abstractmethod
-    def start_server(self) -> str:
-        """Start the server; return the name of its tun device, up and addressed."""
+    def start_server(self) -> None:
+        """Start the server, and wait until clients can join."""
 
     @abstractmethod
-    def start_client(self, client: Client) -> str:
-        """Start one client; return the name of its tun device, up and addressed."""
+    def start_client(self, client: Client) -> str | None:
+        """Start one client; return its tun device, up and addressed, or None for a relay."""
+
+    @abstractmethod
+    def server_devices(self) -> list[str]:
+        """The server's tun devices, once all clients have joined."""
+
+    def proxy(self, client: Client) -> str | None:
+        """Where a relay's client programs find their SOCKS proxy."""
+        return None
+
+    def device(self, number: int) -> str:
+        """An interface name of this run; 0 is the server's. Some programs share their names across namespaces."""
+        return f"vt{self.run_id}{number}"
+
+    def raise_device(self, namespace: str, dev: str, address: str, mtu: int | None, peer: str = "") -> None:
+        """Address a tun device and bring it up."""
+        self.processes.run(
+            namespace, ["ip", "addr", "add", address, *(["peer", peer] if peer else []), "dev", dev]
+        )
+        size = ["mtu", str(mtu)] if mtu else []
+        self.processes.run(namespace, ["ip", "link", "set", dev, *size, "up"])
+
+
+def make(*argv: str | Path, given: str = "") -> str:
+    """Run a key or certificate tool outside any namespace and return its output."""
+    done = subprocess.run(
+        [str(a) for a in argv], input=given.encode(), check=True, capture_output=True, timeout=30
+    )
+    return done.stdout.decode()
+
+
+def certificates(folder: Path, identities: list[str], server: str) -> Path:
+    """A certificate authority and one EC certificate an identity, in ``pki/``; the first identity is the server."""
+    pki = folder / "pki"
+    pki.mkdir()
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    make(
+        "openssl",
+        "req",
+        "-x509",
+        *curve,
+        "-days",
+        "30",
+        "-subj",
+        "/CN=lab-ca",
+        "-keyout",
+        pki / "ca.key",
+        "-out",
+        pki / "ca.crt",
+    )
+    for serial, identity in enumerate(identities, start=1):
+        usage = "clientAuth" if serial > 1 else f"serverAuth\nsubjectAltName=IP:{server}"
+        extensions = pki / f"{identity}.ext"
+        extensions.write_text(
+            f"keyUsage=digitalSignature\nbasicConstraints=CA:FALSE\nextendedKeyUsage={usage}\n"
+        )
+        key, request, certificate = (pki / f"{identity}.{end}" for end in ("key", "csr", "crt"))
+        make("openssl", "req", *curve, "-subj", f"/CN={identity}", "-keyout", key, "-out", request)
+        make(
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            pki / "ca.crt",
+            "-CAkey",
+            pki / "ca.key",
+            "-days",
+            "30",
+            "-set_serial",
+            str(serial),
+            "-extfile",
+            extensions,
+            "-out",
+            certificate,
+        )
+    return pki

@@ -1,124 +1,89 @@
-"""OpenVPN over UDP, in user space (no data-channel offload), AES-256-GCM, EC certificates."""
+"""OpenVPN in user space (no data-channel offload), AES-256-GCM, EC certificates, over UDP or TCP."""
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import ClassVar
 
-from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
+from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, certificates
 from vpnforensics.groundtruth.lab.network import INNER_PREFIX, SERVER_OUTER
 
 
 class OpenVpnUdp(Driver):
     """openvpn on both ends, ``proto udp4``."""
 
-    name = "openvpn-udp"
-    protocol = "openvpn-udp"
-    server_port = 1194
+    kind = "openvpn-udp"
+    usual_port = 1194
     programs = ("openvpn",)
+    packages = ("openvpn",)
     proto: ClassVar[tuple[str, str]] = ("udp4", "udp4")
 
-    def start_server(self) -> str:
+    def start_server(self) -> None:
         """One server with fixed inner addresses by client name."""
-        _authority(self.folder, ["server", *(c.name for c in self.clients)])
+        certificates(self.folder, ["server", *(c.name for c in self.clients)], SERVER_OUTER)
         fixed = self.folder / "ccd"
         fixed.mkdir()
         for client in self.clients:
             (fixed / client.name).write_text(f"ifconfig-push {client.inner} 255.255.255.0\n")
-        dev = f"ov{self.run_id}0"
-        config = f"""
-local {SERVER_OUTER}
-port {self.server_port}
-server {INNER_PREFIX}0 255.255.255.0
-topology subnet
-client-config-dir {fixed}
-dh none
-{"explicit-exit-notify 1" if self.proto[0].startswith("udp") else ""}
-"""
-        self._start("openvpn-server", "server", self.namespace, dev, self.proto[0], config)
-        self.processes.wait_for(dev, lambda: self.network.has_link(self.namespace, dev))
-        return dev
+        lines = [
+            f"local {SERVER_OUTER}",
+            f"port {self.port}",
+            f"server {INNER_PREFIX}0 255.255.255.0",
+            "topology subnet",
+            f"client-config-dir {fixed}",
+            "dh none",
+        ]
+        self._start("server", self.namespace, self.device(0), self.proto[0], lines)
+        self._wait("server")
 
     def start_client(self, client: Client) -> str:
         """One client that sends from its own fixed port."""
-        dev = f"ov{self.run_id}{client.number}"
-        config = f"""
-client
-remote {SERVER_OUTER} {self.server_port}
-lport {client.port}
-remote-cert-tls server
-pull-filter ignore "redirect-gateway"
-"""
-        self._start(f"openvpn-{client.name}", client.name, client.namespace, dev, self.proto[1], config)
-        log = self.processes.log(f"openvpn-{client.name}")
-        self.processes.wait_for(
-            dev, lambda: "Initialization Sequence Completed" in log.read_text(errors="replace")
-        )
+        dev = self.device(client.number)
+        lines = [
+            "client",
+            f"remote {SERVER_OUTER} {self.port}",
+            f"lport {client.port}",
+            "remote-cert-tls server",
+            'pull-filter ignore "redirect-gateway"',
+        ]
+        self._start(client.name, client.namespace, dev, self.proto[1], lines)
+        self._wait(client.name)
         return dev
 
-    def _start(self, name: str, identity: str, namespace: str, dev: str, proto: str, config: str) -> None:
+    def server_devices(self) -> list[str]:
+        """One for all clients."""
+        return [self.device(0)]
+
+    def _start(self, identity: str, namespace: str, dev: str, proto: str, lines: list[str]) -> None:
         pki = self.folder / "pki"
-        path = self.folder / f"{name}.conf"
-        path.write_text(
-            f"dev {dev}\ndev-type tun\nproto {proto}\nca {pki}/ca.crt\ncert {pki}/{identity}.crt\nkey {pki}/{identity}.key\n"
-            f"data-ciphers AES-256-GCM\nauth SHA256\ndisable-dco\npersist-tun\nkeepalive 10 60\nverb 3\n{config}"
+        lines += [
+            f"dev {dev}",
+            "dev-type tun",
+            f"proto {proto}",
+            f"ca {pki}/ca.crt",
+            f"cert {pki}/{identity}.crt",
+            f"key {pki}/{identity}.key",
+            "data-ciphers AES-256-GCM",
+            "auth SHA256",
+            "disable-dco",
+            "keepalive 10 60",
+            "verb 3",
+        ]
+        lines += [f"tun-mtu {self.mtu}"] if self.mtu else []
+        path = self.folder / f"openvpn-{identity}.conf"
+        path.write_text("\n".join(lines) + "\n")
+        self.processes.start(f"openvpn-{identity}", namespace, ["openvpn", "--config", path])
+
+    def _wait(self, identity: str) -> None:
+        log = self.processes.log(f"openvpn-{identity}")
+        self.processes.wait_for(
+            f"openvpn-{identity}",
+            lambda: "Initialization Sequence Completed" in log.read_text(errors="replace"),
         )
-        self.processes.start(name, namespace, ["openvpn", "--config", path])
 
 
-def _authority(folder: Path, identities: list[str]) -> None:
-    """A certificate authority and one EC certificate an identity."""
-    pki = folder / "pki"
-    pki.mkdir()
+class OpenVpnTcp(OpenVpnUdp):
+    """The same over one TCP connection."""
 
-    def openssl(*argv: str) -> None:
-        subprocess.run(["openssl", *argv], check=True, capture_output=True, timeout=20)
-
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl(
-        "req",
-        "-x509",
-        *curve,
-        "-days",
-        "30",
-        "-subj",
-        "/CN=lab-ca",
-        "-keyout",
-        f"{pki}/ca.key",
-        "-out",
-        f"{pki}/ca.crt",
-    )
-    for serial, identity in enumerate(identities, start=1):
-        usage = "serverAuth" if identity == "server" else "clientAuth"
-        (pki / f"{identity}.ext").write_text(
-            f"extendedKeyUsage={usage}\nkeyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n"
-        )
-        openssl(
-            "req",
-            *curve,
-            "-subj",
-            f"/CN={identity}",
-            "-keyout",
-            f"{pki}/{identity}.key",
-            "-out",
-            f"{pki}/{identity}.csr",
-        )
-        openssl(
-            "x509",
-            "-req",
-            "-in",
-            f"{pki}/{identity}.csr",
-            "-CA",
-            f"{pki}/ca.crt",
-            "-CAkey",
-            f"{pki}/ca.key",
-            "-days",
-            "30",
-            "-set_serial",
-            str(serial),
-            "-extfile",
-            f"{pki}/{identity}.ext",
-            "-out",
-            f"{pki}/{identity}.crt",
-        )
+    kind = "openvpn-tcp"
+    transport = "tcp"
+    proto = ("tcp4-server", "tcp4-client")

@@ -5,10 +5,9 @@ Interface names carry the run's identifier: the control sockets of all namespace
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
-from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
+from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
 
 _SOCKETS = Path("/var/run/wireguard")
@@ -18,19 +17,19 @@ _MTU = 1420
 class WireGuard(Driver):
     """wireguard-go on both ends."""
 
-    name = "wireguard"
-    protocol = "wireguard"
-    server_port = 51820
+    kind = "wireguard"
+    usual_port = 51820
     programs = ("wireguard-go", "wg")
+    packages = ("wireguard-go", "wireguard-tools")
 
-    def start_server(self) -> str:
+    def start_server(self) -> None:
         """One interface, one peer a client."""
         self.processes.state.note("empty-folder", path=str(_SOCKETS))
         self._keys = {number: _key_pair() for number in (0, *(c.number for c in self.clients))}
-        config = f"[Interface]\nPrivateKey = {self._keys[0][0]}\nListenPort = {self.server_port}\n"
+        config = f"[Interface]\nPrivateKey = {self._keys[0][0]}\nListenPort = {self.port}\n"
         for client in self.clients:
             config += f"[Peer]\nPublicKey = {self._keys[client.number][1]}\nAllowedIPs = {client.inner}/32\n"
-        return self._up(0, self.namespace, config, SERVER_INNER)
+        self._up(0, self.namespace, config, SERVER_INNER)
 
     def start_client(self, client: Client) -> str:
         """The peer is the server; every other client keeps its tunnel alive."""
@@ -39,12 +38,16 @@ class WireGuard(Driver):
         config = (
             f"[Interface]\nPrivateKey = {private}\nListenPort = {client.port}\n"
             f"[Peer]\nPublicKey = {self._keys[0][1]}\nAllowedIPs = 0.0.0.0/0\n"
-            f"Endpoint = {SERVER_OUTER}:{self.server_port}\n{keepalive}"
+            f"Endpoint = {SERVER_OUTER}:{self.port}\n{keepalive}"
         )
         return self._up(client.number, client.namespace, config, client.inner)
 
+    def server_devices(self) -> list[str]:
+        """One for all clients."""
+        return [self.device(0)]
+
     def _up(self, number: int, namespace: str, config: str, address: str) -> str:
-        dev = f"wg{self.run_id}{number}"
+        dev = self.device(number)
         socket = _SOCKETS / f"{dev}.sock"
         path = self.folder / f"{dev}.conf"
         path.write_text(config)
@@ -52,14 +55,10 @@ class WireGuard(Driver):
         self.processes.start(f"wireguard-{number}", namespace, ["wireguard-go", "-f", dev])
         self.processes.wait_for(dev, socket.exists)
         self.processes.run(namespace, ["wg", "setconf", dev, path])
-        self.network.address(namespace, dev, address)
-        self.processes.run(namespace, ["ip", "link", "set", dev, "mtu", str(_MTU), "up"])
+        self.raise_device(namespace, dev, f"{address}/24", self.mtu or _MTU)
         return dev
 
 
 def _key_pair() -> tuple[str, str]:
-    private = subprocess.run(["wg", "genkey"], check=True, capture_output=True, timeout=5).stdout
-    public = subprocess.run(
-        ["wg", "pubkey"], input=private, check=True, capture_output=True, timeout=5
-    ).stdout
-    return private.decode().strip(), public.decode().strip()
+    private = make("wg", "genkey").strip()
+    return private, make("wg", "pubkey", given=private).strip()

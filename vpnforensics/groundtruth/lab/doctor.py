@@ -1,0 +1,132 @@
+"""What the lab needs and this machine lacks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab import stacks
+from vpnforensics.groundtruth.lab.drivers import DRIVERS
+from vpnforensics.groundtruth.lab.network import MAX_WEB_SERVERS
+from vpnforensics.groundtruth.lab.traffic import THROUGH_PROXY
+from vpnforensics.groundtruth.scenario import Scenario
+
+_MAX_CLIENTS = 100
+_BASE = {
+    "ip": "iproute2",
+    "ss": "iproute2",
+    "setpriv": "util-linux",
+    "unshare": "util-linux",
+    "sysctl": "procps",
+    "ethtool": "ethtool",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "tcpdump": "tcpdump",
+    "nginx": "nginx-light",
+    "dnsmasq": "dnsmasq-base",
+    "dig": "bind9-dnsutils",
+    "curl": "curl",
+    "ping": "iputils-ping",
+    "iperf3": "iperf3",
+    "ssh": "openssh-client",
+    "sshd": "openssh-server",
+    "ssh-keygen": "openssh-client",
+    "openssl": "openssl",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    Parameters
+    ----------
+    what : str
+        ``root``, ``/dev/net/tun``, ``network`` (the programs every run needs) or a driver's kind.
+    missing : tuple of str
+        Programs or conditions that are missing.
+    packages : tuple of str
+        Debian packages that bring them.
+    """
+
+    what: str
+    missing: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        """Nothing is missing."""
+        return not self.missing
+
+
+def doctor() -> list[Finding]:
+    """Check everything, drivers one by one."""
+    base = {p: package for p, package in _BASE.items() if not _installed(p)}
+    findings = [
+        Finding("linux", () if platform.system() == "Linux" else ("a Linux kernel",)),
+        Finding("root", () if os.geteuid() == 0 else ("root rights",)),
+        Finding("/dev/net/tun", () if Path("/dev/net/tun").exists() else ("the tun device",)),
+        Finding("network", tuple(base), tuple(dict.fromkeys(base.values()))),
+    ]
+    for kind, driver in DRIVERS.items():
+        missing = tuple(p for p in driver.programs if not _installed(p))
+        findings.append(Finding(kind, missing, driver.packages if missing else ()))
+    return findings
+
+
+def apt_line(findings: list[Finding]) -> str | None:
+    """The command that installs what is missing, or None."""
+    packages = sorted({package for finding in findings for package in finding.packages})
+    return f"apt-get install -y --no-install-recommends {' '.join(packages)}" if packages else None
+
+
+def refuse_impossible(scenario: Scenario) -> None:
+    """Check a scenario against this machine and the lab, before anything is made.
+
+    Raises
+    ------
+    ScenarioError
+        The first thing that stands in the way, and what helps.
+    """
+    kind = scenario.vpn.kind
+    if kind not in DRIVERS:
+        raise ScenarioError(
+            f"vpn.kind: the lab has no driver for {kind}; it has {', '.join(sorted(DRIVERS))}"
+        )
+    findings = [f for f in doctor() if f.what in ("linux", "root", "/dev/net/tun", "network", kind)]
+    for finding in findings:
+        if not finding.well:
+            line = apt_line([finding])
+            advice = f"; install: {line}" if line else ""
+            raise ScenarioError(f"{finding.what}: missing {', '.join(finding.missing)}{advice}")
+    if scenario.vpn.countermeasures != type(scenario.vpn.countermeasures)():
+        raise ScenarioError(
+            f"vpn.countermeasures: {kind} has none; the reference tunnel and the simulator do"
+        )
+    if len(scenario.clients) > _MAX_CLIENTS:
+        raise ScenarioError(
+            f"clients: {len(scenario.clients)} is more than the lab's {_MAX_CLIENTS}; simulate"
+        )
+    if scenario.internet.web_servers > MAX_WEB_SERVERS:
+        raise ScenarioError(f"internet.web_servers: the lab has addresses for {MAX_WEB_SERVERS}")
+    for client in scenario.clients:
+        if client.flows is not None:
+            raise ScenarioError(
+                f"{client.name}: `flows` is for the simulator; the lab's traffic runs by the clock"
+            )
+        if client.host == "uml":
+            raise ScenarioError(f"{client.name}: host `uml` is not built yet")
+        for device in client.devices:
+            stacks.refuse_impossible(device.stack, client.host, device.name)
+            deaf = [a for a in device.traffic if a not in THROUGH_PROXY]
+            if DRIVERS[kind].relay and (deaf or client.routed):
+                reason = f"{deaf[0]} cannot use a proxy" if deaf else "a relay has no devices behind it"
+                raise ScenarioError(f"{device.name}: {reason}")
+
+
+def _installed(program: str) -> bool:
+    return shutil.which(program) is not None or shutil.which(program, path="/usr/sbin:/sbin") is not None

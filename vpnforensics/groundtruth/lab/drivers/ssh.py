@@ -1,0 +1,114 @@
+"""OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), over one TCP connection a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
+from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
+
+_MTU = 1400
+_SOCKS_PORT = 1080
+
+
+class SshTun(Driver):
+    """``ssh -w``: one tun pair a client."""
+
+    kind = "ssh-tun"
+    transport = "tcp"
+    usual_port = 22
+    programs = ("ssh", "sshd", "ssh-keygen")
+    packages = ("openssh-server", "openssh-client")
+
+    def start_server(self) -> None:
+        """An sshd of its own, apart from the one that the clients' traffic visits."""
+        for name in ("vpn-host", "vpn-user"):
+            make("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name)
+        self._users()
+        (self.folder / "vpn-sshd.conf").write_text(
+            f"ListenAddress {SERVER_OUTER}:{self.port}\nHostKey {self.folder}/vpn-host\n"
+            f"AuthorizedKeysFile {self.folder}/vpn-user.pub\nStrictModes no\nUsePAM no\nPermitTunnel yes\n"
+            "PermitRootLogin prohibit-password\nPasswordAuthentication no\nPidFile none\nUseDNS no\n"
+            "AllowTcpForwarding yes\nMaxStartups 100\n"
+        )
+        argv = ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "vpn-sshd.conf"]
+        self.processes.start("vpn-sshd", self.namespace, argv)
+        log = self.processes.log("vpn-sshd")
+        self.processes.wait_for("vpn-sshd", lambda: "Server listening" in log.read_text(errors="replace"))
+
+    def start_client(self, client: Client) -> str | None:
+        """One connection; both ends of its tun pair are addressed by hand."""
+        dev = f"tun{client.number}"
+        self._connect(
+            client, "root", ["-w", f"{client.number}:{client.number}", "-o", "Tunnel=point-to-point"]
+        )
+        for namespace in (client.namespace, self.namespace):
+            self.processes.wait_for(dev, lambda namespace=namespace: self.network.exists(namespace, dev))  # type: ignore[misc]
+        self.raise_device(client.namespace, dev, client.inner, self.mtu or _MTU, SERVER_INNER)
+        self.raise_device(self.namespace, dev, SERVER_INNER, self.mtu or _MTU, client.inner)
+        return dev
+
+    def server_devices(self) -> list[str]:
+        """One a client."""
+        return [f"tun{client.number}" for client in self.clients]
+
+    def _users(self) -> None:
+        """Nothing to do: a tun device needs root."""
+
+    def _connect(self, client: Client, user: str, argv: list[str]) -> None:
+        self.processes.start(
+            f"ssh-{client.name}",
+            client.namespace,
+            [
+                "ssh",
+                "-N",
+                "-i",
+                self.folder / "vpn-user",
+                "-p",
+                str(self.port),
+                "-o",
+                "IdentitiesOnly=yes",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+                "-o",
+                "ExitOnForwardFailure=yes",
+                *argv,
+                f"{user}@{SERVER_OUTER}",
+            ],
+        )
+
+
+class SshSocks(SshTun):
+    """``ssh -D``: the server opens the connections, as one user a client."""
+
+    kind = "ssh-socks"
+    relay = True
+
+    def start_client(self, client: Client) -> str | None:
+        """A SOCKS proxy on the client's loopback."""
+        self._connect(client, f"lab{client.number}", ["-D", f"127.0.0.1:{_SOCKS_PORT}"])
+        listening = ["sh", "-c", f"ss -Hlnt | grep -q :{_SOCKS_PORT}"]
+        self.processes.wait_for(
+            f"ssh -D of {client.name}", lambda: self.processes.succeeds(client.namespace, listening)
+        )
+        return None
+
+    def server_devices(self) -> list[str]:
+        """None: there is no inner IP."""
+        return []
+
+    def proxy(self, client: Client) -> str:
+        """The client's own loopback."""
+        return f"socks5h://127.0.0.1:{_SOCKS_PORT}"
+
+    def _users(self) -> None:
+        """One user a client, known only inside the server's namespace (``ip netns exec`` binds the files)."""
+        passwd = Path("/etc/passwd").read_text()
+        shadow = Path("/etc/shadow").read_text()
+        for client in self.clients:
+            passwd += f"lab{client.number}:x:{client.uid}:{client.uid}::/:/bin/sh\n"
+            shadow += f"lab{client.number}:*:19000:0:99999:7:::\n"
+        self.network.etc(self.namespace, "passwd", passwd, 0o644)
+        self.network.etc(self.namespace, "shadow", shadow, 0o600)

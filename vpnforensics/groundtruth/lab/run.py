@@ -1,0 +1,349 @@
+"""Run a scenario on real software and write both captures, their truth and a manifest.
+
+The order matters: everything that can be refused is refused before anything is made; every thing made is
+written down first (:mod:`~vpnforensics.groundtruth.lab.state`); captures start before the tunnels come up and end a
+second after the traffic; results appear in the output folder all at once, at the end, or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpnforensics._version import __version__
+from vpnforensics.groundtruth.lab import truth_file
+from vpnforensics.groundtruth.lab.conntrack import read_translations
+from vpnforensics.groundtruth.lab.doctor import refuse_impossible
+from vpnforensics.groundtruth.lab.drivers import DRIVERS, Driver
+from vpnforensics.groundtruth.lab.network import INNER_PREFIX, SERVER_PUBLIC, Network
+from vpnforensics.groundtruth.lab.processes import Processes
+from vpnforensics.groundtruth.lab.services import start_internet
+from vpnforensics.groundtruth.lab.state import RunState
+from vpnforensics.groundtruth.lab.taps import Tap, TapCount
+from vpnforensics.groundtruth.lab.topology import SERVER_MACS, Topology, build, end_links, nat, share_tunnel
+from vpnforensics.groundtruth.lab.traffic import Host, run_all
+from vpnforensics.groundtruth.lab.truth import cut_flows, read_frames
+from vpnforensics.groundtruth.scenario import Scenario
+from vpnforensics.groundtruth.scenario_capture import Frames, clock, degrade, write_captures
+
+_DRAIN_S = 1.6
+"""libpcap hands over a half-full ring block only after a second."""
+_PROGRAMS = ("tcpdump", "nginx", "curl", "ssh", "dnsmasq", "dig", "nft", "conntrack")
+_VERSION_FLAGS = {
+    "nginx": "-v",
+    "ssh": "-V",
+    "dig": "-v",
+    "sshd": "-V",
+    "ss-server": "-h",
+    "ss-local": "-h",
+    "nebula": "-version",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a run left behind.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are.
+    coverage : Coverage
+        How much of the egress side the truth explains.
+    captured : dict
+        Packets by capture point.
+    """
+
+    folder: Path
+    coverage: truth_file.Coverage
+    captured: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """What the recording phase leaves in the work folder."""
+
+    topology: Topology
+    driver: Driver
+    counts: dict[str, TapCount]
+    inner: list[Path]
+    links: dict[str, object]
+
+
+def run(scenario: Scenario, out: str | Path) -> Recording:
+    """Record a scenario.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What to record.
+    out : str or Path
+        Folder for the results; made if missing, files of the same names are replaced.
+
+    Raises
+    ------
+    ScenarioError
+        It cannot run here (nothing was made), a program failed, or a capture dropped packets.
+    """
+    refuse_impossible(scenario)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _terminable():
+        state = RunState.create()
+        processes, network = Processes(state), Network(state)
+        partial = (out / f".partial-{state.run_id}").resolve()
+        state.note("path", path=str(partial))
+        try:
+            partial.mkdir()
+            raw = _record(scenario, network, processes, partial)
+            processes.stop_all()
+            result = _write(scenario, state.folder, raw, partial, out)
+        except BaseException:
+            logs = os.environ.get("VPNFORENSICS_LAB_LOGS")
+            if logs:
+                shutil.copytree(state.folder, logs, dirs_exist_ok=True)
+            raise
+        finally:
+            processes.stop_all()
+            network.close()
+            state.undo()
+    return result
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exit that cleans up, in this process and thread only.
+
+    pyroute2 forks a child to make a namespace and ends it with SIGTERM; that child must not undo the run.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def leave(*_: object) -> None:
+        if os.getpid() != owner:
+            os._exit(0)
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _record(scenario: Scenario, network: Network, processes: Processes, partial: Path) -> _Raw:
+    rng = random.Random(scenario.seed)
+    driver_type = DRIVERS[scenario.vpn.kind]
+    topology = build(scenario, network, processes, rng)
+    nat(topology, network, processes, random_ports=scenario.nat.ports == "random", relay=driver_type.relay)
+    internet = start_internet(topology.servers, network, processes, rng, topology.web, calls=_calls(topology))
+    driver = driver_type(
+        topology.vpn, topology.clients, network, processes, port=scenario.vpn.port, mtu=scenario.vpn.mtu
+    )
+    taps = {"ingress": Tap.open(processes, "ingress", topology.vpn, "in0", partial / "raw-ingress.pcap")}
+    driver.start_server()
+    devices: dict[str, str] = {}
+    for client in topology.clients:
+        dev = driver.start_client(client)
+        if dev is not None:
+            devices[client.name] = dev
+            network.route(client.namespace, "0.0.0.0/0", dev=dev)
+            share_tunnel(topology.machines, client, dev, processes)
+    inner = []
+    for dev in driver.server_devices():
+        inner.append(partial / f"raw-inner-{dev}.pcap")
+        taps[f"inner-{dev}"] = Tap.open(processes, f"inner-{dev}", topology.vpn, dev, inner[-1])
+    if scenario.capture.inner:
+        for client in topology.clients:
+            if client.name in devices:
+                taps[client.name] = Tap.open(
+                    processes,
+                    client.name,
+                    client.namespace,
+                    devices[client.name],
+                    partial / f"inner-{client.name}.pcap",
+                )
+    taps["egress"] = Tap.open(processes, "egress", topology.vpn, "out0", partial / "raw-egress.pcap")
+    _traffic(scenario, topology, driver, internet, rng)
+    time.sleep(_DRAIN_S)
+    order = ["ingress", "egress", *(name for name in taps if name not in ("ingress", "egress"))]
+    counts = {name: taps[name].close() for name in order}
+    links = end_links(processes)
+    return _Raw(topology, driver, counts, inner, links)
+
+
+def _calls(topology: Topology) -> int:
+    """How many call servers are needed: hosts are numbered as machines are."""
+    calling = [i for i, m in enumerate(topology.machines, start=1) if "voip" in m.device.traffic]
+    return max(calling, default=0)
+
+
+def _traffic(
+    scenario: Scenario, topology: Topology, driver: Driver, internet: Any, rng: random.Random
+) -> None:
+    stop = threading.Event()
+    until = time.monotonic() + scenario.duration_s
+    starts = {
+        c.name: spec.start_s.draw(rng) for c, spec in zip(topology.clients, scenario.clients, strict=True)
+    }
+    hosts = [
+        Host(
+            m.namespace,
+            i,
+            internet,
+            random.Random(rng.random()),
+            until,
+            stop,
+            starts[m.client.name],
+            driver.proxy(m.client),
+        )
+        for i, m in enumerate(topology.machines)
+    ]
+    run_all([(host, m.device.traffic) for host, m in zip(hosts, topology.machines, strict=True)])
+
+
+def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) -> Recording:
+    """Derive the truth, degrade the captures as asked, write all files."""
+    clients, names = raw.topology.clients, [c.name for c in raw.topology.clients]
+    raw_ingress, raw_egress = partial / "raw-ingress.pcap", partial / "raw-egress.pcap"
+    kernel = read_translations(work / "conntrack.log")
+    if raw.driver.relay:
+        owner = truth_file.through_relay(kernel, raw.topology.machines)
+    else:
+        homes = {c.name: work / f"conntrack-{c.name}.log" for c in clients}
+        logs = {name: read_translations(path) for name, path in homes.items() if path.exists()}
+        owner = truth_file.through_nat(kernel, logs, raw.topology.machines)
+    cut = cut_flows(raw_egress, raw.inner, public=SERVER_PUBLIC, inner_prefix=INNER_PREFIX)
+    rows, coverage = truth_file.attribute(cut, owner)
+    tunnels = truth_file.outer_endpoints(raw_ingress, clients, raw.driver.transport)
+    whose = np.full(cut.packets, -1, dtype=np.int32)
+    for flow, who in rows:
+        if isinstance(who, truth_file.Owner):
+            whose[flow.packets] = names.index(who.machine.client.name)
+    ingress = _frames(raw_ingress, truth_file.client_of_ingress(raw_ingress, clients))
+    egress = _frames(raw_egress, whose)
+    capture = scenario.capture
+    origin_ns = int(egress.ts_ns[0]) if len(egress.ts_ns) else 0
+    draws = np.random.default_rng(scenario.seed).spawn(2)
+    seen = [
+        degrade(side, frames, origin_ns=origin_ns, names=names, rng=draw)
+        for side, frames, draw in zip(
+            (capture.ingress, capture.egress), (ingress, egress), draws, strict=True
+        )
+    ]
+    written = write_captures(partial, capture, seen[0], seen[1], local=SERVER_MACS)
+    good, rest = truth_file.flow_rows(rows, tunnels, seen[1])
+    at_ns = np.array([origin_ns], dtype=np.int64)
+    offset_ns = int(clock(capture.egress, at_ns, origin_ns)[0] - clock(capture.ingress, at_ns, origin_ns)[0])
+    document = {
+        "schema_version": 1,
+        "alignment": {
+            "offset_ns": offset_ns,
+            "drift_ppm": round(capture.egress.clock_drift_ppm - capture.ingress.clock_drift_ppm, 6),
+            "reference_ns": int(clock(capture.egress, at_ns, origin_ns)[0]),
+        },
+        "tunnels": _tunnel_rows(scenario, raw, tunnels, set(seen[0].client.tolist())),
+        "devices": _device_rows(raw.topology),
+        "flows": good,
+        "unattributed": rest,
+    }
+    (partial / "truth.json").write_text(json.dumps(document, indent=1) + "\n")
+    written.append(partial / "truth.json")
+    if capture.inner:
+        written += [p.rename(p.with_name(p.name.removeprefix("raw-"))) for p in raw.inner]
+        written += [p for c in clients if (p := partial / f"inner-{c.name}.pcap").exists()]
+    manifest = _manifest(scenario, raw, coverage, written)
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    for path in (*written, partial / "manifest.json"):
+        path.replace(out / path.name)
+    return Recording(out, coverage, {name: c.captured for name, c in raw.counts.items()})
+
+
+def _frames(path: Path, client: Any) -> Frames:
+    ts_ns, frames = [], []
+    for stamp, frame, _ in read_frames(path):
+        ts_ns.append(stamp)
+        frames.append(frame)
+    return Frames(np.array(ts_ns, dtype=np.int64), frames, client, np.arange(len(frames), dtype=np.int64))
+
+
+def _tunnel_rows(scenario: Scenario, raw: _Raw, tunnels: Any, present: set[int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "client": str(tunnels[c.name][0]),
+            "server": str(tunnels[c.name][1]),
+            "protocol": scenario.vpn.kind,
+            "name": c.name,
+            "also": tunnels[c.name][2],
+            "captured": i in present,
+        }
+        for i, c in enumerate(raw.topology.clients)
+        if c.name in tunnels
+    ]
+
+
+def _device_rows(topology: Topology) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": m.device.name,
+            "client": m.client.name,
+            "personality": m.device.stack.personality,
+            "timestamps": m.device.stack.timestamps,
+            "timestamp_hz": m.device.stack.timestamp_hz,
+            "clock_ppm": m.device.stack.clock_ppm,
+            "ip_id": m.device.stack.ip_id,
+            "ttl": m.device.stack.ttl,
+            "traffic": list(m.device.traffic),
+        }
+        for m in topology.machines
+    ]
+
+
+def _manifest(
+    scenario: Scenario, raw: _Raw, coverage: truth_file.Coverage, written: list[Path]
+) -> dict[str, Any]:
+    programs = {p: _version(p) for p in dict.fromkeys((*raw.driver.programs, *_PROGRAMS))}
+    return {
+        "tool": f"vpnforensics {__version__}",
+        "made_by": "lab",
+        "scenario": scenario.as_dict(),
+        "seed": scenario.seed,
+        "programs": programs | {"linux": os.uname().release},
+        "captured": {name: count.captured for name, count in raw.counts.items()},
+        "dropped": {name: count.dropped for name, count in raw.counts.items()},
+        "links": raw.links,
+        "truth": coverage.as_dict(),
+        "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(written)},
+    }
+
+
+def _version(program: str) -> str:
+    """First line that a program says about its version; many say it in their own way."""
+    try:
+        done = subprocess.run(
+            [program, _VERSION_FLAGS.get(Path(program).name, "--version")],
+            capture_output=True,
+            timeout=10,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    lines = [line.strip() for line in (done.stdout + done.stderr).decode(errors="replace").splitlines()]
+    return next((line for line in lines if any(ch.isdigit() for ch in line)), "unknown")

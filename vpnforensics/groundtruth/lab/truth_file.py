@@ -1,0 +1,179 @@
+"""The truth as a document: ``truth.json``, its rows on the clocks of the captures that were written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.groundtruth.lab.conntrack import Endpoint, Translations
+from vpnforensics.groundtruth.lab.drivers import Client
+from vpnforensics.groundtruth.lab.network import SERVER_OUTER
+from vpnforensics.groundtruth.lab.topology import Machine
+from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoint, read_frames
+from vpnforensics.groundtruth.scenario_capture import Frames
+
+_PROTO = {"tcp": 6, "udp": 17}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who sent a flow: the machine, and its endpoint inside the tunnel (None at a relay)."""
+
+    machine: Machine
+    inner: Endpoint | None
+
+
+Attribution = Callable[[EgressFlow], Owner | str]
+
+
+def through_nat(
+    server: Translations, homes: Mapping[str, Translations], machines: Sequence[Machine]
+) -> Attribution:
+    """Owners by inner address and, behind a client that is a router, by its own translations."""
+    by_inner = {m.client.inner: [n for n in machines if n.client is m.client] for m in machines}
+
+    def owner(flow: EgressFlow) -> Owner | str:
+        inner = inner_endpoint(flow, server)
+        if isinstance(inner, str):
+            return inner
+        candidates = by_inner[inner.address]
+        if candidates[0].namespace != candidates[0].client.namespace:
+            home = homes[candidates[0].client.name]
+            far = Endpoint(flow.far.address, inner.port) if flow.proto == "icmp" else flow.far
+            addresses = {e.address for e in home.inner.get((flow.proto, inner, far), set())}
+            candidates = [m for m in candidates if m.address in addresses]
+        if len(candidates) != 1:
+            return f"{len(candidates)} devices behind {inner} could have sent it"
+        return Owner(candidates[0], inner)
+
+    return owner
+
+
+def through_relay(server: Translations, machines: Sequence[Machine]) -> Attribution:
+    """Owners by the mark of the relay process that opened the connection."""
+
+    def owner(flow: EgressFlow) -> Owner | str:
+        marks = server.marks.get(flow.key, set())
+        found = [m for m in machines if m.client.number in marks]
+        return Owner(found[0], None) if len(found) == 1 else f"{len(found)} clients' relays opened it"
+
+    return owner
+
+
+def outer_endpoints(
+    ingress: Path, clients: Sequence[Client], transport: Literal["udp", "tcp"]
+) -> dict[str, tuple[Endpoint, Endpoint, list[str]]]:
+    """Each client's tunnel in the ingress capture: the conversation of that transport with most bytes.
+
+    Returns
+    -------
+    dict
+        By client name: client endpoint, server endpoint, and the client's other conversations as text.
+    """
+    sizes: Counter[tuple[str, int, int, int]] = Counter()
+    names = {client.outer: client.name for client in clients}
+    for _, frame, _ in read_frames(ingress):
+        source, target = (".".join(map(str, frame[at : at + 4])) for at in (26, 30))
+        start = 14 + 4 * (frame[14] & 15)
+        ports = (
+            int.from_bytes(frame[start : start + 2], "big"),
+            int.from_bytes(frame[start + 2 : start + 4], "big"),
+        )
+        outer, near, far = (source, *ports) if source in names else (target, *reversed(ports))
+        if outer in names and frame[23] in _PROTO.values():
+            sizes[names[outer], frame[23], near, far] += len(frame)
+    found: dict[str, tuple[Endpoint, Endpoint, list[str]]] = {}
+    for client in clients:
+        own = [(n, proto, near, far) for (name, proto, near, far), n in sizes.items() if name == client.name]
+        main = max((c for c in own if c[1] == _PROTO[transport]), default=None)
+        if main is None:
+            continue
+        others = sorted(
+            f"{'tcp' if proto == 6 else 'udp'} {client.outer}:{near} {SERVER_OUTER}:{far}"
+            for _, proto, near, far in own
+            if (proto, near, far) != main[1:]
+        )
+        found[client.name] = (Endpoint(client.outer, main[2]), Endpoint(SERVER_OUTER, main[3]), others)
+    return found
+
+
+def client_of_ingress(ingress: Path, clients: Sequence[Client]) -> npt.NDArray[np.int32]:
+    """Index of the client whose packet each ingress frame is, or -1."""
+    index = {bytes(map(int, c.outer.split("."))): i for i, c in enumerate(clients)}
+    return np.array(
+        [index.get(f[26:30], index.get(f[30:34], -1)) for _, f, _ in read_frames(ingress)], dtype=np.int32
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the egress capture the truth explains, before anything was degraded."""
+
+    egress_packets: int
+    in_true_flows: int
+    matched_packets: int
+    flows: int
+    unattributed_flows: int
+
+    @property
+    def share(self) -> float:
+        """Share of egress packets that belong to a flow with a truth row."""
+        return self.in_true_flows / self.egress_packets if self.egress_packets else 0.0
+
+    def as_dict(self) -> dict[str, object]:
+        """For the manifest."""
+        return dataclasses.asdict(self) | {"share": round(self.share, 6)}
+
+
+def attribute(egress: Egress, owner: Attribution) -> tuple[list[tuple[EgressFlow, Owner | str]], Coverage]:
+    """Every flow with its owner or the reason why it has none."""
+    rows = [(flow, owner(flow)) for flow in egress.flows]
+    good = [flow for flow, who in rows if isinstance(who, Owner)]
+    covered = sum(len(flow.packets) for flow in good)
+    return rows, Coverage(egress.packets, covered, egress.matched, len(good), len(rows) - len(good))
+
+
+def flow_rows(
+    rows: Sequence[tuple[EgressFlow, Owner | str]],
+    tunnels: Mapping[str, tuple[Endpoint, Endpoint, list[str]]],
+    seen: Frames,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Truth rows and unattributed rows, with times and counts as the written egress capture shows them.
+
+    A flow of which the capture kept no packet has no row.
+    """
+    position = np.full(int(seen.source.max(initial=-1)) + 1, -1, dtype=np.int64)
+    position[seen.source] = np.arange(len(seen.source))
+    good: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
+    for flow, who in rows:
+        kept = np.array([p for p in flow.packets if p < len(position)], dtype=np.int64)
+        kept = position[kept]
+        kept = kept[kept >= 0]
+        if not len(kept):
+            continue
+        times = seen.ts_ns[kept]
+        row: dict[str, Any] = {
+            "proto": flow.proto,
+            "src": str(flow.near),
+            "dst": str(flow.far),
+            "first_ns": int(times.min()),
+            "last_ns": int(times.max()),
+            "packets": len(kept),
+        }
+        if isinstance(who, str):
+            rest.append(row | {"reason": who})
+        elif who.machine.client.name not in tunnels:
+            rest.append(row | {"reason": f"the tunnel of {who.machine.client.name} was not seen at ingress"})
+        else:
+            client = str(tunnels[who.machine.client.name][0])
+            inner = str(who.inner) if who.inner else None
+            good.append(row | {"client": client, "inner": inner, "device": who.machine.device.name})
+    return good, rest
