@@ -46,7 +46,10 @@ def pcapng_file(order: str) -> bytes:
             blocks.section(other),
             blocks.interface(113, order=other, resolution=0x80 | 30, offset_s=-77),
             blocks.enhanced(
-                (1_700_000_000 << 30) + 12345, FRAMES[1], order=other, options=blocks.option(1, b"note", other)
+                (1_700_000_000 << 30) + 12345,
+                FRAMES[1],
+                order=other,
+                options=blocks.option(1, b"note", other),
             ),
             blocks.simple(FRAMES[2], order=other),
         ]
@@ -141,7 +144,11 @@ def test_windows_of_any_size_give_the_same_records(window_bytes: int, tmp_path: 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng", "modified"])
 def test_cut_at_every_byte(form: str, tmp_path: Path) -> None:
-    raw = {"pcap": pcap_forms()["a1b2c3d4<"], "pcapng": pcapng_file("<"), "modified": pcap_forms()["a1b2cd34>"]}[form]
+    raw = {
+        "pcap": pcap_forms()["a1b2c3d4<"],
+        "pcapng": pcapng_file("<"),
+        "modified": pcap_forms()["a1b2cd34>"],
+    }[form]
     for n in range(len(raw)):
         assert_like_twin(tmp_path / "a", raw[:n])
 

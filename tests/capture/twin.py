@@ -157,7 +157,7 @@ def read_interface(block: bytes, order: str, walk: Walk) -> Interface:
     return found
 
 
-def read_packet(raw, at, kind, length, number, interfaces, base):  # noqa: ANN001, ANN201
+def read_packet(raw, at, kind, length, number, interfaces, base):
     if kind == 3:
         if length < 16 or base >= len(interfaces):
             return None

@@ -34,7 +34,7 @@ _BUFFERS = 3
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = frozenset(bytes([low, 0x2A, 0x4D, 0x18]) for low in range(0x50, 0x60))
-_GZIP_INPUT_BYTES = 1 << 18
+_GZIP_INPUT_BYTES = 1 << 16
 _ZSTD_INPUT_BYTES = 1 << 13
 """Small: what comes out of one piece of input is not bounded otherwise."""
 
@@ -111,11 +111,14 @@ class _Gzip:
                     return 0
                 self.member = zlib.decompressobj(wbits=31)
             ended = not self.pending
+            before = self.member.copy()
             try:
                 out = self.member.decompress(self.pending, len(view))
             except zlib.error as error:
                 self.fault = f"the gzip data are corrupt ({error})"
-                return 0
+                out = self._until_corrupt(before)[: len(view)]
+                view[: len(out)] = out
+                return len(out)
             self.pending = self.member.unused_data if self.member.eof else self.member.unconsumed_tail
             if out:
                 view[: len(out)] = out
@@ -123,6 +126,17 @@ class _Gzip:
             if ended and not self.member.eof:
                 self.fault = "the gzip data end early (an unfinished copy or download?)"
         return 0
+
+
+    def _until_corrupt(self, member: Any) -> bytes:
+        """What the pending input holds before its fault, which a failed call keeps to itself."""
+        out = b""
+        try:
+            for byte in self.pending:
+                out += member.decompress(bytes([byte]))
+        except zlib.error:
+            pass
+        return out
 
 
 class _Zstd:
