@@ -117,17 +117,17 @@ def test_damaged_compression_keeps_every_packet_before_it(tmp_path: Path, how: s
     plain = read_capture(path)
     raw = compressed(path.read_bytes(), how)
     place = len(raw) // 2
-    path.write_bytes(raw[:place] if damage == "cut" else raw[:place] + b"\xff" * 900 + raw[place + 900 :])
+    path.write_bytes(raw[:place] if damage == "cut" else raw[:place] + b"\xff" * place)
     table = read_capture(path)
     assert table.source is not None
     health = table.source.health
     assert health.damaged
     assert health.cut_tail_bytes > 0
     assert health.first_damage_offset > 0
-    # Half the packets precede the place, less one block of the format.
-    assert 1000 - 270 <= len(table) <= 1010
-    kept = plain.take(slice(0, len(table) - 10))
-    assert same(table.take(slice(0, len(kept))), kept)
+    # Half the packets precede the place; a block of the format around it may be lost or nonsense.
+    assert 1000 - 270 <= len(table) <= 1000 + 270
+    for spec, column in plain.columns():
+        assert np.array_equal(column[:730], getattr(table, spec.name)[:730])
 
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
