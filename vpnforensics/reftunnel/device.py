@@ -187,6 +187,10 @@ class Device:
         peer.staged.append(packet)
         self._initiate(peer, now)
 
+    def renew(self, session: Session, now: float) -> None:
+        """Ask for a successor of a session that may send no more."""
+        self._initiate(session.peer, now)
+
     def sent(self, session: Session, packets: int, outer_bytes: int, now: float) -> None:
         """Account for data messages that the rim has sealed and sent."""
         peer = session.peer
@@ -324,7 +328,7 @@ class Device:
         self.accepted(session, endpoint, 1 if padded else 0, len(message), now)
         if padded:
             packet = padded[: self.inner_length(session.peer, padded)]
-            self._outputs.append(Deliver(session.peer, packet, counter))
+            self._outputs.append(Deliver(session.peer, packet, counter, len(message)))
 
     def inner_length(self, peer: Peer, padded: bytes | memoryview) -> int:
         """True length of an authentic inner packet, after checking that its source is the peer's own.
@@ -360,7 +364,7 @@ class Device:
             self._initiate(session.peer, now)
             return
         if endpoint is not None:
-            self._outputs.append(Transmit(session.peer, message, endpoint))
+            self._outputs.append(Transmit(session.peer, message, endpoint, packet))
             self.sent(session, 1, len(message), now)
 
     def _keepalive(self, peer: Peer, now: float) -> None:

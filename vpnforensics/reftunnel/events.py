@@ -10,20 +10,22 @@ from vpnforensics.reftunnel.peers import Peer
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """A datagram to be sent."""
+    """A datagram to be sent; `packet` is the inner packet, if it carries one."""
 
     peer: Peer | None
     datagram: bytes
     endpoint: Endpoint
+    packet: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """An inner packet that came, for the operating system; `counter` is that of the message around it."""
+    """An inner packet that came, for the operating system; counter and size are of the message around it."""
 
     peer: Peer
     packet: bytes
     counter: int
+    outer_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""``vpnf tunnel``: keys, up, down and show of the reference tunnel."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from vpnforensics.errors import TunnelError
+
+T = TypeVar("T")
+
+_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.05
+
+
+@click.group(name="tunnel")
+def tunnel() -> None:
+    """A real VPN, WireGuard on the wire, that writes its own ground truth."""
+
+
+@tunnel.command()
+def genkey() -> None:
+    """Print a new private key."""
+    from vpnforensics.reftunnel.keys import PrivateKey
+
+    click.echo(PrivateKey.generate().to_text())
+
+
+@tunnel.command()
+def genpsk() -> None:
+    """Print a new pre-shared key."""
+    from vpnforensics.reftunnel.keys import PresharedKey
+
+    click.echo(PresharedKey.generate().to_text())
+
+
+@tunnel.command()
+def pubkey() -> None:
+    """Read a private key from standard input and print its public key."""
+    from vpnforensics.reftunnel.keys import PrivateKey
+
+    click.echo(str(_or_fail(lambda: PrivateKey.from_text(sys.stdin.read()).public)))
+
+
+@tunnel.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-f", "--foreground", is_flag=True, help="Stay here until interrupted.")
+@click.option("--ready-fd", type=int, hidden=True, help="Descriptor to close when traffic may flow.")
+@click.option(
+    "--log", "log_file", type=click.Path(path_type=Path), help="Where a background tunnel writes messages."
+)
+def up(file: Path, foreground: bool, ready_fd: int | None, log_file: Path | None) -> None:
+    """Bring up the tunnel that FILE (wg-quick format) describes."""
+    if not foreground:
+        _up_in_background(file, log_file)
+        return
+    from vpnforensics.reftunnel.config import read_config
+    from vpnforensics.reftunnel.service import run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+
+    def ready() -> None:
+        if ready_fd is not None:
+            if stat.S_ISFIFO(os.fstat(2).st_mode):
+                # The command that started us reads our errors until now, and then goes away.
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, 2)
+                os.close(null)
+            os.close(ready_fd)
+
+    _or_fail(lambda: run(read_config(file), ready))
+
+
+@tunnel.command()
+@click.argument("name")
+def down(name: str) -> None:
+    """Take down the tunnel NAME (an interface, or the file that it came from)."""
+    from vpnforensics.reftunnel import control
+
+    interface = Path(name).stem if name.endswith(".conf") else name
+    _or_fail(lambda: control.ask(interface, "down"))
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while control.socket_path(interface).exists() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+@tunnel.command()
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with drop counters.")
+def show(name: str | None, as_json: bool) -> None:
+    """Print the state of the tunnel NAME, or of all."""
+    from vpnforensics.reftunnel import control
+    from vpnforensics.reftunnel.status import render
+
+    names = [name] if name else control.running()
+    states = _or_fail(lambda: [control.ask(each, "show") for each in names])
+    if as_json:
+        click.echo(json.dumps(states[0] if name else states))
+    elif states:
+        click.echo("\n\n".join(render(state) for state in states))
+
+
+def _up_in_background(file: Path, log_file: Path | None) -> None:
+    """Start this command again, detached, and wait until it carries traffic or says why it cannot."""
+    read_end, write_end = os.pipe()
+    errors_read, errors_write = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "vpnforensics.reftunnel",
+        "up",
+        str(file),
+        "-f",
+        "--ready-fd",
+        str(write_end),
+    ]
+    err = (
+        errors_write if log_file is None else os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    )
+    child = subprocess.Popen(  # noqa: S603 (our own program, no shell)
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=err,
+        pass_fds=(write_end,),
+        start_new_session=True,
+    )
+    os.close(write_end)
+    os.close(errors_write)
+    os.read(read_end, 1)  # end of file: it closed the descriptor, on purpose or by dying
+    try:
+        status = child.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        return
+    message = (
+        os.read(errors_read, 4096).decode(errors="replace").strip() if log_file is None else f"see {log_file}"
+    )
+    raise click.ClickException(message.removeprefix("Error: ") or f"it ended with status {status}")
+
+
+def _or_fail(action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except TunnelError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    tunnel(prog_name="vpnf tunnel")

@@ -1,0 +1,116 @@
+"""``show`` and ``down`` from another process: one request, one answer, over a local socket.
+
+The socket lies in a folder that only root can enter, and outlives nothing: it is removed when the tunnel goes
+down. It works across network namespaces, so interface names should be unique on a machine, as wireguard-go
+asks too. The answer is JSON and has no secret in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from vpnforensics.errors import TunnelError
+
+FOLDER = Path("/run/vpnforensics")
+_TIMEOUT_S = 5.0
+_MAX_REQUEST_BYTES = 64
+
+
+def socket_path(name: str) -> Path:
+    """Where the tunnel of this interface listens."""
+    return FOLDER / f"{name}.sock"
+
+
+def running() -> list[str]:
+    """Names of tunnels that have a socket, sorted."""
+    with contextlib.suppress(OSError):
+        return sorted(path.stem for path in FOLDER.glob("*.sock"))
+    return []
+
+
+def ask(name: str, request: str) -> dict[str, Any]:
+    """Send ``show`` or ``down`` to a running tunnel.
+
+    Raises
+    ------
+    TunnelError
+        There is none of this name, or it does not answer.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_TIMEOUT_S)
+        try:
+            sock.connect(str(socket_path(name)))
+            sock.sendall(request.encode() + b"\n")
+            parts = []
+            while part := sock.recv(65_536):
+                parts.append(part)
+        except PermissionError:
+            raise TunnelError(f"not allowed to talk to the tunnel {name} (root needed?)") from None
+        except OSError:
+            raise TunnelError(f"no tunnel {name} is up") from None
+    answer: dict[str, Any] = json.loads(b"".join(parts))
+    return answer
+
+
+class ControlSocket:
+    """The listening end.
+
+    Parameters
+    ----------
+    name : str
+        Interface name.
+
+    Raises
+    ------
+    TunnelError
+        A tunnel of this name is up already.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._path = socket_path(name)
+        FOLDER.mkdir(mode=0o700, exist_ok=True)
+        try:
+            ask(name, "ping")
+        except TunnelError:
+            self._path.unlink(missing_ok=True)  # left by a process that was killed
+        else:
+            raise TunnelError(f"a tunnel {name} is up already")
+        self._socket = socket.socket(socket.AF_UNIX)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._socket.listen(8)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def serve(self, answers: dict[str, Any]) -> str:
+        """Answer one request: `answers` has a function for each known one. Returns the request."""
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return ""
+        with client:
+            # A client that says nothing must not stop the traffic.
+            client.settimeout(0.2)
+            try:
+                request = client.recv(_MAX_REQUEST_BYTES).decode("ascii", "replace").strip()
+                answer = answers[request]() if request in answers else {}
+                client.sendall(json.dumps(answer).encode())
+            except OSError:
+                return ""
+        return request
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        self._socket.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,276 @@
+"""From the TUN to the outer network: read, cut, seal, send, as many packets at a time as there are.
+
+The loop over packets is the only Python that runs for each of them, and does one thing: fill in a header
+and call the cipher on preallocated buffers. Reading and sending are per super-segment (``tun``, ``udp``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from vpnforensics.reftunnel import _kernels
+from vpnforensics.reftunnel.crypto import pack_nonce
+from vpnforensics.reftunnel.device import Device
+from vpnforensics.reftunnel.drops import Drop, RefusedError
+from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.peers import Peer
+from vpnforensics.reftunnel.routing import destination
+from vpnforensics.reftunnel.session import Session
+from vpnforensics.reftunnel.tun import (
+    MAX_FRAME_BYTES,
+    VNET_GSO_ECN,
+    VNET_GSO_NONE,
+    VNET_HEADER_BYTES,
+    VNET_NEEDS_CSUM,
+    Tun,
+    vnet_header,
+)
+from vpnforensics.reftunnel.udp import MAX_SEGMENTS, MAX_SEND_BYTES
+from vpnforensics.reftunnel.wire import (
+    TRANSPORT,
+    TRANSPORT_HEADER_BYTES,
+    TRANSPORT_OVERHEAD_BYTES,
+    transport_header,
+)
+
+if TYPE_CHECKING:
+    from vpnforensics.reftunnel.cover import Cover
+    from vpnforensics.reftunnel.journal import Journal
+    from vpnforensics.reftunnel.scrub import Scrubber
+
+ROWS = 64
+"""Packets sealed together: one send call's worth."""
+
+MAX_READS = 64
+"""Frames read before the other direction has its turn."""
+
+
+class Carrier(Protocol):
+    """What carries datagrams: `UdpSockets` or `TcpLinks`."""
+
+    port: int
+
+    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> bool:
+        """Send datagrams of `segment` bytes laid end to end (the last may be shorter)."""
+
+    def close(self) -> None:
+        """Close all sockets."""
+
+
+class Outbound:
+    """Seals what the kernel sends into the tunnel.
+
+    Parameters
+    ----------
+    tun : Tun
+        Where inner packets come from.
+    device : Device
+        Sessions, routes and padding.
+    carrier : Carrier
+        Where datagrams go.
+    row_bytes : int
+        Longest inner packet, padded, that takes the fast way.
+    journal : Journal, optional
+        Gets one row a packet.
+    scrubber : Scrubber, optional
+        Undoes on the way in what it did to the same flow on the way out.
+    """
+
+    def __init__(
+        self,
+        tun: Tun,
+        device: Device,
+        carrier: Carrier,
+        *,
+        row_bytes: int,
+        journal: Journal | None = None,
+        scrubber: Scrubber | None = None,
+    ) -> None:
+        self._tun = tun
+        self._device = device
+        self._carrier = carrier
+        self._journal = journal
+        self._scrubber = scrubber
+        self.cover: Cover | None = None
+        self._frame = bytearray(MAX_FRAME_BYTES)
+        self._frame_view = memoryview(self._frame)
+        self._frame_bytes = np.frombuffer(self._frame, np.uint8)
+        self._rows = np.zeros((ROWS, row_bytes), np.uint8)
+        self._row_views = [memoryview(row) for row in self._rows]  # type: ignore[arg-type]
+        self._row_bytes = row_bytes
+        self._lengths = np.zeros(ROWS, np.int64)
+        self._cut_lengths = np.zeros(ROWS, np.int64)
+        self._zeros = bytes(row_bytes)
+        wire = bytearray(ROWS * (row_bytes + TRANSPORT_OVERHEAD_BYTES))
+        self._wire, self._wire_view = wire, memoryview(wire)
+        self._count = 0
+        self._peer: Peer | None = None
+        self._read_ns = 0
+
+    def pump(self, now: float) -> bool:
+        """Seal and send what the kernel has now.
+
+        Returns
+        -------
+        bool
+            Whether it might have more.
+        """
+        more = True
+        for _ in range(MAX_READS):
+            try:
+                size = os.readv(self._tun.fd, [self._frame])
+            except BlockingIOError:
+                more = False
+                break
+            self._read_ns = time.time_ns()
+            self._take_frame(size, now)
+        self._flush(now)
+        return more
+
+    def emit(self, peer: Peer, packets: list[bytes], now: float) -> None:
+        """Seal and send packets of one peer; an empty one stands for cover of full size."""
+        self._read_ns = time.time_ns()
+        for packet in packets:
+            self._begin_row(peer, now)
+            row = self._row_views[self._count]
+            length = len(packet)
+            if not length:
+                # A packet of zeros is not IP: every WireGuard drops it after authenticating it.
+                length = min(self._device.padded(1), self._row_bytes)
+                row[:length] = self._zeros[:length]
+            else:
+                row[:length] = packet
+            self._lengths[self._count] = length
+            self._count += 1
+        self._flush(now)
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def _take_frame(self, size: int, now: float) -> None:
+        frame = self._frame_view
+        flags, gso_type, _, gso_size, csum_start, csum_offset = vnet_header.unpack_from(frame)
+        packet = frame[VNET_HEADER_BYTES:size]
+        address = destination(packet)
+        if address is None:
+            self._device.drops[Drop.NOT_IP] += 1
+            return
+        peer = self._device.allowed.owner(address)
+        if peer is None:
+            self._device.drops[Drop.NO_ROUTE] += 1
+            return
+        if gso_type & ~VNET_GSO_ECN != VNET_GSO_NONE:
+            self._take_super_segment(peer, size, csum_start, gso_size, now)
+            return
+        if flags & VNET_NEEDS_CSUM:
+            start = VNET_HEADER_BYTES + csum_start
+            _kernels.finish_checksum(self._frame_bytes, start, start + csum_offset, size)
+        length = len(packet)
+        if length > self._row_bytes:
+            self._device.send(bytes(packet), now)  # a larger MTU than was asked for: the slow way
+            return
+        self._begin_row(peer, now)
+        self._row_views[self._count][:length] = packet
+        self._lengths[self._count] = length
+        self._end_rows(1, now)
+
+    def _take_super_segment(self, peer: Peer, size: int, l4: int, segment: int, now: float) -> None:
+        first = 0
+        while True:
+            self._begin_row(peer, now)
+            at = self._count
+            count = _kernels.cut(
+                self._frame_bytes,
+                VNET_HEADER_BYTES,
+                size,
+                l4,
+                segment,
+                first,
+                self._rows[at:],
+                self._lengths[at:],
+            )
+            if not count:
+                return
+            self._end_rows(count, now)
+            first += count
+
+    def _begin_row(self, peer: Peer, now: float) -> None:
+        if self._count == ROWS or (peer is not self._peer and self._count):
+            self._flush(now)
+        self._peer = peer
+
+    def _end_rows(self, count: int, now: float) -> None:
+        if self._scrubber is not None:
+            for index in range(self._count, self._count + count):
+                self._scrubber.returning(self._row_views[index][: self._lengths[index]])
+        self._count += count
+
+    # -- sealing ------------------------------------------------------------------------------------
+
+    def _flush(self, now: float) -> None:
+        count, peer = self._count, self._peer
+        if not count or peer is None:
+            return
+        self._count = 0
+        device = self._device
+        lengths: list[int] = self._lengths[:count].tolist()
+        if self.cover is not None and self.cover.hold(peer, self._row_views, lengths):
+            return
+        session = device.sending_session(peer, now)
+        if session is None:
+            for view, length in zip(self._row_views, lengths, strict=False):
+                device.stage(peer, bytes(view[:length]), now)
+            return
+        try:
+            first = session.reserve(count)
+        except RefusedError as refusal:
+            device.drops[refusal.reason] += count
+            device.renew(session, now)
+            return
+        self._seal_and_send(session, first, lengths, now)
+
+    def _seal_and_send(self, session: Session, first: int, lengths: list[int], now: float) -> None:
+        wire, view, rows, zeros = self._wire, self._wire_view, self._row_views, self._zeros
+        padded_length, limit = self._device.padded, self._row_bytes
+        seal, index, pack_header = session.seal_into, session.remote_index, transport_header.pack_into
+        endpoint = session.peer.endpoint
+        assert endpoint is not None  # `sending_session` gave this session because there is one
+        at = run = run_size = run_count = 0
+        counter = first
+        sizes = []
+        for row, length in zip(rows, lengths, strict=False):
+            padded = min(padded_length(length), limit)
+            if padded != length:
+                row[length:padded] = zeros[length:padded]
+            size = padded + TRANSPORT_OVERHEAD_BYTES
+            # One send takes equal datagrams, of which only the last may be shorter.
+            if run_count and (
+                size > run_size
+                or run_count == MAX_SEGMENTS
+                or at + size - run > MAX_SEND_BYTES
+                or (at - run) != run_count * run_size
+            ):
+                self._send(view[run:at], run_size, run_count, endpoint)
+                run, run_count = at, 0
+            if not run_count:
+                run_size = size
+            pack_header(wire, at, TRANSPORT, index, counter)
+            end = at + size
+            seal(pack_nonce(counter), row[:padded], None, view[at + TRANSPORT_HEADER_BYTES : end])
+            counter += 1
+            run_count += 1
+            at = end
+            sizes.append(size)
+        self._send(view[run:at], run_size, run_count, endpoint)
+        if self._journal is not None:
+            self._journal.sealed(
+                session, endpoint, first, self._rows, lengths, sizes, self._read_ns, time.time_ns()
+            )
+        self._device.sent(session, len(lengths), at, now)
+
+    def _send(self, data: memoryview, size: int, count: int, endpoint: Endpoint) -> None:
+        if not self._carrier.send(data, size, endpoint):
+            self._device.drops[Drop.SEND_FAILED] += count

@@ -1,0 +1,88 @@
+"""What ``show`` says: the state of a tunnel as plain values, and as the text that ``wg show`` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vpnforensics.reftunnel.device import Device
+
+_UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+
+def describe(device: Device, name: str, port: int, now: float, wall_ns: int) -> dict[str, Any]:
+    """State of a tunnel, ready for JSON. It has public keys only."""
+    return {
+        "interface": name,
+        "public_key": str(device.private_key.public),
+        "listening_port": port,
+        "peers": [
+            {
+                "public_key": str(peer.config.public_key),
+                "has_preshared_key": any(peer.config.preshared_key.reveal()),
+                "endpoint": None if peer.endpoint is None else str(peer.endpoint),
+                "allowed_ips": [str(network) for network in peer.config.allowed_ips],
+                "latest_handshake_ns": None
+                if peer.last_handshake_at is None
+                else wall_ns - int((now - peer.last_handshake_at) * 1e9),
+                "latest_handshake_age_s": None
+                if peer.last_handshake_at is None
+                else now - peer.last_handshake_at,
+                "received_bytes": peer.traffic.received_bytes,
+                "sent_bytes": peer.traffic.sent_bytes,
+                "received_packets": peer.traffic.received_packets,
+                "sent_packets": peer.traffic.sent_packets,
+                "persistent_keepalive_s": peer.config.persistent_keepalive_s,
+            }
+            for peer in device.peers.values()
+        ],
+        "dropped": {
+            reason.value: count
+            for reason, count in sorted(device.drops.items(), key=lambda item: item[0].value)
+        },
+    }
+
+
+def _size(count: int) -> str:
+    for unit, factor in _UNITS:
+        if count >= factor:
+            return f"{count / factor:.2f} {unit}"
+    return f"{count} B"
+
+
+def _ago(seconds: float) -> str:
+    left = int(seconds)
+    if left <= 0:
+        return "Now"
+    parts = []
+    for unit, factor in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, left = divmod(left, factor)
+        if count:
+            parts.append(f"{count} {unit}" + ("s" if count > 1 else ""))
+    return ", ".join(parts) + " ago"
+
+
+def render(state: dict[str, Any]) -> str:
+    """Text in the form of ``wg show``, and below it what was dropped."""
+    lines = [
+        f"interface: {state['interface']}",
+        f"  public key: {state['public_key']}",
+        "  private key: (hidden)",
+        f"  listening port: {state['listening_port']}",
+    ]
+    for peer in state["peers"]:
+        lines += ["", f"peer: {peer['public_key']}"]
+        if peer["has_preshared_key"]:
+            lines.append("  preshared key: (hidden)")
+        if peer["endpoint"]:
+            lines.append(f"  endpoint: {peer['endpoint']}")
+        lines.append(f"  allowed ips: {', '.join(peer['allowed_ips']) or '(none)'}")
+        if peer["latest_handshake_age_s"] is not None:
+            lines.append(f"  latest handshake: {_ago(peer['latest_handshake_age_s'])}")
+        if peer["received_bytes"] or peer["sent_bytes"]:
+            received, sent = _size(peer["received_bytes"]), _size(peer["sent_bytes"])
+            lines.append(f"  transfer: {received} received, {sent} sent")
+        if peer["persistent_keepalive_s"]:
+            lines.append(f"  persistent keepalive: every {peer['persistent_keepalive_s']} seconds")
+    if state["dropped"]:
+        lines += ["", "dropped: " + ", ".join(f"{name} {count}" for name, count in state["dropped"].items())]
+    return "\n".join(lines)
