@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.egress import egress_records
-from vpnforensics.groundtruth.simulate.ingress import ingress_records
+from vpnforensics.groundtruth.simulate.ingress import Tap, datagram_records, stream_records, with_tunnel
 from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic, Wiring, run_network
 from vpnforensics.groundtruth.simulate.network import _kernels as k
 from vpnforensics.groundtruth.simulate.network.links import Link
 from vpnforensics.groundtruth.simulate.outer import Protocol
-from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Datagrams, Endpoint, Framed
+from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Control, Datagrams, Endpoint, Framed
 from vpnforensics.groundtruth.simulate.padding import add_cover, padded
 from vpnforensics.groundtruth.simulate.scripts import Scripts, write_scripts
 from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
-from vpnforensics.groundtruth.simulate.surroundings import TCP, UP, ClientRun, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import TCP, UP, ClientRun, Records, Surroundings
 from vpnforensics.groundtruth.simulate.traffic import Conversation, converse
 
 _FIRST_EPHEMERAL, _EPHEMERAL = 32768, 28232
@@ -53,11 +55,31 @@ def run_client(
         This client's own: nobody else draws from it.
     """
     clocks = [TimestampClock(device.stack.clock, around.end_ns, random) for device in client.devices]
+    outer = client.outer or client.devices[0].stack
+    outer_clock = TimestampClock(outer.clock, around.end_ns, random) if client.outer else clocks[0]
     delay_ns = int(client.path.delay_s * 1e9)
     talks: list[Conversation] = []
     for activity in client.traffic:
         talks += converse(activity, random, around.population.internet, delay_ns, around.end_ns)
     scripts = write_scripts(talks, client.devices, around.population, protocol.inner_mss, random)
+    address = client_address(index)
+    port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
+    tap = Tap(protocol, outer, address, port, outer.ttl - client.path.hops, around)
+    inner, ingress, inner_ids = _through_tunnel(client, scripts, tap, outer_clock, random)
+    ports = _ports(len(talks), random)
+    egress, flow = egress_records(
+        client, scripts, inner, inner_ids, clocks, ports, protocol.inner_mss, around, random
+    )
+    return ClientRun(
+        address, port, inner_addresses(index, len(client.devices)), ports, talks, ingress, egress, flow
+    )
+
+
+def _through_tunnel(
+    client: Client, scripts: Scripts, tap: Tap, outer_clock: TimestampClock, random: np.random.Generator
+) -> tuple[Traffic, Records, npt.NDArray[np.uint16]]:
+    """Inner packets, outer records, and the IP IDs of the inner ones: both are one host's work."""
+    around, protocol = tap.around, tap.protocol
     up, down = access_links(client.path)
     wiring = Wiring(
         up=up,
@@ -68,19 +90,24 @@ def run_client(
         overhead_bytes=protocol.overhead_bytes,
         pad_bytes=protocol.mtu if around.spec.countermeasures.pad_mtu else 0,
     )
+    control: list[Control] = []
+    if protocol.stream:
+        control = protocol.stream.set_up(random)
+        scripts = with_tunnel(scripts, client, tap, control)
+        wiring = replace(wiring, stream_overhead=protocol.stream.overhead_bytes, tunnel_flow=len(scripts.talks))
     seed = int(random.integers(0, 1 << 62))
     traffic = run_network(scripts.flows, scripts.endpoints, scripts.messages, wiring, seed, around.end_ns)
-    datagrams, framed = _datagrams(traffic, protocol, client, around, random)
-    inner_ids, outer_ids = _sender_ids(client, scripts, traffic, datagrams, random)
-    address = client_address(index)
-    port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
-    ports = _ports(len(talks), random)
-    egress, flow = egress_records(
-        client, scripts, traffic, inner_ids, clocks, ports, protocol.inner_mss, around, random
-    )
-    ingress = ingress_records(datagrams, framed, outer_ids, protocol, client, address, port, around, random)
-    addresses = inner_addresses(index, len(client.devices))
-    return ClientRun(address, port, addresses, ports, talks, ingress, egress, flow)
+    inner, own = traffic.split(wiring.tunnel_flow)
+    if protocol.stream:
+        sent_ns = own[own[:, k.SIDE] == UP, k.SENT_NS]
+        inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, True, random)
+        records = stream_records(tap, inner, own, scripts, control, outer_ids, outer_clock, random)
+    else:
+        datagrams, framed = _datagrams(inner, protocol, client, around, random)
+        sent_ns = datagrams.sent_ns[datagrams.side == UP]
+        inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, False, random)
+        records = datagram_records(tap, datagrams, framed, outer_ids, random)
+    return inner, records, inner_ids
 
 
 def access_links(path: AccessPath) -> tuple[Link, Link]:
@@ -137,29 +164,28 @@ def _ports(count: int, random: np.random.Generator) -> Ints:
 
 
 def _sender_ids(
-    client: Client, scripts: Scripts, traffic: Traffic, datagrams: Datagrams, random: np.random.Generator
+    client: Client, scripts: Scripts, inner: Traffic, outer_ns: Ints, outer_tcp: bool, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """IP IDs of what each device sends, inner and, for the tunnel's host, outer: one counter may serve both."""
-    flow = traffic.column(k.FLOW)
-    up = traffic.column(k.SIDE) == UP
-    inner = np.zeros(len(flow), np.uint16)
-    outer = np.zeros(len(datagrams), np.uint16)
-    sent_up = np.flatnonzero(datagrams.side == UP)
+    """IP IDs of inner packets and of the tunnel's own, sent at ``outer_ns``: one counter may serve both."""
+    flow = inner.column(k.FLOW)
+    up = inner.column(k.SIDE) == UP
+    inner_ids = np.zeros(len(flow), np.uint16)
+    outer_ids = np.zeros(len(outer_ns), np.uint16)
+    same = np.full(len(outer_ns), -1)
+    tcp = np.full(len(outer_ns), outer_tcp)
     for i, device in enumerate(client.devices):
         mine = np.flatnonzero(up & (scripts.device[flow] == i))
-        extra = sent_up if i == 0 and client.outer is None else sent_up[:0]
+        extra = slice(None) if i == 0 and client.outer is None else slice(0)
         ids = ip_ids(
             device.stack.ip_id,
-            np.concatenate([traffic.packets[mine, k.SENT_NS], datagrams.sent_ns[extra]]),
-            np.concatenate([scripts.proto[flow[mine]] == TCP, np.zeros(len(extra), np.bool_)]),
-            np.concatenate([flow[mine], np.full(len(extra), -1)]),
-            np.concatenate([scripts.host[flow[mine]], np.full(len(extra), -1)]),
+            np.concatenate([inner.packets[mine, k.SENT_NS], outer_ns[extra]]),
+            np.concatenate([scripts.proto[flow[mine]] == TCP, tcp[extra]]),
+            np.concatenate([flow[mine], same[extra]]),
+            np.concatenate([scripts.host[flow[mine]], same[extra]]),
             random,
         )
-        inner[mine] = ids[: len(mine)]
-        outer[extra] = ids[len(mine) :]
+        inner_ids[mine] = ids[: len(mine)]
+        outer_ids[extra] = ids[len(mine) :]
     if client.outer is not None:
-        same = np.full(len(sent_up), -1)
-        no_tcp = np.zeros(len(sent_up), np.bool_)
-        outer[sent_up] = ip_ids(client.outer.ip_id, datagrams.sent_ns[sent_up], no_tcp, same, same, random)
-    return inner, outer
+        outer_ids = ip_ids(client.outer.ip_id, outer_ns, tcp, same, same, random)
+    return inner_ids, outer_ids

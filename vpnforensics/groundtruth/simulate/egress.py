@@ -73,7 +73,7 @@ def egress_records(
     rows["outgoing"] = ~down
     rows["seq"] = np.where(tcp, (isn[flow, side] + packets[:, k.SEQ]) & _LOW32, packets[:, k.SEQ] >> 1)
     rows["ack"] = np.where(tcp & (flags & _ACK > 0), (isn[flow, 1 - side] + packets[:, k.ACK]) & _LOW32, 0)
-    rows["flags"] = np.where(tcp, flags, np.where((proto == ICMP) & ~down, 8, 0))
+    rows["flags"] = np.where(tcp, flags, np.where((proto == ICMP) & ~down, 8, scripts.lead[flow]))
     plain = np.where(scripts.has_ts[flow] > 0, frames.DATA_TS, frames.NO_OPTIONS)
     layout = np.where(syn, scripts.syn_layout[flow, side], np.where(tcp, plain, frames.NO_OPTIONS))
     rows["layout"] = layout

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vpnforensics._version import __version__
 from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.client import run_client
+from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.nat import Nat
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
@@ -140,10 +141,12 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
 
 def _surroundings(spec: SimulationSpec, seed: int) -> Surroundings:
     end_ns = int(spec.duration_s * 1e9)
+    random = generator(seed, _SERVER)
     return Surroundings(
         spec,
         make_population(spec.hosts, end_ns, generator(seed, _INTERNET)),
-        server_law(spec.server, spec.countermeasures, end_ns, generator(seed, _SERVER)),
+        server_law(spec.server, spec.countermeasures, end_ns, random),
+        TimestampClock(spec.server.stack.clock, end_ns, random),
         address_number(spec.server.address),
         address_number(spec.server.egress_address),
         end_ns,
@@ -210,17 +213,18 @@ def _truth(
         first, last = (clock.shown(times, spec.egress) for times in (span.first_ns, span.last_ns))
         for i in np.flatnonzero(span.packets):
             talk = run.talks[i]
-            icmp = talk.proto == ICMP
+            icmp = talk.proto == ICMP  # named by its identifier at both ends
+            far = int(around.population.address[talk.host])
             flows.append(
                 FlowTruth(
                     PROTO_NAMES[talk.proto],
-                    address_text(around.egress_address, 0 if icmp else int(public[i])),
-                    address_text(int(around.population.address[talk.host]), talk.port),
+                    address_text(around.egress_address, int(public[i])),
+                    address_text(far, int(public[i]) if icmp else talk.port),
                     int(first[i]),
                     int(last[i]),
                     int(span.packets[i]),
                     outer,
-                    address_text(int(run.inner_address[talk.device]), 0 if icmp else int(run.inner_port[i])),
+                    address_text(int(run.inner_address[talk.device]), int(run.inner_port[i])),
                     f"{client.name}/{client.devices[talk.device].name}",
                     talk.kind,
                 )

@@ -28,6 +28,7 @@ class Scripts:
     host: Ints
     port: Ints
     proto: Ints
+    lead: Ints
     has_ts: Ints
     syn_layout: Ints
     """TCP option layout of the SYN and of the SYN-ACK, shape (n, 2)."""
@@ -84,7 +85,7 @@ def write_scripts(
             syn_layout[i, side] = layout
             write_endpoint(endpoints[2 * i + side], stack, peer, inner_mss - 12 * has_ts, int(OPTION_BYTES[layout]))
     messages = np.array(rows, np.int64).reshape(-1, 4)
-    named = np.array([(t.device, t.host, t.port, t.proto) for t in talks], np.int64).reshape(-1, 4)
+    named = np.array([(t.device, t.host, t.port, t.proto, t.lead) for t in talks], np.int64).reshape(-1, 5)
     return Scripts(
         talks, flows, endpoints, messages, *named.T.copy(), has_ts=flows[:, k.HAS_TS].copy(), syn_layout=syn_layout
     )

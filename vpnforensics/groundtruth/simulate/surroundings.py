@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network.links import ServerLaw
 from vpnforensics.groundtruth.simulate.population import Population
@@ -24,6 +25,7 @@ class Surroundings:
     spec: SimulationSpec
     population: Population
     law: ServerLaw
+    server_clock: TimestampClock
     server_address: int
     egress_address: int
     end_ns: int

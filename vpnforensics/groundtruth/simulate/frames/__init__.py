@@ -50,6 +50,7 @@ LINKTYPES: Final = {"ethernet": 1, "sll2": 276, "raw": 101}
 _LINK_BYTES: Final = {"ethernet": 14, "sll2": 20, "raw": 0}
 _BATCH = 32_768
 _FILLER_BYTES = 1 << 17
+_RECORD_TYPES = [*range(14), *range(20, 27), 0x80]
 
 
 def write_capture(
@@ -80,8 +81,10 @@ def write_capture(
     seed : int
         Of the pseudo-random payload.
     """
-    filler = np.random.Generator(np.random.PCG64(seed)).integers(0, 256, _FILLER_BYTES, np.uint8)
-    filler = np.concatenate([filler, filler])
+    random = np.random.Generator(np.random.PCG64(seed))
+    filler = np.tile(random.integers(0, 256, _FILLER_BYTES, np.uint8), 2)
+    # Within TCP, dissectors take a byte that could begin a TLS record, or end a line, for one: leave those out.
+    text = np.tile(random.choice(np.setdiff1d(np.arange(256), _RECORD_TYPES), _FILLER_BYTES).astype(np.uint8), 2)
     link_bytes = _LINK_BYTES[capture.linktype]
     most = min(capture.snaplen, 65535 + link_bytes) + 16
     with path.open("wb") as file:
@@ -101,6 +104,7 @@ def write_capture(
                 shown_ns[start : start + _BATCH],
                 content,
                 filler,
+                text,
                 link_bytes,
                 capture.snaplen,
                 buffer,

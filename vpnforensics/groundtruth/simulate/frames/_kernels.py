@@ -136,7 +136,7 @@ def _options(out: Any, at: int, r: Any) -> Any:
 
 
 @njit(cache=True)
-def _fill(out: Any, at: int, r: Any, content: Any, filler: Any, want: int) -> None:
+def _fill(out: Any, at: int, r: Any, content: Any, filler: Any, text: Any, want: int) -> None:
     """The first `want` payload bytes: stored content, then filler that a retransmission repeats."""
     stored = min(np.int64(r.content_length), want)
     for i in range(stored):
@@ -144,9 +144,15 @@ def _fill(out: Any, at: int, r: Any, content: Any, filler: Any, want: int) -> No
     mixed = (np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src)) * 2654435761
     if r.proto == 6:
         begin = ((mixed >> 7) + np.int64(r.seq)) & _HALF
-    else:
-        begin = ((mixed + r.ts_ns * 40503) >> 9) & _HALF
+        out[at + stored : at + want] = text[begin + stored : begin + want]
+        return
+    begin = ((mixed + r.ts_ns * 40503) >> 9) & _HALF
     out[at + stored : at + want] = filler[begin + stored : begin + want]
+    if r.proto == 17 and r.flags and want > 1 and stored == 0:
+        # The first byte tells QUIC's short header (0x40) and RTP (0x80, then its payload type).
+        out[at] = r.flags | (out[at] & 0x3F if r.flags == 0x40 else 0)
+        if r.flags == 0x80:
+            out[at + 1] = 111
 
 
 @njit(cache=True)
@@ -178,6 +184,7 @@ def assemble(
     shown_ns: Any,
     content: Any,
     filler: Any,
+    text: Any,
     link_bytes: int,
     snaplen: int,
     out: Any,
@@ -202,7 +209,7 @@ def assemble(
             payload = transport + 8
         end = payload + length
         kept = min(end, snaplen)
-        _fill(frame, payload, r, content, filler, max(min(length, snaplen - payload), 0))
+        _fill(frame, payload, r, content, filler, text, max(min(length, snaplen - payload), 0))
 
         frame[ip] = 0x45
         frame[ip + 1] = r.tos

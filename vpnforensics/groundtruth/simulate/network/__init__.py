@@ -98,6 +98,19 @@ class Traffic:
         """One column."""
         return self.packets[:, index]
 
+    def split(self, tunnel_flow: int) -> tuple[Traffic, Ints]:
+        """Inner packets, and the packets of the tunnel's own connection (none where that is -1).
+
+        Echoes are renumbered within each part; frames go by the new rows of the inner packets.
+        """
+        own = self.packets[:, k.FLOW] == tunnel_flow
+        row = np.where(own, np.cumsum(own), np.cumsum(~own)) - 1
+        packets = self.packets.copy()
+        echo = packets[:, k.ECHO]
+        packets[:, k.ECHO] = np.where(echo >= 0, row[np.maximum(echo, 0)], -1) if len(row) else echo
+        frames = tuple(np.where(f >= 0, row[np.maximum(f, 0)], -1) for f in self.frame_packet)
+        return Traffic(packets[~own], self.frame_end, (frames[0], frames[1])), packets[own]
+
 
 def run_network(
     flows: Ints, endpoints: Ints, messages: Ints, wiring: Wiring, seed: int, end_ns: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from vpnforensics.groundtruth.simulate.outer import openvpn, wireguard
+from vpnforensics.groundtruth.simulate.outer import esp, openvpn, plain, streams, tls, wireguard
 from vpnforensics.groundtruth.simulate.outer.datagrams import Framing
 
 
@@ -28,10 +28,12 @@ class Protocol:
         Of the tunnel's interface.
     mss
         What the tunnel writes into SYN packets; 0 where only the MTU limits it.
-    framing
-        Lengths, headers and own messages; ``None`` for a tunnel over TCP, whose `stream_overhead` counts.
     overhead_bytes
         About what it adds to an inner packet, IP header included; it loads the link.
+    framing
+        Lengths, headers and own messages of a tunnel of datagrams.
+    stream
+        The same of a tunnel over TCP.
     """
 
     name: str
@@ -39,9 +41,9 @@ class Protocol:
     port: int
     mtu: int
     mss: int
-    framing: Framing | None
     overhead_bytes: int
-    stream_overhead: int = -1
+    framing: Framing | None = None
+    stream: streams.StreamFraming | None = None
     client_port: int = 0
     """Fixed source port; 0 for an ephemeral one."""
 
@@ -54,8 +56,19 @@ class Protocol:
 PROTOCOLS: Final = {
     protocol.name: protocol
     for protocol in (
-        Protocol("wireguard", "udp", 51820, wireguard.MTU, 0, wireguard.frame, 60),
-        Protocol("openvpn-udp", "udp", 1194, 1500, 1400, openvpn.frame, 52),
-        Protocol("openvpn-udp-v1", "udp", 1194, 1500, 1400, openvpn.frame_v1, 49),
+        Protocol("wireguard", "udp", 51820, wireguard.MTU, 0, 60, wireguard.frame),
+        Protocol("openvpn-udp", "udp", 1194, 1500, 1400, 52, openvpn.frame),
+        Protocol("openvpn-udp-v1", "udp", 1194, 1500, 1400, 49, openvpn.frame_v1),
+        Protocol("openvpn-udp-cbc", "udp", 1194, 1500, 1360, 90, openvpn.frame_cbc),
+        Protocol("esp-udp", "udp", 4500, 1400, 1360, 64, esp.frame, client_port=4500),
+        Protocol("esp", "esp", 0, 1400, 1360, 56, esp.frame_bare),
+        Protocol("dtls", "udp", 443, 1434, 0, 66, tls.frame_dtls),
+        Protocol("nebula", "udp", 4242, 1300, 0, 60, plain.frame_nebula, client_port=4242),
+        Protocol("tinc", "udp", 655, 1500, 1397, 64, plain.frame_tinc, client_port=655),
+        Protocol("custom", "udp", 40404, 1400, 0, 65, plain.frame_constant),
+        Protocol("custom-block", "udp", 40405, 1380, 0, 73, plain.frame_block),
+        Protocol("openvpn-tcp", "tcp", 1194, 1500, 1386, 0, stream=streams.OPENVPN_TCP),
+        Protocol("anyconnect-tls", "tcp", 443, 1400, 0, 0, stream=streams.ANYCONNECT_TLS),
+        Protocol("sstp", "tcp", 443, 1400, 0, 0, stream=streams.SSTP),
     )
 }

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
-HEAD_BYTES: Final = 32
+HEAD_BYTES: Final = 48
 UP, DOWN = 0, 1
 DATA, KEEPALIVE, CONTROL, DUMMY = range(4)
 
@@ -161,6 +161,27 @@ def idle_gaps(sent: Ints, every_ns: int, start_ns: int, end_ns: int) -> Ints:
     return np.concatenate(
         [edges[i] + every_ns * np.arange(1, counts[i] + 1) for i in gaps] or [np.empty(0, np.int64)]
     ).astype(np.int64)
+
+
+def add_set_up(datagrams: Datagrams, end: Endpoint, script: list[Control]) -> tuple[Datagrams, list[Control], int]:
+    """Add a set-up; returns its messages in the order their rows will have, and when it is over."""
+    sides, sent, tap, lengths = conversation(end, script)
+    for side in (UP, DOWN):
+        mine = sides == side
+        datagrams = datagrams.with_own(side, sent[mine], tap[mine], CONTROL, lengths[mine])
+    order = np.lexsort((sent, sides))
+    return datagrams, [script[i] for i in order], int(sent[-1]) if len(sent) else end.start_ns
+
+
+def write_control(
+    head: Bytes, head_length: Ints, control: npt.NDArray[np.bool_], messages: list[Control]
+) -> None:
+    """Put the first bytes of set-up messages into their rows."""
+    for row, message in zip(np.flatnonzero(control), messages, strict=True):
+        used = min(len(message.head), HEAD_BYTES)
+        head[row] = 0
+        head[row, :used] = np.frombuffer(message.head[:used], np.uint8)
+        head_length[row] = used
 
 
 def conversation(end: Endpoint, script: list[Control]) -> tuple[Ints, Ints, Ints, Ints]:

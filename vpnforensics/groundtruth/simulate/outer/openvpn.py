@@ -13,16 +13,19 @@ from vpnforensics.groundtruth.simulate.outer.datagrams import (
     HEAD_BYTES,
     KEEPALIVE,
     UP,
+    Bytes,
     Control,
     Datagrams,
     Endpoint,
     Framed,
     Framing,
-    conversation,
+    Ints,
+    add_set_up,
     idle_gaps,
     put,
     ranks,
     tap_times,
+    write_control,
 )
 
 RESET_CLIENT_V2, RESET_SERVER_V2, CONTROL_V1, ACK_V1, DATA_V1, DATA_V2 = 7, 8, 4, 5, 6, 9
@@ -74,13 +77,10 @@ def frame(datagrams: Datagrams, end: Endpoint, *, version: int = 2) -> tuple[Dat
 
     AES-256-GCM: opcode (and peer id), 32-bit packet id, 16-byte tag. A ping is a data packet of 16 bytes.
     """
-    script = set_up(end.random)
-    sides, sent, tap, lengths = conversation(end, script)
+    datagrams, script, ready_ns = add_set_up(datagrams, end, set_up(end.random))
     for side in (UP, DOWN):
-        mine = sides == side
-        datagrams = datagrams.with_own(side, sent[mine], tap[mine], CONTROL, lengths[mine])
         quiet = np.sort(datagrams.sent_ns[(datagrams.side == side) & (datagrams.kind == DATA)])
-        start = int(sent[-1]) + int(end.random.integers(0, 10**9))
+        start = ready_ns + int(end.random.integers(0, 10**9))
         pings = idle_gaps(quiet[quiet > start], PING_NS, start, end.end_ns)
         datagrams = datagrams.with_own(side, pings, tap_times(end, side, pings), KEEPALIVE, PING_BYTES)
     datagrams = datagrams.ordered()
@@ -89,23 +89,32 @@ def frame(datagrams: Datagrams, end: Endpoint, *, version: int = 2) -> tuple[Dat
     control = datagrams.kind == CONTROL
     data = ~control
     counter = ranks(data, datagrams.side) + 1
-    if version == 2:
-        peer = int(end.random.integers(0, 64))
-        head[:, 0] = DATA_V2 << 3
-        head[:, 3] = peer
-        put(head, 4, counter, 4, "big")
-        head_length = np.full(n, 8)
-        overhead = OVERHEAD_V2_BYTES
-    else:
-        head[:, 0] = DATA_V1 << 3
-        put(head, 1, counter, 4, "big")
-        head_length = np.full(n, 5)
-        overhead = OVERHEAD_V1_BYTES
-    heads = sorted(zip(sides.tolist(), sent.tolist(), script, strict=True), key=lambda row: row[:2])
-    for row, (_, _, message) in zip(np.flatnonzero(control), heads, strict=True):
-        head[row, : len(message.head)] = np.frombuffer(message.head[:HEAD_BYTES], np.uint8)
-        head_length[row] = min(len(message.head), HEAD_BYTES)
+    overhead = write_data_header(head, 0, counter, version, int(end.random.integers(0, 64)))
+    head_length = np.full(n, 8 if version == 2 else 5)
+    write_control(head, head_length, control, script)
     return datagrams, Framed(np.where(control, datagrams.size, datagrams.size + overhead), head, head_length)
+
+
+def write_data_header(head: Bytes, at: int, counter: Ints, version: int, peer: int) -> int:
+    """Opcode, key id 0, peer id (V2) and packet id into columns of ``head``; returns the packet's overhead."""
+    if version == 1:
+        head[:, at] = DATA_V1 << 3
+        put(head, at + 1, counter, 4, "big")
+        return OVERHEAD_V1_BYTES
+    head[:, at] = DATA_V2 << 3
+    head[:, at + 3] = peer
+    put(head, at + 4, counter, 4, "big")
+    return OVERHEAD_V2_BYTES
+
+
+def frame_cbc(datagrams: Datagrams, end: Endpoint) -> tuple[Datagrams, Framed]:
+    """DATA_V2 with AES-256-CBC and HMAC-SHA1: the packet id is encrypted, lengths go by 16."""
+    datagrams, framed = frame(datagrams, end)
+    data = datagrams.kind != CONTROL
+    blocks = 4 + 20 + 16 + 16 * ((4 + datagrams.size) // 16) + 16
+    return datagrams, Framed(
+        np.where(data, blocks, framed.length), framed.head, np.where(data, 4, framed.head_length)
+    )
 
 
 frame_v1: Framing = partial(frame, version=1)

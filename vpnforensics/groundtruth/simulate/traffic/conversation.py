@@ -43,6 +43,8 @@ class Conversation:
     close_wait_ns: int = 0
     payloads: dict[int, bytes] = field(default_factory=dict)
     """Content of datagrams that must mean something, by message."""
+    lead: int = 0
+    """First payload byte of datagrams that have no other content: 0x40 QUIC, 0x80 RTP, 0 random."""
 
     def up(self, size_bytes: float, wait_ns: float = 0, *, absolute: bool = False) -> None:
         """Add a message from the client."""

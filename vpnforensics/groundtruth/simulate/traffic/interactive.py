@@ -60,7 +60,7 @@ def voip(
 ) -> list[Conversation]:
     """A call: 172-byte RTP datagrams (G.711, RFC 3551) or variable Opus ones each 20 ms both ways."""
     port = 16384 + 2 * int(random.integers(0, 8000))
-    talk = Conversation("voip", UDP, internet.pick(random), port, device, start_ns)
+    talk = Conversation("voip", UDP, internet.pick(random), port, device, start_ns, lead=0x80)
     length = min(lognormal(random, 40 * SECOND * scale, 0.7), max(end_ns - start_ns, SECOND))
     count = int(length // (20 * MS))
     opus = random.random() < 0.5

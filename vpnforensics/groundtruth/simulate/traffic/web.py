@@ -101,6 +101,13 @@ def transfer(
     return [talk]
 
 
+def _quic_initial(client: bytes, server: bytes, answer: int, size: int) -> bytes:
+    """Long header of an Initial packet (RFC 9000, section 17.2.2); its protected part is left to chance."""
+    ids = (client, server) if answer else (server, client)
+    head = b"\xc3\x00\x00\x00\x01" + b"".join(bytes([len(i)]) + i for i in ids) + b"\x00"
+    return head + (0x4000 | (size - len(head) - 2)).to_bytes(2, "big")
+
+
 def long_poll(
     random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, end_ns: int
 ) -> list[Conversation]:
@@ -121,7 +128,7 @@ def quic(
 ) -> list[Conversation]:
     """A QUIC download: padded 1200-byte initials, doubling bursts of full datagrams, small acknowledgements."""
     host = internet.pick(random)
-    talk = Conversation("quic", UDP, host, _HTTPS, device, start_ns)
+    talk = Conversation("quic", UDP, host, _HTTPS, device, start_ns, lead=0x40)
     round_trip = 2 * (client_ns + int(internet.distance_ns[host])) + MS
     full = int(random.choice([1200, 1250, 1230]))
     timed: list[tuple[float, int, float]] = [(0, UP, full), (round_trip / 2, DOWN, full)]
@@ -139,6 +146,9 @@ def quic(
             left -= full - 30
         burst = min(2 * burst, 120)
         when += round_trip
-    for moment, towards, size in sorted(timed):
+    ids = random.bytes(8), random.bytes(8)
+    for i, (moment, towards, size) in enumerate(sorted(timed)):
         (talk.down if towards == DOWN else talk.up)(size, moment, absolute=True)
+        if i < 2:
+            talk.payloads[i] = _quic_initial(ids[0], ids[1], i, int(size))
     return [talk]

@@ -1,0 +1,103 @@
+"""Tunnels over TCP: the byte stream that their frames make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpnforensics.groundtruth.simulate.outer import openvpn, tls
+from vpnforensics.groundtruth.simulate.outer.datagrams import Bytes, Control, Ints, put
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFraming:
+    """How packets become bytes of a stream.
+
+    Parameters
+    ----------
+    overhead_bytes : int
+        Frame bytes around each inner packet.
+    control_bytes : int
+        Frame bytes around each message of the set-up.
+    set_up : callable
+        The messages before the first packet.
+    header : callable
+        Writes the clear bytes of data frames: (frame lengths, counter) to an array of their first bytes.
+    control_header : callable
+        The same for one message of the set-up.
+    nagle : bool
+        Small frames wait for acknowledgements (RFC 896), which is what coalesces them.
+    """
+
+    overhead_bytes: int
+    control_bytes: int
+    set_up: Callable[[np.random.Generator], list[Control]]
+    header: Callable[[Ints, Ints], Bytes]
+    control_header: Callable[[Control], bytes]
+    nagle: bool = True
+
+
+def stream_bytes(
+    framing: StreamFraming,
+    script: list[Control],
+    side: int,
+    frame_end: Ints,
+    frame_packet: Ints,
+    random: np.random.Generator,
+) -> Bytes:
+    """One direction of a tunnel's stream.
+
+    Parameters
+    ----------
+    script : list of Control
+        The set-up, both directions.
+    frame_end : ndarray of int64, shape (n,)
+        Sequence number after each frame (the first byte has 1).
+    frame_packet : ndarray of int64, shape (n,)
+        Inner packet of each; -1 for the set-up's.
+    """
+    if not len(frame_end):
+        return np.empty(0, np.uint8)
+    stream = random.integers(0, 256, int(frame_end[-1]) - 1, np.uint8)
+    start = np.concatenate([[1], frame_end[:-1]]) - 1
+    data = np.flatnonzero(frame_packet >= 0)
+    head = framing.header(frame_end[data] - 1 - start[data], np.arange(1, len(data) + 1))
+    stream[start[data][:, None] + np.arange(head.shape[1])] = head
+    mine = [message for message in script if message.side == side]
+    for row, message in zip(np.flatnonzero(frame_packet < 0), mine, strict=False):
+        text = np.frombuffer(framing.control_header(message), np.uint8)
+        stream[start[row] : start[row] + len(text)] = text
+    return stream
+
+
+def _openvpn_header(length: Ints, counter: Ints) -> Bytes:
+    head = np.zeros((len(length), 10), np.uint8)
+    put(head, 0, length - 2, 2, "big")
+    openvpn.write_data_header(head, 2, counter, 2, 0)
+    return head
+
+
+def _openvpn_control(message: Control) -> bytes:
+    return message.length.to_bytes(2, "big") + message.head
+
+
+def _tls_header(length: Ints, counter: Ints) -> Bytes:
+    head = np.zeros((len(length), 13), np.uint8)
+    head[:, 0] = tls.APPLICATION
+    head[:, 1], head[:, 2] = 3, 3
+    put(head, 3, length - 5, 2, "big")
+    put(head, 5, counter, 8, "big")
+    return head
+
+
+def _tls_control(message: Control) -> bytes:
+    return message.head
+
+
+OPENVPN_TCP = StreamFraming(2 + openvpn.OVERHEAD_V2_BYTES, 2, openvpn.set_up, _openvpn_header, _openvpn_control)
+# Record header 5, explicit nonce 8, tag 16; CSTP adds 8, SSTP 4 and PPP 4.
+ANYCONNECT_TLS = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
+SSTP = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
+
