@@ -17,7 +17,7 @@ def write_tcp_capture(path: Path, packets: int = 1_000_000, flows: int = 5_000, 
     ts_ns = start_ns + np.cumsum(rng.exponential(60_000, packets).astype(np.int64))
     flow = rng.integers(0, flows, packets)
     up = rng.random(packets) < 0.5
-    payload = rng.choice([0, 1448, -1], packets, p=[0.44, 0.42, 0.14])
+    payload = rng.choice([0, 1448, -1], packets, p=[0.452, 0.408, 0.14])
     odd = payload < 0
     payload[odd] = rng.integers(1, 1448, int(odd.sum()))
     client = np.uint32(0x0A000001) + (flow % 500).astype(np.uint32)

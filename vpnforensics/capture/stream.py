@@ -28,7 +28,7 @@ from vpnforensics.errors import CaptureError
 
 CARRY_BYTES = (1 << 20) + 64
 """Room for the unfinished record in front of a window."""
-WINDOW_BYTES = 4 << 20
+WINDOW_BYTES = 1 << 20
 _BUFFERS = 3
 
 _GZIP_MAGIC = b"\x1f\x8b"
