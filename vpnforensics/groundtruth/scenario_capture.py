@@ -1,4 +1,4 @@
-"""How a side is captured: what the capturing machine's clock, losses, snap length and file format do to frames.
+"""How a side is captured: what a capturing machine's clock, losses, snap length and file format do.
 
 Lab and simulator both end here. They hand over whole Ethernet frames with true times; :func:`degrade`
 applies the clock, the loss and the omissions of a :class:`~vpnforensics.groundtruth.scenario.Side`, and
@@ -54,8 +54,10 @@ class Frames:
 
 
 def clock(side: Side, ts_ns: npt.NDArray[np.int64], origin_ns: int) -> npt.NDArray[np.int64]:
-    """What the side's clock shows at true times; the offset holds at `origin_ns`, the drift counts from there."""
-    drift = np.rint((ts_ns - origin_ns) * (side.clock_drift_ppm * 1e-6)).astype(np.int64)
+    """What the side's clock shows at true times; drift counts from `origin_ns`, where the offset holds."""
+    drift: npt.NDArray[np.int64] = np.rint((ts_ns - origin_ns) * (side.clock_drift_ppm * 1e-6)).astype(
+        np.int64
+    )
     return ts_ns + round(side.clock_offset_s * 1e9) + drift
 
 

@@ -1,8 +1,8 @@
 """The kernel's own account of who stands behind a translated port.
 
-Lines come from ``conntrack -E -e NEW``. A line holds the connection as its opener sees it and, reversed, as the far
-side sees it; where they differ, the difference is the translation. A mark, where there is one, is the number of the
-client whose relay process opened the connection.
+Lines come from ``conntrack -E -e NEW``. A line holds the connection as its opener sees it and, reversed,
+as the far side sees it; where they differ, the difference is the translation. A mark, where there is one,
+is the number of the client whose relay process opened the connection.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The kernels this runs on may lack ``netem``. So one process holds raw packet sockets on a *trunk* interface
 (towards the VPN server) and on *branch* interfaces (towards clients or Internet hosts) and forwards
 Ethernet frames. The far IPv4 address of a frame picks its path; each path has its own law. As in
-netem, a packet waits for the link to be free (rate, tail drop at a queue limit), then for the delay and the
-jitter; order is kept unless the law reorders. The forwarder counts what it and the kernel dropped and how late it
-was against its own plan, so that a recording it could not keep up with is seen.
+netem, a packet waits for the link to be free (rate, tail drop at a queue limit), then for the delay and
+the jitter; order is kept unless the law reorders. The forwarder counts what it and the kernel dropped and
+how late it was against its own plan, so that a recording it could not keep up with is seen.
 
 Run as ``python -m vpnforensics.groundtruth.lab.emulator PLAN.json REPORT.json``.
 """

@@ -1,8 +1,9 @@
 """Run a scenario on real software and write both captures, their truth and a manifest.
 
 The order matters: everything that can be refused is refused before anything is made; every thing made is
-written down first (:mod:`~vpnforensics.groundtruth.lab.state`); captures start before the tunnels come up and end a
-second after the traffic; results appear in the output folder all at once, at the end, or not at all.
+written down first (:mod:`~vpnforensics.groundtruth.lab.state`); captures start before the tunnels come up
+and end a second after the traffic; results appear in the output folder all at once, at the end, or not at
+all.
 """
 
 from __future__ import annotations
@@ -115,13 +116,21 @@ def run(scenario: Scenario, out: str | Path) -> Recording:
         except BaseException:
             logs = os.environ.get("VPNFORENSICS_LAB_LOGS")
             if logs:
-                shutil.copytree(state.folder, logs, dirs_exist_ok=True)
+                _keep_logs(state.folder, Path(logs))
             raise
         finally:
             processes.stop_all()
             network.close()
             state.undo()
     return result
+
+
+def _keep_logs(work: Path, target: Path) -> None:
+    """For debugging a driver: the programs' logs and configurations, which a failed run removes."""
+    for path in (p for end in ("**/*.log", "**/*.conf", "*.yml") for p in work.glob(end)):
+        kept = target / path.relative_to(work)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, kept)
 
 
 @contextmanager
@@ -165,9 +174,9 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
             devices[client.name] = dev
             network.route(client.namespace, "0.0.0.0/0", dev=dev)
             share_tunnel(topology.machines, client, dev, processes)
-    inner = []
+    inner: list[Path] = []
     for dev in driver.server_devices():
-        inner.append(partial / f"raw-inner-{dev}.pcap")
+        inner.append(partial / f"raw-inner-server-{len(inner) + 1}.pcap")
         taps[f"inner-{dev}"] = Tap.open(processes, f"inner-{dev}", topology.vpn, dev, inner[-1])
     if scenario.capture.inner:
         for client in topology.clients:
@@ -249,6 +258,7 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
     ]
     written = write_captures(partial, capture, seen[0], seen[1], local=SERVER_MACS)
     good, rest = truth_file.flow_rows(rows, tunnels, seen[1])
+    rest += truth_file.other_rows(cut, seen[1])
     at_ns = np.array([origin_ns], dtype=np.int64)
     offset_ns = int(clock(capture.egress, at_ns, origin_ns)[0] - clock(capture.ingress, at_ns, origin_ns)[0])
     document = {

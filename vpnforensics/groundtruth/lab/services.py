@@ -197,9 +197,11 @@ def _start_web(
 daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx-error.log;
 events {{ worker_connections 2048; }}
 http {{
-  access_log off; sendfile off; keepalive_timeout 5s; server_tokens off; default_type application/octet-stream;
-  client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy; fastcgi_temp_path {folder}/nginx-fcgi;
-  uwsgi_temp_path {folder}/nginx-uwsgi; scgi_temp_path {folder}/nginx-scgi; client_max_body_size 64m;
+  access_log off; sendfile off; keepalive_timeout 5s; server_tokens off;
+  default_type application/octet-stream;
+  client_body_temp_path {folder}/nginx-body; proxy_temp_path {folder}/nginx-proxy;
+  fastcgi_temp_path {folder}/nginx-fcgi; uwsgi_temp_path {folder}/nginx-uwsgi;
+  scgi_temp_path {folder}/nginx-scgi; client_max_body_size 64m;
   server {{
     {listens}
     ssl_certificate {folder}/web.crt; ssl_certificate_key {folder}/web.key;

@@ -1,7 +1,7 @@
 """Make a namespace look like another operating system, as far as the kernel allows.
 
-Timestamps and TTL are sysctls; IP IDs are rewritten by nftables on the way out, for inner and outer packets alike,
-so a global counter is shared by both, as on the systems it imitates.
+Timestamps and TTL are sysctls; IP IDs are rewritten by nftables on the way out, for inner and outer
+packets alike, so a global counter is shared by both, as on the systems it imitates.
 """
 
 from __future__ import annotations

@@ -76,7 +76,6 @@ class Tap:
                 f"capture {self.name} ended without its counts: {self.processes.last_words(f'tap-{self.name}')}"
             )
         if counts["dropped by kernel"]:
-            raise ScenarioError(
-                f"capture {self.name} dropped {counts['dropped by kernel']} packets; the machine is too busy"
-            )
+            lost = counts["dropped by kernel"]
+            raise ScenarioError(f"capture {self.name} dropped {lost} packets; the machine is too busy")
         return TapCount(counts.get("captured", 0), 0)

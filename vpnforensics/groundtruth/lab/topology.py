@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab.drivers import Client
@@ -75,10 +76,8 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
         _wire_client(network, vpn, access, client)
         apply_stack(client.namespace, spec.stack, network, processes, web, seed=rng.randrange(1 << 30))
         machines += _machines(network, processes, client, spec, web, rng)
-    for machine in machines:
-        network.etc(
-            machine.namespace, "resolv.conf", f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n"
-        )
+    for namespace in (vpn, *(m.namespace for m in machines)):
+        network.etc(namespace, "resolv.conf", f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n")
     lines = [_line(client, spec.access, rng) for client, spec in zip(clients, scenario.clients, strict=True)]
     _start_link(processes, "access", access, lines, rng)
     _start_link(processes, "internet", internet, _hosts(scenario, web, rng), rng)
@@ -90,8 +89,8 @@ def nat(
 ) -> None:
     """Source NAT at the VPN server, and the kernel's account of it.
 
-    For a relay nothing is translated; the connections of each client's server process get the client's number as
-    their mark instead.
+    For a relay nothing is translated; the connections of each client's server process get the
+    client's number as their mark instead.
     """
     script = "add table ip lab;"
     if relay:
@@ -225,5 +224,5 @@ def _start_link(
     folder = processes.state.folder
     plan, report = folder / f"{name}.json", folder / f"{name}-report.json"
     write_plan(plan, "trunk", paths, rng.randrange(1 << 30))
-    argv = [sys.executable, "-m", "vpnforensics.groundtruth.lab.emulator", plan, report]
+    argv: list[str | Path] = [sys.executable, "-m", "vpnforensics.groundtruth.lab.emulator", plan, report]
     processes.start(f"link-{name}", namespace, argv)

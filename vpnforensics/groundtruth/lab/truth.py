@@ -85,15 +85,15 @@ class Egress:
         In order of their first packets.
     packets : int
         All packets of the capture.
-    other : int
-        Those that are no TCP, UDP or ICMP echo.
+    other : list of (int, int, str)
+        Position, time and description of those that are no TCP, UDP or ICMP echo.
     matched : int
         Those seen on a tun device too.
     """
 
     flows: list[EgressFlow]
     packets: int
-    other: int
+    other: list[tuple[int, int, str]]
     matched: int
 
 
@@ -152,6 +152,18 @@ def _packet(ts_ns: int, raw: bytes, near_prefix: str) -> SeenPacket | None:
     return SeenPacket(ts_ns, proto, near, far, up, key, opens)
 
 
+def _describe(raw: bytes) -> str:
+    """What a packet is that belongs to no conversation."""
+    if len(raw) < 20:
+        return "cut short"
+    if int.from_bytes(raw[6:8], "big") & 0x1FFF:
+        return "a later fragment"
+    if raw[9] == 1:
+        at = 4 * (raw[0] & 15)
+        return f"ICMP type {raw[at]} code {raw[at + 1]}, about a flow and no flow itself"
+    return f"IP protocol {raw[9]}"
+
+
 def cut_flows(egress: Path, inner: Sequence[Path], *, public: str, inner_prefix: str) -> Egress:
     """Cut the egress capture into flows and let their packets vote for inner endpoints.
 
@@ -173,11 +185,13 @@ def cut_flows(egress: Path, inner: Sequence[Path], *, public: str, inner_prefix:
                 seen[packet.invariant].append((packet.ts_ns, packet.near))
     latest: dict[Key, EgressFlow] = {}
     flows: list[EgressFlow] = []
-    total = matched = other = 0
-    for position, packet in enumerate(read_packets(egress, public)):
+    total = matched = 0
+    other: list[tuple[int, int, str]] = []
+    for position, (ts_ns, frame, _) in enumerate(read_frames(egress)):
         total += 1
+        packet = _packet(ts_ns, frame[14:], public)
         if packet is None:
-            other += 1
+            other.append((position, ts_ns, _describe(frame[14:])))
             continue
         whos = {who for t, who in seen.get(packet.invariant, ()) if abs(t - packet.ts_ns) <= _NEAR_NS}
         matched += bool(whos)

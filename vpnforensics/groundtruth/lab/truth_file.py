@@ -86,7 +86,7 @@ def outer_endpoints(
             int.from_bytes(frame[start : start + 2], "big"),
             int.from_bytes(frame[start + 2 : start + 4], "big"),
         )
-        outer, near, far = (source, *ports) if source in names else (target, *reversed(ports))
+        outer, near, far = (source, *ports) if source in names else (target, ports[1], ports[0])
         if outer in names and frame[23] in _PROTO.values():
             sizes[names[outer], frame[23], near, far] += len(frame)
     found: dict[str, tuple[Endpoint, Endpoint, list[str]]] = {}
@@ -149,8 +149,7 @@ def flow_rows(
 
     A flow of which the capture kept no packet has no row.
     """
-    position = np.full(int(seen.source.max(initial=-1)) + 1, -1, dtype=np.int64)
-    position[seen.source] = np.arange(len(seen.source))
+    position = _written(seen)
     good: list[dict[str, Any]] = []
     rest: list[dict[str, Any]] = []
     for flow, who in rows:
@@ -177,3 +176,23 @@ def flow_rows(
             inner = str(who.inner) if who.inner else None
             good.append(row | {"client": client, "inner": inner, "device": who.machine.device.name})
     return good, rest
+
+
+def other_rows(egress: Egress, seen: Frames) -> list[dict[str, Any]]:
+    """Rows for the packets that belong to no conversation, by what they are."""
+    position = _written(seen)
+    kept: dict[str, list[int]] = {}
+    for source, _, reason in egress.other:
+        if source < len(position) and position[source] >= 0:
+            kept.setdefault(reason, []).append(int(seen.ts_ns[position[source]]))
+    return [
+        {"packets": len(times), "first_ns": min(times), "last_ns": max(times), "reason": reason}
+        for reason, times in kept.items()
+    ]
+
+
+def _written(seen: Frames) -> npt.NDArray[np.int64]:
+    """Position in the written capture by position in the true one; -1 where it was lost."""
+    position = np.full(int(seen.source.max(initial=-1)) + 1, -1, dtype=np.int64)
+    position[seen.source] = np.arange(len(seen.source))
+    return position

@@ -107,7 +107,10 @@ class Driver(ABC):
         return None
 
     def device(self, number: int) -> str:
-        """An interface name of this run; 0 is the server's. Some programs share their names across namespaces."""
+        """An interface name of this run; 0 is the server's.
+
+        Some programs keep one list of names for all namespaces.
+        """
         return f"vt{self.run_id}{number}"
 
     def raise_device(self, namespace: str, dev: str, address: str, mtu: int | None, peer: str = "") -> None:
@@ -128,7 +131,7 @@ def make(*argv: str | Path, given: str = "") -> str:
 
 
 def certificates(folder: Path, identities: list[str], server: str) -> Path:
-    """A certificate authority and one EC certificate an identity, in ``pki/``; the first identity is the server."""
+    """A certificate authority and one EC certificate an identity, in ``pki/``; the first is the server."""
     pki = folder / "pki"
     pki.mkdir()
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")

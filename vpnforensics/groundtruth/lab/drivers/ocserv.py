@@ -40,7 +40,8 @@ class OcservDtls(Driver):
             f"listen-host = {SERVER_OUTER}\ntcp-port = {self.port}\n"
             + (f"udp-port = {self.port}\n" if self.dtls else "udp-port = 0\n")
             + f"run-as-user = root\nrun-as-group = root\nsocket-file = {self.folder}/ocserv.sock\n"
-            f"pid-file = {self.folder}/ocserv.pid\nserver-cert = {pki}/server.crt\nserver-key = {pki}/server.key\n"
+            f"pid-file = {self.folder}/ocserv.pid\n"
+            f"server-cert = {pki}/server.crt\nserver-key = {pki}/server.key\n"
             f"isolate-workers = false\nmax-clients = 250\nmax-same-clients = 2\nkeepalive = 60\ndpd = 60\n"
             f"device = vt\nipv4-network = {INNER_PREFIX}0/24\nroute = default\nconfig-per-user = {users}/\n"
             "use-occtl = false\ncisco-client-compat = true\ndtls-legacy = true\ntry-mtu-discovery = false\n"
@@ -51,7 +52,7 @@ class OcservDtls(Driver):
         self.processes.wait_for("ocserv", lambda: f":{self.port}" in self._listening())
 
     def start_client(self, client: Client) -> str:
-        """openconnect with a password from a file and a script of one purpose."""
+        """One openconnect with a password from a file and a script of one purpose."""
         script = self.folder / "openconnect-script"
         script.write_text(_SCRIPT)
         script.chmod(0o755)

@@ -1,4 +1,4 @@
-"""OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), over one TCP connection a client."""
+"""OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), one TCP connection a client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SshTun(Driver):
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\nPidFile none\nUseDNS no\n"
             "AllowTcpForwarding yes\nMaxStartups 100\n"
         )
-        argv = ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "vpn-sshd.conf"]
+        argv: list[str | Path] = ["/usr/sbin/sshd", "-D", "-e", "-f", self.folder / "vpn-sshd.conf"]
         self.processes.start("vpn-sshd", self.namespace, argv)
         log = self.processes.log("vpn-sshd")
         self.processes.wait_for("vpn-sshd", lambda: "Server listening" in log.read_text(errors="replace"))

@@ -1,6 +1,7 @@
 """IPsec by strongSwan with its user-space ESP (kernel-libipsec): ESP in UDP on port 4500.
 
-Each charon gets a mount namespace with its own ``/run``: its pid file and sockets have fixed places.
+Each charon gets a mount namespace with its own ``/run``: its pid file and sockets have fixed places. It routes
+whatever bears no mark into the tunnel, so its own packets bear one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
 
 _CHARON = Path("/usr/lib/ipsec/charon")
-_PLUGINS = "aes sha1 sha2 hmac random nonce kdf gcm openssl curve25519 kernel-libipsec kernel-netlink socket-default vici"
+_PLUGINS = (
+    "aes sha1 sha2 hmac random nonce kdf gcm openssl curve25519"
+    " kernel-libipsec kernel-netlink socket-default vici"
+)
+_DEV = "ipsec0"
 _MTU = 1400
 
 
@@ -31,109 +36,102 @@ class StrongSwan(Driver):
 
     def start_server(self) -> None:
         """One connection a client: its own identity, key and inner address."""
-        connections, secrets = "", ""
+        connections = secrets = ""
         for client in self.clients:
-            connections += _connection(
-                client.name,
-                SERVER_OUTER,
-                client.outer,
-                "server",
-                client.name,
-                "0.0.0.0/0",
-                f"{client.inner}/32",
-                "none",
-            )
-            secrets += _secret(client.name, ("server", client.name))
+            ends = (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
+            connections += _connection(client.name, *ends)
+            secrets += _secret(client.name)
         self._charon("server", self.namespace, connections, secrets)
-        self.raise_device(self.namespace, "ipsec0", f"{SERVER_INNER}/24", self.mtu or _MTU)
+        self.raise_device(self.namespace, _DEV, f"{SERVER_INNER}/24", self.mtu or _MTU)
 
     def start_client(self, client: Client) -> str:
         """The client starts the connection and sends everything through it."""
-        connection = _connection(
-            client.name,
-            client.outer,
-            SERVER_OUTER,
-            client.name,
-            "server",
-            f"{client.inner}/32",
-            "0.0.0.0/0",
-            "start",
-        )
         # charon wants an address of its local traffic selector to exist before it sets the policy up
         self.processes.run(client.namespace, ["ip", "addr", "add", f"{client.inner}/32", "dev", "lo"])
-        self._charon(client.name, client.namespace, connection, _secret(client.name, ("server", client.name)))
-        log = self.processes.log(f"charon-{client.name}")
-        self.processes.wait_for(
-            client.name,
-            lambda: (
-                "CHILD_SA" in log.read_text(errors="replace")
-                and "established" in log.read_text(errors="replace")
-            ),
-        )
-        self.raise_device(client.namespace, "ipsec0", f"{client.inner}/24", self.mtu or _MTU)
-        return "ipsec0"
+        ends = (client.outer, client.name, f"{client.inner}/32"), (SERVER_OUTER, "server", "0.0.0.0/0")
+        self._charon(client.name, client.namespace, _connection(client.name, *ends), _secret(client.name))
+        self._swanctl(client.name, client.namespace, "--initiate", "--child", client.name)
+        self.raise_device(client.namespace, _DEV, f"{client.inner}/24", self.mtu or _MTU)
+        return _DEV
 
     def server_devices(self) -> list[str]:
         """One for all clients."""
-        return ["ipsec0"]
+        return [_DEV]
 
     def _charon(self, identity: str, namespace: str, connections: str, secrets: str) -> None:
         folder = self.folder / f"charon-{identity}"
         run = folder / "run"
         run.mkdir(parents=True)
         (folder / "strongswan.conf").write_text(
-            f"charon {{\n load_modular = no\n load = {_PLUGINS}\n install_routes = no\n port_nat_t = {self.port}\n"
-            f" plugins {{\n  vici {{ socket = unix://{folder}/vici }}\n  kernel-libipsec {{ allow_peer_ts = yes }}\n }}\n"
-            " filelog { out { path = stdout\n ike = 1\n default = 1\n flush_line = yes } }\n}\nswanctl { load = random openssl\n}\n"
+            _DAEMON.format(folder=folder, port=self.port, plugins=_PLUGINS)
         )
         (folder / "swanctl.conf").write_text(f"connections {{\n{connections}}}\nsecrets {{\n{secrets}}}\n")
-        environment = f"STRONGSWAN_CONF={folder}/strongswan.conf"
-        self.processes.start(
-            f"charon-{identity}",
-            namespace,
-            [
-                "unshare",
-                "-m",
-                "sh",
-                "-c",
-                f"mount --make-rprivate / && mount --bind {run} /run && {environment} exec {_CHARON}",
-            ],
-        )
+        own_run = f"mount --make-rprivate / && mount --bind {run} /run"
+        command = f"{own_run} && STRONGSWAN_CONF={folder}/strongswan.conf exec {_CHARON}"
+        self.processes.start(f"charon-{identity}", namespace, ["unshare", "-m", "sh", "-c", command])
         self.processes.wait_for(f"charon-{identity}", (folder / "vici").exists)
-        self.processes.run(
-            namespace,
-            [
-                "env",
-                environment,
-                "swanctl",
-                "--load-all",
-                "--noprompt",
-                "--file",
-                folder / "swanctl.conf",
-                "--uri",
-                f"unix://{folder}/vici",
-            ],
-        )
+        self._swanctl(identity, namespace, "--load-all", "--noprompt", "--file", f"{folder}/swanctl.conf")
+
+    def _swanctl(self, identity: str, namespace: str, *argv: str) -> None:
+        folder = self.folder / f"charon-{identity}"
+        environment = ["env", f"STRONGSWAN_CONF={folder}/strongswan.conf"]
+        uri = ["--uri", f"unix://{folder}/vici"]
+        self.processes.run(namespace, [*environment, "swanctl", *argv, *uri])
 
 
-def _connection(
-    name: str,
-    local: str,
-    remote: str,
-    local_id: str,
-    remote_id: str,
-    local_ts: str,
-    remote_ts: str,
-    start: str,
-) -> str:
-    return (
-        f" {name} {{\n  version = 2\n  local_addrs = {local}\n  remote_addrs = {remote}\n  proposals = aes128gcm16-prfsha256-x25519\n"
-        f"  local {{ auth = psk\n id = {local_id} }}\n  remote {{ auth = psk\n id = {remote_id} }}\n"
-        f"  children {{ {name} {{ local_ts = {local_ts}\n remote_ts = {remote_ts}\n"
-        f"   esp_proposals = aes128gcm16\n start_action = {start} }} }}\n }}\n"
-    )
+_DAEMON = """charon {{
+  load_modular = no
+  load = {plugins}
+  install_routes = no
+  port_nat_t = {port}
+  plugins {{
+    vici {{
+      socket = unix://{folder}/vici
+    }}
+    kernel-libipsec {{
+      allow_peer_ts = yes
+    }}
+    kernel-netlink {{
+      fwmark = !0x42
+    }}
+    socket-default {{
+      fwmark = 0x42
+    }}
+  }}
+}}
+swanctl {{
+  load = random openssl
+}}
+"""
+
+_CONNECTION = """  {name} {{
+    version = 2
+    proposals = aes128gcm16-prfsha256-x25519
+    local_addrs = {local[0]}
+    remote_addrs = {remote[0]}
+    local {{
+      auth = psk
+      id = {local[1]}
+    }}
+    remote {{
+      auth = psk
+      id = {remote[1]}
+    }}
+    children {{
+      {name} {{
+        local_ts = {local[2]}
+        remote_ts = {remote[2]}
+        esp_proposals = aes128gcm16
+      }}
+    }}
+  }}
+"""
 
 
-def _secret(name: str, identities: tuple[str, str]) -> str:
-    ids = "".join(f" id-{i} = {identity}\n" for i, identity in enumerate(identities))
-    return f" ike-{name} {{\n{ids}  secret = lab-{name}\n }}\n"
+def _connection(name: str, local: tuple[str, str, str], remote: tuple[str, str, str]) -> str:
+    """A connection between two ends, each (address, identity, traffic selector)."""
+    return _CONNECTION.format(name=name, local=local, remote=remote)
+
+
+def _secret(name: str) -> str:
+    return f"  ike-{name} {{\n    id-0 = server\n    id-1 = {name}\n    secret = lab-{name}\n  }}\n"
