@@ -7,34 +7,75 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def local_rates(group_start, ts_ns, half_windows_ns):  # type: ignore[no-untyped-def]
-    """Packets a nanosecond around each packet of its own group, at several window sizes.
+def occupancy_rates(group_start, ts_ns, width_ns, half_window_ns):  # type: ignore[no-untyped-def]
+    """How much of the time around each packet its group occupies, as a rate.
+
+    A packet occupies ``width_ns`` around itself, a burst little more than one packet. The covered share of
+    a window, over ``width_ns``, is the rate of a Poisson stream where packets stand alone, and the rate of
+    bursts where they do not.
 
     Parameters
     ----------
     group_start : ndarray of int64, shape (groups + 1,)
         Groups are runs of ``ts_ns``, each ascending.
     ts_ns : ndarray of int64, shape (n,)
-    half_windows_ns : ndarray of int64, shape (scales,)
+    half_window_ns : int
 
     Returns
     -------
-    ndarray of float32, shape (n, scales)
-        The packet itself counts, so no rate is zero.
+    ndarray of float32, shape (n,)
+        1/ns; the packet itself counts, so no rate is zero.
     """
-    rates = np.empty((ts_ns.size, half_windows_ns.size), np.float32)
-    for s in range(half_windows_ns.size):
-        h = half_windows_ns[s]
-        for g in range(group_start.size - 1):
-            begin, end = group_start[g], group_start[g + 1]
-            low, high = begin, begin
-            for i in range(begin, end):
-                while ts_ns[low] < ts_ns[i] - h:
-                    low += 1
-                while high < end and ts_ns[high] <= ts_ns[i] + h:
-                    high += 1
-                rates[i, s] = (high - low) / (2.0 * h)
+    rates = np.empty(ts_ns.size, np.float32)
+    for g in range(group_start.size - 1):
+        begin, end = group_start[g], group_start[g + 1]
+        low, high = begin, begin
+        covered = np.int64(0)  # by the packets in [low, high), each up to its successor
+        for i in range(begin, end):
+            while high < end and ts_ns[high] <= ts_ns[i] + half_window_ns:
+                if high > low:
+                    covered += min(ts_ns[high] - ts_ns[high - 1], width_ns)
+                high += 1
+            while ts_ns[low] < ts_ns[i] - half_window_ns:
+                covered -= min(ts_ns[low + 1] - ts_ns[low], width_ns)
+                low += 1
+            rates[i] = min(1.0, (covered + width_ns) / (2.0 * half_window_ns)) / width_ns
     return rates
+
+
+@njit(cache=True, nogil=True)
+def fresh_packets(flow_start, ts_ns, size_class, classes, width_ns, renewal_ns, fresh):  # type: ignore[no-untyped-def]
+    """Clear ``fresh`` where a packet only continues a burst of its own flow and class.
+
+    A packet follows if one of its class came within ``width_ns`` before it, unless the last fresh one is
+    ``renewal_ns`` old.
+    """
+    last = np.full(classes, -1, np.int64)
+    last_fresh = np.full(classes, -1, np.int64)
+    for f in range(flow_start.size - 1):
+        for j in range(flow_start[f], flow_start[f + 1]):
+            c = size_class[j]
+            if c < 0:
+                continue
+            if (
+                last[c] >= 0
+                and abs(ts_ns[j] - ts_ns[last[c]]) <= width_ns
+                and abs(ts_ns[j] - ts_ns[last_fresh[c]]) <= renewal_ns
+            ):
+                fresh[j] = 0
+            else:
+                last_fresh[c] = j
+            last[c] = j
+        for j in range(flow_start[f], flow_start[f + 1]):
+            if size_class[j] >= 0:
+                last[size_class[j]] = -1
+
+
+@njit(cache=True, nogil=True)
+def _follower_steps(miss):  # type: ignore[no-untyped-def]
+    """Steps of a packet that continues a burst: by chance it finds a record nearly always, too."""
+    by_chance = 1.0 - 2.0 * miss
+    return np.log((1.0 - miss) / by_chance), np.log(miss / (1.0 - by_chance))
 
 
 @njit(cache=True, nogil=True)
@@ -119,7 +160,7 @@ def score_contested(  # type: ignore[no-untyped-def]
     flow_start,
     egress_ns,
     egress_class,
-    egress_scale,
+    egress_fresh,
     egress_up,
     shift_ns,
     origin_ns,
@@ -132,6 +173,7 @@ def score_contested(  # type: ignore[no-untyped-def]
     density_down,
     low_ns,
     step_ns,
+    width_ns,
     miss,
     owner,
     claim,
@@ -147,11 +189,16 @@ def score_contested(  # type: ignore[no-untyped-def]
     used_by = np.full(record_ns.size, -1, np.int32)
     bins = density_up.size
     log_miss = np.log(miss)
+    follow_hit, follow_miss = _follower_steps(miss)
     reach_ns = low_ns + bins * step_ns
     for q in range(pair_flow.size):
         f, k, limit = pair_flow[q], pair_tunnel[q], pair_limit[q]
-        score[q] = (flow_start[f + 1] - flow_start[f]) * log_miss
+        total, against = 0.0, 0.0
         for j in range(flow_start[f], flow_start[f + 1]):
+            if egress_fresh[j]:
+                total += log_miss
+            else:
+                against += follow_miss
             c = egress_class[j]
             if c < 0:
                 continue
@@ -163,7 +210,7 @@ def score_contested(  # type: ignore[no-untyped-def]
             else:
                 first, last = t + low_ns, t + reach_ns
             stop = class_start[c + 1]
-            x, best, best_record = 0.0, 0.0, -1
+            x, dense, best, best_record = 0.0, 0.0, 0.0, -1
             for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
                 u = record_ns[i]
                 if u > last:
@@ -173,9 +220,9 @@ def score_contested(  # type: ignore[no-untyped-def]
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
                 if slot < 0 or slot >= bins:
                     continue
-                g = (density_up[slot] if egress_up[j] else density_down[slot]) / record_rate[
-                    i, egress_scale[j]
-                ]
+                g = density_up[slot] if egress_up[j] else density_down[slot]
+                dense += g * width_ns
+                g /= record_rate[i]
                 x += g
                 mine = owner[i] == f and shift_ns == 0
                 contested = rival[i] > limit if mine else owner[i] >= 0 and claim[i] > limit
@@ -183,7 +230,11 @@ def score_contested(  # type: ignore[no-untyped-def]
                     best, best_record = g, i
             if best_record >= 0:
                 used_by[best_record] = q
-                score[q] += np.log(miss + (1.0 - miss) * x) - log_miss
+                if egress_fresh[j]:
+                    total += np.log(miss + (1.0 - miss) * x / max(1.0, dense)) - log_miss
+                else:
+                    against += follow_hit - follow_miss
+        score[q] = total + min(0.0, against)
     return score
 
 
@@ -193,7 +244,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     flow_start,
     egress_ns,
     egress_class,
-    egress_scale,
+    egress_fresh,
     egress_up,
     shift_ns,
     origin_ns,
@@ -206,6 +257,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     density_down,
     low_ns,
     step_ns,
+    width_ns,
     miss,
     tunnels,
     floor,
@@ -235,14 +287,17 @@ def score_containment(  # type: ignore[no-untyped-def]
     found = 0
     total = np.zeros(tunnels, np.float64)
     hits = np.zeros(tunnels, np.int32)
+    followers = np.zeros(tunnels, np.int32)
     touched = np.empty(tunnels, np.int64)
     here = np.empty(tunnels, np.int64)
     x = np.zeros(tunnels, np.float64)
+    dense = np.zeros(tunnels, np.float64)
     best = np.zeros(tunnels, np.float64)
     best_record = np.full(tunnels, -1, np.int64)
     used_by = np.full(record_ns.size, -1, np.int32)
     bins = density_up.size
     log_miss = np.log(miss)
+    follow_hit, follow_miss = _follower_steps(miss)
     reach_ns = low_ns + bins * step_ns
     for q in range(flows.size):
         f = flows[q]
@@ -263,7 +318,6 @@ def score_containment(  # type: ignore[no-untyped-def]
                 first, last = t + low_ns, t + reach_ns
                 density = density_down
             stop = class_start[c + 1]
-            scale = egress_scale[j]
             here_count = 0
             for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
                 u = record_ns[i]
@@ -273,7 +327,7 @@ def score_containment(  # type: ignore[no-untyped-def]
                 slot = (delay - low_ns) // step_ns
                 if slot < 0 or slot >= bins:
                     continue
-                g = density[slot] / record_rate[i, scale]
+                g = density[slot] / record_rate[i]
                 k = record_tunnel[i]
                 if x[k] == 0.0:
                     here[here_count] = k
@@ -281,6 +335,7 @@ def score_containment(  # type: ignore[no-untyped-def]
                 # All records in reach count towards the sum, also those that served a packet before: which
                 # record was whose is unknowable in a burst. But a packet needs a free one to be a hit.
                 x[k] += g
+                dense[k] += density[slot] * width_ns
                 if used_by[i] != q and g > best[k]:
                     best[k] = g
                     best_record[k] = i
@@ -292,14 +347,22 @@ def score_containment(  # type: ignore[no-untyped-def]
                         touched_count += 1
                     hits[k] += 1
                     used_by[best_record[k]] = q
-                    total[k] += np.log(miss + (1.0 - miss) * x[k]) - log_miss
+                    if egress_fresh[j]:
+                        total[k] += np.log(miss + (1.0 - miss) * x[k] / max(1.0, dense[k])) - log_miss
+                    else:
+                        followers[k] += 1
                 x[k] = 0.0
+                dense[k] = 0.0
                 best[k] = 0.0
                 best_record[k] = -1
-        base = (end - begin) * log_miss
+        fresh = 0
+        for j in range(begin, end):
+            fresh += egress_fresh[j]
+        following = end - begin - fresh
         for m in range(touched_count):
             k = touched[m]
-            score = base + total[k]
+            against = followers[k] * follow_hit + (following - followers[k]) * follow_miss
+            score = fresh * log_miss + total[k] + min(0.0, against)
             if score > floor:
                 if found == room:
                     room *= 2
@@ -322,4 +385,5 @@ def score_containment(  # type: ignore[no-untyped-def]
                 found += 1
             total[k] = 0.0
             hits[k] = 0
+            followers[k] = 0
     return out_flow[:found], out_tunnel[:found], out_score[:found], out_hits[:found]

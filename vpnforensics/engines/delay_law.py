@@ -47,13 +47,8 @@ class DelayLaw:
 
     @property
     def width_ns(self) -> float:
-        """Half the width of the shortest span with most of the probability: the resolution in time."""
-        widths = []
-        for density in (self.up, self.down):
-            mass = np.sort(density * self.step_ns)[::-1]
-            cells = int(np.searchsorted(np.cumsum(mass), 0.8 * mass.sum())) + 1
-            widths.append(cells * self.step_ns / 2)
-        return float(max(widths))
+        """Width of a uniform law as concentrated as this one: 1 / integral of the squared density."""
+        return float(max(1.0 / (np.sum(density * density) * self.step_ns) for density in (self.up, self.down)))
 
 
 def estimate_delay_law(delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> DelayLaw:

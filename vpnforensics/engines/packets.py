@@ -32,7 +32,7 @@ similarity of two flows; here one contains the other, exactly, packet by packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,15 +40,15 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.engines._kernels import local_rates, own_records, score_contested, score_containment
+from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, own_records, score_contested, score_containment
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
 
 NAME = "packets"
 CITATION = "containment score of this project; ideas: Donoho et al. 2002, Zhu et al. 2010, DeepCorr 2018"
 
-_LONG_WINDOW_NS = 5_000_000_000
-_SCALE_STEP = 8
+_CHANCE_WINDOW_NS = 5_000_000_000
+_RENEWAL_NS = 250_000_000
 _DELAY_REACH_NS = 250_000_000
 _DELAY_PAIRS = 200_000
 _MISS = 0.03
@@ -77,11 +77,10 @@ class Containment:
     egress: EgressRows
     egress_class: tuple[npt.NDArray[np.int32], ...]
     """Class of each egress packet, one array a length map."""
-    egress_scale: npt.NDArray[np.int8]
-    """Which local rate is its chance rate, by the gap before it."""
+    fresh: npt.NDArray[np.uint8]
+    """1 for an egress packet that does not merely continue a burst of its flow and size."""
     rate: npt.NDArray[np.float32]
-    """Records a nanosecond around each record, shape (records, scales)."""
-    windows_ns: npt.NDArray[np.int64]
+    """Chance rate around each record, 1/ns."""
     law: DelayLaw
     miss: float
     tunnels: int
@@ -100,7 +99,7 @@ class Containment:
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
-                self.egress_scale,
+                self.fresh,
                 self.egress.up,
                 shift_ns,
                 self.origin_ns,
@@ -113,6 +112,7 @@ class Containment:
                 self.law.down,
                 self.law.low_ns,
                 self.law.step_ns,
+                self.law.width_ns,
                 self.miss,
                 self.tunnels,
                 floor_log10 * _LN10,
@@ -162,7 +162,7 @@ class Containment:
         return Ownership(owner, np.where(owner >= 0, score_of_flow[owner], -np.inf), rival, matched)
 
     def score_contested(
-        self, pairs: ScoreTable, owned: Ownership, margin: float, *, shift_ns: int = 0
+        self, pairs: ScoreTable, owned: Ownership, margin: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], *, shift_ns: int = 0
     ) -> npt.NDArray[np.float64]:
         """Scores of the pairs without the records that another flow wants, unless it is weaker by ``margin``."""
         score = np.full(len(pairs), -np.inf)
@@ -170,11 +170,11 @@ class Containment:
             found = score_contested(
                 pairs.flow,
                 pairs.tunnel,
-                pairs.score - margin,
+                pairs.score - margin(pairs.score),
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
-                self.egress_scale,
+                self.fresh,
                 self.egress.up,
                 shift_ns,
                 self.origin_ns,
@@ -187,6 +187,7 @@ class Containment:
                 self.law.down,
                 self.law.low_ns,
                 self.law.step_ns,
+                self.law.width_ns,
                 self.miss,
                 owned.owner,
                 owned.claim,
@@ -198,7 +199,7 @@ class Containment:
     def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
         """The same case with some records gone: what is left to explain."""
         classes = self.classes.keep(~taken)
-        return replace(self, classes=classes, rate=_rates(classes, self.windows_ns, self.tunnels))
+        return replace(self, classes=classes, rate=_rates(classes, self.law.width_ns, self.tunnels))
 
     def rotations(self, rounds: int, rng: np.random.Generator) -> Iterator[int]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
@@ -221,17 +222,19 @@ def prepare(case: Case) -> Containment | None:
         classes.class_of(number, egress.inner_bytes, egress.up) for number in range(len(case.maps))
     )
     law = _delay_law(classes, egress, egress_class)
-    windows = _windows(law.width_ns)
-    scale = np.minimum(np.searchsorted(windows, _gaps(egress)), len(windows) - 1).astype(np.int8)
+    fresh = np.ones(len(egress.ts_ns), np.uint8)
+    for per_map in egress_class:
+        fresh_packets(
+            egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh
+        )
     first = int(min(egress.ts_ns.min(), classes.ts_ns.min()))
     last = int(max(egress.ts_ns.max(), classes.ts_ns.max()))
     return Containment(
         classes,
         egress,
         egress_class,
-        scale,
-        _rates(classes, windows, len(case.tunnels)),
-        windows,
+        fresh,
+        _rates(classes, law.width_ns, len(case.tunnels)),
         law,
         _MISS,
         len(case.tunnels),
@@ -240,32 +243,16 @@ def prepare(case: Case) -> Containment | None:
     )
 
 
-def _gaps(egress: EgressRows) -> npt.NDArray[np.int64]:
-    """Time since the flow's previous packet; the largest int64 for its first."""
-    gap = np.empty(len(egress.ts_ns), np.int64)
-    gap[1:] = np.abs(np.diff(egress.ts_ns))
-    gap[egress.start[:-1]] = np.iinfo(np.int64).max
-    return gap
-
-
-def _windows(width_ns: float) -> npt.NDArray[np.int64]:
-    """Half windows for the local rate, from the delay law's width to seconds."""
-    windows = []
-    h = max(2.0 * width_ns, 1_000_000.0)
-    while h < _LONG_WINDOW_NS / 2:
-        windows.append(int(h))
-        h *= _SCALE_STEP
-    return np.array([*windows, _LONG_WINDOW_NS], np.int64)
-
-
-def _rates(classes: SizeClasses, windows: npt.NDArray[np.int64], tunnels: int) -> npt.NDArray[np.float32]:
+def _rates(classes: SizeClasses, width_ns: float, tunnels: int) -> npt.NDArray[np.float32]:
     size_class = np.repeat(np.arange(len(classes)), classes.counts)
     group = size_class * tunnels + classes.tunnel
     order = np.argsort(group, kind="stable")
     grouped = group[order]
     start = np.r_[np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]]), len(grouped)]
-    rates = np.empty((len(order), len(windows)), np.float32)
-    rates[order] = local_rates(start.astype(np.int64), classes.ts_ns[order], windows)
+    rates = np.empty(len(order), np.float32)
+    rates[order] = occupancy_rates(
+        start.astype(np.int64), classes.ts_ns[order], width_ns, _CHANCE_WINDOW_NS
+    )
     return rates
 
 

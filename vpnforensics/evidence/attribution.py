@@ -27,16 +27,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines.case import ScoreTable, concatenate
+from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.packets import Containment, Ownership
 from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
 
-MARGIN = 2.0
-"""How much weaker, in decimal logarithms, a rival must be to be disregarded."""
+MARGIN, MARGIN_SHARE = 2.0, 0.35
+"""How much weaker, in decimal logarithms and as a share of the score, a rival must be to be disregarded."""
 
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
 _ROTATIONS = 200
-_NULL_PACKETS = 4_000_000
+_NULL_PACKETS = 6_000_000
 _LEAST_ROTATIONS = 2
 
 
@@ -59,6 +59,11 @@ class Attribution:
     expected_false_links: float
     tails: tuple[dict[int, NullTail], ...]
     """Null tails by round and stratum."""
+
+
+def margin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """By how much a flow of this score must beat a rival."""
+    return np.maximum(MARGIN, MARGIN_SHARE * score)
 
 
 def attribute(
@@ -99,28 +104,32 @@ def attribute(
         if not len(remaining):
             break
         pairs = containment.score(remaining, floor_log10=0.0)
-        best, _ = _two_best(pairs, pairs.score, flows)
+        best = _best(pairs, pairs.score, flows)
         claimed = np.flatnonzero(best >= 0).astype(np.int32)
         owned = containment.own(
             claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
         )
-        contested = containment.score_contested(pairs, owned, MARGIN)
+        contested = containment.score_contested(pairs, owned, margin)
         nulls, null_count = _null_scores(containment, remaining, alive, strata, owned, rng)
         null_comparisons += sum(null_count.values())
         round_tails = {s: fit_tail(nulls[s], null_count[s]) for s in null_count}
         tails.append(round_tails)
-        best, second = _two_best(pairs, contested, flows)
+        if number == 1:
+            first_look = pairs
+        best = _best(pairs, contested, flows)
         have = np.flatnonzero(best >= 0)
         score[remaining] = -np.inf
         score[have] = contested[best[have]]
-        runner_up = np.where(second[have] >= 0, contested[second[have]], -np.inf)
+        candidate = np.where(best >= 0, pairs.tunnel[best], -1)
+        # What another tunnel could have carried before its records were given away still stands against it.
+        runner_up = _best_elsewhere(first_look, candidate)[have]
         allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
         limit = np.full(len(have), np.inf)
         for s, tail in round_tails.items():
             mine = strata[have] == s
             limit[mine] = max(tail.threshold(allowed), 0.0)
             rate_of[have[mine]] = tail.false_positive_rate(score[have[mine]])
-        accepted = have[(score[have] >= limit) & (score[have] - runner_up >= MARGIN)]
+        accepted = have[(score[have] >= limit) & (score[have] - runner_up >= np.maximum(MARGIN, 0.5 * score[have]))]
         if progress is not None:
             progress(number / len(_ROUND_SHARES))
         if not len(accepted):
@@ -146,22 +155,24 @@ def attribute(
     )
 
 
-def _two_best(
-    pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of each flow's best and second-best pair, -1 without; ties go to the lower tunnel number."""
+def _best(pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int) -> npt.NDArray[np.int64]:
+    """Row of each flow's best pair, -1 without; ties go to the lower tunnel number."""
     order = np.lexsort((pairs.tunnel, -score, pairs.flow))
     flow = pairs.flow[order]
-    leads = np.r_[True, flow[1:] != flow[:-1]] if len(flow) else np.zeros(0, np.bool_)
+    leads = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
     best = np.full(flows, -1, np.int64)
-    second = np.full(flows, -1, np.int64)
-    first = np.flatnonzero(leads)
-    best[flow[first]] = order[first]
-    follower = first + 1
-    follower = follower[follower < len(flow)]
-    follower = follower[~leads[follower]]
-    second[flow[follower]] = order[follower]
-    return best, second
+    best[flow[leads]] = order[leads]
+    return best
+
+
+def _best_elsewhere(
+    pairs: ScoreTable, tunnel_of: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Each flow's best score in a tunnel other than ``tunnel_of`` it; -inf without one."""
+    other = pairs.tunnel != tunnel_of[pairs.flow]
+    score = np.full(len(tunnel_of), -np.inf)
+    np.maximum.at(score, pairs.flow[other], pairs.score[other])
+    return score
 
 
 def _null_scores(
@@ -174,20 +185,21 @@ def _null_scores(
 ) -> tuple[dict[int, npt.NDArray[np.float64]], dict[int, int]]:
     """Contested scores of rotated copies by stratum, and the comparisons behind them."""
     sizes = np.diff(containment.egress.start)
-    packets = int(sizes[flows].sum())
-    rounds = int(np.clip(_NULL_PACKETS // max(packets, 1), _LEAST_ROTATIONS, _ROTATIONS))
-    per_round = _NULL_PACKETS / _LEAST_ROTATIONS
-    found: list[ScoreTable] = []
-    count = {int(s): 0 for s in np.unique(strata[flows])}
-    for shift in containment.rotations(rounds, rng):
-        some = flows
-        if packets > per_round:  # a large case: thin the flows, not the rotations
-            some = flows[rng.random(len(flows)) < per_round / packets]
-        pairs = containment.score(some, shift_ns=shift, floor_log10=0.0)
-        contested = containment.score_contested(pairs, owned, MARGIN, shift_ns=shift)
-        found.append(ScoreTable(pairs.flow, pairs.tunnel, contested, pairs.hits))
-        for s in count:
-            count[s] += int(alive[some[strata[some] == s]].sum())
-    table = concatenate(found)
-    which = strata[table.flow]
-    return {s: table.score[which == s] for s in count}, count
+    scores: dict[int, npt.NDArray[np.float64]] = {}
+    count: dict[int, int] = {}
+    present = np.unique(strata[flows])
+    budget = _NULL_PACKETS / len(present)
+    for s in present.tolist():
+        mine = flows[strata[flows] == s]
+        packets = int(sizes[mine].sum())
+        rounds = int(np.clip(budget // packets, _LEAST_ROTATIONS, _ROTATIONS))
+        thin = min(1.0, budget / (rounds * packets))  # of a large case, some flows in each rotation
+        found = []
+        count[s] = 0
+        for shift in containment.rotations(rounds, rng):
+            some = mine[rng.random(len(mine)) < thin] if thin < 1.0 else mine
+            pairs = containment.score(some, shift_ns=shift, floor_log10=0.0)
+            found.append(containment.score_contested(pairs, owned, margin, shift_ns=shift))
+            count[s] += int(alive[some].sum())
+        scores[s] = np.concatenate(found)
+    return scores, count

@@ -21,6 +21,7 @@ STRATA_PACKETS = (1, 2, 3, 4, 6, 10, 30, 100)
 """Lower ends of the strata, in packets a flow."""
 
 _TAIL_SCORES = 60
+_PSEUDO_SCORES = 5
 _PERFECT_SCALE = 1.0 / float(np.log(10.0))
 
 
@@ -39,7 +40,8 @@ class NullTail:
     comparisons: int
     """Null comparisons behind the tail, those without a single hit included."""
     start: float
-    exceeding: int
+    exceeding: float
+    """Scores above ``start``: the upper 95 % bound of the count."""
     scale: float
     highest: float
     """Largest null score seen."""
@@ -59,11 +61,14 @@ class NullTail:
         if rate <= at_start:
             return self.start + self.scale * float(np.log(at_start / rate))
         index = len(self.scores) - int(rate * self.comparisons)
-        return float(self.scores[max(0, min(index, len(self.scores) - 1))])
+        return float(self.scores[max(0, min(index, len(self.scores) - 1))]) if len(self.scores) else 0.0
 
 
 def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
     """The tail of a stratum's null scores.
+
+    Only scores above 0 count: below, the evidence speaks for H2 and how loudly is no matter. With many of
+    them the fit starts at the highest ``_TAIL_SCORES``.
 
     Parameters
     ----------
@@ -73,12 +78,18 @@ def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
         All null comparisons made.
     """
     ascending = np.sort(scores)
-    k = min(_TAIL_SCORES, len(ascending) // 4)
-    if k < 5:
-        highest = float(ascending[-1]) if len(ascending) else 0.0
-        start = max(highest, 0.0)
-        return NullTail(max(comparisons, 1), start, 1, 2 * _PERFECT_SCALE, highest, ascending)
-    start = float(ascending[-k - 1])
-    excess = float(np.mean(ascending[-k:] - start))
-    scale = max(excess * (1.0 + 1.645 / np.sqrt(k)), _PERFECT_SCALE)
-    return NullTail(max(comparisons, k), start, k, scale, float(ascending[-1]), ascending)
+    start = max(0.0, float(ascending[-_TAIL_SCORES - 1])) if len(ascending) > _TAIL_SCORES else 0.0
+    excess = ascending[ascending > start] - start
+    k = len(excess)
+    # A few pseudo-scores of twice the perfect scale stand in where little was seen.
+    scale = (float(excess.sum()) + _PSEUDO_SCORES * 2 * _PERFECT_SCALE) / (k + _PSEUDO_SCORES)
+    scale = max(scale * (1.0 + 1.645 / np.sqrt(k + _PSEUDO_SCORES)), _PERFECT_SCALE)
+    exceeding = k + 1.0 + 1.645 * np.sqrt(k + 1.0)  # one-sided 95 % for a count
+    return NullTail(
+        max(comparisons, 1),
+        start,
+        min(float(exceeding), float(max(comparisons, 1))),
+        float(scale),
+        float(ascending[-1]) if len(ascending) else -np.inf,
+        ascending,
+    )
