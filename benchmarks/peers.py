@@ -32,7 +32,8 @@ def _columns(packets: Iterable[tuple[int, bytes]]) -> int:
         header = (offset_flags >> 12) * 4
         add((
             ts_ns, src, dst, sport, dport, total, total - 20 - header, ident, flags_offset >> 14 & 1, ttl,
-            tos, offset_flags & 0xFFF, seq, ack, window, tsval, tsecr, raw[34 + header : 34 + header + HEAD_BYTES],
+            tos, offset_flags & 0xFFF, seq, ack, window, tsval, tsecr,
+            raw[34 + header : 34 + header + HEAD_BYTES],
         ))  # fmt: skip
     columns = list(zip(*rows, strict=True))
     return len(columns[0])

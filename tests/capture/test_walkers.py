@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vpnforensics.capture import _kernels, stream
@@ -161,6 +161,20 @@ def test_every_byte_corrupted(form: str, value: int, tmp_path: Path) -> None:
         assert_like_twin(tmp_path / "a", raw[:i] + bytes([value]) + raw[i + 1 :])
 
 
+def test_packet_lengths_around_the_end_of_their_block(tmp_path: Path) -> None:
+    raw = b"".join([blocks.section(), blocks.interface()])
+    for claimed in range(70):
+        for kind, at in ((blocks.enhanced(5, FRAME[:40]), 20), (blocks.obsolete(5, FRAME[:40]), 20)):
+            raw += kind[:at] + claimed.to_bytes(4, "little") + kind[at + 4 :]
+        raw += blocks.simple(FRAME[:40], original=claimed)
+    for size in range(0, 40, 4):
+        raw += blocks.block(6, bytes(size)) + blocks.block(2, bytes(size)) + blocks.block(3, bytes(size))
+    assert_like_twin(tmp_path / "a", raw)
+    found, _ = walk_all(tmp_path / "a")
+    assert found.damaged > 60
+    assert len(found.records) > 100
+
+
 @given(
     st.sampled_from([*pcap_forms().values(), pcapng_file("<"), pcapng_file(">")]),
     st.lists(st.tuples(st.integers(4, 2000), st.binary(min_size=1, max_size=8)), max_size=3),
@@ -173,11 +187,27 @@ def test_corrupted_anyhow(tmp_path: Path, raw: bytes, changes: list[tuple[int, b
     assert_like_twin(tmp_path / "a", raw)
 
 
+LAST = 9_223_372_035
+
+
 @given(
     st.integers(0, 255),
     st.integers(0, (1 << 64) - 1) | st.integers(0, 1 << 40),
     st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-(10**6), 10**6),
 )
+@example(9, LAST * 10**9, 1)
+@example(9, LAST * 10**9, 0)
+@example(0, LAST, 1)
+@example(0, LAST + 1, 0)
+@example(6, LAST * 10**6 + 999_999, 0)
+@example(0, 0, -LAST)
+@example(0, 0, -LAST - 1)
+@example(0, 0, LAST)
+@example(0, 1, LAST)
+@example(0x80, LAST, 1)
+@example(0x80 | 34, (1 << 64) - 1, 0)
+@example(0x80 | 63, (1 << 64) - 1, 0)
+@example(28, (1 << 64) - 1, 0)
 def test_times_of_every_resolution(resolution: int, ticks: int, offset_s: int) -> None:
     from .twin import Interface
 

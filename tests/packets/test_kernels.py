@@ -17,27 +17,24 @@ from vpnforensics.packets.columns import PacketColumns
 from vpnforensics.packets.table import PacketTable
 
 from . import frames
+from .fence import FENCED
 from .twin import MalformedError, NotIPError, Row, decode
-
-GUARD = 64
 
 
 def kernel_rows(
     captured: list[bytes], wire_bytes: list[int], linktype: int
 ) -> tuple[PacketTable, PacketColumns]:
-    """Decode frames that stand in one buffer, surrounded by bytes that must not matter."""
-    batch = RecordBatch(max(1, len(captured)))
-    at, caplen, wire, ts_ns, iface = batch.arrays
-    buf = b"\xa5" * GUARD
-    for i, frame in enumerate(captured):
-        at[i], caplen[i], wire[i], ts_ns[i], iface[i] = len(buf), len(frame), wire_bytes[i], i, 0
-        buf += frame + b"\xa5" * GUARD
+    """Decode frames each of which ends where memory does: a read beyond one kills the process."""
     columns = PacketColumns()
+    batch = RecordBatch(1)
+    at, caplen, wire, ts_ns, iface = batch.arrays
     kinds = np.array([linktypes.kind(linktype)], np.uint8)
-    data = np.frombuffer(bytearray(buf), np.uint8)
-    columns.decode(data, len(captured), batch, kinds, np.zeros(1, np.uint16), 0.0)
-    addresses, health = columns.addresses(), columns
-    return PacketTable(**columns.columns(), addresses=addresses), health
+    for i, frame in enumerate(captured):
+        buf = FENCED.holding(frame)
+        at[0], caplen[0], wire[0], ts_ns[0], iface[0] = len(buf) - len(frame), len(frame), wire_bytes[i], i, 0
+        columns.decode(buf, 1, batch, kinds, np.zeros(1, np.uint16), 0.0)
+    addresses = columns.addresses()
+    return PacketTable(**columns.columns(), addresses=addresses), columns
 
 
 def row_of(table: PacketTable, i: int) -> dict[str, object]:
@@ -195,6 +192,16 @@ def test_segments_longer_than_any_announced_mss_are_super_frames() -> None:
     assert columns.health().super_frames == 1
 
 
+def test_jumbo_segments_within_an_announced_mss_are_no_super_frames() -> None:
+    mss_only = frames.tcp(options=struct.pack(">BBH", 2, 4, 8960), flags=2)
+    syn = frames.ethernet(frames.ipv4(mss_only, 6))
+    data = frames.ethernet(frames.ipv4(frames.tcp(bytes(8960)), 6))
+    assert_like_twin([syn, data], [len(syn), len(data)], linktypes.ETHERNET)
+    table, columns = kernel_rows([syn, data], [len(syn), len(data)], linktypes.ETHERNET)
+    assert table.mss.tolist() == [8960, 0]
+    assert columns.health().super_frames == 0
+
+
 def test_big_tcp_and_jumbograms() -> None:
     body = frames.tcp(bytes(50))
     without_length = frames.ethernet(frames.ipv6(body, 6, length=0), 0x86DD)
@@ -248,3 +255,25 @@ def test_duplicates_are_equal_packets_a_moment_apart() -> None:
     captured = [a, b, a, a, b]
     _, columns = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
     assert columns.health().duplicates == 3
+
+
+def test_extension_headers_of_every_length() -> None:
+    captured = []
+    for proto in (0, 43, 51, 60, 135):
+        for claimed in range(12):
+            chain = bytes([17, claimed]) + bytes(14) + frames.udp(bytes(16))
+            captured.append(frames.ethernet(frames.ipv6(chain, proto), 0x86DD))
+            captured.append(frames.ethernet(frames.ipv4(chain, proto)))
+    assert_like_twin(captured, [len(f) for f in captured], linktypes.ETHERNET)
+
+
+def test_header_lengths_of_every_value() -> None:
+    body = frames.tcp(bytes(30), options=frames.timestamps(1, 2))
+    captured = [frames.ethernet(frames.ipv4(body, 6, total=total)) for total in range(100)]
+    captured += [
+        frames.ethernet(frames.ipv4(frames.tcp(bytes(30), options=bytes([1] * 40), offset=words), 6))
+        for words in range(16)
+    ]
+    captured += [frames.ethernet(frames.ipv4(frames.udp(bytes(20), length=n), 17)) for n in range(40)]
+    captured += [frames.ethernet(frames.ipv6(body, 6, length=n), 0x86DD) for n in range(80)]
+    assert_like_twin(captured, [len(f) for f in captured], linktypes.ETHERNET)

@@ -175,6 +175,8 @@ class _Zstd:
 
 def _open(path: str) -> BinaryIO:
     if path == "-":
+        if sys.stdin is None:
+            raise CaptureError(path, None, "cannot be opened: standard input is closed")
         standard_input = sys.stdin.buffer
         # The raw file: a thread that dies inside a buffered reader takes the interpreter with it.
         return getattr(standard_input, "raw", standard_input)
@@ -208,7 +210,7 @@ class CaptureStream:
         self.stored_bytes = 0
         self._modified_ns = 0
         self._thread: threading.Thread | None = None
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._stopped = False
         self._ended = False
         try:
@@ -330,11 +332,13 @@ class CaptureStream:
         try:
             while filled < len(view) and not self._stopped and (count := self._input.readinto(view[filled:])):
                 filled += count
-        except OSError as error:
+        except Exception as error:  # raised again by the thread that asks for the window
             self._failure = error
         return filled
 
     def _check(self) -> None:
-        if self._failure is not None:
+        if isinstance(self._failure, OSError):
             reason = self._failure.strerror or str(self._failure)
-            raise CaptureError(self.path, self.consumed_bytes, f"cannot be read: {reason}")
+            raise CaptureError(self.path, self.consumed_bytes, f"cannot be read: {reason}") from self._failure
+        if self._failure is not None:
+            raise self._failure
