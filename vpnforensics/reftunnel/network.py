@@ -17,7 +17,6 @@ from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.fibmsg import FR_ACT_VALUES
 from pyroute2.nftables.expressions import genex, masq
 from pyroute2.nftables.main import NFTables
 
@@ -123,10 +122,9 @@ class Network:
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         default = "0.0.0.0/0" if version == 4 else "::/0"
         ipr.route("replace", family=family, dst=default, oif=self._index, table=mark)
-        to_table = {"family": family, "action": FR_ACT_VALUES["FR_ACT_TO_TBL"]}
         rules = (
-            {**to_table, "table": mark, "fwmark": mark, "flags": _FIB_RULE_INVERT, "priority": 32764},
-            {**to_table, "table": 254, "FRA_SUPPRESS_PREFIXLEN": 0, "priority": 32763},
+            {"family": family, "table": mark, "fwmark": mark, "flags": _FIB_RULE_INVERT, "priority": 32764},
+            {"family": family, "table": 254, "FRA_SUPPRESS_PREFIXLEN": 0, "priority": 32763},
         )
         for rule in rules:
             ipr.rule("add", **rule)
