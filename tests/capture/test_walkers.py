@@ -214,3 +214,12 @@ def test_times_of_every_resolution(resolution: int, ticks: int, offset_s: int) -
     ns, fits = _kernels.to_ns(ticks >> 32, ticks & 0xFFFFFFFF, resolution, offset_s)
     expected = Interface(1, 0, resolution, offset_s).ns(ticks)
     assert (int(ns) if fits else None) == expected
+
+
+def test_more_interfaces_than_there_is_room_for_at_first(tmp_path: Path) -> None:
+    parts = [blocks.section()]
+    for i in range(100):
+        parts += [blocks.interface(resolution=9, offset_s=i), blocks.enhanced(i, FRAME, interface=i)]
+    assert_like_twin(tmp_path / "a", b"".join(parts))
+    found, _ = walk_all(tmp_path / "a")
+    assert [ns for *_, ns, _ in found.records] == [i * 10**9 + i for i in range(100)]

@@ -1,0 +1,59 @@
+"""Folders of rotated captures: order, strangers among them, and members without a first time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vpnforensics.capture import rotation
+from vpnforensics.capture.rotation import capture_files
+from vpnforensics.errors import CaptureError
+
+from . import blocks
+
+FRAME = bytes(60)
+
+
+def names(folder: Path) -> list[str]:
+    return [Path(file).name for file in capture_files(str(folder))[0]]
+
+
+def test_a_file_and_standard_input_stand_for_themselves(tmp_path: Path) -> None:
+    assert capture_files("-") == (["-"], 0)
+    assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0)
+
+
+def test_order_is_of_the_first_times_not_of_the_names(tmp_path: Path) -> None:
+    for name, second in (("c", 1), ("a", 3), ("b", 2)):
+        (tmp_path / name).write_bytes(blocks.pcap_file([(second * 10**6, FRAME)]))
+    assert names(tmp_path) == ["c", "b", "a"]
+
+
+def test_members_without_a_first_time_come_last(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(blocks.pcap_file([]))
+    (tmp_path / "damaged").write_bytes(blocks.pcap_file([]) + b"\xff" * 40)
+    (tmp_path / "simple").write_bytes(blocks.section() + blocks.interface() + blocks.simple(FRAME) * 3)
+    (tmp_path / "timed").write_bytes(blocks.pcap_file([(10**6, FRAME)]))
+    (tmp_path / "notes").write_text("nothing")
+    assert names(tmp_path) == ["timed", "damaged", "empty", "simple"]
+    assert capture_files(str(tmp_path))[1] == 1
+
+
+def test_the_first_time_may_stand_far_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "_PROBE_BYTES", 100)
+    head = blocks.section() + blocks.interface()
+    late = blocks.block(0x7777, bytes(2 << 20)) + blocks.simple(FRAME) * 5
+    (tmp_path / "a").write_bytes(head + late + blocks.enhanced(7, FRAME))
+    (tmp_path / "b").write_bytes(head + blocks.enhanced(3, FRAME))
+    (tmp_path / "c").write_bytes(head + late)
+    assert names(tmp_path) == ["b", "a", "c"]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(CaptureError, match="the folder cannot be listed: Permission denied"):
+        capture_files(str(tmp_path))
