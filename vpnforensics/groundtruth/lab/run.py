@@ -162,8 +162,15 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
     topology = build(scenario, network, processes, rng)
     nat(topology, network, processes, random_ports=scenario.nat.ports == "random", relay=driver_type.relay)
     internet = start_internet(topology.servers, network, processes, rng, topology.web, calls=_calls(topology))
+    vpn = scenario.vpn
     driver = driver_type(
-        topology.vpn, topology.clients, network, processes, port=scenario.vpn.port, mtu=scenario.vpn.mtu
+        topology.vpn,
+        topology.clients,
+        network,
+        processes,
+        port=vpn.port,
+        mtu=vpn.mtu,
+        countermeasures=vpn.countermeasures,
     )
     taps = {"ingress": Tap.open(processes, "ingress", topology.vpn, "in0", partial / "raw-ingress.pcap")}
     driver.start_server()

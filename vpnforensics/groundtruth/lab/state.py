@@ -10,6 +10,7 @@ The place survives a restart of the machine, which takes the namespaces but leav
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -90,12 +91,11 @@ class RunState:
         """Remove everything on file, processes first, and say what was removed."""
         records = self.records()
         namespaces = [str(r["name"]) for r in records if r["kind"] == "netns"]
-        removed: list[str] = []
-        removed.extend(f"process {pid}" for pid in _end_processes(namespaces, records))
-        for name in namespaces:
-            if (NETNS / name).exists():
-                netns.remove(name)
-                removed.append(f"namespace {name}")
+        removed = [f"process {pid}" for pid in _end_processes(namespaces, records)]
+        present = [name for name in namespaces if (NETNS / name).exists()]
+        for name in present:
+            netns.remove(name)
+        removed += [f"namespace {name}" for name in present]
         for record in records:
             if record["kind"] == "path":
                 path = Path(str(record["path"]))
@@ -132,38 +132,33 @@ def clean(*, force: bool = False) -> list[str]:
 
 def _end_processes(namespaces: list[str], records: list[dict[str, object]]) -> list[int]:
     """Kill what lives in the namespaces, and the recorded processes; return their pids once they are gone."""
-    inodes = set()
-    for name in namespaces:
-        if (NETNS / name).exists():
-            inodes.add((NETNS / name).stat().st_ino)
-    recorded = {
-        int(str(r["pid"])): r["start"] for r in records if r["kind"] == "process" and r["start"] is not None
-    }
-    killed: list[int] = []
-    for _ in range(50):
-        victims = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            pid = int(entry.name)
-            start = process_start(pid)
-            try:
-                inside = (entry / "ns/net").stat().st_ino in inodes
-            except OSError:
-                inside = False
-            if start is not None and (inside or recorded.get(pid) == start):
-                victims.append(pid)
+    inodes = {(NETNS / name).stat().st_ino for name in namespaces if (NETNS / name).exists()}
+    recorded = {int(str(r["pid"])): r["start"] for r in records if r["kind"] == "process"}
+    killed: set[int] = set()
+    for _ in range(100):
+        everyone = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        victims = [pid for pid in everyone if _belongs(pid, inodes, recorded)]
         if not victims:
             break
         for pid in victims:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            if pid not in killed:
-                killed.append(pid)
+        killed.update(victims)
         time.sleep(0.02)
-    return killed
+    return sorted(killed)
+
+
+def _belongs(pid: int, inodes: set[int], recorded: dict[int, object]) -> bool:
+    """Whether a live process is one of the run: in one of its namespaces, or on file and no namesake."""
+    start = process_start(pid)
+    if start is None or pid == os.getpid():
+        return False
+    if recorded.get(pid) == start:
+        return True
+    try:
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino in inodes
+    except OSError:
+        return False
 
 
 def _remove_if_empty(path: Path) -> bool:

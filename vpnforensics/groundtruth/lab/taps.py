@@ -72,9 +72,8 @@ class Tap:
         self.processes.stop(self.process, with_signal=signal.SIGINT)
         counts = {what: int(n) for n, what in _COUNTS.findall(self.processes.last_words(f"tap-{self.name}"))}
         if "dropped by kernel" not in counts:
-            raise ScenarioError(
-                f"capture {self.name} ended without its counts: {self.processes.last_words(f'tap-{self.name}')}"
-            )
+            said = self.processes.last_words(f"tap-{self.name}")
+            raise ScenarioError(f"capture {self.name} ended without its counts: {said}")
         if counts["dropped by kernel"]:
             lost = counts["dropped by kernel"]
             raise ScenarioError(f"capture {self.name} dropped {lost} packets; the machine is too busy")

@@ -6,6 +6,7 @@ from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.drivers.nebula import Nebula
 from vpnforensics.groundtruth.lab.drivers.ocserv import OcservDtls, OcservTls
 from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnTcp, OpenVpnUdp
+from vpnforensics.groundtruth.lab.drivers.reftunnel import RefTunnel, RefTunnelTcp
 from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
 from vpnforensics.groundtruth.lab.drivers.ssh import SshSocks, SshTun
 from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
@@ -26,6 +27,8 @@ DRIVERS: dict[str, type[Driver]] = {
         SshTun,
         SshSocks,
         Shadowsocks,
+        RefTunnel,
+        RefTunnelTcp,
     )
 }
 

@@ -10,6 +10,9 @@ from typing import ClassVar, Literal
 
 from vpnforensics.groundtruth.lab.network import Network
 from vpnforensics.groundtruth.lab.processes import Processes
+from vpnforensics.groundtruth.scenario import Countermeasures
+
+_NONE = Countermeasures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Driver(ABC):
         To build with.
     port, mtu : int or None
         From the scenario; None leaves the usual ones.
+    countermeasures : Countermeasures
+        From the scenario; refused beforehand where the program has none.
     """
 
     kind: ClassVar[str]
@@ -80,6 +85,7 @@ class Driver(ABC):
         *,
         port: int | None = None,
         mtu: int | None = None,
+        countermeasures: Countermeasures = _NONE,
     ) -> None:
         self.namespace = namespace
         self.clients = clients
@@ -89,6 +95,7 @@ class Driver(ABC):
         self.run_id = processes.state.run_id
         self.port = port or self.usual_port
         self.mtu = mtu
+        self.countermeasures = countermeasures
 
     @abstractmethod
     def start_server(self) -> None:

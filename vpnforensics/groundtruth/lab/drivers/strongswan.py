@@ -1,7 +1,7 @@
 """IPsec by strongSwan with its user-space ESP (kernel-libipsec): ESP in UDP on port 4500.
 
-Each charon gets a mount namespace with its own ``/run``: its pid file and sockets have fixed places. It routes
-whatever bears no mark into the tunnel, so its own packets bear one.
+Each charon gets a mount namespace with its own ``/run``: its pid file and sockets have fixed places. It
+routes whatever bears no mark into the tunnel, so its own packets bear one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vpnforensics.groundtruth.lab.doctor import doctor
+from vpnforensics.groundtruth.lab.state import RUNS
+
+ALWAYS = ("linux", "root", "/dev/net/tun", "network")
+
+
+def require(*kinds: str) -> None:
+    """Skip, saying what is missing; on a build machine nothing may be missing."""
+    missing = [
+        f"{f.what}: {', '.join(f.missing)}" for f in doctor() if f.what in (*ALWAYS, *kinds) and not f.well
+    ]
+    if missing:
+        reason = f"the lab cannot run here ({'; '.join(missing)})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def leftovers() -> set[str]:
+    """Everything a run could leave on the machine."""
+    found = {f"namespace {p.name}" for p in Path("/run/netns").glob("vf*")}
+    found |= {f"run {p.name}" for p in RUNS.glob("*")}
+    found |= {f"etc {p.name}" for p in Path("/etc/netns").glob("vf*")}
+    found |= {f"socket {p.name}" for p in Path("/var/run/wireguard").glob("vt*")}
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    found |= {f"link {line.split(':')[1].strip()}" for line in links.splitlines()}
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    found |= {f"mount {line.split()[1]}" for line in mounts if "/vf" in line or "vpnforensics" in line}
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    found |= {f"nft {line}" for line in tables.splitlines()}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command = (process / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"vpnforensics-lab" in command or b"netns\0exec\0vf" in command:
+                found.add(f"process {process.name} {command!r}")
+    return found
+
+
+@pytest.fixture
+def nothing_left():
+    """The test leaves the machine as it found it."""
+    before = leftovers()
+    yield
+    assert leftovers() - before == set()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import dpkt
+import jsonschema
+import pytest
+
+from tests.groundtruth.lab.conftest import require
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab import run as run_module
+from vpnforensics.groundtruth.lab.drivers import DRIVERS
+from vpnforensics.groundtruth.lab.record import usual
+from vpnforensics.groundtruth.lab.run import run
+from vpnforensics.groundtruth.lab.state import RUNS, clean
+from vpnforensics.groundtruth.scenario import loads
+
+pytestmark = pytest.mark.root
+SCHEMA = json.loads(Path(run_module.__file__).with_name("truth.schema.json").read_text())
+
+
+def check(folder: Path) -> dict:
+    truth = json.loads((folder / "truth.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    jsonschema.validate(truth, SCHEMA)
+    assert set(manifest["dropped"].values()) == {0}
+    assert {p.name for p in folder.iterdir()} == {*manifest["sha256"], "manifest.json"}
+    for name, digest in manifest["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    clients = {t["client"] for t in truth["tunnels"]}
+    assert {f["client"] for f in truth["flows"]} <= clients
+    return truth
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_ten_seconds_of_wireguard_are_covered_by_the_truth(tmp_path):
+    require("wireguard")
+    started = time.monotonic()
+    result = run(usual("wireguard", 3, 10, seed=5, inner=True), tmp_path / "out")
+    assert time.monotonic() - started < 30
+    truth = check(result.folder)
+    assert result.coverage.share >= 0.999
+    assert len(truth["tunnels"]) == 3
+    with (result.folder / "egress.pcap").open("rb") as file:
+        frames = [bytes(frame) for _, frame in dpkt.pcap.Reader(file)]
+    rows = truth["flows"] + truth["unattributed"]
+    assert sum(row["packets"] for row in rows) == len(frames)
+    assert not any(len(frame) > 1514 for frame in frames), "a super-packet: offloads were left on"
+    inner = sorted(p.name for p in result.folder.glob("inner-*"))
+    assert inner == [*(f"inner-client-{i}.pcap" for i in (1, 2, 3)), "inner-server-1.pcap"]
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("kind", sorted(DRIVERS))
+def test_every_driver_records(kind, tmp_path):
+    require(kind)
+    result = run(usual(kind, 3, 4, seed=6), tmp_path)
+    truth = check(tmp_path)
+    assert {t["protocol"] for t in truth["tunnels"]} == {kind}
+    idle = 1 if kind == "shadowsocks" else 0  # it connects only when there is something to carry
+    assert len(truth["tunnels"]) >= 3 - idle
+    assert result.coverage.flows > 10
+    lost = result.coverage.egress_packets - result.coverage.in_true_flows
+    assert lost <= max(result.coverage.egress_packets // 1000, 12)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_stacks_devices_and_degraded_captures(tmp_path):
+    require("openvpn-tcp")
+    scenario = loads("""
+duration_s: 6
+vpn: {kind: openvpn-tcp}
+clients:
+  - {name: ann, traffic: [browse, dns], stack: {personality: windows-legacy}}
+  - name: bob
+    devices:
+      - {name: mac, traffic: [browse], stack: {personality: macos}}
+      - {name: old, traffic: [browse], stack: {personality: linux-legacy}}
+capture:
+  ingress: {snaplen: 128, format: pcapng}
+  egress: {snaplen: 96, linktype: sll2, clock_offset_s: 4393.217, clock_drift_ppm: 40, loss: 0.05}
+""")
+    run(scenario, tmp_path)
+    truth = check(tmp_path)
+    assert (tmp_path / "ingress.pcapng").exists()
+    assert abs(truth["alignment"]["offset_ns"] - 4_393_217_000_000) < 2
+    owner = {(f["proto"], f["src"].rpartition(":")[2]): f["device"] for f in truth["flows"]}
+    seen = Counter()
+    with (tmp_path / "egress.pcap").open("rb") as file:
+        reader = dpkt.pcap.Reader(file)
+        assert reader.datalink() == 276
+        for _, frame in reader:
+            assert len(frame) <= 96
+            ip = dpkt.ip.IP(frame[20:])
+            if isinstance(ip.data, dpkt.tcp.TCP) and bytes(ip.src) == bytes([203, 0, 113, 1]):
+                options = dict(dpkt.tcp.parse_opts(ip.data.opts))
+                device = owner["tcp", str(ip.data.sport)]
+                seen[device, ip.ttl, dpkt.tcp.TCP_OPT_TIMESTAMP in options, ip.id == 0] += 1
+    shapes = {shape for shape, n in seen.items() if n > 5}
+    assert ("ann", 127, False, False) in shapes
+    assert ("bob-mac", 62, True, True) in shapes
+    assert ("bob-old", 62, True, False) in shapes
+    assert {device for device, *_ in shapes} == {"ann", "bob-mac", "bob-old"}
+
+
+def start_and_wait(tmp_path: Path) -> subprocess.Popen:
+    argv = ["--vpn", "wireguard", "--clients", "2", "--seconds", "60", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen([sys.executable, "-m", "vpnforensics.groundtruth.lab.record", *argv])
+    deadline = time.monotonic() + 30
+    while not list(RUNS.glob("*/tap-egress.log")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    time.sleep(2)
+    return process
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_killed_midway_and_cleaned(tmp_path):
+    require("wireguard")
+    process = start_and_wait(tmp_path)
+    assert clean() == [], "a live run was cleaned away"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    removed = clean()
+    assert any(line.startswith("namespace") for line in removed)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number, tmp_path):
+    require("wireguard")
+    process = start_and_wait(tmp_path)
+    process.send_signal(number)
+    assert process.wait(timeout=20) != 0
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_vpn_program_that_fails_is_one_error(tmp_path, monkeypatch):
+    require("openvpn-udp")
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / "openvpn").write_text("#!/bin/sh\necho broken on purpose; exit 3\n")
+    (broken / "openvpn").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}:{os.environ['PATH']}")
+    with pytest.raises(ScenarioError, match="broken on purpose"):
+        run(usual("openvpn-udp", 2, 5, seed=1), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
