@@ -46,9 +46,7 @@ class SizeClasses:
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
         start = np.r_[0, np.cumsum(kept)][self.start]
-        return SizeClasses(
-            self.maps, self.key, start, self.ts_ns[kept], self.tunnel[kept], self.record[kept]
-        )
+        return SizeClasses(self.maps, self.key, start, self.ts_ns[kept], self.tunnel[kept], self.record[kept])
 
     def class_of(
         self, map_number: int, inner_bytes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_]

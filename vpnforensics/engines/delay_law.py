@@ -48,7 +48,9 @@ class DelayLaw:
     @property
     def width_ns(self) -> float:
         """Width of a uniform law as concentrated as this one: 1 / integral of the squared density."""
-        return float(max(1.0 / (np.sum(density * density) * self.step_ns) for density in (self.up, self.down)))
+        return float(
+            max(1.0 / (np.sum(density * density) * self.step_ns) for density in (self.up, self.down))
+        )
 
 
 def estimate_delay_law(delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> DelayLaw:

@@ -40,7 +40,13 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, own_records, score_contested, score_containment
+from vpnforensics.engines._kernels import (
+    fresh_packets,
+    occupancy_rates,
+    own_records,
+    score_contested,
+    score_containment,
+)
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
 
@@ -162,7 +168,12 @@ class Containment:
         return Ownership(owner, np.where(owner >= 0, score_of_flow[owner], -np.inf), rival, matched)
 
     def score_contested(
-        self, pairs: ScoreTable, owned: Ownership, margin: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]], *, shift_ns: int = 0
+        self,
+        pairs: ScoreTable,
+        owned: Ownership,
+        margin: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+        *,
+        shift_ns: int = 0,
     ) -> npt.NDArray[np.float64]:
         """Scores of the pairs without the records that another flow wants, unless it is weaker by ``margin``."""
         score = np.full(len(pairs), -np.inf)
@@ -224,9 +235,7 @@ def prepare(case: Case) -> Containment | None:
     law = _delay_law(classes, egress, egress_class)
     fresh = np.ones(len(egress.ts_ns), np.uint8)
     for per_map in egress_class:
-        fresh_packets(
-            egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh
-        )
+        fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
     first = int(min(egress.ts_ns.min(), classes.ts_ns.min()))
     last = int(max(egress.ts_ns.max(), classes.ts_ns.max()))
     return Containment(
@@ -250,9 +259,7 @@ def _rates(classes: SizeClasses, width_ns: float, tunnels: int) -> npt.NDArray[n
     grouped = group[order]
     start = np.r_[np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]]), len(grouped)]
     rates = np.empty(len(order), np.float32)
-    rates[order] = occupancy_rates(
-        start.astype(np.int64), classes.ts_ns[order], width_ns, _CHANCE_WINDOW_NS
-    )
+    rates[order] = occupancy_rates(start.astype(np.int64), classes.ts_ns[order], width_ns, _CHANCE_WINDOW_NS)
     return rates
 
 

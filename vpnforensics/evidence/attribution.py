@@ -58,7 +58,9 @@ class Attribution:
     null_comparisons: int
     expected_false_links: float
     tails: tuple[dict[int, NullTail], ...]
-    """Null tails by round and stratum."""
+    """Tails of the contested null scores, by round and stratum: behind the verdicts."""
+    lone_tails: dict[int, NullTail]
+    """Tails of the uncontested null scores, by stratum: behind the likelihood ratios."""
 
 
 def margin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -99,6 +101,7 @@ def attribute(
     comparisons = int(alive.sum())
     expected, null_comparisons = 0.0, 0
     tails: list[dict[int, NullTail]] = []
+    lone_tails: dict[int, NullTail] = {}
     remaining = np.flatnonzero(alive > 0).astype(np.int32)
     for number, share in enumerate(_ROUND_SHARES, start=1):
         if not len(remaining):
@@ -110,12 +113,13 @@ def attribute(
             claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
         )
         contested = containment.score_contested(pairs, owned, margin)
-        nulls, null_count = _null_scores(containment, remaining, alive, strata, owned, rng)
-        null_comparisons += sum(null_count.values())
-        round_tails = {s: fit_tail(nulls[s], null_count[s]) for s in null_count}
+        nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
+        null_comparisons += sum(n.comparisons for n in nulls.values())
+        round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
         tails.append(round_tails)
         if number == 1:
             first_look = pairs
+            lone_tails = {s: fit_tail(n.lone, n.comparisons) for s, n in nulls.items()}
         best = _best(pairs, contested, flows)
         have = np.flatnonzero(best >= 0)
         score[remaining] = -np.inf
@@ -129,7 +133,9 @@ def attribute(
             mine = strata[have] == s
             limit[mine] = max(tail.threshold(allowed), 0.0)
             rate_of[have[mine]] = tail.false_positive_rate(score[have[mine]])
-        accepted = have[(score[have] >= limit) & (score[have] - runner_up >= np.maximum(MARGIN, 0.5 * score[have]))]
+        accepted = have[
+            (score[have] >= limit) & (score[have] - runner_up >= np.maximum(MARGIN, 0.5 * score[have]))
+        ]
         if progress is not None:
             progress(number / len(_ROUND_SHARES))
         if not len(accepted):
@@ -152,6 +158,7 @@ def attribute(
         null_comparisons,
         expected,
         tuple(tails),
+        lone_tails,
     )
 
 
@@ -165,14 +172,21 @@ def _best(pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int) -> npt.
     return best
 
 
-def _best_elsewhere(
-    pairs: ScoreTable, tunnel_of: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float64]:
+def _best_elsewhere(pairs: ScoreTable, tunnel_of: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Each flow's best score in a tunnel other than ``tunnel_of`` it; -inf without one."""
     other = pairs.tunnel != tunnel_of[pairs.flow]
     score = np.full(len(tunnel_of), -np.inf)
     np.maximum.at(score, pairs.flow[other], pairs.score[other])
     return score
+
+
+@dataclass(frozen=True, eq=False)
+class _Nulls:
+    """Null scores of one stratum, with and without the contest for records."""
+
+    contested: npt.NDArray[np.float64]
+    lone: npt.NDArray[np.float64]
+    comparisons: int
 
 
 def _null_scores(
@@ -182,24 +196,23 @@ def _null_scores(
     strata: npt.NDArray[np.int64],
     owned: Ownership,
     rng: np.random.Generator,
-) -> tuple[dict[int, npt.NDArray[np.float64]], dict[int, int]]:
-    """Contested scores of rotated copies by stratum, and the comparisons behind them."""
+) -> dict[int, _Nulls]:
+    """Scores of rotated copies, by stratum; the strata share the work evenly, so small flows turn oftener."""
     sizes = np.diff(containment.egress.start)
-    scores: dict[int, npt.NDArray[np.float64]] = {}
-    count: dict[int, int] = {}
     present = np.unique(strata[flows])
     budget = _NULL_PACKETS / len(present)
+    nulls: dict[int, _Nulls] = {}
     for s in present.tolist():
         mine = flows[strata[flows] == s]
         packets = int(sizes[mine].sum())
         rounds = int(np.clip(budget // packets, _LEAST_ROTATIONS, _ROTATIONS))
         thin = min(1.0, budget / (rounds * packets))  # of a large case, some flows in each rotation
-        found = []
-        count[s] = 0
+        contested, lone, comparisons = [], [], 0
         for shift in containment.rotations(rounds, rng):
             some = mine[rng.random(len(mine)) < thin] if thin < 1.0 else mine
             pairs = containment.score(some, shift_ns=shift, floor_log10=0.0)
-            found.append(containment.score_contested(pairs, owned, margin, shift_ns=shift))
-            count[s] += int(alive[some].sum())
-        scores[s] = np.concatenate(found)
-    return scores, count
+            lone.append(pairs.score)
+            contested.append(containment.score_contested(pairs, owned, margin, shift_ns=shift))
+            comparisons += int(alive[some].sum())
+        nulls[s] = _Nulls(np.concatenate(contested), np.concatenate(lone), comparisons)
+    return nulls

@@ -1,0 +1,94 @@
+"""Scores to likelihood ratios, bounded by what stands behind them.
+
+The LLR of a pair compares how often a score this good comes about under H1 and under H2: the share of
+carried flows with so few packets found (binomial, at the case's own miss rate) over the share of null
+comparisons with so high a score (:mod:`vpnforensics.evidence.null_scores`, uncontested: a pair's LLR does not
+know of other candidates). Empirical bounds keep it from claiming more than the data can carry: no LR above
+the number of null comparisons of its stratum, none below one over the number of linked flows (the idea of
+ELUB: Vergeer, van Es, de Jongh, Alberink & Stoel 2016, Sci. Justice 56).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_MISS_FLOOR = 0.01
+
+_ENFSI = (
+    (2.0, "no support"),
+    (10.0, "weak support"),
+    (100.0, "moderate support"),
+    (1_000.0, "moderately strong support"),
+    (10_000.0, "strong support"),
+    (1_000_000.0, "very strong support"),
+    (np.inf, "extremely strong support"),
+)
+"""Verbal scale of the ENFSI Guideline for Evaluative Reporting in Forensic Science (2015), by likelihood ratio."""
+
+
+def share_of_carried(
+    hits: npt.NDArray[np.int32], packets: npt.NDArray[np.int64], miss: float
+) -> npt.NDArray[np.float64]:
+    """P(so many packets found, or fewer | H1): binomial, by its normal approximation above 200 packets."""
+    miss = max(miss, _MISS_FLOOR)
+    out = np.empty(len(hits))
+    large = packets > 200
+    mean = packets * (1 - miss)
+    sd = np.sqrt(packets * miss * (1 - miss))
+    z = (hits + 0.5 - mean) / np.maximum(sd, 1e-9)
+    out[large] = _normal_cdf(z[large])
+    pairs = np.stack([hits[~large].astype(np.int64), packets[~large]])
+    distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
+    values = np.array([_binomial_cdf(int(h), int(n), 1 - miss) for h, n in distinct.T])
+    out[~large] = values[inverse.ravel()] if len(values) else 0.0
+    return out
+
+
+def likelihood_ratio(
+    carried: npt.NDArray[np.float64],
+    false_positive: npt.NDArray[np.float64],
+    nulls: npt.NDArray[np.int64],
+    links: int,
+) -> npt.NDArray[np.float64]:
+    """Bounded log10 likelihood ratio.
+
+    Parameters
+    ----------
+    carried : ndarray of float64
+        P(evidence as weak or weaker | H1).
+    false_positive : ndarray of float64
+        P(evidence as strong or stronger | H2).
+    nulls : ndarray of int64
+        Null comparisons behind each ``false_positive``.
+    links : int
+        Linked flows of the case, which bound what is said against.
+    """
+    with np.errstate(divide="ignore"):
+        llr = np.log10(np.maximum(carried, 1e-300)) - np.log10(np.maximum(false_positive, 1e-300))
+    upper = np.log10(np.maximum(nulls, 1).astype(np.float64))
+    lower = -np.log10(max(links, 1))
+    return np.clip(llr, lower, upper)
+
+
+def verbal(llr: float) -> str:
+    """The ENFSI wording of a log10 likelihood ratio, naming the proposition that is supported."""
+    ratio = 10.0 ** min(abs(llr), 300.0)
+    words = next(text for limit, text in _ENFSI if ratio < limit)
+    if words == "no support":
+        return "no support for either"
+    return f"{words} for {'H1' if llr > 0 else 'H2'}"
+
+
+def _binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(X <= k), summed from the top in logarithms."""
+    i = np.arange(0, k + 1)
+    log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
+    logs = log_factorial[n] - log_factorial[i] - log_factorial[n - i] + i * np.log(p) + (n - i) * np.log1p(-p)
+    return float(min(1.0, np.exp(logs).sum()))
+
+
+def _normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    from math import erfc
+
+    return np.array([0.5 * erfc(-x / 2**0.5) for x in z.tolist()])

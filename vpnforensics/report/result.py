@@ -1,0 +1,113 @@
+"""The outcome of a case: plain tables, one contract, every form of report made from it.
+
+``to_dict`` is the result contract (``schema_version`` 1, ``result.schema.json`` beside this file); every
+renderer starts from it or from the four tables.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from vpnforensics.align.alignment import Alignment
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """Which tunnel carried which flow.
+
+    ``links``, ``flows``, ``tunnels`` and ``scores`` are DataFrames with the columns of the result contract;
+    ``pairings`` says, for each packet of a linked flow, which outer packet carried it.
+    """
+
+    tool: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    alignment: Alignment
+    tunnels: pd.DataFrame
+    flows: pd.DataFrame
+    scores: pd.DataFrame
+    links: pd.DataFrame
+    comparisons: int
+    expected_false_links: float
+    warnings: list[str]
+    pairings: pd.DataFrame = field(repr=False)
+    """flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns, outer_bytes, counter, delay_ns."""
+    delay_law: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Medians and 95 % points of the server's delay, ns, by direction; empty without an alignment."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result contract, of plain Python values."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "tool": self.tool,
+            "inputs": self.inputs,
+            "alignment": self.alignment.to_dict(),
+            "tunnels": _records(self.tunnels),
+            "flows": _records(self.flows),
+            "scores": _records(self.scores),
+            "links": _records(self.links),
+            "comparisons": self.comparisons,
+            "expected_false_links": self.expected_false_links,
+            "warnings": self.warnings,
+        }
+
+    def to_json(self, *, indent: int | None = 1) -> str:
+        """The result contract as JSON; the same case gives the same bytes."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def explain(self, flow: str) -> pd.DataFrame:
+        """Packet by packet, the outer packet that carried a flow; ``ingress_frame`` is empty where none did.
+
+        Raises
+        ------
+        KeyError
+            No such flow.
+        """
+        if flow not in set(self.flows["id"]):
+            raise KeyError(flow)
+        return self.pairings[self.pairings["flow"] == flow].drop(columns="flow").reset_index(drop=True)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row a flow: its link beside its endpoints and its tunnel's client, strongest evidence first."""
+        flows = self.flows.set_index("id")
+        clients = self.tunnels.set_index("id")["client"]
+        table = self.links.join(flows[["proto", "src", "dst", "packets", "bytes"]], on="flow")
+        table.insert(2, "client", table["tunnel"].map(clients))
+        return table.sort_values(
+            ["verdict", "llr"], ascending=[True, False], kind="stable", ignore_index=True
+        )
+
+    @property
+    def plot(self) -> Any:
+        """Pictures of the case (needs the ``plot`` extra): :class:`vpnforensics.report.plots.CasePlots`."""
+        from vpnforensics.report.plots import CasePlots
+
+        return CasePlots(self)
+
+    def __repr__(self) -> str:
+        verdicts = self.links["verdict"].value_counts()
+        counts = ", ".join(f"{verdicts.get(v, 0)} {v}" for v in ("linked", "undecided", "no_tunnel"))
+        return (
+            f"CaseResult({len(self.tunnels)} tunnels, {len(self.flows)} flows: {counts};"
+            f" alignment {self.alignment.status})"
+        )
+
+    def _repr_html_(self) -> str:
+        import html
+
+        return f"<p>{html.escape(repr(self))}</p>{self.summary.head(30).to_html(index=False)}"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries of plain values, missing ones as None."""
+    columns = {}
+    for name in table.columns:
+        values = table[name].tolist()
+        columns[str(name)] = [None if value is pd.NA or value != value else value for value in values]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
