@@ -1,0 +1,83 @@
+"""What a header-field engine says of a case: scored pairs, and why it said nothing of the rest.
+
+Every such engine is a module with ``NAME``, ``CITATION`` and ``score(case) -> EngineScores``. A pair that is
+not listed was not compared: its two sides had nothing in common to compare. Silence is not a score of 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class EngineScores:
+    """Scores of one engine, one entry a (flow, tunnel) pair.
+
+    Raises
+    ------
+    ValueError
+        The columns differ in length.
+    """
+
+    engine: str
+    """The engine's ``NAME``."""
+    flow: npt.NDArray[np.int32]
+    """Flow of the egress side, an index into ``case.flows``."""
+    tunnel: npt.NDArray[np.int32]
+    """Index into ``case.tunnels.tunnels``."""
+    score: npt.NDArray[np.float64]
+    """Decimal logarithm of the engine's uncalibrated ratio."""
+    n: npt.NDArray[np.int32]
+    """Packets behind the score."""
+    note: tuple[str, ...]
+    """What was compared, for each pair."""
+    silence: dict[str, int] = field(default_factory=dict)
+    """Reason for saying nothing, and of how many flows or tunnels it was said."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.flow), len(self.tunnel), len(self.score), len(self.n), len(self.note)}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> EngineScores:
+        """The pairs at ``index``."""
+        kept = np.arange(len(self))[index]
+        return EngineScores(
+            self.engine,
+            self.flow[kept],
+            self.tunnel[kept],
+            self.score[kept],
+            self.n[kept],
+            tuple(self.note[i] for i in kept.tolist()),
+            self.silence,
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a pair."""
+        return pd.DataFrame(
+            {
+                "engine": self.engine,
+                "flow": self.flow,
+                "tunnel": self.tunnel,
+                "score": self.score,
+                "n": self.n,
+                "note": list(self.note),
+            }
+        )
+
+    def __repr__(self) -> str:
+        silent = "; ".join(f"{count} × {reason}" for reason, count in self.silence.items())
+        return f"EngineScores({self.engine}: {len(self):,} pairs{'; silent: ' + silent if silent else ''})"
+
+
+def silent(engine: str, silence: dict[str, int]) -> EngineScores:
+    """An engine that compared no pair, with its reasons."""
+    none = np.zeros(0, np.int32)
+    return EngineScores(engine, none, none, np.zeros(0), none, (), silence)
