@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.egress import egress_records
+from vpnforensics.groundtruth.simulate.frames import RECORD
 from vpnforensics.groundtruth.simulate.ingress import Tap, datagram_records, stream_records, with_tunnel
 from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic, Wiring, run_network
-from vpnforensics.groundtruth.simulate.network import _kernels as k
-from vpnforensics.groundtruth.simulate.network.links import Link
+from vpnforensics.groundtruth.simulate.network import columns as k
+from vpnforensics.groundtruth.simulate.network.links import JITTER_LAWS, Link
 from vpnforensics.groundtruth.simulate.outer import Protocol
-from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Control, Datagrams, Endpoint, Framed
+from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Datagrams, Endpoint, Framed
 from vpnforensics.groundtruth.simulate.padding import add_cover, padded
 from vpnforensics.groundtruth.simulate.scripts import Scripts, write_scripts
 from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
@@ -24,6 +25,7 @@ from vpnforensics.groundtruth.simulate.traffic import Conversation, converse
 
 _FIRST_EPHEMERAL, _EPHEMERAL = 32768, 28232
 _CRYPTO_NS = 45_000.0
+_PLAIN_MSS = 1460
 
 
 def client_address(index: int) -> int:
@@ -36,8 +38,14 @@ def inner_addresses(index: int, devices: int) -> Ints:
     return (10 << 24 | 8 << 16) + 16 + 8 * index + np.arange(devices, dtype=np.int64)
 
 
-def run_client(
-    client: Client, index: int, protocol: Protocol, around: Surroundings, random: np.random.Generator
+def carry(
+    client: Client,
+    index: int,
+    protocol: Protocol | None,
+    around: Surroundings,
+    random: np.random.Generator,
+    *,
+    at: int = k.OUT_NS,
 ) -> ClientRun:
     """Simulate one client.
 
@@ -47,12 +55,14 @@ def run_client(
         Who.
     index : int
         Its number, which its addresses come from.
-    protocol : Protocol
-        Of its tunnel.
+    protocol : Protocol or None
+        Of its tunnel; ``None`` for packets that cross the path as they are.
     around : Surroundings
         Server, Internet, span.
     random : numpy.random.Generator
         This client's own: nobody else draws from it.
+    at : int
+        Packet column with the time at which the inner packets are recorded.
     """
     clocks = [TimestampClock(device.stack.clock, around.end_ns, random) for device in client.devices]
     outer = client.outer or client.devices[0].stack
@@ -61,18 +71,41 @@ def run_client(
     talks: list[Conversation] = []
     for activity in client.traffic:
         talks += converse(activity, random, around.population.internet, delay_ns, around.end_ns)
-    scripts = write_scripts(talks, client.devices, around.population, protocol.inner_mss, random)
-    address = client_address(index)
-    port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
-    tap = Tap(protocol, outer, address, port, outer.ttl - client.path.hops, around)
-    inner, ingress, inner_ids = _through_tunnel(client, scripts, tap, outer_clock, random)
+    mss = protocol.inner_mss if protocol else _PLAIN_MSS
+    scripts = write_scripts(talks, client.devices, around.population, mss, random)
+    address, port = client_address(index), 0
+    if protocol:
+        port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
+        tap = Tap(client.name, protocol, outer, address, port, outer.ttl - client.path.hops, around)
+        inner, ingress, ids = _through_tunnel(client, scripts, tap, outer_clock, random)
+    else:
+        inner = _network(scripts, _wiring(client, around, None), around, random)
+        ingress = Records(np.empty(0, RECORD), np.empty(0, np.uint8))
+        ids, _ = _sender_ids(client, scripts, inner, np.empty(0, np.int64), False, random)
     ports = _ports(len(talks), random)
-    egress, flow = egress_records(
-        client, scripts, inner, inner_ids, clocks, ports, protocol.inner_mss, around, random
+    egress, flow = egress_records(client, scripts, inner, ids, clocks, ports, mss, at, around, random)
+    addresses = inner_addresses(index, len(client.devices))
+    return ClientRun(address, port, addresses, ports, talks, ingress, egress, flow)
+
+
+def _wiring(client: Client, around: Surroundings, protocol: Protocol | None) -> Wiring:
+    up, down = access_links(client.path)
+    measures = around.spec.countermeasures
+    wiring = Wiring(up, down, around.law, _CRYPTO_NS, around.spec.server.internet_loss, overhead_bytes=0)
+    if protocol is None:
+        return replace(wiring, crypto_ns=0.0, server=around.law._replace(slot_up_ns=0.0, slot_down_ns=0.0))
+    return replace(
+        wiring,
+        overhead_bytes=protocol.overhead_bytes,
+        pad_bytes=protocol.mtu if measures.pad_mtu else 0,
+        pad_block=max(measures.pad_block, protocol.stream.block if protocol.stream else 1),
+        mtu=protocol.mtu,
     )
-    return ClientRun(
-        address, port, inner_addresses(index, len(client.devices)), ports, talks, ingress, egress, flow
-    )
+
+
+def _network(scripts: Scripts, wiring: Wiring, around: Surroundings, random: np.random.Generator) -> Traffic:
+    seed = int(random.integers(0, 1 << 62))
+    return run_network(scripts.flows, scripts.endpoints, scripts.messages, wiring, seed, around.end_ns)
 
 
 def _through_tunnel(
@@ -80,34 +113,26 @@ def _through_tunnel(
 ) -> tuple[Traffic, Records, npt.NDArray[np.uint16]]:
     """Inner packets, outer records, and the IP IDs of the inner ones: both are one host's work."""
     around, protocol = tap.around, tap.protocol
-    up, down = access_links(client.path)
-    wiring = Wiring(
-        up=up,
-        down=down,
-        server=around.law,
-        crypto_ns=_CRYPTO_NS,
-        internet_loss=around.spec.server.internet_loss,
-        overhead_bytes=protocol.overhead_bytes,
-        pad_bytes=protocol.mtu if around.spec.countermeasures.pad_mtu else 0,
-    )
-    control: list[Control] = []
+    wiring = _wiring(client, around, protocol)
     if protocol.stream:
         control = protocol.stream.set_up(random)
         scripts = with_tunnel(scripts, client, tap, control)
-        wiring = replace(wiring, stream_overhead=protocol.stream.overhead_bytes, tunnel_flow=len(scripts.talks))
-    seed = int(random.integers(0, 1 << 62))
-    traffic = run_network(scripts.flows, scripts.endpoints, scripts.messages, wiring, seed, around.end_ns)
-    inner, own = traffic.split(wiring.tunnel_flow)
-    if protocol.stream:
+        wiring = replace(
+            wiring, stream_overhead=protocol.stream.overhead_bytes, tunnel_flow=len(scripts.talks)
+        )
+        inner, own = _network(scripts, wiring, around, random).split(wiring.tunnel_flow)
         sent_ns = own[own[:, k.SIDE] == UP, k.SENT_NS]
         inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, True, random)
-        records = stream_records(tap, inner, own, scripts, control, outer_ids, outer_clock, random)
-    else:
-        datagrams, framed = _datagrams(inner, protocol, client, around, random)
-        sent_ns = datagrams.sent_ns[datagrams.side == UP]
-        inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, False, random)
-        records = datagram_records(tap, datagrams, framed, outer_ids, random)
-    return inner, records, inner_ids
+        return (
+            inner,
+            stream_records(tap, inner, own, scripts, control, outer_ids, outer_clock, random),
+            inner_ids,
+        )
+    inner = _network(scripts, wiring, around, random)
+    datagrams, framed = _datagrams(inner, protocol, client, around, random)
+    sent_ns = datagrams.sent_ns[datagrams.side == UP]
+    inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, False, random)
+    return inner, datagram_records(tap, datagrams, framed, outer_ids, random), inner_ids
 
 
 def access_links(path: AccessPath) -> tuple[Link, Link]:
@@ -115,9 +140,10 @@ def access_links(path: AccessPath) -> tuple[Link, Link]:
 
     def link(mbit: float) -> Link:
         return Link(
-            ns_per_byte=8000.0 / mbit,
+            ns_per_byte=8000.0 / mbit if mbit else 0.0,
             delay_ns=path.delay_s * 1e9,
             jitter_ns=path.jitter_s * 1e9,
+            law=JITTER_LAWS.index(path.jitter),
             loss=path.loss,
             queue_ns=path.queue_s * 1e9,
             burst_hz=path.burst_hz,
@@ -141,6 +167,7 @@ def _datagrams(
         around.end_ns,
         int(client.path.delay_s * 1e9),
         int(client.keepalive_s * 1e9),
+        protocol.mtu,
     )
     datagrams = Datagrams(
         side=packets[:, k.SIDE],
@@ -164,7 +191,12 @@ def _ports(count: int, random: np.random.Generator) -> Ints:
 
 
 def _sender_ids(
-    client: Client, scripts: Scripts, inner: Traffic, outer_ns: Ints, outer_tcp: bool, random: np.random.Generator
+    client: Client,
+    scripts: Scripts,
+    inner: Traffic,
+    outer_ns: Ints,
+    outer_tcp: bool,
+    random: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
     """IP IDs of inner packets and of the tunnel's own, sent at ``outer_ns``: one counter may serve both."""
     flow = inner.column(k.FLOW)

@@ -48,7 +48,8 @@ class TimestampClock:
         error = true_ns * (self.model.skew_ppm * 1e-6)
         if self.model.wander_ppm:
             error = error + np.interp(true_ns, self._knots_ns, self._wander_ns)
-        return true_ns + np.rint(error).astype(np.int64) + self.uptime_ns
+        local: Ints = true_ns + np.rint(error).astype(np.int64) + self.uptime_ns
+        return local
 
     def tsval(self, true_ns: Ints, pair: Ints, connection: Ints) -> npt.NDArray[np.uint32]:
         """TSval of segments sent at true times.

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic
-from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.scripts import Scripts
 from vpnforensics.groundtruth.simulate.spec import Client
-from vpnforensics.groundtruth.simulate.surroundings import DOWN, ICMP, TCP, UP, Records, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import (
+    DOWN,
+    ICMP,
+    TCP,
+    UP,
+    Records,
+    Surroundings,
+    captured,
+)
 
 _SYN, _ACK = 2, 16
 _INTERNET_MSS = 1460
@@ -26,6 +36,7 @@ def egress_records(
     clocks: list[TimestampClock],
     ports: Ints,
     inner_mss: int,
+    at: int,
     around: Surroundings,
     random: np.random.Generator,
 ) -> tuple[Records, Ints]:
@@ -39,6 +50,8 @@ def egress_records(
         Of each device.
     ports : ndarray of int64, shape (flows,)
         Source ports.
+    at : int
+        Packet column with the time at the tap.
 
     Returns
     -------
@@ -50,9 +63,8 @@ def egress_records(
     tsval, tsecr = _timestamps(scripts, traffic, clocks, around, random)
     ids = _with_peers(up_ids, scripts, traffic, around, random)
     isn = random.integers(0, 1 << 32, (len(scripts.talks), 2))
-    out_ns = traffic.column(k.OUT_NS)
-    seen = (out_ns >= 0) & (out_ns < around.end_ns) & (random.random(len(out_ns)) >= around.spec.egress.loss)
-    keep = np.flatnonzero(seen)
+    out_ns = traffic.column(at)
+    keep = captured(out_ns, around.spec.egress, client.name, around.end_ns, random)
     packets, flow = traffic.packets[keep], flow_all[keep]
     side = packets[:, k.SIDE]
     down = side == DOWN
@@ -61,7 +73,7 @@ def egress_records(
     flags = packets[:, k.FLAGS]
     syn = tcp & (flags & _SYN > 0)
     rows = np.zeros(len(keep), frames.RECORD)
-    rows["ts_ns"] = packets[:, k.OUT_NS]
+    rows["ts_ns"] = packets[:, at]
     far = around.population.address[scripts.host[flow]]
     rows["src"] = np.where(down, far, around.egress_address)
     rows["dst"] = np.where(down, around.egress_address, far)
@@ -118,7 +130,7 @@ def _timestamps(
     from_host = from_host[np.argsort(scripts.host[flow[from_host]], kind="stable")]
     hosts = scripts.host[flow[from_host]]
     edges = np.flatnonzero(np.diff(hosts, prepend=-1, append=-1))
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges.tolist()):
         host = around.population.hosts[hosts[start]]
         if host.stack.clock.kind != "none":
             rows = from_host[start:end]

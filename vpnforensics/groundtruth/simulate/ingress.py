@@ -11,14 +11,23 @@ from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic
-from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.outer import Protocol
 from vpnforensics.groundtruth.simulate.outer.datagrams import HEAD_BYTES, Control, Datagrams, Framed
 from vpnforensics.groundtruth.simulate.outer.streams import stream_bytes
 from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS
 from vpnforensics.groundtruth.simulate.scripts import Scripts, write_endpoint
 from vpnforensics.groundtruth.simulate.spec import Client, Stack
-from vpnforensics.groundtruth.simulate.surroundings import DOWN, ESP, TCP, UDP, UP, Records, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import (
+    DOWN,
+    ESP,
+    TCP,
+    UDP,
+    UP,
+    Records,
+    Surroundings,
+    captured,
+)
 
 _OUTER_MSS = 1460
 _SYN, _ACK = 2, 16
@@ -29,6 +38,7 @@ _LOW32 = 0xFFFFFFFF
 class Tap:
     """One tunnel at the ingress tap: its endpoints and stacks."""
 
+    name: str
     protocol: Protocol
     stack: Stack
     address: int
@@ -53,7 +63,12 @@ def _addressed(tap: Tap, ts_ns: Ints, down: npt.NDArray[np.bool_], proto: int) -
 
 
 def _all_ids(
-    tap: Tap, up_ids: npt.NDArray[np.uint16], side: Ints, sent_ns: Ints, tcp: bool, random: np.random.Generator
+    tap: Tap,
+    up_ids: npt.NDArray[np.uint16],
+    side: Ints,
+    sent_ns: Ints,
+    tcp: bool,
+    random: np.random.Generator,
 ) -> npt.NDArray[np.uint16]:
     """The client's IP IDs and the server's, in the rows of their packets."""
     ids = np.zeros(len(side), np.uint16)
@@ -67,12 +82,15 @@ def _all_ids(
 
 def _seen(tap: Tap, tap_ns: Ints, random: np.random.Generator) -> Ints:
     """Rows that the ingress capture holds."""
-    caught = random.random(len(tap_ns)) >= tap.around.spec.ingress.loss
-    return np.flatnonzero((tap_ns >= 0) & (tap_ns < tap.around.end_ns) & caught)
+    return captured(tap_ns, tap.around.spec.ingress, tap.name, tap.around.end_ns, random)
 
 
 def datagram_records(
-    tap: Tap, datagrams: Datagrams, framed: Framed, up_ids: npt.NDArray[np.uint16], random: np.random.Generator
+    tap: Tap,
+    datagrams: Datagrams,
+    framed: Framed,
+    up_ids: npt.NDArray[np.uint16],
+    random: np.random.Generator,
 ) -> Records:
     """Records of one tunnel's datagrams at the ingress tap.
 

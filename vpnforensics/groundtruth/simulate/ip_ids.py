@@ -13,7 +13,12 @@ _JIFFY_NS = 4_000_000  # CONFIG_HZ=250
 
 
 def ip_ids(
-    model: IpIdModel, sent_ns: Ints, tcp: npt.NDArray[np.bool_], flow: Ints, peer: Ints, random: np.random.Generator
+    model: IpIdModel,
+    sent_ns: Ints,
+    tcp: npt.NDArray[np.bool_],
+    flow: Ints,
+    peer: Ints,
+    random: np.random.Generator,
 ) -> npt.NDArray[np.uint16]:
     """IDs of everything one host sends.
 
@@ -77,7 +82,7 @@ def _of_class(
         case "per_destination":
             return _counted(peer, sent_ns, np.zeros(n, np.int64), random)
         case "bucket":
-            # Linux ip_idents_reserve(): the bucket also jumps by a random share of the jiffies since its last use.
+            # Linux ip_idents_reserve(): a jump by a random share of the jiffies since the bucket's last use.
             key = peer * 2 + tcp
             order = np.lexsort((sent_ns, key))
             jiffies = sent_ns[order] // _JIFFY_NS

@@ -91,7 +91,7 @@ def mixed_case(
             for (_, kind), count in zip(USUAL_TRAFFIC, counts, strict=True)
             if count
         )
-        device = Device("device", with_skew(stack, float(random.normal(0.0, 8.0))))
+        device = Device(f"client-{i + 1:04d}", with_skew(stack, float(random.normal(0.0, 8.0))))
         clients.append(Client(f"client-{i + 1:04d}", (device,), traffic, path))
     return SimulationSpec(
         clients=tuple(clients),

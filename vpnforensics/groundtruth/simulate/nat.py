@@ -57,5 +57,3 @@ class Nat:
         rows["dport"] = np.where(incoming, ports, rows["dport"])
         rows["sport"] = np.where(incoming, rows["sport"], ports)
         return public
-
-

@@ -19,7 +19,7 @@ from vpnforensics.groundtruth.simulate.frames import (
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network.links import ServerLaw
 from vpnforensics.groundtruth.simulate.presets import LINUX, MACOS, WINDOWS
-from vpnforensics.groundtruth.simulate.spec import ClockModel, Countermeasures, Server, Stack
+from vpnforensics.groundtruth.simulate.spec import ClockModel, Countermeasures, Server, SimulationSpec, Stack
 from vpnforensics.groundtruth.simulate.traffic.conversation import Internet, make_internet
 
 # RFC 2544 addresses: routed nowhere.
@@ -60,9 +60,10 @@ class Population:
     """IP-ID class of TCP."""
 
 
-def make_population(hosts: int, duration_ns: int, random: np.random.Generator) -> Population:
+def make_population(spec: SimulationSpec, duration_ns: int, random: np.random.Generator) -> Population:
     """Mostly Linux servers with NTP-steered clocks; some Windows, some that send no IP ID."""
-    internet = make_internet(hosts, random)
+    hosts = max(spec.hosts, 4)
+    internet = make_internet(hosts, spec.host_delay_s, random)
     addresses = _FIRST_ADDRESS + random.permutation(_ADDRESSES)[:hosts]
     made = []
     for i in range(hosts):

@@ -6,7 +6,9 @@ from vpnforensics.groundtruth.simulate.spec import ClockModel, IpIdModel, Stack
 
 LINUX = Stack("linux", ClockModel("per_connection"), IpIdModel("per_flow", "bucket"))
 LINUX_PER_PAIR = Stack("linux-4.11", ClockModel("per_pair"), IpIdModel("per_flow", "bucket"))
-LINUX_LEGACY = Stack("linux-legacy", ClockModel("global", hz=250.0), IpIdModel("per_flow", "bucket"), window=29200)
+LINUX_LEGACY = Stack(
+    "linux-legacy", ClockModel("global", hz=250.0), IpIdModel("per_flow", "bucket"), window=29200
+)
 LINUX_NEXT = Stack("linux-next", ClockModel("per_connection"), IpIdModel("zero", "zero"))
 ANDROID_LEGACY = Stack("android-legacy", ClockModel("global", hz=100.0), IpIdModel("per_flow", "bucket"))
 WINDOWS = Stack(

@@ -6,85 +6,53 @@ import dataclasses
 import hashlib
 import json
 import platform
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics._version import __version__
+from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.simulate import frames
-from vpnforensics.groundtruth.simulate.client import run_client
+from vpnforensics.groundtruth.simulate.background import own_traffic, visit
+from vpnforensics.groundtruth.simulate.client import carry
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.nat import Nat
-from vpnforensics.groundtruth.simulate.network import Ints
-from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
+from vpnforensics.groundtruth.simulate.outer import PROTOCOLS, Protocol
 from vpnforensics.groundtruth.simulate.population import make_population, server_law
 from vpnforensics.groundtruth.simulate.spec import Capture, Client, SimulationSpec
-from vpnforensics.groundtruth.simulate.surroundings import ICMP, TCP, UDP, ClientRun, Records, Surroundings
-from vpnforensics.groundtruth.simulate.truth import (
-    AlignmentTruth,
-    DeviceTruth,
-    FlowTruth,
-    Truth,
-    TunnelTruth,
-    address_number,
-    address_text,
-)
+from vpnforensics.groundtruth.simulate.spool import Spool
+from vpnforensics.groundtruth.simulate.surroundings import Records, Surroundings
+from vpnforensics.groundtruth.simulate.taps import Clocks
+from vpnforensics.groundtruth.simulate.teller import Teller
+from vpnforensics.groundtruth.simulate.truth import Truth, address_number
 
-PROTO_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp"}
-_SERVER, _INTERNET, _CLIENTS, _FILLER = range(4)
+_SERVER, _INTERNET, _CLIENTS, _FILLER, _VISITS, _OWN = range(6)
 
 
-class Spool:
-    """Records of one tap on disk, because a case may be larger than memory; times stay in memory."""
+def check(spec: SimulationSpec) -> None:
+    """Refuse what cannot be simulated.
 
-    def __init__(self, folder: Path) -> None:
-        self._rows: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
-        self._content: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._times: list[Ints] = []
-        self._content_bytes = 0
-
-    def add(self, records: Records) -> None:
-        """Append a client's records."""
-        rows = records.rows
-        rows["content"] += self._content_bytes
-        self._content_bytes += len(records.content)
-        self._times.append(rows["ts_ns"].copy())
-        rows.tofile(self._rows)
-        records.content.tofile(self._content)
-
-    @property
-    def times_ns(self) -> Ints:
-        """True times of all records, in the order they were added."""
-        return np.concatenate(self._times) if self._times else np.empty(0, np.int64)
-
-    def load(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.uint8]]:
-        """Rows and content as memory maps."""
-        self._rows.flush()
-        self._content.flush()
-        if not self._times or not sum(len(t) for t in self._times):
-            return np.empty(0, frames.RECORD), np.empty(0, np.uint8)
-        rows = np.memmap(self._rows, frames.RECORD, "r")
-        content = np.memmap(self._content, np.uint8, "r") if self._content_bytes else np.empty(1, np.uint8)
-        return np.asarray(rows), np.asarray(content)
-
-    def close(self) -> None:
-        """Drop the files."""
-        self._rows.close()
-        self._content.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """True first and last time, and packets, of one flow at the egress tap."""
-
-    first_ns: Ints
-    last_ns: Ints
-    packets: Ints
+    Raises
+    ------
+    ScenarioError
+        An unknown protocol, no time, names that stand twice, countermeasures that a stream cannot have.
+    """
+    if not spec.duration_s > 0:
+        raise ScenarioError("the duration must be positive")
+    for client in spec.clients:
+        name = client.protocol or spec.protocol
+        if name not in PROTOCOLS:
+            known = ", ".join(sorted(PROTOCOLS))
+            raise ScenarioError(f"{client.name}: no protocol {name!r}; there are {known}")
+        if PROTOCOLS[name].stream and (spec.countermeasures.cover_hz or spec.countermeasures.pad_buckets):
+            raise ScenarioError(f"{client.name}: cover traffic and size buckets need datagrams, not {name}")
+        if any(not 0 <= activity.device < len(client.devices) for activity in client.traffic):
+            raise ScenarioError(f"{client.name}: an activity names a device that is not there")
+    names = [device.name for client in spec.clients for device in client.devices]
+    if len(set(names)) < len(names):
+        raise ScenarioError("two devices have the same name")
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
@@ -100,7 +68,7 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
     spec : SimulationSpec
         What to simulate.
     out_dir : str or Path
-        Made if it is not there; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json`` and ``manifest.json``.
+        Made if missing; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json``, ``manifest.json``.
     seed : int
         The same specification and seed give the same bytes. A client keeps its packets when others are
         added after it.
@@ -109,34 +77,67 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
     -------
     Truth
         As in ``truth.json``.
+
+    Raises
+    ------
+    ScenarioError
+        The specification is impossible.
     """
+    check(spec)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     around = _surroundings(spec, seed)
-    nat = Nat(spec.server.random_ports)
-    spools = Spool(folder), Spool(folder)
-    try:
-        flows: list[tuple[Client, ClientRun, Ints, _Span]] = []
-        for index, client in enumerate(spec.clients):
-            protocol = PROTOCOLS[client.protocol or spec.protocol]
-            random = generator(seed, _CLIENTS, index)
-            run = run_client(client, index, protocol, around, random)
-            public = nat.translate(run, around.population.address, random)
-            spools[0].add(run.ingress)
-            spools[1].add(run.egress)
-            empty = Records(np.empty(0, frames.RECORD), np.empty(0, np.uint8))
-            span = _spans(run)
-            flows.append((client, dataclasses.replace(run, ingress=empty, egress=empty), public, span))
-        clock = Clocks(spec, spools[0].times_ns)
-        for name, spool, capture in zip(("ingress", "egress"), spools, (spec.ingress, spec.egress), strict=True):
-            _write(folder / f"{name}.pcap", spool, capture, clock, int(generator(seed, _FILLER).integers(1 << 62)))
-    finally:
-        for spool in spools:
-            spool.close()
-    truth = _truth(spec, around, clock, flows)
+    with Spool(folder) as ingress, Spool(folder) as egress:
+        told = _play(spec, around, seed, ingress, egress)
+        clock = Clocks(spec, ingress.times_ns)
+        filler = int(generator(seed, _FILLER).integers(1 << 62))
+        for name, spool, capture in (("ingress", ingress, spec.ingress), ("egress", egress, spec.egress)):
+            _write(folder / f"{name}.pcap", spool, capture, clock, filler)
+    truth = told.truth(clock)
     truth.write(folder / "truth.json")
     _write_manifest(folder, spec, seed)
     return truth
+
+
+def _play(spec: SimulationSpec, around: Surroundings, seed: int, ingress: Spool, egress: Spool) -> Teller:
+    """Clients one after the other, then what no tunnel carries; records go to the spools."""
+    told = Teller(spec, around)
+    nat = Nat(spec.server.random_ports)
+    for index, client in enumerate(spec.clients):
+        random = generator(seed, _CLIENTS, index)
+        run = carry(client, index, protocol_of(client, spec), around, random)
+        public = nat.translate(run, around.population.address, random)
+        late(run.ingress, spec.ingress, random)
+        late(run.egress, spec.egress, random)
+        told.client(client, run, public)
+        ingress.add(run.ingress)
+        egress.add(run.egress)
+    for number in range(spec.background.ingress):
+        random = generator(seed, _VISITS, number)
+        seen = visit(number, around, random)
+        late(seen.run.egress, spec.ingress, random)
+        ingress.add(seen.run.egress)
+    for number in range(spec.background.egress):
+        random = generator(seed, _OWN, number)
+        run = own_traffic(number, around, random)
+        public = nat.translate(run, around.population.address, random)
+        late(run.egress, spec.egress, random)
+        told.own(run, public)
+        egress.add(run.egress)
+    return told
+
+
+def late(records: Records, capture: Capture, random: np.random.Generator) -> None:
+    """Delay time stamps as a slow capturing machine does."""
+    if capture.jitter_s:
+        delay = random.exponential(capture.jitter_s * 1e9, len(records.rows))
+        records.rows["ts_ns"] += delay.astype(np.int64)
+
+
+def protocol_of(client: Client, spec: SimulationSpec) -> Protocol:
+    """A client's protocol, with the case's port and MTU."""
+    protocol = PROTOCOLS[client.protocol or spec.protocol]
+    return dataclasses.replace(protocol, port=spec.port or protocol.port, mtu=spec.mtu or protocol.mtu)
 
 
 def _surroundings(spec: SimulationSpec, seed: int) -> Surroundings:
@@ -144,7 +145,7 @@ def _surroundings(spec: SimulationSpec, seed: int) -> Surroundings:
     random = generator(seed, _SERVER)
     return Surroundings(
         spec,
-        make_population(spec.hosts, end_ns, generator(seed, _INTERNET)),
+        make_population(spec, end_ns, generator(seed, _INTERNET)),
         server_law(spec.server, spec.countermeasures, end_ns, random),
         TimestampClock(spec.server.stack.clock, end_ns, random),
         address_number(spec.server.address),
@@ -153,84 +154,12 @@ def _surroundings(spec: SimulationSpec, seed: int) -> Surroundings:
     )
 
 
-class Clocks:
-    """The two capture clocks, which start to drift at the first ingress packet."""
-
-    def __init__(self, spec: SimulationSpec, ingress_ns: Ints) -> None:
-        self._epoch_ns = spec.epoch_s * 1_000_000_000
-        self._first_ns = int(ingress_ns.min()) if len(ingress_ns) else 0
-        self._spec = spec
-
-    def shown(self, true_ns: Ints, capture: Capture) -> Ints:
-        """Capture times (ns since the epoch) of true times."""
-        elapsed = true_ns - self._first_ns
-        drift = np.rint(elapsed * (capture.drift_ppm * 1e-6)).astype(np.int64)
-        shown = self._epoch_ns + true_ns + round(capture.offset_s * 1e9) + drift
-        return shown // capture.resolution_ns * capture.resolution_ns
-
-    @property
-    def alignment(self) -> AlignmentTruth:
-        """Egress against ingress; both lines meet true time at the first ingress packet, so this is exact."""
-        ingress, egress = self._spec.ingress, self._spec.egress
-        rate = (1 + egress.drift_ppm * 1e-6) / (1 + ingress.drift_ppm * 1e-6) - 1
-        return AlignmentTruth(round(egress.offset_s * 1e9) - round(ingress.offset_s * 1e9), round(rate * 1e6, 9))
-
-
-def _spans(run: ClientRun) -> _Span:
-    n = len(run.talks)
-    first = np.full(n, np.iinfo(np.int64).max)
-    last = np.full(n, -1)
-    times = run.egress.rows["ts_ns"]
-    np.minimum.at(first, run.egress_flow, times)
-    np.maximum.at(last, run.egress_flow, times)
-    return _Span(first, last, np.bincount(run.egress_flow, minlength=n))
-
-
 def _write(path: Path, spool: Spool, capture: Capture, clock: Clocks, seed: int) -> None:
     times = spool.times_ns
     # Stable: frames of one instant stand in the order of the clients.
     order = np.argsort(times, kind="stable")
     rows, content = spool.load()
     frames.write_capture(path, rows, content, order, clock.shown(times[order], capture), capture, seed)
-
-
-def _truth(
-    spec: SimulationSpec,
-    around: Surroundings,
-    clock: Clocks,
-    runs: list[tuple[Client, ClientRun, Ints, _Span]],
-) -> Truth:
-    flows: list[FlowTruth] = []
-    tunnels: list[TunnelTruth] = []
-    devices: dict[str, DeviceTruth] = {}
-    for client, run, public, span in runs:
-        protocol = PROTOCOLS[client.protocol or spec.protocol]
-        outer = address_text(run.address, run.port)
-        server = address_text(around.server_address, protocol.port)
-        tunnels.append(TunnelTruth(outer, server, protocol.name))
-        for device in client.devices:
-            devices[f"{client.name}/{device.name}"] = DeviceTruth(device.stack.clock, device.stack.ip_id, outer)
-        first, last = (clock.shown(times, spec.egress) for times in (span.first_ns, span.last_ns))
-        for i in np.flatnonzero(span.packets):
-            talk = run.talks[i]
-            icmp = talk.proto == ICMP  # named by its identifier at both ends
-            far = int(around.population.address[talk.host])
-            flows.append(
-                FlowTruth(
-                    PROTO_NAMES[talk.proto],
-                    address_text(around.egress_address, int(public[i])),
-                    address_text(far, int(public[i]) if icmp else talk.port),
-                    int(first[i]),
-                    int(last[i]),
-                    int(span.packets[i]),
-                    outer,
-                    address_text(int(run.inner_address[talk.device]), int(run.inner_port[i])),
-                    f"{client.name}/{client.devices[talk.device].name}",
-                    talk.kind,
-                )
-            )
-    flows.sort(key=lambda flow: (flow.first_ns, flow.src, flow.dst))
-    return Truth(tuple(flows), tuple(tunnels), devices, clock.alignment, ())
 
 
 def _write_manifest(folder: Path, spec: SimulationSpec, seed: int) -> None:

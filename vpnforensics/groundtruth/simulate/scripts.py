@@ -8,7 +8,7 @@ import numpy as np
 
 from vpnforensics.groundtruth.simulate.frames import OPTION_BYTES
 from vpnforensics.groundtruth.simulate.network import Ints
-from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS, Population
 from vpnforensics.groundtruth.simulate.spec import Device, Stack
 from vpnforensics.groundtruth.simulate.traffic import Conversation
@@ -83,12 +83,14 @@ def write_scripts(
             offered = has_ts if side else stack.clock.kind != "none"
             layout = SYN_LAYOUTS[stack.options, bool(offered)]
             syn_layout[i, side] = layout
-            write_endpoint(endpoints[2 * i + side], stack, peer, inner_mss - 12 * has_ts, int(OPTION_BYTES[layout]))
+            write_endpoint(
+                endpoints[2 * i + side], stack, peer, inner_mss - 12 * has_ts, int(OPTION_BYTES[layout])
+            )
     messages = np.array(rows, np.int64).reshape(-1, 4)
     named = np.array([(t.device, t.host, t.port, t.proto, t.lead) for t in talks], np.int64).reshape(-1, 5)
-    return Scripts(
-        talks, flows, endpoints, messages, *named.T.copy(), has_ts=flows[:, k.HAS_TS].copy(), syn_layout=syn_layout
-    )
+    who, whom, port, proto, lead = named.T.copy()
+    stamped = flows[:, k.HAS_TS].copy()
+    return Scripts(talks, flows, endpoints, messages, who, whom, port, proto, lead, stamped, syn_layout)
 
 
 def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: int) -> None:

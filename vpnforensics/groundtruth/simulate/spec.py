@@ -11,8 +11,9 @@ IpIdKind = Literal[
 ]
 OptionLayout = Literal["linux", "windows", "macos"]
 LinkType = Literal["ethernet", "sll2", "raw"]
+JitterLaw = Literal["exponential", "normal", "uniform", "pareto"]
 ActivityKind = Literal[
-    "browse", "download", "upload", "ssh", "dns", "voip", "longpoll", "ping", "idle", "quic"
+    "browse", "download", "upload", "ssh", "dns", "voip", "longpoll", "ping", "idle", "quic", "stun"
 ]
 
 
@@ -101,7 +102,8 @@ class Activity:
     kind
         See :mod:`vpnforensics.groundtruth.simulate.traffic`.
     flows
-        How many egress flows it makes, about: a page is not cut short.
+        How many egress flows it makes, about: a page is not cut short. ``None``: one thing after the other
+        until the end, with the pauses of a person.
     device
         Index among the client's devices.
     start_s, end_s
@@ -111,7 +113,7 @@ class Activity:
     """
 
     kind: ActivityKind
-    flows: int = 1
+    flows: int | None = 1
     device: int = 0
     start_s: float = 2.0
     end_s: float | None = None
@@ -124,6 +126,8 @@ class AccessPath:
 
     delay_s: float = 0.015
     jitter_s: float = 0.0002
+    """Mean of the per-packet delay, beside the queues; order is kept."""
+    jitter: JitterLaw = "exponential"
     loss: float = 0.0005
     up_mbit: float = 20.0
     down_mbit: float = 100.0
@@ -201,6 +205,12 @@ class Capture:
     snaplen: int = 65535
     linktype: LinkType = "ethernet"
     resolution_ns: int = 1
+    """1, or 1000 for a microsecond file."""
+    jitter_s: float = 0.0
+    """Mean of an exponential delay between a packet and its time stamp."""
+    start_s: float = 0.0
+    without: tuple[str, ...] = ()
+    """Clients whose packets the tap does not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,3 +271,9 @@ class SimulationSpec:
     background: Background = Background()
     epoch_s: int = 1_790_000_000
     hosts: int = 300
+    host_delay_s: tuple[float, float] | None = None
+    """Nearest and farthest host, uniform; ``None`` for a log-normal law."""
+    port: int = 0
+    """Of the VPN server, where not the protocol's own."""
+    mtu: int = 0
+    """Of the tunnel, where not the protocol's own."""

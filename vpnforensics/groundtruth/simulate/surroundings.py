@@ -11,7 +11,7 @@ from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network.links import ServerLaw
 from vpnforensics.groundtruth.simulate.population import Population
-from vpnforensics.groundtruth.simulate.spec import SimulationSpec
+from vpnforensics.groundtruth.simulate.spec import Capture, SimulationSpec
 from vpnforensics.groundtruth.simulate.traffic import Conversation
 
 UP, DOWN = 0, 1
@@ -29,6 +29,13 @@ class Surroundings:
     server_address: int
     egress_address: int
     end_ns: int
+
+
+def captured(at_ns: Ints, capture: Capture, client: str, end_ns: int, random: np.random.Generator) -> Ints:
+    """Rows that a tap holds of what one client sent by it (-1: never came there)."""
+    caught = random.random(len(at_ns)) >= capture.loss
+    caught &= (at_ns >= max(int(capture.start_s * 1e9), 0)) & (at_ns < end_ns)
+    return np.flatnonzero(caught & (client not in capture.without))
 
 
 @dataclass(frozen=True, slots=True)

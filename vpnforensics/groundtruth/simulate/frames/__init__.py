@@ -83,19 +83,22 @@ def write_capture(
     """
     random = np.random.Generator(np.random.PCG64(seed))
     filler = np.tile(random.integers(0, 256, _FILLER_BYTES, np.uint8), 2)
-    # Within TCP, dissectors take a byte that could begin a TLS record, or end a line, for one: leave those out.
-    text = np.tile(random.choice(np.setdiff1d(np.arange(256), _RECORD_TYPES), _FILLER_BYTES).astype(np.uint8), 2)
+    # Dissectors take a byte within TCP that could begin a TLS record, or end a line, for one: leave them out.
+    letters = np.setdiff1d(np.arange(256, dtype=np.uint8), _RECORD_TYPES)
+    text = np.tile(letters[random.integers(0, len(letters), _FILLER_BYTES)], 2)
     link_bytes = _LINK_BYTES[capture.linktype]
     most = min(capture.snaplen, 65535 + link_bytes) + 16
     with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype]))
+        file.write(
+            struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype])
+        )
         buffer = np.empty(0, np.uint8)
         scratch = np.empty(66_000, np.uint8)
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            need = int(np.minimum(records["length"][rows].astype(np.int64) + 80 + link_bytes, most).sum()) + 16 * len(
-                rows
-            )
+            need = int(
+                np.minimum(records["length"][rows].astype(np.int64) + 80 + link_bytes, most).sum()
+            ) + 16 * len(rows)
             if len(buffer) < need:
                 buffer = np.empty(need, np.uint8)
             used = assemble(
@@ -110,4 +113,4 @@ def write_capture(
                 buffer,
                 scratch,
             )
-            file.write(memoryview(buffer)[:used])
+            buffer[:used].tofile(file)

@@ -11,13 +11,13 @@ _HALF = (1 << 17) - 1  # the filler is stored twice, so that no copy needs to wr
 
 
 @njit(cache=True)
-def _put16(out: Any, at: int, value: int) -> None:
+def _put16(out: Any, at: Any, value: Any) -> None:
     out[at] = (value >> 8) & 0xFF
     out[at + 1] = value & 0xFF
 
 
 @njit(cache=True)
-def _put32(out: Any, at: int, value: int) -> None:
+def _put32(out: Any, at: Any, value: Any) -> None:
     out[at] = (value >> 24) & 0xFF
     out[at + 1] = (value >> 16) & 0xFF
     out[at + 2] = (value >> 8) & 0xFF
@@ -25,7 +25,7 @@ def _put32(out: Any, at: int, value: int) -> None:
 
 
 @njit(cache=True)
-def _little32(out: Any, at: int, value: int) -> None:
+def _little32(out: Any, at: Any, value: Any) -> None:
     out[at] = value & 0xFF
     out[at + 1] = (value >> 8) & 0xFF
     out[at + 2] = (value >> 16) & 0xFF
@@ -33,7 +33,7 @@ def _little32(out: Any, at: int, value: int) -> None:
 
 
 @njit(cache=True)
-def _sum16(data: Any, start: int, end: int, total: int) -> Any:
+def _sum16(data: Any, start: Any, end: Any, total: Any) -> Any:
     """One's-complement sum, not yet folded (RFC 1071)."""
     high = np.int64(0)
     low = np.int64(0)
@@ -47,14 +47,14 @@ def _sum16(data: Any, start: int, end: int, total: int) -> Any:
 
 
 @njit(cache=True)
-def _folded(total: int) -> Any:
+def _folded(total: Any) -> Any:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
 @njit(cache=True)
-def _timestamps(out: Any, at: int, tsval: int, tsecr: int) -> None:
+def _timestamps(out: Any, at: Any, tsval: Any, tsecr: Any) -> None:
     out[at] = 8
     out[at + 1] = 10
     _put32(out, at + 2, tsval)
@@ -62,14 +62,14 @@ def _timestamps(out: Any, at: int, tsval: int, tsecr: int) -> None:
 
 
 @njit(cache=True)
-def _scale(out: Any, at: int, shift: int) -> None:
+def _scale(out: Any, at: Any, shift: Any) -> None:
     out[at] = 3
     out[at + 1] = 3
     out[at + 2] = shift
 
 
 @njit(cache=True)
-def _options(out: Any, at: int, r: Any) -> Any:
+def _options(out: Any, at: Any, r: Any) -> Any:
     """TCP options in the order of the stack's layout; returns their length."""
     layout = r.layout
     end = at
@@ -136,9 +136,9 @@ def _options(out: Any, at: int, r: Any) -> Any:
 
 
 @njit(cache=True)
-def _fill(out: Any, at: int, r: Any, content: Any, filler: Any, text: Any, want: int) -> None:
+def _fill(out: Any, at: Any, r: Any, content: Any, filler: Any, text: Any, want: Any) -> None:
     """The first `want` payload bytes: stored content, then filler that a retransmission repeats."""
-    stored = min(np.int64(r.content_length), want)
+    stored = np.int64(min(r.content_length, want))
     for i in range(stored):
         out[at + i] = content[r.content + i]
     mixed = (np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src)) * 2654435761
@@ -156,7 +156,7 @@ def _fill(out: Any, at: int, r: Any, content: Any, filler: Any, text: Any, want:
 
 
 @njit(cache=True)
-def _link_header(out: Any, at: int, link_bytes: int, r: Any) -> None:
+def _link_header(out: Any, at: Any, link_bytes: Any, r: Any) -> None:
     if link_bytes == 14:
         for i in range(12):
             out[at + i] = 0
@@ -185,8 +185,8 @@ def assemble(
     content: Any,
     filler: Any,
     text: Any,
-    link_bytes: int,
-    snaplen: int,
+    link_bytes: Any,
+    snaplen: Any,
     out: Any,
     frame: Any,
 ) -> Any:

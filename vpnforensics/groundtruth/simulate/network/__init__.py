@@ -8,44 +8,35 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.groundtruth.simulate.network import _kernels as k
+from vpnforensics.groundtruth.simulate.network import columns as k
+from vpnforensics.groundtruth.simulate.network._kernels import run
 from vpnforensics.groundtruth.simulate.network.links import Link, ServerLaw
 from vpnforensics.groundtruth.simulate.network.links._kernels import LINK_STATE
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _BYTES_A_PACKET = 600  # scripted bytes a packet, cautious; the table grows when this is wrong
 _MOST_PACKETS = 1 << 26
 
 
 class World(NamedTuple):
-    """All that a kernel touches; see `_kernels` for the columns."""
+    """All that a kernel touches; see `columns`."""
 
     packets: Ints
-    packet_count: Ints
     flows: Ints
     endpoints: Ints
     holes: Ints
     messages: Ints
-    heap_ns: Ints
-    heap_order: Ints
-    heap_value: Ints
-    heap_count: Ints
-    frame_end: Ints
-    frame_packet: Ints
-    frame_count: Ints
+    heap: Ints
+    frames: Ints
+    counts: Ints
     random: npt.NDArray[np.uint64]
-    up: Link
-    down: Link
-    up_state: Ints
-    down_state: Ints
-    server: ServerLaw
-    crypto_ns: float
-    internet_loss: float
-    overhead_bytes: int
-    pad_bytes: int
-    stream_overhead: int
-    tunnel_flow: int
+    links: Floats
+    path: Ints
+    law: Floats
+    stalls: Ints
+    tunnel: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +53,10 @@ class Wiring:
         Median time in the client's tunnel process.
     internet_loss : float
         Loss beyond the server, per direction.
-    overhead_bytes, pad_bytes : int
-        What the tunnel adds to an inner packet, and the length it pads to: they load the link.
+    overhead_bytes : int
+        What the tunnel adds to an inner packet: it loads the link.
+    pad_bytes, pad_block, mtu : int
+        Least inner length, the multiple it is padded to, and the length that padding never passes.
     stream_overhead : int
         Frame bytes added to each packet of a tunnel over TCP; -1 for a tunnel of datagrams.
     tunnel_flow : int
@@ -77,13 +70,15 @@ class Wiring:
     internet_loss: float
     overhead_bytes: int
     pad_bytes: int = 0
+    pad_block: int = 1
+    mtu: int = 65535
     stream_overhead: int = -1
     tunnel_flow: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Packets of one client, in the order they were sent, columns as in `_kernels`.
+    """Packets of one client, in the order they were sent, columns as in `columns`.
 
     Times are nanoseconds since the start of the simulation; -1 where the packet never got there.
     """
@@ -120,7 +115,7 @@ def run_network(
     Parameters
     ----------
     flows : ndarray of int64, shape (n, FLOW_COLUMNS)
-        Rows as in `_kernels`; the caller's columns filled.
+        Rows as in `columns`; the caller's columns filled.
     endpoints : ndarray of int64, shape (2 n, ENDPOINT_COLUMNS)
         Client and Internet end of each flow, in turn.
     messages : ndarray of int64, shape (m, 4)
@@ -140,8 +135,8 @@ def run_network(
     heap = 4096 + 8 * len(flows)
     while True:
         world = _world(flows, endpoints, messages, wiring, seed, capacity, heap)
-        k.run(world, end_ns)
-        problem = int(world.packet_count[1])
+        run(world, end_ns)
+        problem = int(world.counts[k.PROBLEM])
         if problem == 0:
             break
         # Same seed, same events: only the room differs.
@@ -151,13 +146,9 @@ def run_network(
             heap *= 4
         if capacity > _MOST_PACKETS:
             raise MemoryError("one client sends more packets than one simulation can hold")
-    count = int(world.packet_count[0])
-    frames = world.frame_count
-    return Traffic(
-        packets=world.packets[:count].copy(),
-        frame_end=(world.frame_end[0, : frames[0]].copy(), world.frame_end[1, : frames[1]].copy()),
-        frame_packet=(world.frame_packet[0, : frames[0]].copy(), world.frame_packet[1, : frames[1]].copy()),
-    )
+    count = int(world.counts[k.PACKETS])
+    up, down = (world.frames[side, : world.counts[k.WRITTEN + side]].copy() for side in (k.UP, k.DOWN))
+    return Traffic(world.packets[:count].copy(), (up[:, 0], down[:, 0]), (up[:, 1], down[:, 1]))
 
 
 def _world(
@@ -167,30 +158,30 @@ def _world(
         return np.zeros(shape, np.int64)
 
     streams = capacity if wiring.stream_overhead >= 0 else 0
+    law = wiring.server
     return World(
         packets=np.empty((capacity, k.PACKET_COLUMNS), np.int64),
-        packet_count=zeros(2),
         flows=flows.copy(),
         endpoints=endpoints.copy(),
         holes=zeros(len(endpoints), k.MAX_HOLES, 2),
         messages=messages,
-        heap_ns=zeros(heap),
-        heap_order=zeros(heap),
-        heap_value=zeros(heap),
-        heap_count=zeros(2),
-        frame_end=zeros(2, streams),
-        frame_packet=zeros(2, streams),
-        frame_count=zeros(4),
+        heap=zeros(heap, 3),
+        frames=zeros(2, streams, 2),
+        counts=zeros(k.COUNTERS),
         random=np.array([seed], np.uint64),
-        up=wiring.up,
-        down=wiring.down,
-        up_state=zeros(LINK_STATE),
-        down_state=zeros(LINK_STATE),
-        server=wiring.server,
-        crypto_ns=wiring.crypto_ns,
-        internet_loss=wiring.internet_loss,
-        overhead_bytes=wiring.overhead_bytes,
-        pad_bytes=wiring.pad_bytes,
-        stream_overhead=wiring.stream_overhead,
-        tunnel_flow=wiring.tunnel_flow,
+        links=np.array([wiring.up, wiring.down], np.float64),
+        path=zeros(2, LINK_STATE),
+        law=np.array([*law.scalars, wiring.crypto_ns, wiring.internet_loss], np.float64),
+        stalls=np.stack([law.stall_start_ns, law.stall_end_ns]),
+        tunnel=np.array(
+            [
+                wiring.overhead_bytes,
+                wiring.pad_bytes,
+                wiring.pad_block,
+                wiring.mtu,
+                wiring.stream_overhead,
+                wiring.tunnel_flow,
+            ],
+            np.int64,
+        ),
     )

@@ -50,7 +50,7 @@ class Protocol:
     @property
     def inner_mss(self) -> int:
         """MSS that inner connections end up with."""
-        return self.mss or self.mtu - 40
+        return min(self.mss or self.mtu - 40, self.mtu - 40)
 
 
 PROTOCOLS: Final = {
@@ -60,15 +60,17 @@ PROTOCOLS: Final = {
         Protocol("openvpn-udp", "udp", 1194, 1500, 1400, 52, openvpn.frame),
         Protocol("openvpn-udp-v1", "udp", 1194, 1500, 1400, 49, openvpn.frame_v1),
         Protocol("openvpn-udp-cbc", "udp", 1194, 1500, 1360, 90, openvpn.frame_cbc),
-        Protocol("esp-udp", "udp", 4500, 1400, 1360, 64, esp.frame, client_port=4500),
-        Protocol("esp", "esp", 0, 1400, 1360, 56, esp.frame_bare),
-        Protocol("dtls", "udp", 443, 1434, 0, 66, tls.frame_dtls),
+        Protocol("strongswan", "udp", 4500, 1400, 1360, 64, esp.frame, client_port=4500),
+        Protocol("strongswan-kernel", "esp", 0, 1400, 1360, 56, esp.frame_bare),
+        Protocol("ocserv-dtls", "udp", 443, 1434, 0, 66, tls.frame_dtls),
         Protocol("nebula", "udp", 4242, 1300, 0, 60, plain.frame_nebula, client_port=4242),
         Protocol("tinc", "udp", 655, 1500, 1397, 64, plain.frame_tinc, client_port=655),
         Protocol("custom", "udp", 40404, 1400, 0, 65, plain.frame_constant),
         Protocol("custom-block", "udp", 40405, 1380, 0, 73, plain.frame_block),
         Protocol("openvpn-tcp", "tcp", 1194, 1500, 1386, 0, stream=streams.OPENVPN_TCP),
-        Protocol("anyconnect-tls", "tcp", 443, 1400, 0, 0, stream=streams.ANYCONNECT_TLS),
+        Protocol("ocserv-tls", "tcp", 443, 1400, 0, 0, stream=streams.ANYCONNECT_TLS),
+        Protocol("reftunnel", "udp", 51820, wireguard.MTU, 0, 60, wireguard.frame),
+        Protocol("reftunnel-tcp", "tcp", 51820, wireguard.MTU, 0, 0, stream=streams.REFTUNNEL_TCP),
         Protocol("sstp", "tcp", 443, 1400, 0, 0, stream=streams.SSTP),
     )
 }

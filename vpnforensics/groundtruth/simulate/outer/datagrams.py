@@ -109,6 +109,7 @@ class Endpoint:
     delay_ns: int
     """One-way access delay, for the tunnel's own packets."""
     keepalive_ns: int
+    mtu: int
 
 
 Framing = Callable[[Datagrams, Endpoint], tuple[Datagrams, Framed]]
@@ -148,9 +149,11 @@ def silence(sent: Ints, received: Ints, after_ns: int, end_ns: int) -> Ints:
     edges = np.concatenate([sent, [end_ns]])
     earliest = np.searchsorted(received, edges[:-1], side="right")
     found = earliest < len(received)
-    due = received[np.minimum(earliest, max(len(received) - 1, 0))] + after_ns if len(received) else edges[:-1]
-    due = due[found & (due < edges[1:])] if len(received) else edges[:0]
-    return due
+    if not len(received):
+        return edges[:0]
+    due = received[np.minimum(earliest, len(received) - 1)] + after_ns
+    quiet: Ints = due[found & (due < edges[1:])]
+    return quiet
 
 
 def idle_gaps(sent: Ints, every_ns: int, start_ns: int, end_ns: int) -> Ints:
@@ -163,7 +166,9 @@ def idle_gaps(sent: Ints, every_ns: int, start_ns: int, end_ns: int) -> Ints:
     ).astype(np.int64)
 
 
-def add_set_up(datagrams: Datagrams, end: Endpoint, script: list[Control]) -> tuple[Datagrams, list[Control], int]:
+def add_set_up(
+    datagrams: Datagrams, end: Endpoint, script: list[Control]
+) -> tuple[Datagrams, list[Control], int]:
     """Add a set-up; returns its messages in the order their rows will have, and when it is over."""
     sides, sent, tap, lengths = conversation(end, script)
     for side in (UP, DOWN):

@@ -30,7 +30,9 @@ _SA_INIT, _AUTH = 34, 35
 _NONCE, _ENCRYPTED = 40, 46
 
 
-def data_bytes(inner: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def data_bytes(
+    inner: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """SPI, sequence number, IV, packet padded to 4 with its trailer, 16-byte ICV."""
     return 8 + 8 + 4 * -(-(inner + 2) // 4) + 16
 

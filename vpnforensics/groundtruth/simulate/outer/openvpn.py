@@ -1,4 +1,7 @@
-"""OpenVPN's packets (https://openvpn.net/community-docs/openvpn-protocol.html, RFC draft openvpn-wire-protocol)."""
+"""OpenVPN's packets.
+
+https://openvpn.github.io/openvpn-rfc/openvpn-wire-protocol.html
+"""
 
 from __future__ import annotations
 
@@ -55,14 +58,14 @@ def set_up(random: np.random.Generator) -> list[Control]:
         return Control(side, wait_ns, length, head)
 
     ms = 1_000_000
-    script = [packet(RESET_CLIENT_V2, UP, 14, 0), packet(RESET_SERVER_V2, DOWN, 26, ms // 2), packet(ACK_V1, UP, 22, ms)]
-    script.append(packet(CONTROL_V1, UP, 14 + 297, ms))
+    script = [packet(RESET_CLIENT_V2, UP, 14, 0), packet(RESET_SERVER_V2, DOWN, 26, ms // 2)]
+    script += [packet(ACK_V1, UP, 22, ms), packet(CONTROL_V1, UP, 14 + 297, ms)]
     script.append(packet(ACK_V1, DOWN, 22, ms // 3))
-    for length in (1214, 1214, 14 + int(random.integers(200, 900))):
-        script.append(packet(CONTROL_V1, DOWN, length, 3 * ms if length == 1214 else ms // 20))
+    flight = (1214, 1214, 14 + int(random.integers(200, 900)))
+    script += [packet(CONTROL_V1, DOWN, length, 3 * ms if length == 1214 else ms // 20) for length in flight]
     script += [packet(ACK_V1, UP, 22, ms // 5), packet(ACK_V1, UP, 22, ms // 20)]
-    for length in (1214, 14 + int(random.integers(700, 1150))):
-        script.append(packet(CONTROL_V1, UP, length, 4 * ms))
+    finish = (1214, 14 + int(random.integers(700, 1150)))
+    script += [packet(CONTROL_V1, UP, length, 4 * ms) for length in finish]
     script += [packet(ACK_V1, DOWN, 22, ms // 3), packet(ACK_V1, DOWN, 22, ms // 10)]
     script.append(packet(CONTROL_V1, DOWN, 14 + int(random.integers(230, 290)), 2 * ms))
     script.append(packet(ACK_V1, UP, 22, ms // 3))
@@ -96,7 +99,7 @@ def frame(datagrams: Datagrams, end: Endpoint, *, version: int = 2) -> tuple[Dat
 
 
 def write_data_header(head: Bytes, at: int, counter: Ints, version: int, peer: int) -> int:
-    """Opcode, key id 0, peer id (V2) and packet id into columns of ``head``; returns the packet's overhead."""
+    """Opcode, key id 0, peer id (V2) and packet id into columns of ``head``; returns the overhead."""
     if version == 1:
         head[:, at] = DATA_V1 << 3
         put(head, at + 1, counter, 4, "big")

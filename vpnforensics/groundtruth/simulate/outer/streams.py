@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpnforensics.groundtruth.simulate.outer import openvpn, tls
-from vpnforensics.groundtruth.simulate.outer.datagrams import Bytes, Control, Ints, put
+from vpnforensics.groundtruth.simulate.outer import openvpn, tls, wireguard
+from vpnforensics.groundtruth.simulate.outer.datagrams import DOWN, UP, Bytes, Control, Ints, put
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class StreamFraming:
     header: Callable[[Ints, Ints], Bytes]
     control_header: Callable[[Control], bytes]
     nagle: bool = True
+    block: int = 1
+    """Inner packets are padded to this multiple, up to the MTU."""
 
 
 def stream_bytes(
@@ -96,8 +98,31 @@ def _tls_control(message: Control) -> bytes:
     return message.head
 
 
-OPENVPN_TCP = StreamFraming(2 + openvpn.OVERHEAD_V2_BYTES, 2, openvpn.set_up, _openvpn_header, _openvpn_control)
+def _wireguard_set_up(random: np.random.Generator) -> list[Control]:
+    client, server = random.bytes(4), random.bytes(4)
+    initiation = b"\x01\0\0\0" + client
+    response = b"\x02\0\0\0" + server + client
+    return [
+        Control(UP, 0, wireguard.INITIATION_BYTES, initiation),
+        Control(DOWN, 300_000, wireguard.RESPONSE_BYTES, response),
+    ]
+
+
+def _wireguard_header(length: Ints, counter: Ints) -> Bytes:
+    head = np.zeros((len(length), 18), np.uint8)
+    put(head, 0, length - 2, 2, "big")
+    head[:, 2] = 4
+    put(head, 10, counter - 1, 8)
+    return head
+
+
+OPENVPN_TCP = StreamFraming(
+    2 + openvpn.OVERHEAD_V2_BYTES, 2, openvpn.set_up, _openvpn_header, _openvpn_control
+)
 # Record header 5, explicit nonce 8, tag 16; CSTP adds 8, SSTP 4 and PPP 4.
 ANYCONNECT_TLS = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
+# Receiver indexes of data messages are left at 0.
+REFTUNNEL_TCP = StreamFraming(
+    2 + 32, 2, _wireguard_set_up, _wireguard_header, _openvpn_control, nagle=False, block=16
+)
 SSTP = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
-

@@ -33,7 +33,7 @@ _HELLO: Final = {UP: 1, DOWN: 2}
 
 
 def hello(random: np.random.Generator, side: int, body_bytes: int) -> bytes:
-    """A ClientHello or ServerHello of TLS 1.2 whose body has ``body_bytes``, filled by a padding extension."""
+    """A ClientHello or ServerHello of TLS 1.2, filled up to ``body_bytes`` by a padding extension."""
     if side == UP:
         body = b"\x03\x03" + random.bytes(32) + b"\x20" + random.bytes(32)
         body += struct.pack(">HHH", 4, 0xC02C, 0xC030) + b"\x01\x00"

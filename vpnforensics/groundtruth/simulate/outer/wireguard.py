@@ -84,7 +84,7 @@ def frame(datagrams: Datagrams, end: Endpoint) -> tuple[Datagrams, Framed]:
     put(handshake, 4, own[control], 4)
     put(handshake, 8, peers[control], 4)
     head[control] = handshake
-    length = np.where(control, datagrams.size, data_bytes(datagrams.size))
+    length = np.where(control, datagrams.size, data_bytes(datagrams.size, end.mtu))
     head_length = np.where(initiation, 8, np.where(response, 12, 16))
     return datagrams, Framed(length, head, head_length)
 

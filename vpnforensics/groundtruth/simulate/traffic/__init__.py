@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.groundtruth.simulate.spec import Activity
-from vpnforensics.groundtruth.simulate.traffic import dns, interactive, web
+from vpnforensics.groundtruth.simulate.spec import Activity, ActivityKind
+from vpnforensics.groundtruth.simulate.traffic import dns, interactive, stun, web
 from vpnforensics.groundtruth.simulate.traffic.conversation import (
     DOWN,
     SECOND,
@@ -18,6 +18,30 @@ from vpnforensics.groundtruth.simulate.traffic.conversation import (
 )
 
 __all__ = ["Conversation", "Internet", "converse"]
+
+
+PAUSE_S: dict[ActivityKind, float] = {
+    "browse": 3.0,
+    "download": 7.0,
+    "upload": 7.0,
+    "ssh": 2.0,
+    "dns": 1.5,
+    "voip": 4.0,
+    "longpoll": 0.5,
+    "ping": 5.0,
+    "idle": 9.0,
+    "quic": 4.0,
+    "stun": 20.0,
+}
+"""Mean pause before the next page, transfer, session, ... of one person."""
+_LASTING = ("ssh", "voip", "longpoll", "ping")
+
+
+def _script_ns(talk: Conversation) -> int:
+    """How long a script lasts by its waits alone."""
+    if talk.messages[-1].absolute:
+        return talk.messages[-1].wait_ns
+    return sum(message.wait_ns for message in talk.messages)
 
 
 def converse(
@@ -46,8 +70,12 @@ def converse(
     start_ns = int(activity.start_s * SECOND)
     end_ns = duration_ns if activity.end_s is None else int(activity.end_s * SECOND)
     found: list[Conversation] = []
-    while len(found) < activity.flows:
-        when = start_ns + int(random.random() * max(end_ns - start_ns, 1))
+    when = start_ns
+    while when < end_ns and (activity.flows is None or len(found) < activity.flows):
+        if activity.flows is None:
+            when += int(random.exponential(PAUSE_S[activity.kind] * SECOND))
+        else:
+            when = start_ns + int(random.random() * max(end_ns - start_ns, 1))
         device, scale = activity.device, activity.scale
         match activity.kind:
             case "browse":
@@ -60,6 +88,8 @@ def converse(
                 talks = web.quic(random, internet, device, when, scale, client_ns)
             case "longpoll":
                 talks = web.long_poll(random, internet, device, when, scale, end_ns)
+            case "stun":
+                talks = stun.stun(random, internet, device, when)
             case "dns":
                 talks = dns.lookup(random, internet, device, when)
             case "ssh":
@@ -71,4 +101,6 @@ def converse(
             case "idle":
                 talks = interactive.idle(random, internet, device, when, scale, end_ns)
         found += talks
+        if activity.flows is None and activity.kind in _LASTING:
+            when += max(_script_ns(talk) for talk in talks)
     return found

@@ -80,10 +80,13 @@ class Internet:
         return 2 + int(np.searchsorted(self.popularity, random.random() * self.popularity[-1]))
 
 
-def make_internet(hosts: int, random: np.random.Generator) -> Internet:
+def make_internet(hosts: int, span_s: tuple[float, float] | None, random: np.random.Generator) -> Internet:
     """Hosts at log-normal distances (median 6 ms: content networks are near servers), Zipf popularity."""
     distance_ns = (random.lognormal(np.log(6.0), 0.9, hosts) * MS).astype(np.int64)
     distance_ns = np.minimum(distance_ns, 160 * MS)
+    if span_s is not None:
+        low, high = span_s
+        distance_ns = ((low + (high - low) * random.random(hosts)) * SECOND).astype(np.int64)
     distance_ns[:2] = (900_000, 1_600_000)
     popularity = np.cumsum(1.0 / np.arange(1, hosts - 1) ** 0.9)
     return Internet(distance_ns, popularity)

@@ -24,7 +24,7 @@ def _label(random: np.random.Generator, length: int) -> bytes:
 
 
 def _name(random: np.random.Generator) -> bytes:
-    """A host name of realistic length: 60 % `www.`-like three labels, else longer content-network names."""
+    """A host name of two to four labels, 10 to 50 bytes."""
     labels = 2 + int(random.integers(1, 4))
     sizes = [2 + int(random.integers(0, 14)) for _ in range(labels - 1)]
     return b"".join(_label(random, size) for size in sizes) + b"\x03com\x00"
@@ -44,7 +44,8 @@ def lookup(random: np.random.Generator, internet: Internet, device: int, start_n
     found = []
     for i, kind in enumerate(kinds):
         query, answer = _messages(random, name, alias, kind)
-        talk = Conversation("dns", UDP, resolver, 53, device, start_ns + i * int(lognormal(random, 60_000, 0.8)))
+        asked_ns = start_ns + i * int(lognormal(random, 60_000, 0.8))
+        talk = Conversation("dns", UDP, resolver, 53, device, asked_ns)
         talk.up(len(query))
         work_ns = lognormal(random, 0.15 * MS, 0.6) if cached else lognormal(random, 25 * MS, 0.8)
         talk.down(len(answer), work_ns)

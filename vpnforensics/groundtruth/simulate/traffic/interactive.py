@@ -44,7 +44,8 @@ def ssh(
             talk.down(36, lognormal(random, 0.3 * MS, 0.5))
             when += int(gap)
         talk.up(36, lognormal(random, 150 * MS, 0.4))
-        talk.down(36 + 4 * int(lognormal(random, 120, 1.3) / 4) * max(scale, 0.1), lognormal(random, 4 * MS, 1.2))
+        output = 4 * int(lognormal(random, 120, 1.3) * max(scale, 0.1) / 4)
+        talk.down(36 + output, lognormal(random, 4 * MS, 1.2))
         pause = lognormal(random, 2.5 * SECOND, 0.9)
         if random.random() < 0.06:
             break
@@ -98,8 +99,8 @@ def idle(
     while when < end_ns and len(talk.messages) < 200:
         gap = lognormal(random, 20 * SECOND * scale, 0.5)
         first = random.random() < 0.7
-        (talk.up if first else talk.down)(random.integers(28, 90), gap)
-        (talk.down if first else talk.up)(random.integers(28, 60), MS)
+        (talk.up if first else talk.down)(random.uniform(28, 90), gap)
+        (talk.down if first else talk.up)(random.uniform(28, 60), MS)
         when += int(gap)
     talk.close(DOWN, 600 * SECOND)
     return [talk]

@@ -24,9 +24,12 @@ _LARGEST_OBJECT = 2_500_000
 
 def tls_handshake(random: np.random.Generator, talk: Conversation) -> None:
     """TLS 1.3 by its sizes (RFC 8446): hello, server flight with certificates or a resumption, finished."""
-    talk.up(lognormal(random, 560, 0.12) if random.random() < 0.6 else 1750 + random.integers(0, 90), 0.2 * MS)
+    # Browsers with a post-quantum key share send about 1,750 bytes, everyone else about 560.
+    hello = lognormal(random, 560, 0.12) if random.random() < 0.6 else random.uniform(1750, 1840)
+    talk.up(hello, 0.2 * MS)
     resumed = random.random() < 0.35
-    talk.down(random.integers(230, 290) if resumed else lognormal(random, 3600, 0.25), lognormal(random, 0.6 * MS, 0.5))
+    answer = random.uniform(230, 290) if resumed else lognormal(random, 3600, 0.25)
+    talk.down(answer, lognormal(random, 0.6 * MS, 0.5))
     talk.up(80 if random.random() < 0.6 else 64, lognormal(random, 0.6 * MS, 0.4))
 
 
@@ -126,13 +129,14 @@ def long_poll(
 def quic(
     random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, client_ns: int
 ) -> list[Conversation]:
-    """A QUIC download: padded 1200-byte initials, doubling bursts of full datagrams, small acknowledgements."""
+    """A QUIC download: padded initials, doubling bursts of full datagrams, small acknowledgements."""
     host = internet.pick(random)
     talk = Conversation("quic", UDP, host, _HTTPS, device, start_ns, lead=0x40)
     round_trip = 2 * (client_ns + int(internet.distance_ns[host])) + MS
     full = int(random.choice([1200, 1250, 1230]))
-    timed: list[tuple[float, int, float]] = [(0, UP, full), (round_trip / 2, DOWN, full)]
-    timed += [(round_trip / 2 + 40_000, DOWN, full), (round_trip * 1.02, UP, full), (round_trip * 1.04, UP, 300)]
+    half = round_trip / 2
+    timed: list[tuple[float, int, float]] = [(0, UP, full), (half, DOWN, full), (half + 40_000, DOWN, full)]
+    timed += [(round_trip * 1.02, UP, full), (round_trip * 1.04, UP, 300)]
     left = scale * lognormal(random, 60_000, 1.3)
     burst = 10
     when = 1.6 * round_trip

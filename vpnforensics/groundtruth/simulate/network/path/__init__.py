@@ -1,0 +1,1 @@
+"""From one end of a flow to the other: tunnel, access link, server, Internet."""

@@ -1,0 +1,1 @@
+"""Sending and acknowledging: the two ends of a connection."""
