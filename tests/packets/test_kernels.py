@@ -252,7 +252,8 @@ def test_addresses_are_numbered_by_appearance_however_many() -> None:
 def test_duplicates_are_equal_packets_a_moment_apart() -> None:
     a = frames.ethernet(frames.ipv4(frames.udp(b"same", sport=1), 17, ident=1))
     b = frames.ethernet(frames.ipv4(frames.udp(b"other", sport=1), 17, ident=1))
-    captured = [a, b, a, a, b]
+    reset = frames.ethernet(frames.ipv4(frames.tcp(flags=4, ack=0), 6, ident=0))
+    captured = [a, b, a, a, b, reset, reset]
     _, columns = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
     assert columns.health().duplicates == 3
 

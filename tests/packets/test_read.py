@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dpkt
@@ -455,3 +456,12 @@ def test_against_dpkt(tmp_path: Path) -> None:
                 assert table.mss[i] == int.from_bytes(options.get(2, b"\0\0"), "big")
             else:
                 assert (table.ip_len_bytes[i], table.ttl[i]) == (packet.plen + 40, packet.hlim)
+
+
+def test_two_captures_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.pcap" for i in range(4)]
+    for i, path in enumerate(paths):
+        write_pcap(path, START_NS + np.arange(9000), [VARIETY[(i + k) % len(VARIETY)] for k in range(9000)])
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(read_capture, paths))
+    assert all(same(table, read_capture(path)) for table, path in zip(together, paths, strict=True))

@@ -23,7 +23,7 @@ class CaptureHealth:
     time_jumps: int = 0
     """Steps of more than an hour, forward or back, between neighbouring frames."""
     duplicates: int = 0
-    """IP packets equal to one shortly before them on the same interface."""
+    """IP packets equal to one at most 10 ms before them on the same interface, TCP resets excepted."""
     non_ip: int = 0
     """Frames that carry no IP packet (ARP, LLDP, ...)."""
     malformed: int = 0

@@ -463,20 +463,21 @@ def decode_frames(
                         value |= np.uint64(buf[head_at + word * 8 + k]) << np.uint64(8 * k)
                 c_head[row, word] = value
 
-        # Equal to a packet of the same interface a moment ago?
-        digest = np.uint64(src) << np.uint64(32) | np.uint64(dst)
-        digest = _mix(digest) ^ np.uint64(seq << 32 | ack)
-        digest = _mix(digest) ^ np.uint64(tsval << 32 | tsecr)
-        digest = _mix(digest) ^ np.uint64(number << 48 | checksum << 32 | sport << 16 | dport)
-        digest = _mix(digest) ^ np.uint64((ip_id & 0xFFFF) << 48 | fragment << 32 | flags << 16 | window)
-        digest = _mix(digest) ^ np.uint64(ip_bytes << 24 | ttl << 16 | tos << 8 | proto)
-        digest = _mix(digest ^ c_head[row, 0]) ^ c_head[row, 1]
-        digest = _mix(digest)
-        cell = np.int64(digest & np.uint64(RECENT - 1))
-        if recent_hash[cell] == digest and 0 <= ts - recent_ns[cell] <= DUPLICATE_NS:
-            counters[DUPLICATES] += 1
-        recent_hash[cell] = digest
-        recent_ns[cell] = ts
+        # Equal to a packet of the same interface a moment ago? Hosts send trains of equal resets.
+        if flags & 0x04 == 0:
+            digest = np.uint64(src) << np.uint64(32) | np.uint64(dst)
+            digest = _mix(digest) ^ np.uint64(seq << 32 | ack)
+            digest = _mix(digest) ^ np.uint64(tsval << 32 | tsecr)
+            digest = _mix(digest) ^ np.uint64(number << 48 | checksum << 32 | sport << 16 | dport)
+            digest = _mix(digest) ^ np.uint64((ip_id & 0xFFFF) << 48 | fragment << 32 | flags << 16 | window)
+            digest = _mix(digest) ^ np.uint64(ip_bytes << 24 | ttl << 16 | tos << 8 | proto)
+            digest = _mix(digest ^ c_head[row, 0]) ^ c_head[row, 1]
+            digest = _mix(digest)
+            cell = np.int64(digest & np.uint64(RECENT - 1))
+            if recent_hash[cell] == digest and 0 <= ts - recent_ns[cell] <= DUPLICATE_NS:
+                counters[DUPLICATES] += 1
+            recent_hash[cell] = digest
+            recent_ns[cell] = ts
         row += 1
 
     counters[ROW] = row
