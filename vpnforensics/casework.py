@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics._version import __version__
-from vpnforensics.align.alignment import Alignment, same_clock
-from vpnforensics.align.classes import classify_records
-from vpnforensics.align.estimate import EgressPackets, estimate_alignment
+from vpnforensics.align.alignment import same_clock
+from vpnforensics.align.settle import settle
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.errors import CaseError
@@ -26,7 +25,6 @@ from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
 from vpnforensics.report.result import CaseResult
 from vpnforensics.tunnels.find import TunnelSet, find_tunnels
-from vpnforensics.tunnels.length_map import LengthMap
 
 Capture = str | Path | PacketTable
 Progress = Callable[[str, float], None]
@@ -99,7 +97,7 @@ def correlate(
     flows = _egress_flows(inner, conversations, tunnels, one_capture)
     _check(outer, inner, tunnels, flows, one_capture)
     tell("aligning clocks", 0.0)
-    case, warnings = _align(conversations, tunnels, flows, options, one_capture, rng)
+    case, warnings = _settle(conversations, tunnels, flows, options, one_capture, rng)
     tell("scoring", 0.0)
     return _decide(case, outer, inner, options, warnings, tell, argv, rng)
 
@@ -159,7 +157,7 @@ def _name(packets: PacketTable, role: str) -> str:
     return packets.source.path if packets.source else f"the {role} capture"
 
 
-def _align(
+def _settle(
     conversations: FlowTable,
     tunnels: TunnelSet,
     flows: FlowTable,
@@ -168,50 +166,34 @@ def _align(
     rng: np.random.Generator,
 ) -> tuple[Case, list[str]]:
     """The case on one clock, with the tunnels' length maps settled."""
-    sure = tunnels.select(np.array([t.sure for t in tunnels.tunnels], np.bool_))
-    maps, map_of_tunnel = _first_maps(sure)
-    if one_capture or options.same_clock:
-        alignment = same_clock()
-        if options.same_clock and not one_capture:
-            alignment = replace(alignment, reason="stated by the user")
-    else:
-        alignment = align_clocks(sure, flows, maps, map_of_tunnel, rng)
+    known_clock = None
+    if one_capture:
+        known_clock = same_clock("both sides come from one capture")
+    elif options.same_clock:
+        known_clock = same_clock("stated by the user")
+    settled = settle(tunnels, flows, known_clock, rng)
     warnings = []
-    if not alignment.usable:
-        warnings.append(f"the two clocks cannot be aligned: {alignment.reason}; no flow can be linked")
-    return Case(conversations, sure, flows, alignment, maps, map_of_tunnel), warnings
-
-
-def _first_maps(tunnels: TunnelSet) -> tuple[tuple[LengthMap, ...], npt.NDArray[np.int64]]:
-    """Each tunnel's likeliest length map, as a list of the distinct ones and an index into it."""
-    maps: list[LengthMap] = []
-    number = np.full(len(tunnels), -1, np.int64)
-    for t, tunnel in enumerate(tunnels.tunnels):
-        if tunnel.length_maps:
-            if tunnel.length_maps[0] not in maps:
-                maps.append(tunnel.length_maps[0])
-            number[t] = maps.index(tunnel.length_maps[0])
-    return tuple(maps), number
-
-
-def align_clocks(
-    tunnels: TunnelSet,
-    flows: FlowTable,
-    maps: tuple[LengthMap, ...],
-    map_of_tunnel: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-) -> Alignment:
-    """Offset and drift between the clocks of the two captures, from known length maps."""
-    if not maps:
-        return Alignment("not_identifiable", reason="no tunnel with a known length map")
-    classes = classify_records(tunnels.records, map_of_tunnel, maps)
-    packets = flows.packets
-    egress = EgressPackets(
-        np.tile(packets.ts_ns, len(maps)),
-        np.concatenate([classes.class_of(n, packets.ip_len_bytes, flows.up) for n in range(len(maps))]),
-        np.tile(flows.up, len(maps)),
+    if not settled.alignment.usable:
+        warnings.append(
+            f"the two clocks cannot be aligned: {settled.alignment.reason}; no flow can be linked"
+        )
+    for tunnel, number in zip(settled.tunnels.tunnels, settled.map_of_tunnel, strict=True):
+        if number < 0 and settled.alignment.usable:
+            warnings.append(
+                f"tunnel of {tunnel.client} ({tunnel.protocol}): no length map known or learned;"
+                " no flow can be linked to it"
+            )
+    return (
+        Case(
+            conversations,
+            settled.tunnels,
+            flows,
+            settled.alignment,
+            settled.maps,
+            settled.map_of_tunnel,
+        ),
+        warnings,
     )
-    return estimate_alignment(egress, classes, rng)
 
 
 def _decide(

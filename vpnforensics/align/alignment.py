@@ -38,7 +38,7 @@ class Alignment:
         """Egress times on the ingress clock, to the nanosecond."""
         since = egress_ns - self.reference_ns
         drift = np.rint(since * (self.drift_ppm * 1e-6)).astype(np.int64)
-        return egress_ns - self.offset_ns - drift
+        return np.asarray(egress_ns - self.offset_ns - drift)
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract's ``alignment``."""
@@ -53,6 +53,6 @@ class Alignment:
         }
 
 
-def same_clock() -> Alignment:
+def same_clock(reason: str) -> Alignment:
     """Both sides were stamped by one clock, known beforehand."""
-    return Alignment("same_clock", reason="both sides come from one capture")
+    return Alignment("same_clock", reason=reason)

@@ -1,0 +1,201 @@
+"""Clocks and length maps, settled together: each needs the other.
+
+With known maps, sizes give the clocks (:mod:`vpnforensics.align.estimate`); with known clocks, closeness in time
+gives the maps (:mod:`vpnforensics.align.learning`). Where neither is known, the two sides' packet counts give a
+rough offset, that the maps, and those the clocks. Tunnels of one protocol at one server share a map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.classes import classify_records
+from vpnforensics.align.estimate import EgressPackets, estimate_alignment
+from vpnforensics.align.learning import EgressLengths, learn_length_map, support_of, volume_offsets
+from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.tunnels.find import RecordTable, TunnelSet
+from vpnforensics.tunnels.length_map import LengthMap
+
+_VOLUME_PEAKS = 6
+_ROUGH_NS = 100_000_000
+_GROUPS_TO_LEARN = 24
+_LEARNED_MUST_BEAT = 1.3
+_OWN_SHARE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """One clock, the tunnels that are some, and their length maps."""
+
+    alignment: Alignment
+    tunnels: TunnelSet
+    maps: tuple[LengthMap, ...]
+    map_of_tunnel: npt.NDArray[np.int64]
+    """Index into ``maps``, -1 where a tunnel's map is not known."""
+
+
+def settle(
+    found: TunnelSet, flows: FlowTable, known_clock: Alignment | None, rng: np.random.Generator
+) -> Settled:
+    """Align the clocks, settle the length maps, and prove or drop the candidates among the tunnels.
+
+    Parameters
+    ----------
+    found : TunnelSet
+        Tunnels and candidates.
+    flows : FlowTable
+        Egress flows.
+    known_clock : Alignment or None
+        The alignment, where it is known beforehand.
+    rng : numpy.random.Generator
+    """
+    groups = _groups(found)
+    if known_clock is not None:
+        alignment = known_clock
+        chosen: dict[int, LengthMap] = {}
+    else:
+        alignment, chosen = _align(found, groups, flows, rng)
+    if alignment.usable:
+        chosen = _settle_maps(found, groups, chosen, flows, alignment, rng)
+    keep = np.array([t.sure or n in chosen for n, t in enumerate(found.tunnels)], np.bool_)
+    maps: list[LengthMap] = []
+    number = np.full(len(found), -1, np.int64)
+    for n in range(len(found)):
+        length_map = chosen.get(n)
+        if length_map is not None:
+            if length_map not in maps:
+                maps.append(length_map)
+            number[n] = maps.index(length_map)
+    return Settled(alignment, found.select(keep), tuple(maps), number[keep])
+
+
+def _groups(found: TunnelSet) -> list[list[int]]:
+    """Tunnels by protocol and server; they share a length map. Largest first."""
+    members: dict[tuple[str, str, str], list[int]] = {}
+    for n, tunnel in enumerate(found.tunnels):
+        members.setdefault((tunnel.protocol, tunnel.variant, tunnel.server), []).append(n)
+    total = np.bincount(found.records.tunnel, minlength=len(found))
+    return sorted(members.values(), key=lambda group: -int(total[group].sum()))
+
+
+def _align(
+    found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
+) -> tuple[Alignment, dict[int, LengthMap]]:
+    """Clocks from the known maps, likeliest first; from volume where no known map serves."""
+    sure = [group for group in groups if found.tunnels[group[0]].sure]
+    known = [group for group in sure if found.tunnels[group[0]].length_maps]
+    first: Alignment | None = None
+    for rank in range(max((len(found.tunnels[g[0]].length_maps) for g in known), default=0)):
+        chosen = {
+            n: found.tunnels[n].length_maps[min(rank, len(found.tunnels[n].length_maps) - 1)]
+            for group in known
+            for n in group
+        }
+        alignment = _clocks(found, chosen, flows, rng)
+        if alignment.usable:
+            return alignment, chosen
+        first = first or alignment
+    rough, chosen = _align_by_volume(found, groups, flows, rng)
+    if rough.usable:
+        return rough, chosen
+    return first or rough, {}
+
+
+def _clocks(
+    found: TunnelSet, chosen: dict[int, LengthMap], flows: FlowTable, rng: np.random.Generator
+) -> Alignment:
+    maps = tuple(dict.fromkeys(chosen.values()))
+    number = np.full(len(found), -1, np.int64)
+    for n, length_map in chosen.items():
+        number[n] = maps.index(length_map)
+    classes = classify_records(found.records, number, maps)
+    packets = flows.packets
+    egress = EgressPackets(
+        np.tile(packets.ts_ns, len(maps)),
+        np.concatenate([classes.class_of(m, packets.ip_len_bytes, flows.up) for m in range(len(maps))]),
+        np.tile(flows.up, len(maps)),
+    )
+    return estimate_alignment(egress, classes, rng)
+
+
+def _align_by_volume(
+    found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
+) -> tuple[Alignment, dict[int, LengthMap]]:
+    reason = "no tunnel with a known length map, and none could be learned"
+    packets = flows.packets
+    if not len(found.records) or not len(packets):
+        return Alignment("not_identifiable", reason=reason), {}
+    best: tuple[float, dict[int, LengthMap]] = (0.0, {})
+    raw = _egress_lengths(flows, packets.ts_ns)
+    for group in groups[:3]:
+        records = _records_of(found, group)
+        if not len(records):
+            continue
+        for offset in volume_offsets(records, raw, _VOLUME_PEAKS):
+            shifted = _egress_lengths(flows, packets.ts_ns - offset)
+            learned = learn_length_map(records, shifted, rng, near_ns=_ROUGH_NS)
+            if learned is not None and learned.agreeing > best[0]:
+                best = (learned.agreeing, dict.fromkeys(group, learned.length_map))
+    if not best[1]:
+        return Alignment("not_identifiable", reason=reason), {}
+    return _clocks(found, best[1], flows, rng), best[1]
+
+
+def _settle_maps(
+    found: TunnelSet,
+    groups: list[list[int]],
+    chosen: dict[int, LengthMap],
+    flows: FlowTable,
+    alignment: Alignment,
+    rng: np.random.Generator,
+) -> dict[int, LengthMap]:
+    """On one clock: the best known map of each group, or the learned one where it explains clearly more."""
+    egress = _egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
+    settled: dict[int, LengthMap] = {}
+    for rank, group in enumerate(groups):
+        tunnel = found.tunnels[group[0]]
+        records = _records_of(found, group)
+        known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
+        if tunnel.sure and len(known) == 1:
+            settled.update({n: chosen.get(n, found.tunnels[n].length_maps[0]) for n in group})
+            continue
+        support = {m: support_of(m, records, egress, rng) for m in known} if tunnel.sure else {}
+        best = max(support, key=lambda m: support[m], default=None)
+        if rank < _GROUPS_TO_LEARN:
+            learned = learn_length_map(records, egress, rng)
+            if learned is not None and learned.agreeing > _LEARNED_MUST_BEAT * support.get(best, 0.0):  # type: ignore[arg-type]
+                members = group if tunnel.sure else _proved(found, group, learned.length_map, egress, rng)
+                settled.update(dict.fromkeys(members, learned.length_map))
+                continue
+        if best is not None:
+            settled.update(dict.fromkeys(group, best))
+    return settled
+
+
+def _proved(
+    found: TunnelSet,
+    group: list[int],
+    length_map: LengthMap,
+    egress: EgressLengths,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The candidates of a group that a learned map explains on their own."""
+    proved = []
+    for n in group:
+        records = _records_of(found, [n])
+        if support_of(length_map, records, egress, rng) >= _OWN_SHARE * len(records):
+            proved.append(n)
+    return proved
+
+
+def _records_of(found: TunnelSet, group: list[int]) -> RecordTable:
+    return found.records.take(np.isin(found.records.tunnel, group))
+
+
+def _egress_lengths(flows: FlowTable, ts_ns: npt.NDArray[np.int64]) -> EgressLengths:
+    order = np.argsort(ts_ns, kind="stable")
+    return EgressLengths(ts_ns[order], flows.packets.ip_len_bytes[order], flows.up[order])
