@@ -6,6 +6,9 @@ on the map, wrong ones on nothing. For every map of the family (block and extra,
 :mod:`vpnforensics.tunnels.length_map`) the overhead that most pairs agree on is counted, less what the same
 count gives when the egress side is shifted by some seconds; the map with the largest excess wins.
 
+Acknowledgements and full-size packets are most of any traffic and agree on a wrong map too, so every size
+counts only up to a fixed number of times.
+
 The search covers thousands of maps, so a map is believed only if its excess is far beyond what the shifted
 sides reach with *their* best map, and explains a fair share of the conversation. A record cannot be shorter
 than the packet in it: a conversation that is itself NATed to the egress side (its overhead is negative) is
@@ -24,7 +27,7 @@ from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
 
 _NEAR_NS = 20_000_000
-_PACKETS = 12_000
+_SAME_SIZE = 60
 _PAIRS = 120_000
 _BLOCKS = (1, 4, 8, 16, 32, 64, 128)
 _LEAST_OVERHEAD = 8
@@ -42,10 +45,8 @@ class Learned:
     """A length map with the evidence for it."""
 
     length_map: LengthMap
-    agreeing: float
-    """Pairs that agree on it, less what chance gives."""
     share: float
-    """Of the conversation's records, or of the egress packets where those are fewer."""
+    """Of the records (or of the egress packets, where those are fewer) that agree on it, less chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,10 @@ class EgressLengths:
     ts_ns: npt.NDArray[np.int64]
     inner_bytes: npt.NDArray[np.int32]
     up: npt.NDArray[np.bool_]
+
+    def take(self, index: npt.NDArray[np.bool_]) -> EgressLengths:
+        """The packets at ``index``."""
+        return EgressLengths(self.ts_ns[index], self.inner_bytes[index], self.up[index])
 
 
 def learn_length_map(
@@ -71,45 +76,46 @@ def learn_length_map(
     records : RecordTable
     egress : EgressLengths
     rng : numpy.random.Generator
-        Thins packets where there are more than the search needs.
+        Thins the common sizes.
     near_ns : int
         How far apart the two packets of a pair may stand.
     """
     if len(records) < _LEAST_PAIRS or not len(egress.ts_ns):
         return None
-    outer, inner = _pairs(records, egress, 0, near_ns, rng)
-    if len(outer) < _LEAST_PAIRS:
-        return None
     sizes, counts = np.unique(records.size, return_counts=True)
     if counts.max() > _ONE_SIZE_SHARE * len(records):
-        return _one_size(int(sizes[np.argmax(counts)]), records, egress, rng)
-    nulls = [_pairs(records, egress, shift, near_ns, rng) for shift in _NULL_SHIFTS_NS]
-    null_best = max((_agreement(o, i)[0] for o, i in nulls if len(o)), default=0)
-    found, best = _agreement(outer, inner)
-    chance = float(np.mean([_support(best, o, i) for o, i in nulls]))
-    agreeing = found - chance
-    # The egress packets that could be in these records at all are not more than the records.
-    possible = min(len(records), len(egress.ts_ns))
-    thinned = min(1.0, _PACKETS / len(records))
-    share = agreeing / max(possible * thinned, 1.0)
+        return _one_size(int(sizes[np.argmax(counts)]), records, egress)
+    largest_inner = int(egress.inner_bytes.max())
+    records = records.take(_even(records.size, records.up, rng))
+    egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
+    outer, inner = _pairs(records, egress, 0, near_ns)
+    if len(outer) < _LEAST_PAIRS:
+        return None
+    nulls = [_pairs(records, egress, shift, near_ns) for shift in _NULL_SHIFTS_NS]
+    null_best = max(_agreement(o, i)[0] for o, i in nulls)
+    found, (block, extra, overhead) = _agreement(outer, inner)
+    share = (found - null_best) / min(len(records), len(egress.ts_ns))
     if found < _CLEAR_OF_NULL * max(null_best, 4) or share < _LEAST_SHARE:
         return None
-    block, extra, overhead = best
-    largest = int(records.size.max()) - overhead
-    reached = -(-(int(inner.max()) + extra) // block) * block
+    largest = int(sizes[-1]) - overhead
+    reached = -(-(largest_inner + extra) // block) * block
     cap = largest if block > 1 and largest < reached else UNCAPPED
-    return Learned(LengthMap(overhead, block, extra, cap, "learned"), agreeing, min(share, 1.0))
+    return Learned(LengthMap(overhead, block, extra, cap, "learned"), min(1.0, share))
 
 
-def support_of(
+def share_obeying(
     length_map: LengthMap, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
 ) -> float:
-    """Nearby pairs that obey a known map, less chance."""
+    """Share of the records with an egress packet nearby that obeys a known map, less chance; all sizes alike."""
+    records = records.take(_even(records.size, records.up, rng))
+    egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
+
     def obeying(shift_ns: int) -> float:
-        outer, inner = _pairs(records, egress, shift_ns, _NEAR_NS, rng)
+        outer, inner = _pairs(records, egress, shift_ns, _NEAR_NS)
         return float(np.sum(length_map.outer(inner) == outer))
 
-    return obeying(0) - float(np.mean([obeying(shift) for shift in _NULL_SHIFTS_NS]))
+    chance = float(np.mean([obeying(shift) for shift in _NULL_SHIFTS_NS]))
+    return (obeying(0) - chance) / max(1, min(len(records), len(egress.ts_ns)))
 
 
 def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> list[int]:
@@ -141,25 +147,30 @@ def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> 
     return offsets
 
 
+def _even(
+    sizes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """A choice in which no size of a direction stands much more than ``_SAME_SIZE`` times."""
+    _, which, counts = np.unique(sizes.astype(np.int64) * 2 + up, return_inverse=True, return_counts=True)
+    return np.asarray(rng.random(len(sizes)) * counts[which] <= _SAME_SIZE)
+
+
 def _pairs(
-    records: RecordTable, egress: EgressLengths, shift_ns: int, near_ns: int, rng: np.random.Generator
+    records: RecordTable, egress: EgressLengths, shift_ns: int, near_ns: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Outer and inner lengths of pairs of one direction within ``near_ns``."""
-    chosen = np.arange(len(records))
-    if len(chosen) > _PACKETS:
-        chosen = np.sort(rng.choice(len(chosen), _PACKETS, replace=False))
     order = np.argsort(egress.up, kind="stable")  # down first, then up; time order is kept in each
     start = np.array([0, int((~egress.up).sum()), len(egress.up)], np.int64)
     left, right = pairs_within(
-        records.ts_ns[chosen] + shift_ns,
-        records.up[chosen].astype(np.int32),
+        records.ts_ns + shift_ns,
+        records.up.astype(np.int32),
         start,
         egress.ts_ns[order],
         -near_ns,
         near_ns,
         _PAIRS,
     )
-    return records.size[chosen][left].astype(np.int64), egress.inner_bytes[order][right].astype(np.int64)
+    return records.size[left].astype(np.int64), egress.inner_bytes[order][right].astype(np.int64)
 
 
 def _agreement(
@@ -181,21 +192,11 @@ def _agreement(
     return best
 
 
-def _support(
-    candidate: tuple[int, int, int], outer: npt.NDArray[np.int64], inner: npt.NDArray[np.int64]
-) -> int:
-    block, extra, overhead = candidate
-    return int(np.sum(outer == overhead + -(-(inner + extra) // block) * block))
-
-
-def _one_size(
-    size: int, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
-) -> Learned | None:
+def _one_size(size: int, records: RecordTable, egress: EgressLengths) -> Learned | None:
     """Padding to one size leaves only that nearly every egress packet has a record beside it."""
-    near, _ = _pairs(records, egress, 0, _NEAR_NS, rng)
-    far = np.mean([len(_pairs(records, egress, shift, _NEAR_NS, rng)[0]) for shift in _NULL_SHIFTS_NS])
-    agreeing = len(near) - float(far)
-    possible = min(len(records), len(egress.ts_ns), _PACKETS)
-    if agreeing < _LEAST_SHARE * possible:
+    near = len(_pairs(records, egress, 0, _NEAR_NS)[0])
+    far = float(np.mean([len(_pairs(records, egress, shift, _NEAR_NS)[0]) for shift in _NULL_SHIFTS_NS]))
+    share = (near - far) / min(len(records), len(egress.ts_ns), _PAIRS)
+    if share < _LEAST_SHARE:
         return None
-    return Learned(LengthMap(size - 1, 2048, 0, 1, "learned"), agreeing, min(1.0, agreeing / possible))
+    return Learned(LengthMap(size - 1, 2048, 0, 1, "learned"), min(1.0, share))

@@ -1,8 +1,9 @@
 """Clocks and length maps, settled together: each needs the other.
 
-With known maps, sizes give the clocks (:mod:`vpnforensics.align.estimate`); with known clocks, closeness in time
-gives the maps (:mod:`vpnforensics.align.learning`). Where neither is known, the two sides' packet counts give a
-rough offset, that the maps, and those the clocks. Tunnels of one protocol at one server share a map.
+With known maps, sizes give the clocks (:mod:`vpnforensics.align.estimate`); with known clocks, closeness
+in time gives the maps (:mod:`vpnforensics.align.learning`). Where neither is known, the two sides' packet
+counts give a rough offset, that the maps, and those the clocks. Tunnels of one protocol at one server share
+a map.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import classify_records
 from vpnforensics.align.estimate import EgressPackets, estimate_alignment
-from vpnforensics.align.learning import EgressLengths, learn_length_map, support_of, volume_offsets
+from vpnforensics.align.learning import EgressLengths, learn_length_map, share_obeying, volume_offsets
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import RecordTable, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
@@ -138,8 +139,8 @@ def _align_by_volume(
         for offset in volume_offsets(records, raw, _VOLUME_PEAKS):
             shifted = _egress_lengths(flows, packets.ts_ns - offset)
             learned = learn_length_map(records, shifted, rng, near_ns=_ROUGH_NS)
-            if learned is not None and learned.agreeing > best[0]:
-                best = (learned.agreeing, dict.fromkeys(group, learned.length_map))
+            if learned is not None and learned.share > best[0]:
+                best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
     return _clocks(found, best[1], flows, rng), best[1]
@@ -163,11 +164,11 @@ def _settle_maps(
         if tunnel.sure and len(known) == 1:
             settled.update({n: chosen.get(n, found.tunnels[n].length_maps[0]) for n in group})
             continue
-        support = {m: support_of(m, records, egress, rng) for m in known} if tunnel.sure else {}
+        support = {m: share_obeying(m, records, egress, rng) for m in known} if tunnel.sure else {}
         best = max(support, key=lambda m: support[m], default=None)
         if rank < _GROUPS_TO_LEARN:
             learned = learn_length_map(records, egress, rng)
-            if learned is not None and learned.agreeing > _LEARNED_MUST_BEAT * support.get(best, 0.0):  # type: ignore[arg-type]
+            if learned is not None and learned.share > _LEARNED_MUST_BEAT * support.get(best, 0.0):  # type: ignore[arg-type]
                 members = group if tunnel.sure else _proved(found, group, learned.length_map, egress, rng)
                 settled.update(dict.fromkeys(members, learned.length_map))
                 continue
@@ -187,7 +188,7 @@ def _proved(
     proved = []
     for n in group:
         records = _records_of(found, [n])
-        if support_of(length_map, records, egress, rng) >= _OWN_SHARE * len(records):
+        if share_obeying(length_map, records, egress, rng) >= _OWN_SHARE:
             proved.append(n)
     return proved
 
