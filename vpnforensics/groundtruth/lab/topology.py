@@ -110,12 +110,14 @@ def nat(
 
 
 def share_tunnel(machines: tuple[Machine, ...], client: Client, dev: str, processes: Processes) -> None:
-    """Let the machines behind a client use its tunnel, as a home router does."""
+    """Let the machines behind a client use its tunnel, as a home router does: NAT, and the MSS clamped."""
     behind = [m for m in machines if m.client is client and m.namespace != client.namespace]
     if behind:
         script = (
             "add table ip lab; add chain ip lab nat { type nat hook postrouting priority srcnat; };"
-            f" add rule ip lab nat oifname {dev} snat to {client.inner}"
+            f" add rule ip lab nat oifname {dev} snat to {client.inner};"
+            " add chain ip lab clamp { type filter hook forward priority mangle; };"
+            f" add rule ip lab clamp oifname {dev} tcp flags syn tcp option maxseg size set rt mtu"
         )
         processes.run(client.namespace, ["nft", script])
         watch_translations(processes, f"conntrack-{client.name}", client.namespace)
