@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from .longtalk import LongTalk
 from .netlab import NetLab
+
+# A busy machine, or numba compiling, is no failure of the code under test.
+settings.register_profile("reftunnel", deadline=None)
+settings.load_profile("reftunnel")
 
 TOOLS = ("ip", "wg", "wireguard-go", "iperf3", "nft", "curl", "ping", "tcpdump")
 

@@ -88,6 +88,7 @@ class Inbound:
         self._groups = np.zeros(ROWS, np.int64)
         self._headers = np.zeros(ROWS, np.int64)
         self._lengths_list: list[int] = []
+        self._endpoint_number = 0
 
     def pump(self, sockets: UdpSockets, sock: socket.socket, now: float) -> None:
         """Open and deliver the datagrams that wait in a socket."""
@@ -106,6 +107,8 @@ class Inbound:
         packets = outer_bytes = 0
         total = len(data)
         received_ns = time.time_ns()
+        if self._journal is not None:
+            self._endpoint_number = self._journal.endpoint_number(endpoint)
         for start in range(0, total, segment or 1):
             end = min(start + segment, total)
             size = end - start
@@ -173,7 +176,9 @@ class Inbound:
             return True
         self._lengths_list.append(length)
         if self._journal is not None:
-            self._journal.opened(session, endpoint, counter, padded_bytes, received_ns)
+            journal = self._journal
+            peer, size = journal.peer_number(session.peer), padded_bytes + TRANSPORT_OVERHEAD_BYTES
+            journal.opened.append((peer, self._endpoint_number, counter, size, received_ns))
         return True
 
     def deliver(self, output: Deliver) -> None:

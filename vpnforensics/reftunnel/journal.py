@@ -13,9 +13,9 @@ writes full blocks, so the traffic waits for nothing but a copy. No key but a pe
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ import numpy.typing as npt
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.journal_format import HEAD_BYTES, Block, Writer, open_writer
-from vpnforensics.reftunnel.wire import TRANSPORT, TRANSPORT_OVERHEAD_BYTES
+from vpnforensics.reftunnel.wire import TRANSPORT
 
 if TYPE_CHECKING:
     from vpnforensics.reftunnel.endpoint import Endpoint
@@ -35,20 +35,10 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 16_384
 _BLOCKS_WAITING = 8
+_SWITCH_INTERVAL_S = 5e-5
 
 OUT, IN = 0, 1
 DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED = 0, 1, 2, 3, 4
-
-
-@dataclass(slots=True)
-class _Opened:
-    """What is known of a message when it has been opened, before its packet is delivered."""
-
-    peer: int
-    endpoint: int
-    counter: int
-    outer_bytes: int
-    outer_ns: int
 
 
 class Journal:
@@ -72,7 +62,12 @@ class Journal:
         self._endpoint_texts: list[str] = []
         self._block = Block.empty(BLOCK_ROWS)
         self._used = 0
-        self._opened: list[_Opened] = []
+        self.opened: list[tuple[int, int, int, int, int]] = []
+        """Of each message opened and not yet delivered: peer, endpoint (as numbers), counter, outer
+        bytes, outer time. A bare tuple, appended to by the one caller that opens: it runs once a packet."""
+        # The writing thread and the traffic share the interpreter. With the usual 5 ms the traffic would
+        # wait that long at every system call while a block is being decoded.
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
         self._failure: OSError | None = None
         self._thread = threading.Thread(target=self._write_blocks, name="journal", daemon=True)
@@ -100,44 +95,30 @@ class Journal:
         block.kind[at:end] = np.where(rows[:count, 0] == 0, COVER, DATA)
         block.inner_ns[at:end] = inner_ns
         block.outer_ns[at:end] = outer_ns
-        block.peer[at:end] = self._peer(session.peer)
-        block.endpoint[at:end] = self._endpoint(endpoint)
+        block.peer[at:end] = self.peer_number(session.peer)
+        block.endpoint[at:end] = self.endpoint_number(endpoint)
         block.counter[at:end] = np.arange(first_counter, first_counter + count, dtype=np.uint64)
         block.outer_bytes[at:end] = outer_sizes
         block.inner_bytes[at:end] = lengths
         block.head[at:end] = rows[:count, :HEAD_BYTES]
         self._used = end
 
-    def opened(
-        self, session: Session, endpoint: Endpoint, counter: int, padded_bytes: int, outer_ns: int
-    ) -> None:
-        """A message whose packet will be among those of the next `heads`."""
-        self._opened.append(
-            _Opened(
-                self._peer(session.peer),
-                self._endpoint(endpoint),
-                counter,
-                padded_bytes + TRANSPORT_OVERHEAD_BYTES,
-                outer_ns,
-            )
-        )
-
     def heads(self, rows: npt.NDArray[np.uint8], lengths: Sequence[int]) -> None:
         """Packets of the opened messages, in their order, before anything changes them."""
         count = len(lengths)
         at = self._room(count)
-        block, end, opened = self._block, at + count, self._opened
-        assert len(opened) == count
+        block, end = self._block, at + count
+        peers, endpoints, counters, sizes, times = zip(*self.opened, strict=True)
+        self.opened = []
         block.direction[at:end] = IN
         block.kind[at:end] = DATA
-        block.outer_ns[at:end] = [row.outer_ns for row in opened]
-        block.peer[at:end] = [row.peer for row in opened]
-        block.endpoint[at:end] = [row.endpoint for row in opened]
-        block.counter[at:end] = [row.counter for row in opened]
-        block.outer_bytes[at:end] = [row.outer_bytes for row in opened]
+        block.peer[at:end] = peers
+        block.endpoint[at:end] = endpoints
+        block.counter[at:end] = counters
+        block.outer_bytes[at:end] = sizes
+        block.outer_ns[at:end] = times
         block.inner_bytes[at:end] = lengths
         block.head[at:end] = rows[:, :HEAD_BYTES]
-        self._opened = []
 
     def delivered(self, count: int, inner_ns: int) -> None:
         """The packets of the last `heads` have crossed the TUN."""
@@ -186,8 +167,8 @@ class Journal:
         block = self._block
         block.direction[at], block.kind[at] = direction, kind
         block.inner_ns[at] = block.outer_ns[at] = at_ns
-        block.peer[at] = -1 if peer is None else self._peer(peer)
-        block.endpoint[at] = self._endpoint(endpoint)
+        block.peer[at] = -1 if peer is None else self.peer_number(peer)
+        block.endpoint[at] = self.endpoint_number(endpoint)
         block.counter[at] = counter
         block.outer_bytes[at] = outer_bytes
         block.inner_bytes[at] = len(packet)
@@ -210,12 +191,14 @@ class Journal:
 
     # -- blocks -------------------------------------------------------------------------------------
 
-    def _peer(self, peer: Peer) -> int:
+    def peer_number(self, peer: Peer) -> int:
+        """Number that stands for a peer in rows."""
         if peer.number not in self._peers:
             self._peers[peer.number] = str(peer.config.public_key)
         return peer.number
 
-    def _endpoint(self, endpoint: Endpoint) -> int:
+    def endpoint_number(self, endpoint: Endpoint) -> int:
+        """Number that stands for an endpoint in rows."""
         number = self._endpoints.get(endpoint)
         if number is None:
             number = self._endpoints[endpoint] = len(self._endpoint_texts)

@@ -22,6 +22,18 @@ KINDS = ("data", "cover", "keepalive", "handshake", "refused")
 Ints = npt.NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A column of texts that repeat: one number a row into a list of different ones."""
+
+    codes: Ints
+    values: list[str]
+
+    def to_list(self) -> list[str]:
+        """The texts themselves."""
+        return [self.values[code] for code in self.codes.tolist()]
+
+
 @dataclass(slots=True)
 class Block:
     """Rows as the traffic leaves them: arrays of one length, and the raw head of each packet."""
@@ -92,26 +104,27 @@ def _timestamps(head: Ints, rows: Ints, tcp: Ints) -> tuple[Ints, Ints, Ints]:
     return has, _gather(head, rows, where, 4) * has, _gather(head, rows, where + 4, 4) * has
 
 
-def _addresses(head: Ints, rows: Ints, offset: int, width: int) -> list[str]:
-    packed = np.ascontiguousarray(head[rows, offset : offset + width]).view(f"V{width}")[:, 0]
-    names: dict[bytes, str] = {}
-    out = []
-    for raw in packed.tolist():
-        name = names.get(raw)
-        if name is None:
-            name = names[raw] = str(ipaddress.ip_address(raw))
-        out.append(name)
-    return out
+def _addresses(head: Ints, v4: Ints, v6: Ints, size: int, at_v4: int, at_v6: int) -> Texts:
+    """Addresses of all rows; rows that are not IP have an empty text."""
+    codes, values = np.zeros(size, np.int32), [""]
+    for rows, offset, width in ((v4, at_v4, 4), (v6, at_v6, 16)):
+        if not len(rows):
+            continue
+        packed = np.ascontiguousarray(head[rows, offset : offset + width]).view(f"V{width}")[:, 0]
+        different, inverse = np.unique(packed, return_inverse=True)
+        codes[rows] = inverse + len(values)
+        values += [str(ipaddress.ip_address(raw)) for raw in different.tolist()]
+    return Texts(codes, values)
 
 
 def decode(block: Block) -> dict[str, Any]:
-    """Named columns of a block: numpy arrays, and lists of text.
+    """Named columns of a block.
 
     Fields that a row has no meaning for are -1 (or an empty text, or false).
 
     Returns
     -------
-    dict of str to array or list
+    dict of str to ndarray or Texts
         ``direction, kind, inner_ns, outer_ns, peer, endpoint, counter, outer_bytes, inner_bytes,
         ip_version, src, dst, proto, tos, ttl, df, ip_id, sport, dport, tcp_flags, seq, ack, window,
         has_ts, tsval, tsecr``.
@@ -122,20 +135,17 @@ def decode(block: Block) -> dict[str, Any]:
     numeric = ("proto", "tos", "ttl", "ip_id", "sport", "dport", "tcp_flags", "seq", "ack", "window")
     columns: dict[str, Any] = {name: np.full(size, -1, np.int64) for name in numeric}
     columns["df"] = np.zeros(size, bool)
-    source, target = np.full(size, "", object), np.full(size, "", object)
     l4 = np.zeros(size, np.int64)
     has_ports = np.zeros(size, bool)
     if len(v4):
         columns["proto"][v4], columns["tos"][v4], columns["ttl"][v4] = head[v4, 9], head[v4, 1], head[v4, 8]
         columns["ip_id"][v4] = _gather(head, v4, np.full(len(v4), 4), 2)
         columns["df"][v4] = head[v4, 6] & 0x40 != 0
-        source[v4], target[v4] = _addresses(head, v4, 12, 4), _addresses(head, v4, 16, 4)
         l4[v4] = 4 * (head[v4, 0] & 15).astype(np.int64)
         has_ports[v4] = _gather(head, v4, np.full(len(v4), 6), 2) & 0x1FFF == 0
     if len(v6):
         columns["proto"][v6], columns["ttl"][v6] = head[v6, 6], head[v6, 7]
         columns["tos"][v6] = (head[v6, 0] & 15) << 4 | head[v6, 1] >> 4
-        source[v6], target[v6] = _addresses(head, v6, 8, 16), _addresses(head, v6, 24, 16)
         l4[v6] = 40
         has_ports[v6] = True
     ported = np.flatnonzero(has_ports & np.isin(columns["proto"], (6, 17)))
@@ -152,20 +162,21 @@ def decode(block: Block) -> dict[str, Any]:
             size, False if name == "has_ts" else -1, bool if name == "has_ts" else np.int64
         )
         columns[name][tcp] = values
-    names = block.endpoint_names
+    peers = max(block.peer_names, default=-1) + 1
     return {
-        "direction": [DIRECTIONS[number] for number in block.direction.tolist()],
-        "kind": [KINDS[number] for number in block.kind.tolist()],
+        "direction": Texts(block.direction, list(DIRECTIONS)),
+        "kind": Texts(block.kind, list(KINDS)),
         "inner_ns": block.inner_ns,
         "outer_ns": block.outer_ns,
-        "peer": [block.peer_names.get(number, "") for number in block.peer.tolist()],
-        "endpoint": [names[number] for number in block.endpoint.tolist()],
+        # A handshake message that came does not say whose it is: its peer is -1, the empty text.
+        "peer": Texts(block.peer + 1, ["", *(block.peer_names.get(number, "") for number in range(peers))]),
+        "endpoint": Texts(block.endpoint, block.endpoint_names),
         "counter": block.counter,
         "outer_bytes": block.outer_bytes,
         "inner_bytes": block.inner_bytes,
         "ip_version": version,
-        "src": source.tolist(),
-        "dst": target.tolist(),
+        "src": _addresses(head, v4, v6, size, 12, 8),
+        "dst": _addresses(head, v4, v6, size, 16, 24),
         **columns,
     }
 
@@ -189,7 +200,9 @@ class JsonLinesWriter:
     def write(self, block: Block) -> None:
         """Append a block."""
         columns = decode(block)
-        lists = [value.tolist() if isinstance(value, np.ndarray) else value for value in columns.values()]
+        lists = [
+            value.to_list() if isinstance(value, Texts) else value.tolist() for value in columns.values()
+        ]
         for row in zip(*lists, strict=True):
             self._file.write(json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")) + "\n")
         self._file.flush()
@@ -214,16 +227,15 @@ class ParquetWriter:
 
     def write(self, block: Block) -> None:
         """Append a block."""
-        texts = self._pa.dictionary(self._pa.int32(), self._pa.string())
-        table = self._pa.table(
-            {
-                name: self._pa.array(value, type=texts) if isinstance(value, list) else self._pa.array(value)
-                for name, value in decode(block).items()
-            }
-        )
+        table = self._pa.table({name: self._column(value) for name, value in decode(block).items()})
         if self._file is None:
             self._file = self._pq.ParquetWriter(self._path, table.schema, compression="zstd")
         self._file.write_table(table)
+
+    def _column(self, value: Ints | Texts) -> Any:
+        if not isinstance(value, Texts):
+            return self._pa.array(value)
+        return self._pa.DictionaryArray.from_arrays(value.codes.astype(np.int32), value.values)
 
     def close(self) -> None:
         """Finish the file."""

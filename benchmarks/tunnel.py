@@ -1,0 +1,241 @@
+"""Throughput of the reference tunnel beside wireguard-go and OpenVPN; and a soak.
+
+``python benchmarks/tunnel.py [speed] [--seconds N] [--rounds N]`` measures every VPN in the same two network
+namespaces, in turn, each round in a new order, and prints the medians; ``python benchmarks/tunnel.py soak
+[--minutes N]`` runs traffic both ways across many rekeys and watches the memory. As root,
+on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.reftunnel.netlab import CLIENT_INNER, SERVER_INNER, NetLab, cable, two_configs, without_address
+
+
+@dataclass
+class Figures:
+    """Of one VPN, one value a round."""
+
+    up_mbit_s: list[float] = field(default_factory=list)
+    down_mbit_s: list[float] = field(default_factory=list)
+    small_up_kpps: list[float] = field(default_factory=list)
+    small_down_kpps: list[float] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def reference(folder: Path, **extra: str) -> Iterator[tuple[NetLab, str]]:
+    with NetLab(folder) as lab:
+        cable(lab)
+        client, server, _, _ = two_configs(
+            extra={key: value for key, value in extra.items() if key != "Journal"}
+        )
+        if "Journal" in extra:
+            client = client.replace("[Interface]", f"[Interface]\nJournal = {folder}/c.{extra['Journal']}")
+            server = server.replace("[Interface]", f"[Interface]\nJournal = {folder}/s.{extra['Journal']}")
+        lab.ours("s", server)
+        lab.ours("c", client)
+        yield lab, "10.77.0.1"
+
+
+@contextlib.contextmanager
+def wireguard_go(folder: Path) -> Iterator[tuple[NetLab, str]]:
+    with NetLab(folder) as lab:
+        cable(lab)
+        client, server, _, _ = two_configs()
+        lab.theirs("s", without_address(server), SERVER_INNER)
+        lab.theirs("c", without_address(client), CLIENT_INNER)
+        yield lab, "10.77.0.1"
+
+
+@contextlib.contextmanager
+def direct(folder: Path) -> Iterator[tuple[NetLab, str]]:
+    with NetLab(folder) as lab:
+        cable(lab)
+        yield lab, "192.0.2.1"
+
+
+def _certificates(folder: Path) -> None:
+    """A throw-away authority and two certificates, with the openssl program."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run = lambda *command: subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=20)  # noqa: E731
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        *key,
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=ca",
+    )
+    for name in ("c", "s"):
+        run("openssl", "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        run(
+            *("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-days", "2", "-out", f"{name}.crt"),
+        )
+
+
+@contextlib.contextmanager
+def openvpn(folder: Path) -> Iterator[tuple[NetLab, str]]:
+    _certificates(folder)
+    with NetLab(folder) as lab:
+        cable(lab)
+        common = [
+            "--dev-type",
+            "tun",
+            "--proto",
+            "udp",
+            "--cipher",
+            "AES-256-GCM",
+            "--disable-dco",
+            "--ca",
+            "ca.crt",
+        ]
+        for name, inner, other, role in (
+            ("s", "10.77.0.1", "10.77.0.2", ["--tls-server", "--dh", "none", "--port", "1194"]),
+            ("c", "10.77.0.2", "10.77.0.1", ["--tls-client", "--remote", "192.0.2.1", "1194", "--nobind"]),
+        ):
+            lab.start(
+                name,
+                *("openvpn", "--cd", str(folder), "--dev", lab.interface(name), *common, *role),
+                *("--cert", f"{name}.crt", "--key", f"{name}.key", "--ifconfig", inner, other, "--verb", "0"),
+                stderr=subprocess.DEVNULL,
+            )
+        lab.wait(lambda: lab.ping("c", "10.77.0.1", 1, wait_s=1))
+        yield lab, "10.77.0.1"
+
+
+CONTENDERS = {
+    "direct": direct,
+    "reference": reference,
+    "reference, journal (Parquet)": lambda folder: reference(folder, Journal="parquet"),
+    "reference, offload off": lambda folder: reference(folder, Offload="off"),
+    "reference, TCP": lambda folder: reference(folder, Transport="tcp"),
+    "wireguard-go": wireguard_go,
+    "openvpn (UDP)": openvpn,
+}
+
+
+def small_packets_kpps(lab: NetLab, address: str, seconds: int, *options: str) -> float:
+    """Thousands of 64-byte UDP payloads a second that arrive when as many as possible are sent."""
+    out = lab.run(
+        "c",
+        *("iperf3", "-c", address, "-u", "-b", "0", "-l", "64", "-t", str(seconds), "-J", *options),
+        timeout_s=seconds + 20,
+    )
+    end = json.loads(out)["end"]["sum"]
+    return float((end["packets"] - end["lost_packets"]) / end["seconds"] / 1000)
+
+
+def measure(name: str, seconds: int, figures: Figures) -> None:
+    with tempfile.TemporaryDirectory() as folder, CONTENDERS[name](Path(folder)) as (lab, address):
+        assert lab.ping("c", address) == 3
+        with lab.iperf_server("s"):
+            figures.up_mbit_s.append(lab.iperf("c", address, seconds))
+            figures.down_mbit_s.append(lab.iperf("c", address, seconds, "-R"))
+            figures.small_up_kpps.append(small_packets_kpps(lab, address, max(1, seconds // 2)))
+            figures.small_down_kpps.append(small_packets_kpps(lab, address, max(1, seconds // 2), "-R"))
+
+
+def speed(seconds: int, rounds: int, names: list[str]) -> None:
+    results = {name: Figures() for name in names}
+    order = list(results)
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        for name in order:
+            measure(name, seconds, results[name])
+    print(
+        f"iperf3, {rounds} rounds of {seconds} s, medians; load at the end {os.getloadavg()[0]:.1f}; 64-byte UDP in kpps"
+    )
+    print(f"{'':32}{'up Mbit/s':>10}{'down Mbit/s':>12}{'small up':>10}{'small down':>11}")
+    for name, figures in results.items():
+        columns = (figures.up_mbit_s, figures.down_mbit_s, figures.small_up_kpps, figures.small_down_kpps)
+        up, down, small_up, small_down = map(statistics.median, columns)
+        print(f"{name:32}{up:10.0f}{down:12.0f}{small_up:10.1f}{small_down:11.1f}")
+    if {"reference", "wireguard-go"} <= results.keys():
+        ours, theirs = results["reference"], results["wireguard-go"]
+        for what, a, b in (
+            ("up", ours.up_mbit_s, theirs.up_mbit_s),
+            ("down", ours.down_mbit_s, theirs.down_mbit_s),
+        ):
+            ratio = statistics.median(a) / statistics.median(b)
+            print(f"reference / wireguard-go, {what}: {ratio:.2f}x")
+    journal = results.get("reference, journal (Parquet)")
+    if journal is not None and "reference" in results:
+        for what in ("up_mbit_s", "down_mbit_s"):
+            cost = 1 - statistics.median(getattr(journal, what)) / statistics.median(
+                getattr(results["reference"], what)
+            )
+            print(f"the journal costs {100 * cost:.0f} % {what.split('_')[0]}")
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def soak(minutes: float) -> int:
+    """Traffic both ways with rekeys; the exit status is 1 if memory grew or traffic stopped."""
+    with tempfile.TemporaryDirectory() as folder, reference(Path(folder)) as (lab, address):
+        ping = lab.start(
+            "c",
+            *("ping", "-n", "-q", "-i", "0.2", "-c", str(int(minutes * 300)), "-W", "5", address),
+            stdout=subprocess.PIPE,
+        )
+        pids = [process.pid for process in lab.tunnels()]
+        start, handshakes, sizes = time.monotonic(), set(), []
+        with lab.iperf_server("s"):
+            while time.monotonic() - start < minutes * 60 - 10:
+                rate = lab.iperf("c", address, 8, "--bidir", "-b", "50M")
+                handshakes.add(lab.show("s")["peers"][0]["latest_handshake_ns"] // 1_000_000_000)
+                sizes.append(sum(map(_resident_bytes, pids)))
+                print(
+                    f"{time.monotonic() - start:6.0f} s  {rate:6.0f} Mbit/s  {sizes[-1] / 2**20:7.1f} MiB",
+                    flush=True,
+                )
+        out = ping.communicate(timeout=60)[0].decode()
+        print(next(line for line in out.splitlines() if " received" in line))
+        early = statistics.median(sizes[1 : max(2, len(sizes) // 4)])
+        late = statistics.median(sizes[-max(1, len(sizes) // 4) :])
+        growth_mib = (late - early) / 2**20
+        # Seconds are rounded: one handshake may show as two neighbours.
+        rekeys = sum(second - 1 not in handshakes for second in handshakes) - 1
+        print(f"rekeys seen {rekeys}, memory growth {growth_mib:.2f} MiB, drops {lab.show('s')['dropped']}")
+        return int(growth_mib > 2 or " 0% packet loss" not in out)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["speed", "soak"], default="speed")
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--only", action="append", choices=list(CONTENDERS))
+    arguments = parser.parse_args()
+    if arguments.what == "soak":
+        return soak(arguments.minutes)
+    speed(arguments.seconds, arguments.rounds, arguments.only or list(CONTENDERS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""The journal's decoding, its two forms, and that it agrees with tcpdump on both sides of a tunnel."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.handshake import TransportKeys
+from vpnforensics.reftunnel.journal import BLOCK_ROWS, HANDSHAKE, IN, Journal
+from vpnforensics.reftunnel.journal_format import HEAD_BYTES
+from vpnforensics.reftunnel.session import Session
+
+from .netlab import NetLab, cable, two_configs
+from .pair import UP6, ipv4, make_pair
+from .test_kernels import tcp_packet
+from .test_scrub import option
+
+AT = Endpoint("192.0.2.1", 51820)
+
+
+def a_session():
+    _, client, _ = make_pair()
+    keys = TransportKeys(b"s" * 32, b"r" * 32)
+    return Session(client.only_peer, keys, local_index=1, remote_index=2, is_initiator=True, created_at=0.0)
+
+
+def rows_of(packets):
+    rows = np.zeros((len(packets), 1500), np.uint8)
+    for row, packet in zip(rows, packets, strict=True):
+        row[: len(packet)] = np.frombuffer(packet, np.uint8)
+    return rows
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+PACKETS = [
+    tcp_packet(
+        4, b"x" * 100, seq=4_000_000_000, ip_id=513, flags=0x18, options=option(123456, 654321), tos=2
+    ),
+    tcp_packet(6, b"y", ports=(40000, 443), options=option(7, 8, b"\1")),
+    tcp_packet(4, b""),
+    ipv4("10.0.0.2", "10.0.0.1", struct.pack(">HHHH", 53, 5353, 8, 0)),
+    ipv4("10.0.0.2", "10.0.0.1", b"ping", proto=1),
+    UP6,
+    bytes(1420),
+]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_every_field_of_every_kind_of_packet(tmp_path, suffix):
+    path = tmp_path / f"journal{suffix}"
+    session = a_session()
+    journal = Journal(path)
+    lengths = [len(packet) for packet in PACKETS]
+    journal.sealed(session, AT, 100, rows_of(PACKETS), lengths, [length + 32 for length in lengths], 10, 20)
+    numbers = journal.peer_number(session.peer), journal.endpoint_number(AT)
+    for number, packet in enumerate(PACKETS[:3]):
+        journal.opened.append((*numbers, 2**63 + number, len(packet) + 32, 30 + number))
+    journal.heads(rows_of(PACKETS[:3]), lengths[:3])
+    journal.delivered(3, 40)
+    journal.message(IN, HANDSHAKE, None, AT, 148, 50)
+    journal.close()
+    rows = read(path)
+    assert len(rows) == len(PACKETS) + 4
+    first, six, bare, udp, icmp, udp6, cover, *opened, handshake = rows
+    assert first == {
+        "direction": "out",
+        "kind": "data",
+        "inner_ns": 10,
+        "outer_ns": 20,
+        "peer": str(session.peer.config.public_key),
+        "endpoint": "192.0.2.1:51820",
+        "counter": 100,
+        "outer_bytes": 184,
+        "inner_bytes": 152,
+        "ip_version": 4,
+        "src": "10.0.0.1",
+        "dst": "10.0.0.2",
+        "proto": 6,
+        "tos": 2,
+        "ttl": 64,
+        "df": True,
+        "ip_id": 513,
+        "sport": 1,
+        "dport": 2,
+        "tcp_flags": 0x18,
+        "seq": 4_000_000_000,
+        "ack": 9,
+        "window": 500,
+        "has_ts": True,
+        "tsval": 123456,
+        "tsecr": 654321,
+    }
+    assert (six["src"], six["dst"], six["dport"], six["tsval"], six["tsecr"]) == (
+        "fd00::1",
+        "fd00::2",
+        443,
+        7,
+        8,
+    )
+    assert (six["ip_id"], six["ip_version"]) == (-1, 6)
+    assert (bare["has_ts"], bare["tcp_flags"]) == (False, 16)
+    assert (udp["sport"], udp["dport"], udp["seq"], udp["proto"]) == (53, 5353, -1, 17)
+    assert (icmp["sport"], icmp["proto"]) == (-1, 1)
+    assert (udp6["proto"], udp6["src"]) == (17, "fd00::2")
+    assert (cover["kind"], cover["src"], cover["proto"]) == ("cover", "", -1)
+    assert [row["counter"] for row in opened] == [2**63, 2**63 + 1, 2**63 + 2]
+    assert [(row["direction"], row["outer_ns"], row["inner_ns"]) for row in opened] == [
+        *(("in", 30, 40), ("in", 31, 40), ("in", 32, 40))
+    ]
+    assert (handshake["kind"], handshake["peer"], handshake["outer_bytes"]) == ("handshake", "", 148)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_rows_keep_their_order_across_blocks(tmp_path, suffix):
+    path = tmp_path / f"journal{suffix}"
+    session, packet = a_session(), PACKETS[0]
+    journal = Journal(path)
+    rows = rows_of([packet] * 50)
+    total = BLOCK_ROWS // 50 * 50 * 2 + 150
+    for first in range(0, total, 50):
+        journal.sealed(session, AT, first, rows, [152] * 50, [184] * 50, first, first)
+    journal.close()
+    assert [row["counter"] for row in read(path)] == list(range(total))
+
+
+def test_an_empty_journal_can_be_closed(tmp_path):
+    Journal(tmp_path / "journal.jsonl").close()
+    assert (tmp_path / "journal.jsonl").read_text() == ""
+    Journal(tmp_path / "journal.parquet").close()
+    assert pq.read_table(tmp_path / "journal.parquet").num_rows == 0
+
+
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
+    for name in ("no/such/journal.jsonl", "no/such/journal.parquet"):
+        with pytest.raises(TunnelError, match="cannot write"):
+            Journal(tmp_path / name)
+
+
+def test_rubbish_packets_are_decoded_without_harm(tmp_path):
+    generator = np.random.default_rng(5)
+    rows = generator.integers(0, 256, (5000, HEAD_BYTES), np.uint8)
+    rows[:, 0] = generator.choice([0x45, 0x4F, 0x60, 0x46], 5000)
+    rows[:, 9] = 6
+    journal = Journal(tmp_path / "journal.parquet")
+    journal.sealed(a_session(), AT, 0, rows, [1400] * 5000, [1432] * 5000, 0, 0)
+    journal.close()
+    assert pq.read_table(tmp_path / "journal.parquet").num_rows == 5000
+
+
+# -- on the wire --------------------------------------------------------------------------------------
+
+
+def sniff(lab: NetLab, name: str, interface: str, path: Path, what: str) -> subprocess.Popen[bytes]:
+    process = lab.start(
+        name,
+        *(
+            "tcpdump",
+            "-i",
+            interface,
+            "-U",
+            "--immediate-mode",
+            "-B",
+            "32768",
+            "-s",
+            "200",
+            "--time-stamp-precision=nano",
+        ),
+        *("-w", str(path), *what.split()),
+    )
+    assert process.stderr is not None
+    assert b"listening" in process.stderr.readline()
+    return process
+
+
+def end_sniffing(lab: NetLab, sniffer: subprocess.Popen[bytes]) -> None:
+    time.sleep(0.7)  # until tcpdump has written what it was handed
+    lab.end(sniffer)
+
+
+def offloads_off(lab: NetLab) -> None:
+    """Make a capture show what goes over the cable, one datagram a packet."""
+    for name, interface in (("s", f"{lab.prefix}sc"), ("c", f"{lab.prefix}cs")):
+        for feature in ("tso", "gso", "gro", "tx-udp-segmentation"):
+            lab.run(name, "ethtool", "-K", interface, feature, "off")
+
+
+def packets_of(path: Path, link_bytes: int) -> list[tuple[int, bytes]]:
+    """Time and network-layer bytes of each packet of a nanosecond pcap file."""
+    data, at, out = path.read_bytes(), 24, []
+    assert data[:4] == b"\x4d\x3c\xb2\xa1"
+    while at < len(data):
+        seconds, nanoseconds, kept, _ = struct.unpack_from("<IIII", data, at)
+        out.append((seconds * 10**9 + nanoseconds, data[at + 16 + link_bytes : at + 16 + kept]))
+        at += 16 + kept
+    return out
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_the_journal_agrees_with_tcpdump_packet_by_packet(netlab, tmp_path, offload):
+    """Every row has its datagram on the wire and its packet on the inner side, and nothing else was there."""
+    cable(netlab)
+    client, server, _, _ = two_configs(extra={"Offload": offload})
+    path = tmp_path / "journal.jsonl"
+    tunnel = netlab.ours("s", server.replace("[Interface]", f"[Interface]\nJournal = {path}"))
+    offloads_off(netlab)
+    outer = sniff(netlab, "s", f"{netlab.prefix}sc", tmp_path / "outer.pcap", f"udp port {51820}")
+    netlab.ours("c", client)
+    (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)
+    with netlab.serving("s", tmp_path):
+        for address in ("10.77.0.1", "[fd77::1]"):
+            netlab.run("c", "curl", "-sf", "-o", str(tmp_path / "got"), f"http://{address}:8000/file")
+            netlab.run(
+                "c", "curl", "-sf", "-T", str(tmp_path / "file"), f"http://{address}:8000/x", check=False
+            )
+    assert netlab.ping("c", "10.77.0.1") == 3
+    end_sniffing(netlab, outer)
+    netlab.end(tunnel)
+    rows = [row for row in read(path) if row["kind"] in ("data", "keepalive", "cover")]
+    seen: Counter[tuple[str, int, int]] = Counter()
+    times = {}
+    for at_ns, packet in packets_of(tmp_path / "outer.pcap", 14):
+        udp = packet[20:] if packet[0] >> 4 == 4 else packet[40:]
+        if udp[8] != 4:
+            continue
+        direction = "out" if udp[:2] == struct.pack(">H", 51820) else "in"
+        (counter,) = struct.unpack_from("<Q", udp, 16)
+        key = direction, counter, struct.unpack_from(">H", udp, 4)[0] - 8
+        seen[key] += 1
+        times[key] = at_ns
+    assert len(rows) > 700
+    journaled = Counter((row["direction"], row["counter"], row["outer_bytes"]) for row in rows)
+    assert journaled == seen
+    # Both clocks are one clock here: a datagram is received after it was captured, within a scheduling delay.
+    late_ns = [
+        row["outer_ns"] - times["in", row["counter"], row["outer_bytes"]]
+        for row in rows
+        if row["direction"] == "in"
+    ]
+    assert min(late_ns) >= 0
+    assert np.median(late_ns) < 50_000_000
+    data = [row for row in rows if row["kind"] == "data"]
+    assert all(row["outer_bytes"] == 32 + min(1420, -(-row["inner_bytes"] // 16) * 16) for row in data)
+    assert {row["ip_version"] for row in data} == {4, 6}
+    # The inner bytes of each TCP flow are whole: the sequence space has no gap.
+    payload = sum(
+        row["inner_bytes"] - 52
+        for row in data
+        if row["proto"] == 6 and row["has_ts"] and row["ip_version"] == 4
+    )
+    assert payload > 1 << 20
+
+
+@pytest.mark.root
+def test_a_journal_is_whole_after_a_signal(netlab, tmp_path):
+    cable(netlab)
+    path = tmp_path / "journal.parquet"
+    client, server, _, _ = two_configs()
+    tunnel = netlab.ours("s", server.replace("[Interface]", f"[Interface]\nJournal = {path}"))
+    netlab.ours("c", client)
+    assert netlab.ping("c", "10.77.0.1", 10, 0.02) == 10
+    assert netlab.end(tunnel) == 0
+    rows = read(path)
+    echoes = [row for row in rows if row["proto"] == 1]
+    assert len(echoes) == 20
+    assert {row["direction"] for row in echoes} == {"in", "out"}
+    assert sorted(row["outer_bytes"] for row in rows if row["kind"] == "handshake") == [92, 148]

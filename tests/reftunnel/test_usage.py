@@ -1,0 +1,109 @@
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.events import Connected, Disconnected, Moved
+from vpnforensics.reftunnel.usage import UsageLog
+
+from .netlab import CLIENT_INNER, cable, two_configs, without_address
+from .pair import UP, make_pair
+
+
+def entries(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_connect_roam_and_disconnect_are_written(tmp_path):
+    wire, client, server = make_pair()
+    usage = UsageLog(tmp_path / "usage.jsonl")
+    wire.send(client, UP)
+    peer = server.only_peer
+    usage.note(Connected(peer, False), 1000)
+    usage.note(Connected(peer, True), 2000)
+    new = Endpoint("198.51.100.7", 1)
+    old, peer.endpoint = peer.endpoint, new
+    usage.note(Moved(peer, old, new), 3000)
+    peer.traffic.received_bytes += 500
+    usage.note(Disconnected(peer), 4000)
+    usage.note(Disconnected(peer), 5000)
+    usage.note(Moved(peer, old, new), 6000)
+    usage.note(Connected(peer, False), 7000)
+    usage.close(8000)
+    rows = entries(tmp_path / "usage.jsonl")
+    assert [(row["event"], row["ts_ns"]) for row in rows] == [
+        *(("connect", 1000), ("roam", 3000), ("disconnect", 4000), ("connect", 7000), ("disconnect", 8000))
+    ]
+    assert rows[0]["peer"] == str(client.device.private_key.public)
+    assert rows[0]["endpoint"] == "192.0.2.2:40000"
+    assert rows[0]["addresses"] == ["10.0.0.2/32", "fd00::2/128"]
+    assert (rows[1]["old_endpoint"], rows[1]["endpoint"]) == ("192.0.2.2:40000", "198.51.100.7:1")
+    assert (rows[2]["received_bytes"], rows[2]["since_ns"]) == (500, 1000)
+
+
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
+    with pytest.raises(TunnelError, match="usage log"):
+        UsageLog(tmp_path / "no" / "usage.jsonl")
+
+
+# Every file that Python opens for writing, as the interpreter itself reports it (PEP 578).
+AUDITED = """
+import os, runpy, sys
+log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def hook(event, args):
+    if event == "open":
+        path, mode, flags = args
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) if isinstance(flags, int) else 0
+        if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
+            os.write(log, f"{path}\\n".encode())
+sys.addaudithook(hook)
+runpy.run_module("vpnforensics.reftunnel", run_name="__main__")
+"""
+
+
+@pytest.mark.root
+def test_with_the_log_off_nothing_about_a_peer_reaches_a_disk(netlab, tmp_path):
+    """Off, by default: the process opens no file to write, and holds none open, while peers come and go."""
+    cable(netlab)
+    client, server, client_key, _ = two_configs()
+    config = netlab.write("s", server)
+    opened = tmp_path / "opened"
+    tunnel = netlab.start("s", sys.executable, "-c", AUDITED, str(opened), "up", str(config), "-f")
+    netlab.wait(lambda: netlab.show("s"))
+    netlab.theirs("c", without_address(client), CLIENT_INNER)
+    assert netlab.ping("c", "10.77.0.1") == 3
+    folder = Path(f"/proc/{tunnel.pid}/fd")
+    held = {str(fd.readlink()) for fd in folder.iterdir()}
+    files = {path for path in held if path.startswith("/") and not re.match(r"/dev/(null|net/tun)$", path)}
+    assert files == {str(opened)}
+    assert netlab.end(tunnel) == 0
+    written = {
+        path for path in opened.read_text().splitlines() if not path.startswith(("/dev/", "/proc/sys/"))
+    }
+    # Compiled code, of this package's own, may be cached; it knows no peer.
+    assert {path for path in written if "__pycache__" not in path and "numba" not in path} == set()
+    for path in tmp_path.rglob("*"):
+        if path != config and path.is_file() and path.suffix != ".conf":
+            content = path.read_text(errors="replace")
+            assert str(client_key.public) not in content
+            assert "192.0.2.2" not in content
+
+
+@pytest.mark.root
+def test_with_the_log_on_a_connection_is_written(netlab, tmp_path):
+    cable(netlab)
+    client, server, client_key, _ = two_configs()
+    path = tmp_path / "usage.jsonl"
+    tunnel = netlab.ours("s", server.replace("[Interface]", f"[Interface]\nUsageLog = {path}"))
+    netlab.ours("c", client)
+    assert netlab.ping("c", "10.77.0.1") == 3
+    netlab.end(tunnel)
+    connect, disconnect = entries(path)
+    assert (connect["event"], disconnect["event"]) == ("connect", "disconnect")
+    assert connect["peer"] == str(client_key.public)
+    assert connect["endpoint"].startswith("192.0.2.2:")
+    assert disconnect["received_bytes"] > 200
