@@ -1,0 +1,256 @@
+"""Reading headers out of a captured frame: link layer, IP, TCP, UDP, ICMP; for use inside kernels.
+
+Every reader is told where the captured bytes end and reads none beyond; what a header says of
+lengths only narrows that. They return tuples of integers, which cost nothing once inlined.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from vpnforensics.capture._loads import be16, be32, le32
+from vpnforensics.capture.linktypes import (
+    KIND_ETHERNET,
+    KIND_NULL,
+    KIND_PPP,
+    KIND_RAW,
+    KIND_SLL,
+    KIND_SLL2,
+)
+
+NOT_IP = -1
+"""In place of an offset: the frame carries no IP packet."""
+CUT = -2
+"""In place of an offset: the frame ends before that can be told."""
+
+
+@njit(cache=True, nogil=True)
+def _ppp_payload(buf: Any, pos: Any, end: Any) -> Any:
+    """Offset of the IP packet behind a PPP protocol field of one or two bytes (RFC 1661, 6.5)."""
+    if end - pos < 2:
+        return CUT
+    if buf[pos] & 1:
+        protocol, pos = np.int64(buf[pos]), pos + 1
+    else:
+        protocol, pos = be16(buf, pos), pos + 2
+    return pos if protocol == 0x21 or protocol == 0x57 else NOT_IP
+
+
+@njit(cache=True, nogil=True)
+def _ethertype_payload(buf: Any, pos: Any, end: Any, ethertype: Any) -> Any:
+    """Offset of the IP packet behind an EtherType, its VLAN tags and PPPoE."""
+    while ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100:
+        if end - pos < 4:
+            return CUT
+        ethertype, pos = be16(buf, pos + 2), pos + 4
+    if ethertype == 0x0800 or ethertype == 0x86DD:
+        return pos
+    if ethertype == 0x8864:
+        return _ppp_payload(buf, pos + 6, end)
+    return NOT_IP
+
+
+@njit(cache=True, nogil=True)
+def link_payload(buf: Any, pos: Any, end: Any, kind: Any) -> Any:
+    """Offset of the IP packet in a frame, ``NOT_IP`` or ``CUT``."""
+    length = end - pos
+    if kind == KIND_ETHERNET:
+        return _ethertype_payload(buf, pos + 14, end, be16(buf, pos + 12)) if length >= 14 else CUT
+    if kind == KIND_RAW:
+        return pos
+    if kind == KIND_SLL:
+        return _ethertype_payload(buf, pos + 16, end, be16(buf, pos + 14)) if length >= 16 else CUT
+    if kind == KIND_SLL2:
+        return _ethertype_payload(buf, pos + 20, end, be16(buf, pos)) if length >= 20 else CUT
+    if kind == KIND_NULL:
+        if length < 4:
+            return CUT
+        family = le32(buf, pos)
+        if family > 0xFFFF:  # written by a machine of the other byte order
+            family = be32(buf, pos)
+        is_ip = family == 2 or family == 24 or family == 28 or family == 30 or family == 10
+        return pos + 4 if is_ip else NOT_IP
+    if kind == KIND_PPP:
+        if length >= 2 and be16(buf, pos) == 0xFF03:
+            return _ppp_payload(buf, pos + 2, end)
+        return _ppp_payload(buf, pos, end)
+    return NOT_IP
+
+
+@njit(cache=True, nogil=True)
+def ipv4_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
+    """Fields of an IPv4 header (RFC 791, 3.1); ``header_bytes`` is 0 where there is none to trust.
+
+    Returns (header_bytes, ip_bytes, proto, ip_id, df, ttl, tos, fragment, huge). ``fragment`` is
+    the offset in units of 8 bytes, times 8, plus the more-fragments bit.
+    """
+    nothing = (0, 0, 0, 0, 0, 0, 0, 0, False)
+    if end - l3 < 20:
+        return nothing
+    header_bytes = (np.int64(buf[l3]) & 15) * 4
+    ip_bytes = be16(buf, l3 + 2)
+    huge = ip_bytes == 0  # segmentation offload: the length does not fit the field
+    if huge:
+        ip_bytes = wire_bytes
+    if header_bytes < 20 or ip_bytes < header_bytes:
+        return nothing
+    field = be16(buf, l3 + 6)
+    fragment = (field & 0x1FFF) << 3 | (field >> 13) & 1
+    return (
+        header_bytes, ip_bytes, np.int64(buf[l3 + 9]), be16(buf, l3 + 4), (field >> 14) & 1,
+        np.int64(buf[l3 + 8]), np.int64(buf[l3 + 1]), fragment, huge,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def ipv6_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
+    """Fields of an IPv6 header (RFC 8200, 3), in the form of :func:`ipv4_header`."""
+    nothing = (0, 0, 0, 0, 0, 0, 0, 0, False)
+    if end - l3 < 40:
+        return nothing
+    ip_bytes = be16(buf, l3 + 4) + 40
+    proto = np.int64(buf[l3 + 6])
+    huge = ip_bytes == 40 and wire_bytes > 65575
+    if huge:
+        ip_bytes = wire_bytes
+    elif ip_bytes == 40 and proto == 0 and end - l3 >= 48 and be16(buf, l3 + 42) == 0xC204:
+        ip_bytes = be32(buf, l3 + 44) + 40  # jumbogram (RFC 2675)
+        if ip_bytes > 0x7FFFFFFF:
+            return nothing
+    tos = (be16(buf, l3) >> 4) & 0xFF
+    return 40, ip_bytes, proto, -1, 1, np.int64(buf[l3 + 7]), tos, 0, huge
+
+
+@njit(cache=True, nogil=True)
+def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> Any:
+    """Pass IPv6 extension headers and AH (RFC 8200, 4; RFC 4302).
+
+    Returns (position, remaining length by the headers, protocol, fragment field or 0, sound).
+    """
+    fragment = 0
+    while True:
+        if proto == 0 or proto == 43 or proto == 60 or proto == 135 or proto == 139 or proto == 140:
+            unit, extra = 8, 1
+        elif proto == 51:
+            unit, extra = 4, 2
+        elif proto == 44:
+            unit, extra = 0, 0
+        else:
+            return pos, length, proto, fragment, True
+        if end - pos < 8:
+            return pos, length, proto, fragment, False
+        size = (np.int64(buf[pos + 1]) + extra) * unit if unit else 8
+        if size > length:
+            return pos, length, proto, fragment, False
+        following = np.int64(buf[pos])
+        pos, length = pos + size, length - size
+        if proto == 44:
+            fragment = be16(buf, pos - 6) & 0xFFF9
+            if fragment >> 3:
+                return pos, length, following, fragment, True
+        proto = following
+
+
+@njit(cache=True, nogil=True)
+def _tcp_options(buf: Any, pos: Any, stop: Any) -> Any:
+    """(has_ts, tsval, tsecr, mss, sound) of the options in ``buf[pos:stop]`` (RFC 9293, 3.2)."""
+    has_ts, tsval, tsecr, mss = 0, 0, 0, 0
+    if stop - pos == 12 and be32(buf, pos) == 0x0101080A:  # what almost every segment carries
+        return 1, be32(buf, pos + 4), be32(buf, pos + 8), 0, True
+    while pos < stop:
+        option = buf[pos]
+        if option == 0:
+            break
+        if option == 1:
+            pos += 1
+            continue
+        if stop - pos < 2:
+            return has_ts, tsval, tsecr, mss, False
+        size = np.int64(buf[pos + 1])
+        if size < 2 or size > stop - pos:
+            return has_ts, tsval, tsecr, mss, False
+        if option == 8 and size == 10:
+            has_ts, tsval, tsecr = 1, be32(buf, pos + 2), be32(buf, pos + 6)
+        elif option == 2 and size == 4:
+            mss = be16(buf, pos + 2)
+        pos += size
+    return has_ts, tsval, tsecr, mss, True
+
+
+@njit(cache=True, nogil=True)
+def tcp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
+    """Fields of a TCP header (RFC 9293, 3.1): what of it was captured, zeros for the rest.
+
+    Returns (sport, dport, seq, ack, flags, window, checksum, header_bytes, payload, has_ts, tsval,
+    tsecr, mss, sound); ``header_bytes`` is -1 where the header was cut, and ``payload`` is 0 where
+    that hides the data offset.
+    """
+    here = end - l4
+    sport, dport, seq, ack, flags, window, payload = 0, 0, 0, 0, 0, 0, 0
+    tcp_bytes: Any = 0
+    if here >= 4:
+        sport, dport = be16(buf, l4), be16(buf, l4 + 2)
+    if here >= 8:
+        seq = be32(buf, l4 + 4)
+    if here >= 12:
+        ack = be32(buf, l4 + 8)
+    if here >= 14:
+        flags = be16(buf, l4 + 12) & 0x0FFF
+        tcp_bytes = np.int64(buf[l4 + 12] >> 4) * 4
+        payload = max(0, left - max(20, tcp_bytes))
+    if here >= 16:
+        window = be16(buf, l4 + 14)
+    if here < 20:
+        return sport, dport, seq, ack, flags, window, 0, -1, payload, 0, 0, 0, 0, False
+    checksum = be16(buf, l4 + 16)
+    has_ts, tsval, tsecr, mss, sound = 0, 0, 0, 0, True
+    if tcp_bytes < 20 or tcp_bytes > left:
+        sound = False
+        tcp_bytes = max(20, min(tcp_bytes, left))
+    elif tcp_bytes > 20:
+        stop = min(end, l4 + tcp_bytes)
+        has_ts, tsval, tsecr, mss, sound = _tcp_options(buf, l4 + 20, stop)
+        sound = sound and stop == l4 + tcp_bytes
+    payload = left - tcp_bytes
+    return (
+        sport, dport, seq, ack, flags, window, checksum, tcp_bytes, payload, has_ts, tsval, tsecr, mss, sound,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
+    """(sport, dport, checksum, payload, sound) of a UDP header (RFC 768).
+
+    The length field of a first fragment is the whole datagram's: what this packet carries counts.
+    """
+    here = end - l4
+    sport, dport, checksum, payload = 0, 0, 0, max(0, left - 8)
+    if here >= 4:
+        sport, dport = be16(buf, l4), be16(buf, l4 + 2)
+    if here >= 8:
+        checksum = be16(buf, l4 + 6)
+    sound = here >= 8
+    if here >= 6 and is_whole:
+        udp_bytes = be16(buf, l4 + 4)
+        if 8 <= udp_bytes <= left:
+            payload = udp_bytes - 8
+        elif udp_bytes != 0 or left <= 65535:  # 0 stands for a length that does not fit the field
+            sound = False
+    return sport, dport, checksum, payload, sound
+
+
+@njit(cache=True, nogil=True)
+def icmp_header(buf: Any, l4: Any, end: Any) -> Any:
+    """(type, code, checksum, sound) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
+    here = end - l4
+    kind: Any = 0
+    code: Any = 0
+    checksum = 0
+    if here >= 2:
+        kind, code = np.int64(buf[l4]), np.int64(buf[l4 + 1])
+    if here >= 4:
+        checksum = be16(buf, l4 + 2)
+    return kind, code, checksum, here >= 4
