@@ -116,6 +116,25 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     return _fit_line(best, offset, reference_ns, rng)
 
 
+def align_pairs(
+    egress_ns: npt.NDArray[np.int64],
+    ingress_ns: npt.NDArray[np.int64],
+    up: npt.NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Alignment:
+    """Offset and drift from packets known to be the same, all shape (n,)."""
+    if len(egress_ns) < _LEAST_PAIRS:
+        return Alignment("not_identifiable", reason=f"only {len(egress_ns)} packets seen on both sides")
+    reference_ns = int(egress_ns.min())
+    offset = int(np.median(egress_ns - ingress_ns))
+    residual = (egress_ns - ingress_ns - offset).astype(np.float64)
+    reach = max(4 * int(np.median(np.abs(residual))), 100_000)
+    every = np.arange(len(egress_ns))
+    t = (egress_ns - reference_ns).astype(np.float64)
+    pile = _Pile(0.0, 0.0, reach, float(len(every)), t, residual, up, every, every)
+    return _fit_line(pile, offset, reference_ns, rng)
+
+
 def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> list[int]:
     """Offsets with the most size-compatible pairs, best first."""
     span_ns = _COARSE_SPAN_S * 1e9

@@ -106,7 +106,10 @@ def learn_length_map(
 def share_obeying(
     length_map: LengthMap, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
 ) -> float:
-    """Share of the records with an egress packet nearby that obeys a known map, less chance; all sizes alike."""
+    """Share of the records with an egress packet nearby that obeys a known map, less chance.
+
+    All sizes count alike.
+    """
     records = records.take(_even(records.size, records.up, rng))
     egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
 

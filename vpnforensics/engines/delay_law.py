@@ -72,7 +72,7 @@ def estimate_delay_law(delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_
     step = max(2_000, int(np.ceil((high - low) / _SLOTS)))
     low_ns = int(np.floor(low / step)) * step
     cells = int(np.ceil((high - low_ns) / step)) + 1
-    centers = low_ns + (np.arange(cells) + 0.5) * step
+    centers = np.asarray(low_ns + (np.arange(cells) + 0.5) * step, np.float64)
     tables = []
     for law in laws:
         inside = law.density_at(centers)

@@ -4,36 +4,45 @@ Theory of operation
 -------------------
 A VPN server turns one outer packet into one inner packet and back. Under H1 (this tunnel carried this flow)
 an egress packet of length L at time t has a record of size m(L) in the tunnel at t - delay, the delay drawn
-from the server's delay law g, but for a share of packets that a capture missed. Under H2 a record of that
-size stands there by chance, at the tunnel's own local rate r. The step of a packet is ::
+from the server's delay law g, but for a share ``miss`` of packets that a capture lost. Under H2 a record of
+that size stands there by chance. The step of a packet is ::
 
     log(miss + (1 - miss) * X),    X = sum over records in reach of g(delay) / r
 
-X is 1 in the mean under H2 and large where the tunnel has a record just there. The sum over records,
-rather than the best one, keeps bulk transfers honest: among thousands of equal packets a second, which
-record was whose is unknowable, and the step is near zero instead of strongly negative. A record serves one
-packet of a flow, so ten packets need ten records. The score is the sum of the steps over both directions.
+with r the tunnel's own chance rate around the record. X is 1 in the mean under H2 and large where the tunnel
+has a record just there. The sum over records, rather than the best one, keeps bulk transfers honest: among
+thousands of equal packets a second, which record was whose is unknowable, and the step is near zero
+instead of strongly negative. A record serves one packet of a flow, so ten packets need ten records.
 
-Packets of a burst are not independent: once one has its record, a bursty tunnel has records for the next by
-nature. So the chance rate r of a packet that follows a packet of its own size after a gap is taken in a window
-of that gap's size, where it counts the burst itself: a burst counts about once. What dependence remains is
-for the calibration on rotated flows to find (:mod:`vpnforensics.evidence`), which runs this very code.
+Packets come in bursts, and packets of a burst are not independent evidence. Two measures keep a burst from
+counting more than once:
+
+- the chance rate counts the *time* that records of a size occupy (each as wide as the delay law), not the
+  records: a burst occupies little more than one packet;
+- an egress packet that follows one of its own flow and size within the delay law's width is no news. Found,
+  it says nothing; not found, it speaks against the tunnel. A long transfer is news again every
+  ``_RENEWAL_NS``.
+
+What dependence remains is for the calibration on rotated flows to find (:mod:`vpnforensics.evidence`), which
+runs this very code. The score is the sum of the steps over both directions, as a decimal logarithm.
 
 Assumptions: one outer packet for one inner packet; a known or learned length map; aligned clocks.
 
-Silent where no tunnel is a record tunnel, no length map is known, or the clocks cannot be aligned.
+Silent where no tunnel has records, no length map is known, or the clocks cannot be aligned.
 
-Known weaknesses: a flow of strictly periodic equal packets beside a tunnel carrying the same kind of stream;
-padding to one size, which leaves times only; jitter beyond the gaps between a tunnel's packets.
+Known weaknesses: strictly periodic equal packets beside a tunnel carrying the same kind of stream; padding
+to one size, which leaves times only; jitter beyond the gaps between a tunnel's packets.
 
-Compare Zhang et al., DTW and "flow containment"; DeepCorr (Nasr et al. 2018) and ESPRESSO (2025) score
-similarity of two flows; here one contains the other, exactly, packet by packet.
+Flow correlation by learned similarity is Nasr, Bahramali & Houmansadr 2018 (DeepCorr, ACM CCS); the bounds
+of timing jitter for correlating connections are Donoho et al. 2002 (RAID). Here one side contains the other,
+packet by packet, and the score is a likelihood ratio from the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +53,13 @@ from vpnforensics.engines._kernels import (
     fresh_packets,
     occupancy_rates,
     own_records,
-    score_contested,
     score_containment,
+    score_contested,
 )
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
 
 NAME = "packets"
-CITATION = "containment score of this project; ideas: Donoho et al. 2002, Zhu et al. 2010, DeepCorr 2018"
 
 _CHANCE_WINDOW_NS = 5_000_000_000
 _RENEWAL_NS = 250_000_000
@@ -175,7 +183,10 @@ class Containment:
         *,
         shift_ns: int = 0,
     ) -> npt.NDArray[np.float64]:
-        """Scores of the pairs without the records that another flow wants, unless it is weaker by ``margin``."""
+        """Scores of the pairs without the records that another flow wants.
+
+        Only flows that are weaker by ``margin`` of the pair's score are disregarded.
+        """
         score = np.full(len(pairs), -np.inf)
         for egress_class in self.egress_class:
             found = score_contested(
@@ -217,7 +228,7 @@ class Containment:
         least = min(5_000_000_000, self.period_ns // 8)
         low, high = least, max(least + 1, self.period_ns - least)
         edges = np.linspace(low, high, rounds + 1)
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        for begin, end in pairwise(edges):
             yield int(rng.uniform(begin, end))
 
 

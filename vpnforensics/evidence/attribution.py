@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 A score compares one flow with one tunnel and knows nothing of the others. Attribution adds what holds for
-the case as a whole: *a flow has at most one tunnel, and an outer packet carries at most one inner packet*. A
-lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow fits
+the case as a whole: *a flow has at most one tunnel, and an outer packet carries at most one inner packet*.
+A lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow fits
 its records better and explains them away. So, in rounds:
 
 1. every flow claims its likeliest records in its best tunnel, strongest flows first;

@@ -10,6 +10,8 @@ ELUB: Vergeer, van Es, de Jongh, Alberink & Stoel 2016, Sci. Justice 56).
 
 from __future__ import annotations
 
+from math import erfc
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +26,7 @@ _ENFSI = (
     (1_000_000.0, "very strong support"),
     (np.inf, "extremely strong support"),
 )
-"""Verbal scale of the ENFSI Guideline for Evaluative Reporting in Forensic Science (2015), by likelihood ratio."""
+"""Verbal scale of the ENFSI Guideline for Evaluative Reporting in Forensic Science (2015)."""
 
 
 def share_of_carried(
@@ -68,7 +70,7 @@ def likelihood_ratio(
         llr = np.log10(np.maximum(carried, 1e-300)) - np.log10(np.maximum(false_positive, 1e-300))
     upper = np.log10(np.maximum(nulls, 1).astype(np.float64))
     lower = -np.log10(max(links, 1))
-    return np.clip(llr, lower, upper)
+    return np.asarray(np.clip(llr, lower, upper))
 
 
 def verbal(llr: float) -> str:
@@ -89,6 +91,4 @@ def _binomial_cdf(k: int, n: int, p: float) -> float:
 
 
 def _normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    from math import erfc
-
     return np.array([0.5 * erfc(-x / 2**0.5) for x in z.tolist()])

@@ -204,7 +204,7 @@ def _to_ns(seconds: float) -> int:
 def _openings(
     packets: PacketTable, first: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which flows' first packets open (SYN, UDP datagram, echo request), and which answer an unseen opening."""
+    """Which flows' first packets open a conversation, and which of those answer an unseen opening."""
     proto, flags = packets.proto[first], packets.tcp_flags[first]
     syn = (proto == PROTO_TCP) & (flags & TCP_SYN != 0)
     answers = syn & (flags & TCP_ACK != 0)

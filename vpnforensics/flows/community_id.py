@@ -11,7 +11,18 @@ import struct
 
 # ICMP message types and the type of the answer: a request and its reply are one flow.
 _ICMP_REPLY = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17}
-_ICMPV6_REPLY = {128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 144: 145, 145: 144}  # fmt: skip
+_ICMPV6_REPLY = {
+    128: 129,
+    129: 128,
+    130: 131,
+    131: 130,
+    133: 134,
+    134: 133,
+    135: 136,
+    136: 135,
+    144: 145,
+    145: 144,
+}
 _WITH_PORTS = {1, 6, 17, 58, 132}
 
 

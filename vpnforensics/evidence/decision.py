@@ -1,0 +1,201 @@
+"""What an engine's scores come to: likelihood ratios for pairs, verdicts for flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines import exact as exact_engine
+from vpnforensics.engines import packets as packets_engine
+from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.exact import ExactMatches
+from vpnforensics.engines.packets import Containment
+from vpnforensics.evidence.attribution import Attribution, attribute
+from vpnforensics.evidence.likelihood import likelihood_ratio, share_of_carried
+from vpnforensics.evidence.null_scores import stratum_of
+
+NO_TUNNEL_CHANCE = 1e-3
+"""A flow is in no tunnel if each would have lost so much of it only this often."""
+
+_EDGE_NS = 1_000_000_000
+"""A tunnel counts as present this long before its first and after its last packet."""
+
+_MISS_UNKNOWN = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Scored pairs with their likelihood ratios, and the link of each flow."""
+
+    engine: str
+    scores: ScoreTable
+    llr: npt.NDArray[np.float64]
+    """log10 likelihood ratio of each scored pair."""
+    chance: npt.NDArray[np.float64]
+    """P(so little found of the flow in any tunnel | one of them carried it), of each flow."""
+    comparisons_of: npt.NDArray[np.int64]
+    """Tunnels each flow was compared with."""
+    tunnel: npt.NDArray[np.int32]
+    """Linked tunnel of each flow, or -1."""
+    record: npt.NDArray[np.int64]
+    """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
+    expected_false_links: float
+    delay_law: dict[str, Any]
+    """Medians, 95 % points (up, down; ns) and the tabulated densities; empty without."""
+
+    @property
+    def comparisons(self) -> int:
+        """Comparisons made in the whole case."""
+        return int(self.comparisons_of.sum())
+
+    def verdict(self, flow: int) -> str:
+        """``linked``, ``no_tunnel`` or ``undecided``."""
+        if self.tunnel[flow] >= 0:
+            return "linked"
+        return "no_tunnel" if self.chance[flow] < NO_TUNNEL_CHANCE else "undecided"
+
+
+def undecided(case: Case) -> Decision:
+    """No engine had anything to go on."""
+    none = np.zeros(0)
+    return Decision(
+        "",
+        ScoreTable(none.astype(np.int32), none.astype(np.int32), none, none.astype(np.int32)),
+        none,
+        np.ones(len(case.flows)),
+        np.zeros(len(case.flows), np.int64),
+        np.full(len(case.flows), -1, np.int32),
+        np.full(len(case.egress.row), -1, np.int64),
+        0.0,
+        {},
+    )
+
+
+def decide_by_packets(
+    case: Case,
+    containment: Containment,
+    *,
+    expected_false_links: float,
+    rng: np.random.Generator,
+    progress: Callable[[float], None] | None = None,
+) -> Decision:
+    """Verdicts and likelihood ratios from containment."""
+    alive = _alive(case)
+    found = attribute(
+        containment, alive, expected_false_links=expected_false_links, rng=rng, progress=progress
+    )
+    scores = _listed(containment, found)
+    sizes = np.diff(case.egress.start)[scores.flow]
+    carried = share_of_carried(scores.hits, sizes, _miss_rate(case, found))
+    chance = np.zeros(len(case.flows))
+    np.maximum.at(chance, scores.flow, carried)
+    if (case.map_of_tunnel < 0).any():
+        chance[:] = 1.0  # a tunnel that cannot be looked into may have carried anything
+    law = containment.law
+    return Decision(
+        packets_engine.NAME,
+        scores,
+        _llr(scores, sizes, found, carried),
+        chance,
+        alive,
+        found.tunnel,
+        found.record,
+        found.expected_false_links,
+        {
+            "median_ns": [round(law.median_ns[0]), round(law.median_ns[1])],
+            "p95_ns": [round(law.p95_ns[0]), round(law.p95_ns[1])],
+            "low_ns": law.low_ns,
+            "step_ns": law.step_ns,
+            "up": law.up,
+            "down": law.down,
+        },
+    )
+
+
+def decide_by_exact(
+    case: Case, matches: ExactMatches, client_of: npt.NDArray[np.int64], *, expected_false_links: float
+) -> Decision:
+    """Verdicts and likelihood ratios where both sides are readable.
+
+    Parameters
+    ----------
+    case : Case
+        Its tunnels are the ingress clients, its records all their packets.
+    matches : ExactMatches
+    client_of : ndarray of int64
+        Client (tunnel number) of each ingress conversation, or -1.
+    expected_false_links : float
+    """
+    flows, clients = len(case.flows), len(case.tunnels)
+    comparisons_of = np.full(flows, clients, np.int64)
+    allowed = expected_false_links / max(flows * clients, 1)
+    client = np.where(matches.conversation >= 0, client_of[matches.conversation], -1).astype(np.int32)
+    listed = np.flatnonzero(client >= 0)
+    scores = ScoreTable(
+        listed.astype(np.int32),
+        client[listed],
+        matches.score[listed],
+        matches.shared[listed].astype(np.int32),
+    )
+    # By chance a score s comes with probability 10^-s: it is one, by construction (see the engine).
+    tunnel = np.where(matches.score >= -np.log10(allowed), client, -1).astype(np.int32)
+    bound = np.log10(max(flows * clients, 10))
+    record_of_row = np.full(len(case.conversations.packets), -1, np.int64)
+    record_of_row[case.tunnels.records.row] = np.arange(len(case.tunnels.records))
+    ingress_row = matches.ingress_row[case.egress.row]
+    return Decision(
+        exact_engine.NAME,
+        scores,
+        np.clip(scores.score, -bound, bound),
+        np.where((matches.shared > 0) | ~matches.readable, 1.0, 0.0),
+        comparisons_of,
+        tunnel,
+        np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
+        expected_false_links,
+        {},
+    )
+
+
+def _alive(case: Case) -> npt.NDArray[np.int64]:
+    """Tunnels present at some time of each flow: its comparisons."""
+    flows = case.flows
+    mapped = [t for t, n in zip(case.tunnels.tunnels, case.map_of_tunnel, strict=True) if n >= 0]
+    starts = np.sort(np.array([t.first_ns for t in mapped], np.int64)) - _EDGE_NS
+    ends = np.sort(np.array([t.last_ns for t in mapped], np.int64)) + _EDGE_NS
+    first = case.alignment.to_ingress(flows.first_ns)
+    last = case.alignment.to_ingress(flows.last_ns)
+    return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
+
+
+def _miss_rate(case: Case, found: Attribution) -> float:
+    """Share of the linked flows' packets without a record."""
+    of_linked = np.repeat(found.tunnel >= 0, np.diff(case.egress.start))
+    return float(np.mean(found.record[of_linked] < 0)) if of_linked.any() else _MISS_UNKNOWN
+
+
+def _listed(containment: Containment, found: Attribution) -> ScoreTable:
+    """Pairs worth reporting: every pair with evidence for it, and the best of each flow that has none."""
+    every = containment.score(np.arange(len(found.tunnel), dtype=np.int32))
+    every = every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
+    best = np.r_[True, every.flow[1:] != every.flow[:-1]] if len(every) else np.zeros(0, np.bool_)
+    linked = found.tunnel[every.flow] == every.tunnel
+    return every.take((every.score > 0) | best | linked)
+
+
+def _llr(
+    scores: ScoreTable,
+    sizes: npt.NDArray[np.int64],
+    found: Attribution,
+    carried: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    strata = stratum_of(sizes)
+    false_positive, nulls = np.ones(len(scores)), np.ones(len(scores), np.int64)
+    for s, tail in found.lone_tails.items():
+        mine = strata == s
+        false_positive[mine] = tail.false_positive_rate(scores.score[mine])
+        nulls[mine] = tail.comparisons
+    return likelihood_ratio(carried, false_positive, nulls, int((found.tunnel >= 0).sum()))
