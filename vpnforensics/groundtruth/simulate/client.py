@@ -72,7 +72,7 @@ def carry(
     for activity in client.traffic:
         talks += converse(activity, random, around.population.internet, delay_ns, around.end_ns)
     mss = protocol.inner_mss if protocol else _PLAIN_MSS
-    scripts = write_scripts(talks, client.devices, around.population, mss, random)
+    scripts = write_scripts(talks, client.devices, around.population, mss, around.spec.server, random)
     address, port = client_address(index), 0
     if protocol:
         port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))

@@ -128,7 +128,7 @@ def with_tunnel(scripts: Scripts, client: Client, tap: Tap, control: list[Contro
     endpoints = np.zeros((2, k.ENDPOINT_COLUMNS), np.int64)
     for side, (mine, peer) in enumerate(((tap.stack, server), (server, tap.stack))):
         options = int(frames.OPTION_BYTES[_syn_layouts(tap)[side]])
-        write_endpoint(endpoints[side], mine, peer, _OUTER_MSS - 12 * has_ts, options)
+        write_endpoint(endpoints[side], mine, peer, _OUTER_MSS - 12 * has_ts, options, reads=False)
         endpoints[side, k.NAGLE] = stream.nagle
     messages = [(m.side, m.length + stream.control_bytes, m.wait_ns, 0) for m in control]
     return replace(

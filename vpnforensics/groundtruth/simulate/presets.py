@@ -20,6 +20,7 @@ WINDOWS = Stack(
     window=64240,
     window_scale=8,
     gro_us=0.0,
+    read_us=0.0,
     quick_acks=2,
 )
 WINDOWS_7 = Stack(
@@ -31,6 +32,7 @@ WINDOWS_7 = Stack(
     window=8192,
     window_scale=8,
     gro_us=0.0,
+    read_us=0.0,
     quick_acks=2,
 )
 MACOS = Stack(

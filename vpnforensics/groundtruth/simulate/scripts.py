@@ -10,7 +10,7 @@ from vpnforensics.groundtruth.simulate.frames import OPTION_BYTES
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS, Population
-from vpnforensics.groundtruth.simulate.spec import Device, Stack
+from vpnforensics.groundtruth.simulate.spec import Device, Server, Stack
 from vpnforensics.groundtruth.simulate.traffic import Conversation
 
 _INTERNET_MSS = 1460
@@ -39,6 +39,7 @@ def write_scripts(
     devices: tuple[Device, ...],
     population: Population,
     inner_mss: int,
+    server: Server,
     random: np.random.Generator,
 ) -> Scripts:
     """Rows for :func:`run_network`.
@@ -53,15 +54,17 @@ def write_scripts(
         To whom.
     inner_mss : int
         Largest segment the tunnel lets through.
+    server : Server
+        For the ways beyond it.
     random : numpy.random.Generator
-        Draws each path's rate and wobble.
+        Draws each path's rate and queueing.
     """
     n = len(talks)
     flows = np.zeros((n, k.FLOW_COLUMNS), np.int64)
     endpoints = np.zeros((2 * n, k.ENDPOINT_COLUMNS), np.int64)
     syn_layout = np.zeros((n, 2), np.int64)
     rows: list[tuple[int, int, int, int]] = []
-    rate_mbit = random.lognormal(np.log(400.0), 0.8, n)
+    rate_mbit = server.host_mbit * random.lognormal(0.0, 0.8, n)
     for i, talk in enumerate(talks):
         device = devices[talk.device]
         host = population.hosts[talk.host]
@@ -76,7 +79,7 @@ def write_scripts(
         flow[k.CLOSE_WAIT] = talk.close_wait_ns
         flow[k.HAS_TS] = has_ts
         flow[k.DISTANCE] = population.internet.distance_ns[talk.host]
-        flow[k.WOBBLE] = 6_000
+        flow[k.WOBBLE] = int(server.host_jitter_s * 1e9)
         flow[k.PS_PER_BYTE] = int(8e6 / rate_mbit[i])
         flow[k.LAN] = int(device.lan_delay_s * 1e9)
         for side, (stack, peer) in enumerate(((device.stack, host.stack), (host.stack, device.stack))):
@@ -84,7 +87,12 @@ def write_scripts(
             layout = SYN_LAYOUTS[stack.options, bool(offered)]
             syn_layout[i, side] = layout
             write_endpoint(
-                endpoints[2 * i + side], stack, peer, inner_mss - 12 * has_ts, int(OPTION_BYTES[layout])
+                endpoints[2 * i + side],
+                stack,
+                peer,
+                inner_mss - 12 * has_ts,
+                int(OPTION_BYTES[layout]),
+                reads=side == 0,
             )
     messages = np.array(rows, np.int64).reshape(-1, 4)
     named = np.array([(t.device, t.host, t.port, t.proto, t.lead) for t in talks], np.int64).reshape(-1, 5)
@@ -93,8 +101,11 @@ def write_scripts(
     return Scripts(talks, flows, endpoints, messages, who, whom, port, proto, lead, stamped, syn_layout)
 
 
-def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: int) -> None:
-    """One end of a connection; its sending window is what its peer can receive."""
+def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: int, *, reads: bool) -> None:
+    """One end of a connection; its sending window is what its peer can receive.
+
+    An end that mostly ``reads`` acknowledges what it has read; one that answers lets the answer do it.
+    """
     row[k.MSS] = min(mss, _INTERNET_MSS)
     row[k.RWND] = peer.receive_bytes
     row[k.ACK_EVERY] = stack.ack_every
@@ -103,3 +114,4 @@ def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: 
     row[k.QUICK] = stack.quick_acks
     row[k.IW] = stack.initial_window
     row[k.SYN_OPTIONS] = syn_options
+    row[k.READ] = int(stack.read_us * 1000) if reads else 0

@@ -77,9 +77,11 @@ class Stack:
     receive_bytes: int = 3_000_000
     """Receive buffer that autotuning ends at."""
     ack_every: int = 2
-    gro_us: float = 30.0
+    gro_us: float = 8.0
     """Segments that arrive within this time are acknowledged together; 0 for one by one."""
     delayed_ack_ms: float = 40.0
+    read_us: float = 120.0
+    """After a whole message, an acknowledgement once the program has read it; 0 for delayed ones only."""
     quick_acks: int = 8
     initial_window: int = 10
 
@@ -159,6 +161,10 @@ class Server:
     stall_max_s: float = 0.12
     loss: float = 0.0
     internet_loss: float = 0.0003
+    host_jitter_s: float = 0.000006
+    """Mean queueing on the way to a host, per packet and direction."""
+    host_mbit: float = 800.0
+    """Median rate of that way."""
     random_ports: bool = False
     """NAT draws every port anew; otherwise it keeps the client's port where that is free."""
     stack: Stack = field(default_factory=lambda: Stack("server"))
@@ -211,6 +217,8 @@ class Capture:
     start_s: float = 0.0
     without: tuple[str, ...] = ()
     """Clients whose packets the tap does not see."""
+    cut_bytes: int = 0
+    """Missing at the end of the file."""
 
 
 @dataclass(frozen=True, slots=True)

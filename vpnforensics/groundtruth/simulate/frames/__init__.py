@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Final
@@ -88,10 +89,9 @@ def write_capture(
     text = np.tile(letters[random.integers(0, len(letters), _FILLER_BYTES)], 2)
     link_bytes = _LINK_BYTES[capture.linktype]
     most = min(capture.snaplen, 65535 + link_bytes) + 16
+    magic = 0xA1B23C4D if capture.resolution_ns == 1 else 0xA1B2C3D4
     with path.open("wb") as file:
-        file.write(
-            struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype])
-        )
+        file.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype]))
         buffer = np.empty(0, np.uint8)
         scratch = np.empty(66_000, np.uint8)
         for start in range(0, len(order), _BATCH):
@@ -108,9 +108,12 @@ def write_capture(
                 content,
                 filler,
                 text,
+                capture.resolution_ns,
                 link_bytes,
                 capture.snaplen,
                 buffer,
                 scratch,
             )
             buffer[:used].tofile(file)
+    if capture.cut_bytes:
+        os.truncate(path, max(path.stat().st_size - capture.cut_bytes, 0))

@@ -1,4 +1,8 @@
-"""Columns of the arrays that the kernels share, and the events between them."""
+"""Columns of the arrays that the kernels share, and the events between them.
+
+Numba's cache knows only the file of a kernel: after a change here, remove the ``__pycache__`` folders
+under this one, or the kernels go on with the old columns.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +34,20 @@ PROTO, START, FIRST_MESSAGE, END_MESSAGE, CLOSER, CLOSE_WAIT, HAS_TS, DISTANCE, 
 POINTER, GOAL, PENDING, RETRIES, FAR_UP, FAR_DOWN, OPENED, CLOSED = range(11, 19)
 FLOW_COLUMNS = 19
 # Endpoint columns: what the caller sets ...
-MSS, RWND, ACK_EVERY, GRO, DELACK, QUICK, NAGLE, IW, SYN_OPTIONS = range(9)
+MSS, RWND, ACK_EVERY, GRO, DELACK, QUICK, NAGLE, IW, SYN_OPTIONS, READ = range(10)
 # ... and what the kernel keeps. Sequence numbers count from 0, the SYN; data from 1.
 STATE, UNA, NXT, END, CWND, SSTHRESH, RECOVER, DUPACKS, RTO, RTO_AT, RTO_EVENT, SRTT, RTTVAR, MIN_RTT = range(
-    9, 23
+    10, 24
 )
 BACKOFF, RCV, UNACKED, DELACK_AT, DELACK_EVENT, LAST_ACK, RECENT, FIN, LAST_SENT, HOLES, GRO_EVENT = range(
-    23, 34
+    24, 35
 )
-ENDPOINT_COLUMNS = 34
+ENDPOINT_COLUMNS = 35
 MAX_HOLES = 24
 # Message columns.
-TOWARDS, BYTES, WAIT, ABSOLUTE = range(4)
+TOWARDS, BYTES, WAIT, TIMING = range(4)
+# What a wait counts from: the arrival of the message before, the opening of the flow, the sending before.
+AFTER_ARRIVAL, SINCE_OPENING, AFTER_SENDING = range(3)
 UP, DOWN = 0, 1
 CLOSED_STATE, SYN_STATE, OPEN_STATE = range(3)
 # Events: kind in the high bits, packet, flow or endpoint in the low ones.

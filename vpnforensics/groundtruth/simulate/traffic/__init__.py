@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpnforensics.groundtruth.simulate.network.columns import SINCE_OPENING
 from vpnforensics.groundtruth.simulate.spec import Activity, ActivityKind
 from vpnforensics.groundtruth.simulate.traffic import dns, interactive, stun, web
 from vpnforensics.groundtruth.simulate.traffic.conversation import (
@@ -39,7 +40,7 @@ _LASTING = ("ssh", "voip", "longpoll", "ping")
 
 def _script_ns(talk: Conversation) -> int:
     """How long a script lasts by its waits alone."""
-    if talk.messages[-1].absolute:
+    if talk.messages[-1].timing == SINCE_OPENING:
         return talk.messages[-1].wait_ns
     return sum(message.wait_ns for message in talk.messages)
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vpnforensics.groundtruth.simulate.network.columns import AFTER_ARRIVAL
+
 UP, DOWN = 0, 1
 TCP, UDP, ICMP = 6, 17, 1
 NOBODY = -1
@@ -15,16 +17,12 @@ SECOND = 1_000_000_000
 
 
 class Message(NamedTuple):
-    """One message of a script.
-
-    ``wait_ns`` counts from the whole arrival of the message before (``absolute`` 0), or from the
-    opening of the flow (``absolute`` 1).
-    """
+    """One message of a script; ``timing`` says what ``wait_ns`` counts from."""
 
     towards: int
     size_bytes: int
     wait_ns: int
-    absolute: int = 0
+    timing: int = AFTER_ARRIVAL
 
 
 @dataclass(slots=True)
@@ -46,13 +44,13 @@ class Conversation:
     lead: int = 0
     """First payload byte of datagrams that have no other content: 0x40 QUIC, 0x80 RTP, 0 random."""
 
-    def up(self, size_bytes: float, wait_ns: float = 0, *, absolute: bool = False) -> None:
+    def up(self, size_bytes: float, wait_ns: float = 0, timing: int = AFTER_ARRIVAL) -> None:
         """Add a message from the client."""
-        self.messages.append(Message(UP, max(int(size_bytes), 1), int(wait_ns), int(absolute)))
+        self.messages.append(Message(UP, max(int(size_bytes), 1), int(wait_ns), timing))
 
-    def down(self, size_bytes: float, wait_ns: float = 0, *, absolute: bool = False) -> None:
+    def down(self, size_bytes: float, wait_ns: float = 0, timing: int = AFTER_ARRIVAL) -> None:
         """Add a message from the Internet peer."""
-        self.messages.append(Message(DOWN, max(int(size_bytes), 1), int(wait_ns), int(absolute)))
+        self.messages.append(Message(DOWN, max(int(size_bytes), 1), int(wait_ns), timing))
 
     def close(self, by: int, wait_ns: float) -> None:
         """End with a FIN."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpnforensics.groundtruth.simulate.network.columns import SINCE_OPENING
 from vpnforensics.groundtruth.simulate.traffic.conversation import (
     DOWN,
     ICMP,
@@ -71,7 +72,7 @@ def voip(
     times = np.concatenate([tick, tick + 60 * MS + offset]) + random.exponential(0.12 * MS, 2 * count)
     towards = np.repeat([UP, DOWN], count)
     for i in np.argsort(times, kind="stable"):
-        (talk.up if towards[i] == UP else talk.down)(sizes.flat[i], times[i], absolute=True)
+        (talk.up if towards[i] == UP else talk.down)(sizes.flat[i], times[i], SINCE_OPENING)
     return [talk]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpnforensics.groundtruth.simulate.network.columns import SINCE_OPENING
 from vpnforensics.groundtruth.simulate.traffic.conversation import (
     DOWN,
     MS,
@@ -39,9 +40,11 @@ def _exchange(random: np.random.Generator, talk: Conversation, size_bytes: float
 
 
 def _finish(random: np.random.Generator, talk: Conversation) -> None:
-    """Idle connections end by time-out at the server, by the browser, or outlive the capture."""
+    """Connections end at once, by the browser later, by time-out at the server, or outlive the capture."""
     chance = random.random()
-    if chance < 0.45:
+    if chance < 0.25:
+        talk.close(UP, lognormal(random, 2 * MS, 1.0))
+    elif chance < 0.5:
         talk.close(UP, lognormal(random, 3 * SECOND, 1.0))
     elif chance < 0.8:
         talk.close(DOWN, random.choice([5, 15, 30, 60]) * SECOND)
@@ -54,7 +57,7 @@ def browse(
 ) -> list[Conversation]:
     """One page: lookups, the page, then objects over parallel connections to the same and other hosts.
 
-    Object sizes are log-normal with a heavy tail (median about 8 kB), as the HTTP Archive reports them.
+    Object sizes are log-normal with a heavy tail (median about 6 kB), as the HTTP Archive reports them.
     ``client_ns`` is the client's one-way delay to the server: what follows the page waits for it.
     """
     site = internet.pick(random)
@@ -63,9 +66,9 @@ def browse(
     opened = start_ns + 2 * client_ns + int(4 * MS + lognormal(random, 1.5 * MS, 0.8))
     main = Conversation("browse", TCP, site, _HTTPS, device, opened)
     tls_handshake(random, main)
-    _exchange(random, main, scale * lognormal(random, 28_000, 0.9), 0.3 * MS)
-    for _ in range(int(random.poisson(3.0 * scale))):
-        _exchange(random, main, scale * lognormal(random, 8_000, 1.6), lognormal(random, 2 * MS, 1.5))
+    _exchange(random, main, scale * lognormal(random, 18_000, 0.9), 0.3 * MS)
+    for _ in range(int(random.poisson(2.0 * scale))):
+        _exchange(random, main, scale * lognormal(random, 6_000, 1.5), lognormal(random, 2 * MS, 1.5))
     _finish(random, main)
     talks.append(main)
     follow = opened + 4 * round_trip + int(15 * MS)
@@ -78,8 +81,8 @@ def browse(
             begin += 2 * client_ns + int(5 * MS)
         talk = Conversation("browse", TCP, host, _HTTPS, device, begin)
         tls_handshake(random, talk)
-        for _ in range(1 + int(random.geometric(0.45))):
-            _exchange(random, talk, scale * lognormal(random, 8_000, 1.6), lognormal(random, 2 * MS, 1.5))
+        for _ in range(int(random.geometric(0.5))):
+            _exchange(random, talk, scale * lognormal(random, 6_000, 1.5), lognormal(random, 2 * MS, 1.5))
         _finish(random, talk)
         talks.append(talk)
     return talks
@@ -152,7 +155,7 @@ def quic(
         when += round_trip
     ids = random.bytes(8), random.bytes(8)
     for i, (moment, towards, size) in enumerate(sorted(timed)):
-        (talk.down if towards == DOWN else talk.up)(size, moment, absolute=True)
+        (talk.down if towards == DOWN else talk.up)(size, moment, SINCE_OPENING)
         if i < 2:
             talk.payloads[i] = _quic_initial(ids[0], ids[1], i, int(size))
     return [talk]
