@@ -25,6 +25,8 @@ from vpnforensics.packets._headers import (
     udp_header,
 )
 
+_link_payload = link_payload  # the name it had before the header readers moved out
+
 # Cells of the counter array, in the order of the health fields they become.
 (
     ROW,  # rows written so far
