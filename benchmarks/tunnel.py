@@ -165,7 +165,7 @@ def speed(seconds: int, rounds: int, names: list[str]) -> None:
         for name in order:
             measure(name, seconds, results[name])
     print(
-        f"iperf3, {rounds} rounds of {seconds} s, medians; load at the end {os.getloadavg()[0]:.1f}; 64-byte UDP in kpps"
+        f"iperf3, {rounds} rounds of {seconds} s, medians; 64-byte UDP in kpps; load {os.getloadavg()[0]:.1f}"
     )
     print(f"{'':32}{'up Mbit/s':>10}{'down Mbit/s':>12}{'small up':>10}{'small down':>11}")
     for name, figures in results.items():

@@ -16,18 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.cookie import LoadMeter, MacChecker, Proof, SourceLimiter
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.events import Connected, Deliver, Disconnected, Moved, Output, Transmit
-from vpnforensics.reftunnel.handshake import (
-    TransportKeys,
-    consume_initiation,
-    consume_response,
-    create_initiation,
-    create_response,
-    tai64n,
-)
+from vpnforensics.reftunnel.handshakes import Handshakes
 from vpnforensics.reftunnel.keys import PrivateKey, PublicKey
 from vpnforensics.reftunnel.peers import STAGED_PACKETS, Peer, PeerConfig, make_peer
 from vpnforensics.reftunnel.routing import AllowedIPs, destination, source_and_length
@@ -49,13 +41,9 @@ from vpnforensics.reftunnel.wire import (
     PADDING_BYTES,
     RESPONSE,
     CookieReply,
-    Response,
     message_type,
     transport_header,
 )
-
-INITIATIONS_PER_S = 50.0
-"""A peer that initiates more often than this is ignored (wireguard-go's value)."""
 
 
 def pad_to_16(length: int) -> int:
@@ -100,12 +88,14 @@ class Device:
         self.sessions: dict[int, Session] = {}
         self.drops: Counter[Drop] = Counter()
         self.padded = padded
-        self._wall_zero_ns = wall_zero_ns
         self._random_bytes = random_bytes
-        self._waiting: dict[int, Peer] = {}
-        self._checker = MacChecker(private_key.public, random_bytes)
-        self._load = LoadMeter()
-        self._limiter = SourceLimiter()
+        self._handshakes = Handshakes(
+            private_key,
+            self.peers,
+            is_taken=self.sessions.__contains__,
+            wall_zero_ns=wall_zero_ns,
+            random_bytes=random_bytes,
+        )
         self._outputs: list[Output] = []
         for config in peers:
             self._add_peer(config)
@@ -136,7 +126,7 @@ class Device:
         try:
             kind = message_type(datagram)
             if kind in (INITIATION, RESPONSE):
-                self._check_macs(datagram, endpoint, now)
+                self._admit(datagram, endpoint, now)
                 if kind == INITIATION:
                     self._on_initiation(datagram, endpoint, now)
                 else:
@@ -220,73 +210,35 @@ class Device:
 
     # -- handshake ----------------------------------------------------------------------------------
 
-    def _check_macs(self, message: bytes, endpoint: Endpoint, now: float) -> None:
-        proof = self._checker.check(message, endpoint.packed, now)
-        if proof is Proof.NOTHING:
-            raise RefusedError(Drop.BAD_MAC1)
-        if not self._load.add(now):
-            return
-        if proof is Proof.KNOWS_KEY:
-            reply = self._checker.reply(message, endpoint.packed, now)
-            self._outputs.append(Transmit(None, reply.pack(), endpoint))
+    def _admit(self, message: bytes, endpoint: Endpoint, now: float) -> None:
+        cookie = self._handshakes.admit(message, endpoint, now)
+        if cookie is not None:
+            self._outputs.append(Transmit(None, cookie, endpoint))
             raise RefusedError(Drop.UNDER_LOAD)
-        if not self._limiter.allow(endpoint.packed[:-2], now):
-            raise RefusedError(Drop.RATE_LIMITED)
 
     def _on_initiation(self, message: bytes, endpoint: Endpoint, now: float) -> None:
-        received = consume_initiation(self.private_key, message, self.peers.__contains__)
-        peer = self.peers[received.static]
-        if received.timestamp <= peer.newest_timestamp:
-            raise RefusedError(Drop.OLD_TIMESTAMP)
-        if now - peer.initiation_received_at < 1 / INITIATIONS_PER_S:
-            raise RefusedError(Drop.RATE_LIMITED)
-        peer.newest_timestamp = received.timestamp
-        peer.initiation_received_at = now
-        peer.traffic.received_bytes += len(message)
-        index = self._new_index()
-        body, keys = create_response(received, peer.config.preshared_key, index, self._ephemeral())
-        session = Session(
-            peer,
-            keys,
-            local_index=index,
-            remote_index=received.sender,
-            is_initiator=False,
-            created_at=now,
-        )
-        self._heard(peer, endpoint, now)
-        self._add_session(session)
-        peer.timers.session_derived(now)
-        self._transmit(peer, peer.stamper.stamp(body, now), now)
+        session, response = self._handshakes.answer(message, now)
+        session.peer.traffic.received_bytes += len(message)
+        self._heard(session.peer, endpoint, now)
+        self._add_session(session, now)
+        self._transmit(session.peer, response, now)
 
     def _on_response(self, message: bytes, endpoint: Endpoint, now: float) -> None:
-        index = Response.unpack(message).receiver
-        peer = self._waiting.get(index)
-        if peer is None or peer.initiation is None:
-            raise RefusedError(Drop.UNKNOWN_INDEX)
-        remote, keys = consume_response(peer.initiation, message, self.private_key, peer.config.preshared_key)
-        self._finish_as_initiator(peer, index, remote, keys, now)
+        session = self._handshakes.finish(message, now)
+        peer = session.peer
         peer.traffic.received_bytes += len(message)
+        self._add_session(session, now)
         self._heard(peer, endpoint, now)
         self._connected(peer, now, is_rekey=peer.sessions.previous is not None)
         # The responder may not send until it has heard from us: say something even if there is nothing.
         if not self._flush(peer, now):
             self._keepalive(peer, now)
 
-    def _finish_as_initiator(
-        self, peer: Peer, index: int, remote: int, keys: TransportKeys, now: float
-    ) -> None:
-        del self._waiting[index]
-        peer.initiation = None
-        session = Session(
-            peer, keys, local_index=index, remote_index=remote, is_initiator=True, created_at=now
-        )
-        self._add_session(session)
-        peer.timers.session_derived(now)
-
     def _on_cookie(self, reply: CookieReply, now: float) -> None:
-        waiting = self._waiting.get(reply.receiver)
         session = self.sessions.get(reply.receiver)
-        peer = waiting or (session.peer if session is not None else None)
+        peer = self._handshakes.waiting.get(reply.receiver)
+        if peer is None and session is not None:
+            peer = session.peer
         if peer is None:
             raise RefusedError(Drop.UNKNOWN_INDEX)
         peer.stamper.take_cookie(reply, now)
@@ -299,21 +251,9 @@ class Device:
             return
         if not is_retry:
             peer.timers.attempts = 0
-        self._abandon_initiation(peer)
-        index = self._new_index()
-        timestamp = tai64n(self._wall_zero_ns + int(now * 1e9))
-        body, peer.initiation = create_initiation(
-            self.private_key, peer.config.public_key, index, timestamp, self._ephemeral()
-        )
-        self._waiting[index] = peer
-        peer.initiation_sent_at = now
+        message = self._handshakes.initiate(peer, now)
         peer.timers.initiation_sent(now, self._jitter())
-        self._transmit(peer, peer.stamper.stamp(body, now), now)
-
-    def _abandon_initiation(self, peer: Peer) -> None:
-        if peer.initiation is not None:
-            self._waiting.pop(peer.initiation.sender, None)
-            peer.initiation = None
+        self._transmit(peer, message, now)
 
     # -- data ---------------------------------------------------------------------------------------
 
@@ -404,14 +344,14 @@ class Device:
     def _retry(self, peer: Peer, now: float) -> None:
         peer.timers.attempts += 1
         if peer.timers.attempts > MAX_ATTEMPTS:
-            self._abandon_initiation(peer)
+            self._handshakes.abandon(peer)
             peer.staged.clear()
             peer.timers.gave_up(now)
         else:
             self._initiate(peer, now, is_retry=True)
 
     def _forget(self, peer: Peer) -> None:
-        self._abandon_initiation(peer)
+        self._handshakes.abandon(peer)
         for session in peer.sessions.all():
             self.sessions.pop(session.local_index, None)
         peer.sessions.clear()
@@ -434,7 +374,7 @@ class Device:
             peer.timers.authentic_sent(now)
             self._outputs.append(Transmit(peer, message, peer.endpoint))
 
-    def _add_session(self, session: Session) -> None:
+    def _add_session(self, session: Session, now: float) -> None:
         before = session.peer.sessions.all()
         session.peer.sessions.add(session)
         kept = session.peer.sessions.all()
@@ -442,15 +382,7 @@ class Device:
             if old not in kept:
                 self.sessions.pop(old.local_index, None)
         self.sessions[session.local_index] = session
-
-    def _new_index(self) -> int:
-        while True:
-            index = int.from_bytes(self._random_bytes(4), "little")
-            if index not in self.sessions and index not in self._waiting:
-                return index
-
-    def _ephemeral(self) -> PrivateKey:
-        return PrivateKey(self._random_bytes(32))
+        session.peer.timers.session_derived(now)
 
     def _jitter(self) -> float:
         return self._random_bytes(1)[0] / 255 * MAX_JITTER_S

@@ -1,0 +1,115 @@
+"""The command line: keys like `wg`'s, and a tunnel brought up, shown and taken down by a newcomer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from vpnforensics.cli.tunnel import tunnel
+from vpnforensics.reftunnel.control import socket_path
+from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey
+
+from .netlab import REPOSITORY, cable, two_configs
+
+COMMAND = (sys.executable, "-m", "vpnforensics.reftunnel")
+
+
+def invoke(*arguments, stdin=None):
+    return CliRunner().invoke(tunnel, arguments, input=stdin)
+
+
+def test_keys():
+    private = invoke("genkey").output
+    public = invoke("pubkey", stdin=private).output.strip()
+    assert PrivateKey.from_text(private).public == PublicKey.from_text(public)
+    assert PresharedKey.from_text(invoke("genpsk").output)
+    wrong = invoke("pubkey", stdin=private[:-5])
+    assert wrong.exit_code == 1
+    assert private[:10] not in wrong.output
+
+
+def test_a_readable_key_file_is_refused(tmp_path):
+    path = tmp_path / "wg0.conf"
+    path.write_text(f"[Interface]\nPrivateKey = {PrivateKey.generate().to_text()}\n")
+    path.chmod(0o644)
+    result = invoke("up", str(path), "--foreground")
+    assert result.exit_code == 1
+    assert "chmod 600" in result.output
+
+
+def test_no_such_tunnel():
+    for command in (("down", "nosuchtunnel"), ("show", "nosuchtunnel")):
+        result = invoke(*command)
+        assert result.exit_code == 1
+        assert "nosuchtunnel" in result.output
+
+
+@pytest.mark.root
+def test_wg_makes_the_same_public_key():
+    key = PrivateKey.generate()
+    out = subprocess.run(
+        ["wg", "pubkey"], input=key.to_text(), capture_output=True, text=True, check=True, timeout=5
+    )
+    assert out.stdout.strip() == str(key.public)
+
+
+@pytest.mark.root
+def test_up_show_and_down_in_the_background(netlab, tmp_path):
+    cable(netlab)
+    client, server, _, _ = two_configs()
+    server = server.replace("[Interface]", "[Interface]\nPostUp = touch /tmp/never\nDNS = 1.1.1.1")
+    files = {"s": netlab.write("s", server), "c": netlab.write("c", client)}
+    log = tmp_path / "log"
+    netlab.run("s", *COMMAND, "up", str(files["s"]), "--log", str(log))
+    try:
+        netlab.run("c", *COMMAND, "up", str(files["c"]))
+        assert netlab.ping("c", "10.77.0.1") == 3
+        shown = netlab.run("c", *COMMAND, "show", netlab.interface("c"))
+        assert "latest handshake:" in shown
+        assert "transfer:" in shown
+        assert netlab.interface("s") in netlab.run("c", *COMMAND, "show")
+        again = subprocess.run(
+            [*COMMAND, "up", str(files["s"])],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert again.returncode == 1
+        assert "is up already" in again.stderr
+    finally:
+        for name in "cs":
+            netlab.run(name, *COMMAND, "down", str(files[name]), check=False)
+    for name in "cs":
+        assert netlab.interface(name) not in netlab.ip(name, "-br", "link")
+        assert not socket_path(netlab.interface(name)).exists()
+    assert "postup is a shell command and is not run" in log.read_text()
+    for name in "cs":
+        for line in files[name].read_text().splitlines():
+            if line.startswith("PrivateKey"):
+                assert line.split(" = ")[1] not in log.read_text()
+
+
+@pytest.mark.root
+def test_what_cannot_come_up_says_why(netlab, tmp_path):
+    cable(netlab)
+    _, server, _, _ = two_configs()
+    path = netlab.write(
+        "s", server.replace("ListenPort = 51820", "ListenPort = 51821\nJournal = /no/such/folder/j")
+    )
+    result = subprocess.run(
+        ["ip", "netns", "exec", netlab.ns("s"), *COMMAND, "up", str(path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "journal" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not socket_path(netlab.interface("s")).exists()
