@@ -1,0 +1,113 @@
+"""Loops over packets: hulls, clock breaks, clocks of short flows, IP-ID strings."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_HALF32 = np.int64(1) << 31
+_WRAP32 = np.int64(1) << 32
+
+
+@njit(cache=True, nogil=True)
+def upper_hull(x, y):  # type: ignore[no-untyped-def]
+    """Indexes of the upper convex hull, left to right; ``x`` ascending (Andrew's monotone chain)."""
+    hull = np.empty(x.size, np.int64)
+    size = 0
+    for i in range(x.size):
+        if size and x[hull[size - 1]] == x[i]:
+            if y[i] <= y[hull[size - 1]]:
+                continue
+            size -= 1
+        while size >= 2:
+            a, b = hull[size - 2], hull[size - 1]
+            if (y[b] - y[a]) * (x[i] - x[a]) > (y[i] - y[a]) * (x[b] - x[a]):
+                break
+            size -= 1
+        hull[size] = i
+        size += 1
+    return hull[:size].copy()
+
+
+@njit(cache=True, nogil=True)
+def clock_breaks(t_ns, offset_ns, step_ns, tolerance, persist_ns, persist_packets):  # type: ignore[no-untyped-def]
+    """Packets at which the offset of a clock begins a new level.
+
+    A packet above the level by more than ``step_ns`` (and the rate tolerance) breaks at once: delay never
+    raises an offset. Packets below may be delayed only; they break when they stay below for
+    ``persist_ns`` and ``persist_packets``. The level is the last offset that belonged.
+    """
+    breaks = np.empty(t_ns.size, np.int64)
+    count = 0
+    level, level_at = offset_ns[0], t_ns[0]
+    low_from, low_count = -1, 0
+    for i in range(1, t_ns.size):
+        slack = step_ns + tolerance * (t_ns[i] - level_at)
+        difference = offset_ns[i] - level
+        if difference > slack:
+            breaks[count] = i
+            count += 1
+            level, level_at, low_from, low_count = offset_ns[i], t_ns[i], -1, 0
+        elif difference >= -slack:
+            level, level_at, low_from, low_count = offset_ns[i], t_ns[i], -1, 0
+        else:
+            if low_from < 0:
+                low_from = i
+            low_count += 1
+            if t_ns[i] - t_ns[low_from] >= persist_ns and low_count >= persist_packets:
+                breaks[count] = low_from
+                count += 1
+                level, level_at, low_from, low_count = offset_ns[i], t_ns[i], -1, 0
+    return breaks[:count].copy()
+
+
+@njit(cache=True, nogil=True)
+def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # type: ignore[no-untyped-def]
+    """Tick rate and least delayed packet of every sender.
+
+    Parameters
+    ----------
+    start : ndarray of int64, shape (senders + 1,)
+        ``start[s]:start[s+1]`` are the sender's packets, in order of time.
+    t_ns : ndarray of int64
+        Times since a common origin.
+    tsval : ndarray of int64
+        As on the wire.
+    rates_hz : ndarray of float64
+        Tick rates that stacks use, ascending.
+    tolerance, least_ticks : float
+        Largest relative error of a rate; fewest ticks to tell one.
+
+    Returns
+    -------
+    hz : ndarray of float64, shape (senders,)
+        0 where it cannot be told.
+    best : ndarray of int64, shape (senders,)
+        Packet with the largest TSval/Hz - t: the least delayed one; -1 without.
+    """
+    senders = start.size - 1
+    hz = np.zeros(senders)
+    best = np.full(senders, -1, np.int64)
+    for s in range(senders):
+        first, last = start[s], start[s + 1] - 1
+        if last <= first:
+            continue
+        ticks = (tsval[last] - tsval[first] + _HALF32) % _WRAP32 - _HALF32
+        elapsed = (t_ns[last] - t_ns[first]) * 1e-9
+        if ticks < least_ticks or elapsed <= 0.0:
+            continue
+        raw = ticks / elapsed
+        nearest, error = 0.0, tolerance
+        for rate in rates_hz:
+            if abs(raw / rate - 1.0) <= error:
+                nearest, error = rate, abs(raw / rate - 1.0)
+        if nearest == 0.0:
+            continue
+        hz[s] = nearest
+        highest = -1e300
+        for i in range(first, last + 1):
+            unwrapped = (tsval[i] - tsval[first] + _HALF32) % _WRAP32 - _HALF32
+            offset = unwrapped / nearest - (t_ns[i] - t_ns[first]) * 1e-9
+            if offset > highest:
+                highest, best[s] = offset, i
+    return hz, best

@@ -1,0 +1,67 @@
+"""Senders: one direction of one conversation, with its packets in order of time.
+
+The stack that fills TSval and IP ID of a packet is the one that sent it, so header fields are read per
+direction. Sender 2f is the client side of flow f, sender 2f + 1 the far side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.flows.assemble import FlowTable
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Senders:
+    """The packets of a FlowTable grouped by sender; ``start[s]:start[s+1]`` of ``row`` are sender s's."""
+
+    flows: FlowTable
+    row: Ints
+    start: Ints
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def rows_of(self, sender: int) -> Ints:
+        """Rows of the packet table, in order of time."""
+        return self.row[self.start[sender] : self.start[sender + 1]]
+
+    @property
+    def up(self) -> Ints:
+        """The client-side senders."""
+        return np.arange(0, len(self), 2)
+
+    @cached_property
+    def with_timestamps(self) -> Ints:
+        """Senders with at least one TCP timestamp option."""
+        stamped = self.flows.packets.has_ts == 1
+        return np.unique(2 * self.flows.flow[stamped].astype(np.int64) + ~self.flows.up[stamped])
+
+    def endpoint(self, sender: int) -> str:
+        """``addr:port`` of the sender."""
+        flow = sender // 2
+        return self.flows.destination(flow) if sender % 2 else self.flows.source(flow)
+
+    def peer(self, sender: int) -> str:
+        """``addr:port`` it sends to."""
+        return self.endpoint(sender ^ 1)
+
+    def address(self, sender: int) -> tuple[int, int]:
+        """Address ids of sender and receiver."""
+        src, dst = int(self.flows.src[sender // 2]), int(self.flows.dst[sender // 2])
+        return (dst, src) if sender % 2 else (src, dst)
+
+
+def find_senders(flows: FlowTable) -> Senders:
+    """Group the packets of a FlowTable by sender and time (ties: order of the file)."""
+    key = 2 * flows.flow.astype(np.int64) + ~flows.up
+    row = np.lexsort((flows.packets.ts_ns, key))
+    start = np.zeros(2 * len(flows) + 1, np.int64)
+    np.cumsum(np.bincount(key, minlength=2 * len(flows)), out=start[1:])
+    return Senders(flows, row, start)

@@ -1,0 +1,366 @@
+"""The clock behind a sender's TCP timestamps (RFC 7323).
+
+Theory of operation
+-------------------
+TSval counts ticks of the sender's clock. Its rate says how many ticks a second (a property of the system)
+and by how many ppm the quartz is off (a property of the machine); its offset says when the counter stood
+at 0, which is the boot where a stack has one counter for all connections. Steps: values that cannot be this
+sender's are put aside (0, isolated leaps ahead, values older than one already seen: reordering and copies),
+the tick rate is snapped to those that systems use, leaps of the offset split the packets into segments, and
+the longest segment's upper edge is fitted (:mod:`vpnforensics.features.clock_fit`).
+
+A whole number of ticks is added by stacks that hide their uptime (Linux since 4.10, macOS, FreeBSD) and
+by pf (``reassemble tcp``). What survives: rate, the phase of the tick, the drift in common.
+
+All times are integer nanoseconds; floating point holds only differences to the first packet.
+
+Silent under 60 s, under 20 packets, without a known tick rate. Fails where a middlebox rewrites TSval by other
+than a constant: then there is no tick rate, and that is said.
+
+Kohno, Broido & claffy 2005, *Remote physical device fingerprinting*; Zander & Murdoch 2008; Polčák & Franková
+2014, who show that duration, not the number of packets, makes an estimate good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.errors import InsufficientDataError
+from vpnforensics.features._kernels import clock_breaks
+from vpnforensics.features.clock_fit import ClockFit, fit_upper_edge, hull_slope
+from vpnforensics.features.senders import Senders
+from vpnforensics.features.wraparound import unwrap
+from vpnforensics.packets.table import TCP_SYN
+
+Ints = npt.NDArray[np.int64]
+BreakKind = Literal["reboot", "suspend", "step"]
+
+TICK_RATES_HZ = (1.0, 2.0, 10.0, 100.0, 128.0, 200.0, 250.0, 256.0, 300.0, 512.0, 1000.0, 1e6)
+RATE_TOLERANCE = 0.05
+LEAST_TICKS = 40
+"""Fewer ticks do not tell one rate from the next."""
+LEAST_PACKETS = 20
+LEAST_NS = 60_000_000_000
+
+_LEAP_NS = 1_000_000_000
+"""Offset leaps above this are breaks; queues of a second and more are rarer than reboots."""
+_PERSIST_NS, _PERSIST_PACKETS = 10_000_000_000, 5
+_MODULUS = 1 << 32
+_COLUMNS = (
+    "sender", "peer", "packets", "seconds", "hz", "skew_ppm", "low_ppm", "high_ppm", "hull_ppm",
+    "theil_sen_ppm", "agree", "zero_ns", "phase_ticks", "breaks", "set_aside", "reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ClockBreak:
+    """A leap of a sender's clock."""
+
+    at_ns: int
+    """Capture time of the first packet after it."""
+    kind: BreakKind
+    step_ns: int
+    """Offset after it minus offset before it."""
+
+
+@dataclass(frozen=True, eq=False)
+class SenderClock:
+    """What one sender's timestamps say; fields after ``reason`` are ``None`` where it says nothing."""
+
+    packets: int
+    """With a usable timestamp."""
+    duration_ns: int
+    reason: str = ""
+    """Why there is no line; empty where there is one."""
+    hz: float | None = None
+    fit: ClockFit | None = None
+    reference_ns: int | None = None
+    """Capture time at which offset and phase hold: the mean time of the fitted segment."""
+    ticks: int | None = None
+    """TSval that the clock shows at ``reference_ns`` to a packet without delay, wrapped."""
+    phase_ticks: float | None = None
+    """And the fraction of a tick that has then passed."""
+    breaks: tuple[ClockBreak, ...] = ()
+    set_aside: int = 0
+    """Packets with timestamps of 0, leaps ahead, or older than one seen before."""
+    first_ns: int = 0
+    """Capture time that ``fit`` counts from."""
+
+    @property
+    def skew_ppm(self) -> float | None:
+        """Rate error of the sender's clock against the capture's, parts per million."""
+        return None if self.fit is None else self.fit.slope * 1e6
+
+    @property
+    def skew_interval_ppm(self) -> tuple[float, float] | None:
+        """95 %."""
+        return None if self.fit is None else (self.fit.interval[0] * 1e6, self.fit.interval[1] * 1e6)
+
+    @property
+    def zero_ns(self) -> int | None:
+        """Latest time at which the counter stood at 0: the boot, if the offset is global and unwrapped."""
+        if self.hz is None or self.ticks is None or self.reference_ns is None:
+            return None
+        return self.reference_ns - int(self.ticks * 1_000_000_000 / self.hz)
+
+    def uptime_s(self, scope: str) -> float | None:
+        """Seconds since boot at the reference, modulo the counter's range; only for a ``global`` clock."""
+        if scope != "global" or self.zero_ns is None or self.reference_ns is None:
+            return None
+        return (self.reference_ns - self.zero_ns) * 1e-9
+
+    @property
+    def drift(self) -> tuple[Ints, npt.NDArray[np.float64]] | None:
+        """Capture time (ns) and distance to the line (s) of each block's least delayed packet."""
+        if self.fit is None:
+            return None
+        return self.first_ns + np.rint(self.fit.block_s * 1e9).astype(np.int64), self.fit.residual_s
+
+    def to_dict(self, scope: str | None = None) -> dict[str, Any] | None:
+        """The result contract's ``clock``; ``None`` without a tick rate."""
+        if self.hz is None:
+            return None
+        interval = self.skew_interval_ppm
+        zero_s = None if self.ticks is None or self.reference_ns is None else self.ticks / self.hz
+        return {
+            "hz": self.hz,
+            "skew_ppm": _rounded(self.skew_ppm),
+            "skew_interval_ppm": None if interval is None else [_rounded(x) for x in interval],
+            "offset_s": _rounded(zero_s),
+            "phase_ticks": _rounded(self.phase_ticks),
+            "scope": scope,
+        }
+
+
+def sender_clock(ts_ns: npt.NDArray[np.int64], tsval: npt.NDArray[Any]) -> SenderClock:
+    """The clock of one sender.
+
+    Parameters
+    ----------
+    ts_ns : ndarray of int64, shape (n,)
+        Capture times of packets with a timestamp option, ns since the epoch.
+    tsval : ndarray of unsigned integers, shape (n,)
+        As on the wire.
+
+    Returns
+    -------
+    SenderClock
+    """
+    order = np.argsort(ts_ns, kind="stable")
+    ts_ns, tsval = ts_ns[order], tsval[order].astype(np.int64)
+    given = tsval != 0
+    if len(tsval) and not given.any():
+        return SenderClock(0, 0, "every timestamp is 0: a middlebox blanks them", set_aside=len(tsval))
+    total = len(tsval)
+    ts_ns, tsval = ts_ns[given], tsval[given]
+    if len(ts_ns) < 3:
+        return SenderClock(
+            len(ts_ns), 0, f"{len(ts_ns)} packets with timestamps", set_aside=total - len(ts_ns)
+        )
+    t_ns, ticks = ts_ns - ts_ns[0], unwrap(tsval, 32)
+    hz, why_not = tick_rate(t_ns, ticks)
+    if hz is None:
+        return SenderClock(len(ts_ns), int(t_ns[-1]), why_not, set_aside=total - len(ts_ns))
+    kept = _own(t_ns, ticks, hz)
+    ts_ns, t_ns, ticks, tsval = ts_ns[kept], t_ns[kept], ticks[kept], tsval[kept]
+    offset_ns = _offset_ns(t_ns, ticks - ticks[0], hz)
+    edges = np.r_[
+        0,
+        clock_breaks(t_ns, offset_ns, _LEAP_NS, RATE_TOLERANCE, _PERSIST_NS, _PERSIST_PACKETS),
+        len(t_ns),
+    ]
+    clock = SenderClock(
+        len(ts_ns),
+        int(t_ns[-1] - t_ns[0]),
+        hz=hz,
+        breaks=tuple(_break(ts_ns, tsval, offset_ns, hz, int(i)) for i in edges[1:-1]),
+        set_aside=total - len(ts_ns),
+    )
+    longest = int(np.argmax(t_ns[edges[1:] - 1] - t_ns[edges[:-1]]))
+    part = slice(int(edges[longest]), int(edges[longest + 1]))
+    return _fitted(clock, ts_ns[part], ticks[part], tsval[part], hz)
+
+
+def tick_rate(t_ns: Ints, ticks: Ints) -> tuple[float | None, str]:
+    """The known tick rate nearest to the sender's, or ``None`` and why not.
+
+    Parameters
+    ----------
+    t_ns : ndarray of int64, shape (n,)
+        Ascending.
+    ticks : ndarray of int64, shape (n,)
+        Unwrapped.
+    """
+    elapsed_s = float(t_ns[-1] - t_ns[0]) * 1e-9
+    steps, gaps = np.diff(ticks), np.diff(t_ns) * 1e-9
+    if elapsed_s <= 0:
+        return None, "all packets at one time"
+    if not steps.any():
+        return None, "the timestamp never changes"
+    # Breaks spoil the slope from end to end but not that of most pairs of neighbours, weighted by time.
+    order = np.argsort(np.divide(steps, gaps, out=np.zeros(len(gaps)), where=gaps > 0), kind="stable")
+    weight = np.cumsum(gaps[order])
+    middle = order[min(int(np.searchsorted(weight, weight[-1] / 2)), len(order) - 1)]
+    guesses = [float(ticks[-1] - ticks[0]) / elapsed_s]
+    if gaps[middle] > 0:
+        guesses.append(float(steps[middle] / gaps[middle]))
+    for guess in guesses:
+        if guess <= 0 or guess * elapsed_s < LEAST_TICKS:
+            continue
+        t_s: npt.NDArray[np.float64] = t_ns.astype(np.float64) * 1e-9
+        refined = guess + hull_slope(t_s, (ticks - ticks[0]).astype(np.float64) - guess * t_s)[0]
+        for raw in (refined, guess):
+            nearest = min(TICK_RATES_HZ, key=lambda rate: abs(raw / rate - 1))
+            if abs(raw / nearest - 1) <= RATE_TOLERANCE:
+                return nearest, ""
+    if 0 <= guesses[0] * elapsed_s < LEAST_TICKS:
+        return None, f"fewer than {LEAST_TICKS} ticks"
+    return None, "no known tick rate: the timestamps are no clock, or a middlebox rewrites them"
+
+
+def _own(t_ns: Ints, ticks: Ints, hz: float) -> npt.NDArray[np.intp]:
+    """Packets whose timestamp may be used: no isolated leap ahead, none older than one already seen."""
+    offset = _offset_ns(t_ns, ticks - ticks[0], hz)
+    highest = np.iinfo(np.int64).min
+    padded = np.r_[highest, highest, offset, highest, highest]
+    around = np.max([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]], axis=0)
+    slack = _LEAP_NS + np.rint(RATE_TOLERANCE * np.diff(t_ns, prepend=t_ns[0])).astype(np.int64)
+    plausible = np.flatnonzero((around == highest) | (offset <= around + slack))
+    kept = ticks[plausible]
+    newest = np.maximum.accumulate(kept)
+    # A reboot also goes back, but stays there; only what goes back less than a leap is an old packet.
+    late = (kept < newest) & (newest - kept < hz * (_LEAP_NS * 1e-9))
+    return plausible[~late]
+
+
+def _offset_ns(t_ns: Ints, ticks: Ints, hz: float) -> Ints:
+    """Sender clock minus capture clock, ns, both from the first packet; exact for whole rates."""
+    whole, rest = np.divmod(ticks, int(hz))
+    offset: Ints = whole * 1_000_000_000 + rest * 1_000_000_000 // int(hz) - t_ns
+    return offset
+
+
+def _break(ts_ns: Ints, tsval: Ints, offset_ns: Ints, hz: float, i: int) -> ClockBreak:
+    """Say what happened before packet ``i``."""
+    step, gap = int(offset_ns[i] - offset_ns[i - 1]), int(ts_ns[i] - ts_ns[i - 1])
+    since_zero_ns = int(tsval[i] * 1_000_000_000 / hz)
+    kind: BreakKind = "step"
+    if since_zero_ns <= gap:
+        kind = "reboot"
+    elif step < 0 and -step <= gap:
+        kind = "suspend"
+    return ClockBreak(int(ts_ns[i]), kind, step)
+
+
+def _fitted(clock: SenderClock, ts_ns: Ints, ticks: Ints, tsval: Ints, hz: float) -> SenderClock:
+    """The clock with the line of one segment."""
+    described: dict[str, Any] = {
+        name: getattr(clock, name) for name in ("packets", "duration_ns", "hz", "breaks", "set_aside")
+    }
+    t_ns = ts_ns - ts_ns[0]
+    fit, reason = None, ""
+    if len(t_ns) < LEAST_PACKETS:
+        reason = f"fewer than {LEAST_PACKETS} packets with timestamps"
+    elif t_ns[-1] < LEAST_NS:
+        reason = f"under {LEAST_NS // 1_000_000_000} s of timestamps"
+    offset_s = _offset_ns(t_ns, ticks - ticks[0], hz).astype(np.float64) * 1e-9
+    if not reason:
+        try:
+            fit = fit_upper_edge(t_ns.astype(np.float64) * 1e-9, offset_s)
+        except InsufficientDataError as error:
+            reason = str(error)
+    at_s = fit.at_s if fit is not None else float(t_ns[np.argmax(offset_s)]) * 1e-9
+    level_s = fit.level_s if fit is not None else float(offset_s.max())
+    at_ns = round(at_s * 1e9)
+    # Ticks since the first packet's TSval that an undelayed packet would show at the reference.
+    passed_ns = at_ns + round(level_s * 1e9)
+    whole, rest = divmod(passed_ns * round(hz), 1_000_000_000)
+    return SenderClock(
+        **described,
+        reason=reason,
+        fit=fit,
+        reference_ns=int(ts_ns[0]) + at_ns,
+        ticks=int((int(tsval[0]) + whole) % _MODULUS),
+        phase_ticks=rest / 1e9,
+        first_ns=int(ts_ns[0]),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+@dataclass(frozen=True, eq=False)
+class ClockTable:
+    """Clocks of the senders of one capture that send timestamps."""
+
+    senders: Senders
+    sender: npt.NDArray[np.int64]
+    """Sender of each clock."""
+    clocks: tuple[SenderClock, ...]
+    syn_only: int = 0
+    """Senders with timestamps on their SYN and nowhere else."""
+    silence: dict[str, int] = field(default_factory=dict)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a sender with a tick rate or a reason."""
+        rows = []
+        for s, clock in zip(self.sender.tolist(), self.clocks, strict=True):
+            low, high = clock.skew_interval_ppm or (np.nan, np.nan)
+            rows.append(
+                {
+                    "sender": self.senders.endpoint(s),
+                    "peer": self.senders.peer(s),
+                    "packets": clock.packets,
+                    "seconds": clock.duration_ns * 1e-9,
+                    "hz": clock.hz,
+                    "skew_ppm": clock.skew_ppm,
+                    "low_ppm": low,
+                    "high_ppm": high,
+                    "hull_ppm": None if clock.fit is None else clock.fit.hull * 1e6,
+                    "theil_sen_ppm": None if clock.fit is None else clock.fit.theil_sen * 1e6,
+                    "agree": None if clock.fit is None else clock.fit.agree,
+                    "zero_ns": clock.zero_ns,
+                    "phase_ticks": clock.phase_ticks,
+                    "breaks": "; ".join(f"{b.kind} {b.step_ns * 1e-9:+.3f} s" for b in clock.breaks),
+                    "set_aside": clock.set_aside,
+                    "reason": clock.reason,
+                }
+            )
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def clock_table(senders: Senders, only: Iterable[int] | None = None) -> ClockTable:
+    """Clocks of all senders, or of some, that have at least three packets with timestamps.
+
+    Parameters
+    ----------
+    senders : Senders
+    only : iterable of int, optional
+        Sender numbers.
+    """
+    packets = senders.flows.packets
+    numbers, clocks = [], []
+    silence: dict[str, int] = {}
+    syn_only = 0
+    for s in senders.with_timestamps if only is None else only:
+        rows = senders.rows_of(int(s))
+        stamped = rows[packets.has_ts[rows] == 1]
+        on_syn = bool(np.all(packets.tcp_flags[stamped] & TCP_SYN))
+        syn_only += int(0 < len(stamped) <= 2 and len(rows) > 4 and on_syn)
+        if len(stamped) < 3:
+            continue
+        clock = sender_clock(packets.ts_ns[stamped], packets.tsval[stamped])
+        if clock.reason:
+            silence[clock.reason] = silence.get(clock.reason, 0) + 1
+        numbers.append(int(s))
+        clocks.append(clock)
+    if syn_only:
+        silence["timestamps on the SYN only"] = syn_only
+    return ClockTable(senders, np.array(numbers, np.int64), tuple(clocks), syn_only, silence)
