@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpnforensics.errors import ScenarioError
-from vpnforensics.groundtruth.lab import stacks
+from vpnforensics.groundtruth.lab import stacks, uml
 from vpnforensics.groundtruth.lab.drivers import DRIVERS
 from vpnforensics.groundtruth.lab.network import MAX_WEB_SERVERS
 from vpnforensics.groundtruth.lab.traffic import THROUGH_PROXY
-from vpnforensics.groundtruth.scenario import Countermeasures, Scenario
+from vpnforensics.groundtruth.scenario import ClientSpec, Countermeasures, Scenario
 
 _MAX_CLIENTS = 100
 _BASE = {
@@ -72,6 +72,8 @@ def doctor() -> list[Finding]:
         Finding("/dev/net/tun", () if Path("/dev/net/tun").exists() else ("the tun device",)),
         Finding("network", tuple(base), tuple(dict.fromkeys(base.values()))),
     ]
+    missing = tuple(p for p in uml.PROGRAMS if not _installed(p))
+    findings.append(Finding("uml", missing, tuple(uml.PROGRAMS[p] for p in missing)))
     for kind, driver in DRIVERS.items():
         missing = tuple(p for p in driver.programs if not _installed(p))
         findings.append(Finding(kind, missing, driver.packages if missing else ()))
@@ -119,13 +121,24 @@ def refuse_impossible(scenario: Scenario) -> None:
                 f"{client.name}: `flows` is for the simulator; the lab's traffic runs by the clock"
             )
         if client.host == "uml":
-            raise ScenarioError(f"{client.name}: host `uml` is not built yet")
+            _refuse_uml(client)
         for device in client.devices:
             stacks.refuse_impossible(device.stack, client.host, device.name)
             deaf = [a for a in device.traffic if a not in THROUGH_PROXY]
             if DRIVERS[kind].relay and (deaf or client.routed):
                 reason = f"{deaf[0]} cannot use a proxy" if deaf else "a relay has no devices behind it"
                 raise ScenarioError(f"{device.name}: {reason}")
+
+
+def _refuse_uml(client: ClientSpec) -> None:
+    missing = [p for p in uml.PROGRAMS if not _installed(p)]
+    if missing:
+        line = apt_line([Finding("uml", tuple(missing), tuple(uml.PROGRAMS[p] for p in missing))])
+        raise ScenarioError(f"{client.name}: host `uml` needs {', '.join(missing)}; install: {line}")
+    if client.routed:
+        raise ScenarioError(f"{client.name}: a `uml` host has no devices behind it here")
+    if abs(client.stack.clock_ppm) > uml.MAX_PPM:
+        raise ScenarioError(f"{client.name}: clock_ppm: a kernel corrects at most {uml.MAX_PPM} ppm")
 
 
 def _installed(program: str) -> bool:

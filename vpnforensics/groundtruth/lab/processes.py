@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,20 @@ from pathlib import Path
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab.state import RunState, process_start
 
+UML_AGENT = Path(__file__).with_name("uml_agent.py")
+UML_PORT = 5555
+
 
 def in_namespace(namespace: str, argv: Sequence[str | Path]) -> list[str]:
-    """The command that runs `argv` in a network namespace and dies with its parent."""
-    return ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", namespace, *map(str, argv)]
+    """The command that runs `argv` in a network namespace and dies with its parent.
+
+    A name ``NAMESPACE@ADDRESS`` is a User-Mode-Linux host that is reached from the namespace.
+    """
+    where, _, address = namespace.partition("@")
+    prefix = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", where]
+    if address:
+        prefix += [sys.executable, "-I", "-S", str(UML_AGENT), "call", address, str(UML_PORT)]
+    return [*prefix, *map(str, argv)]
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from vpnforensics.groundtruth.lab.network import (
 )
 from vpnforensics.groundtruth.lab.processes import Processes
 from vpnforensics.groundtruth.lab.stacks import apply_stack
+from vpnforensics.groundtruth.lab.uml import start_uml
 from vpnforensics.groundtruth.scenario import ClientSpec, Device, Link, Scenario
 
 _GATEWAY = "203.0.113.254"
@@ -63,8 +64,8 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
         Client(
             i + 1,
             spec.name,
-            network.namespace(f"c{i + 1}"),
-            f"198.51.100.{11 + 2 * i}",
+            _home(i + 1, spec, access, network, processes),
+            _outer(i + 1),
             ports[i],
             f"{INNER_PREFIX}{i + 2}",
         )
@@ -76,7 +77,7 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
         _wire_client(network, vpn, access, client)
         apply_stack(client.namespace, spec.stack, network, processes, web, seed=rng.randrange(1 << 30))
         machines += _machines(network, processes, client, spec, web, rng)
-    for namespace in (vpn, *(m.namespace for m in machines)):
+    for namespace in (vpn, *(m.namespace for m in machines if "@" not in m.namespace)):
         network.etc(namespace, "resolv.conf", f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n")
     lines = [_line(client, spec.access, rng) for client, spec in zip(clients, scenario.clients, strict=True)]
     _start_link(processes, "access", access, lines, rng)
@@ -166,12 +167,28 @@ def _wire_server(
         network.address(servers, "eth0", address, 32)
 
 
+def _outer(number: int) -> str:
+    """Address of a client on the access network."""
+    return f"198.51.100.{9 + 2 * number}"
+
+
+def _home(number: int, spec: ClientSpec, access: str, network: Network, processes: Processes) -> str:
+    """Make the place that a client lives in: a namespace, or a kernel of its own."""
+    if spec.host == "uml":
+        return start_uml(
+            access, number, _outer(number), spec.stack.clock_ppm, DNS_ADDRESS, network, processes
+        )
+    return network.namespace(f"c{number}")
+
+
 def _wire_client(network: Network, vpn: str, access: str, client: Client) -> None:
     own = mac(4, client.number)
+    network.neighbour(vpn, "in0", client.outer, own)
+    if "@" in client.namespace:  # wired and addressed when it booted
+        return
     network.veth((client.namespace, "eth0", own), (access, f"c{client.number}", None))
     network.address(client.namespace, "eth0", client.outer)
     network.neighbour(client.namespace, "eth0", SERVER_OUTER, mac(1, 1))
-    network.neighbour(vpn, "in0", client.outer, own)
 
 
 def _machines(
