@@ -42,6 +42,17 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 silent_when="no tunnel keeps packet boundaries, no length map is known, or the clocks cannot "
                 "be aligned",
             ),
+            EngineInfo(
+                name="exact",
+                citation="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
+                evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "
+                "payloads, equal on both sides",
+                needs="an ingress capture that can be read: a plain NAT, a tap on the tunnel's inner "
+                "interface, decrypted packets",
+                speaks_when="the ingress capture holds no tunnel; its clients then take the tunnels' place",
+                silent_when="there is a tunnel, a proxy or scrubber rewrote the numbers, or datagrams were "
+                "captured without payload",
+            ),
         )
     }
 )

@@ -6,15 +6,18 @@ renderer starts from it or from the four tables.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.report.escaping import json_text
 
 SCHEMA_VERSION = 1
+VERDICTS = ("linked", "undecided", "no_tunnel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,8 @@ class CaseResult:
     expected_false_links: float
     warnings: list[str]
     pairings: pd.DataFrame = field(repr=False)
-    """flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns, outer_bytes, counter, delay_ns."""
+    """One row a packet: flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns,
+    outer_bytes, counter, delay_ns (positive towards the far side, on the ingress clock)."""
     delay_law: dict[str, Any] = field(default_factory=dict, repr=False)
     """Medians and 95 % points of the server's delay, ns, by direction; empty without an alignment."""
 
@@ -47,10 +51,10 @@ class CaseResult:
             "tool": self.tool,
             "inputs": self.inputs,
             "alignment": self.alignment.to_dict(),
-            "tunnels": _records(self.tunnels),
-            "flows": _records(self.flows),
-            "scores": _records(self.scores),
-            "links": _records(self.links),
+            "tunnels": plain_rows(self.tunnels),
+            "flows": plain_rows(self.flows),
+            "scores": plain_rows(self.scores),
+            "links": plain_rows(self.links),
             "comparisons": self.comparisons,
             "expected_false_links": self.expected_false_links,
             "warnings": self.warnings,
@@ -58,7 +62,7 @@ class CaseResult:
 
     def to_json(self, *, indent: int | None = 1) -> str:
         """The result contract as JSON; the same case gives the same bytes."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        return json_text(self.to_dict(), indent=indent)
 
     def explain(self, flow: str) -> pd.DataFrame:
         """Packet by packet, the outer packet that carried a flow; ``ingress_frame`` is empty where none did.
@@ -79,9 +83,9 @@ class CaseResult:
         clients = self.tunnels.set_index("id")["client"]
         table = self.links.join(flows[["proto", "src", "dst", "packets", "bytes"]], on="flow")
         table.insert(2, "client", table["tunnel"].map(clients))
-        return table.sort_values(
-            ["verdict", "llr"], ascending=[True, False], kind="stable", ignore_index=True
-        )
+        rank = table["verdict"].map({verdict: n for n, verdict in enumerate(VERDICTS)})
+        order = np.lexsort((-table["packets"], -table["llr"].fillna(-np.inf).astype(float), rank))
+        return table.iloc[order].reset_index(drop=True)
 
     @property
     def plot(self) -> Any:
@@ -92,7 +96,7 @@ class CaseResult:
 
     def __repr__(self) -> str:
         verdicts = self.links["verdict"].value_counts()
-        counts = ", ".join(f"{verdicts.get(v, 0)} {v}" for v in ("linked", "undecided", "no_tunnel"))
+        counts = ", ".join(f"{verdicts.get(v, 0)} {v}" for v in VERDICTS)
         return (
             f"CaseResult({len(self.tunnels)} tunnels, {len(self.flows)} flows: {counts};"
             f" alignment {self.alignment.status})"
@@ -104,10 +108,16 @@ class CaseResult:
         return f"<p>{html.escape(repr(self))}</p>{self.summary.head(30).to_html(index=False)}"
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries of plain values, missing ones as None."""
-    columns = {}
+def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries of plain Python values; missing ones are None."""
+    names = [str(name) for name in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in plain_values(table)]
+
+
+def plain_values(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Rows as tuples of plain Python values; missing ones are None."""
+    columns = []
     for name in table.columns:
         values = table[name].tolist()
-        columns[str(name)] = [None if value is pd.NA or value != value else value for value in values]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        columns.append([None if value is pd.NA or value != value else value for value in values])
+    return zip(*columns, strict=True)

@@ -13,6 +13,22 @@ from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
 from vpnforensics.packets.table import PacketTable
 
+_TUNNEL_COLUMNS = (
+    "id",
+    "client",
+    "server",
+    "transport",
+    "protocol",
+    "first_ns",
+    "last_ns",
+    "packets_up",
+    "packets_down",
+    "length_map",
+    "clock",
+    "ip_id",
+    "explained_share",
+)
+
 
 def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
     """One of ``inputs``; of a table that was not read from a file, what can be said."""
@@ -60,8 +76,7 @@ def tunnel_rows(case: Case, decision: Decision) -> pd.DataFrame:
                 else None,
             }
         )
-    columns = ["id", "client", "server", "transport", "protocol", "first_ns", "last_ns", "packets_up", "packets_down", "length_map", "clock", "ip_id", "explained_share"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(_TUNNEL_COLUMNS))
 
 
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
@@ -153,9 +168,10 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
     inner, outer = case.flows.packets, case.conversations.packets
     difference = egress.ts_ns[keep] - (records.ts_ns[at] if len(records) else 0)
     up = egress.up[keep]
+    names = [f"f{f + 1}" for f in range(len(case.flows))]
     return pd.DataFrame(
         {
-            "flow": pd.Categorical.from_codes(flow, categories=[f"f{f + 1}" for f in range(len(case.flows))]),  # type: ignore[arg-type]
+            "flow": pd.Categorical.from_codes(flow, categories=pd.Index(names)),
             "egress_frame": inner.frame[row],
             "egress_ns": inner.ts_ns[row],
             "up": up,

@@ -1,0 +1,200 @@
+"""``vpnf info`` and ``vpnf packets``: what is in a capture, before any judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vpnforensics.cli.errors import UNREADABLE
+from vpnforensics.cli.output import Output
+from vpnforensics.cli.reading import read
+from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.errors import CaptureError
+from vpnforensics.report.escaping import json_text, visible
+from vpnforensics.report.findings import findings
+from vpnforensics.report.quantities import many, size, span, utc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+    from vpnforensics.packets.table import PacketTable
+
+_SHOWN = 40
+"""Packets in a table on a screen, unless asked for more."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@output_options("table", "json", "csv")
+@strict_option
+@talk_options
+@pass_session
+def info(session: Session, files: tuple[str, ...], form: str, target: str, strict: bool) -> int:
+    """Say what each capture holds: format, link types, span, rates, health, digest.
+
+    A FILE that cannot be read is named on standard error; the others are shown,
+    and the exit code is 3.
+    """
+    output = Output(target, files)
+    rows, code = [], 0
+    with session.talk.progress() as show:
+        for path in files:
+            try:
+                rows.append(_info_row(read(path, strict=strict, show=show, step=f"reading {path}")))
+            except CaptureError as error:
+                session.talk.error(str(error))
+                code = UNREADABLE
+    if form == "json":
+        output.write([json_text(rows, indent=1) + "\n"])
+    elif form == "csv":
+        output.write(_flat_csv(rows))
+    elif rows:
+        output.show(_info_view(rows))
+    return code
+
+
+def _info_row(packets: PacketTable) -> dict[str, Any]:
+    """One capture as in the result contract, with its rates."""
+    from vpnforensics.report.rows import input_row
+
+    row = input_row("", packets)
+    del row["role"]
+    length_ns = row["last_ns"] - row["first_ns"] if row["packets"] else 0
+    ip_bytes = int(packets.ip_len_bytes.sum())
+    row["ip_bytes"] = ip_bytes
+    row["duration_ns"] = length_ns
+    row["packets_per_s"] = round(len(packets) * 1e9 / length_ns, 3) if length_ns else None
+    row["bits_per_s"] = round(ip_bytes * 8e9 / length_ns, 3) if length_ns else None
+    return row
+
+
+def _flat_csv(rows: list[dict[str, Any]]) -> Iterator[str]:
+    import pandas as pd
+
+    from vpnforensics.report.forms import csv_form
+
+    flat = []
+    for row in rows:
+        health = row["health"] or {}
+        flat.append({**row, "linktypes": " ".join(row["linktypes"]), **health})
+        del flat[-1]["health"]
+    return csv_form(pd.DataFrame(flat).astype(object))
+
+
+def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for row in rows:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(
+            "format", f"{row['format']}, {'/'.join(map(visible, row['linktypes'])) or 'no link type'}"
+        )
+        grid.add_row("stored", f"{size(row['bytes'])} ({row['bytes']:,} bytes)")
+        grid.add_row("packets", f"{row['packets']:,} IP, {size(row['ip_bytes'])}")
+        if row["packets"]:
+            grid.add_row("first", utc(row["first_ns"]))
+            grid.add_row("last", f"{utc(row['last_ns'])} ({span(row['duration_ns'])} later)")
+        if row["packets_per_s"] is not None:
+            grid.add_row(
+                "rate", f"{row['packets_per_s']:,.1f} packets/s, {row['bits_per_s'] / 1e6:,.3f} Mbit/s"
+            )
+        grid.add_row("sha256", row["sha256"])
+        styles = {"damage": "bold red", "warning": "yellow", "note": ""}
+        found = findings(row["health"] or {})
+        grid.add_row("health", Text("nothing amiss", style="green") if not found else "")
+        for finding in found:
+            grid.add_row("", Text(finding.text, style=styles[finding.severity]))
+        parts += [Text(visible(row["path"]), style="bold"), grid, Text()]
+    return Group(*parts[:-1])
+
+
+@click.command()
+@click.argument("file")
+@click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Only the first N packets.")
+@output_options("table", "csv", "jsonl", "parquet")
+@strict_option
+@talk_options
+@pass_session
+def packets(session: Session, file: str, number: int | None, form: str, target: str, strict: bool) -> None:
+    """Print the packet table of a capture.
+
+    csv, jsonl and parquet have every column and packet; the table shows the
+    first 40 packets, or as many as -n says.
+    """
+    output = Output(target, [file])
+    if form == "parquet":
+        output.refuse_terminal("parquet")
+    with session.talk.progress() as show:
+        table = read(file, strict=strict, show=show)
+    count = number if number is not None else _SHOWN if form == "table" else len(table)
+    first = table.take(slice(0, count))
+    if form == "table":
+        output.show(_packets_view(first, len(table)))
+        return
+    from vpnforensics.report import forms
+
+    frame = _printable(first)
+    if form == "csv":
+        output.write(forms.csv_form(frame))
+    elif form == "jsonl":
+        output.write(forms.jsonl_rows(frame))
+    else:
+        output.write([forms.parquet_form(frame)])
+
+
+def _printable(packets: PacketTable) -> pd.DataFrame:
+    """All columns; addresses as text, the payload's head as hex."""
+    frame = packets.to_pandas()
+    for column in ("src", "dst"):
+        frame[column] = frame[column].astype(str).astype("string")
+    frame["head"] = [row.hex() for row in frame["head"]]
+    return frame
+
+
+def _packets_view(first: PacketTable, total: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from vpnforensics.report.rows import PROTOCOL_NAMES
+    from vpnforensics.report.table import plain_table
+
+    table = plain_table()
+    table.add_column("frame", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold", min_width=14)
+    table.add_column("destination", overflow="fold", min_width=14)
+    table.add_column("proto", no_wrap=True)
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("ttl", justify="right", no_wrap=True)
+    table.add_column("flags", no_wrap=True)
+    start = int(first.ts_ns[0]) if len(first) else 0
+    ends = first.addresses.endpoint
+    for i in range(len(first)):
+        proto = int(first.proto[i])
+        table.add_row(
+            str(first.frame[i]),
+            f"{(int(first.ts_ns[i]) - start) / 1e9:+.6f}",
+            Text(ends(int(first.src[i]), int(first.sport[i]))),
+            Text(ends(int(first.dst[i]), int(first.dport[i]))),
+            PROTOCOL_NAMES.get(proto, str(proto)),
+            str(first.ip_len_bytes[i]),
+            str(first.ttl[i]),
+            _flags(int(first.tcp_flags[i])),
+        )
+    head = f"{many(total, 'IP packet')}; seconds from {utc(start)}" if len(first) else "no IP packets"
+    rest = total - len(first)
+    more = [Text(f"… and {rest:,} more (-n N shows more, -f csv all)", style="dim")] if rest else []
+    return Group(Text(head, style="bold"), table, *more)
+
+
+def _flags(flags: int) -> str:
+    """TCP flags, one letter each, as tcpdump writes them."""
+    return "".join(letter for bit, letter in enumerate("FSRP.UEWe") if flags >> bit & 1)

@@ -1,0 +1,160 @@
+"""``vpnf flows`` and ``vpnf tunnels``: the conversations of one capture, and which of them are tunnels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vpnforensics.cli.output import Output
+from vpnforensics.cli.reading import read
+from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.report.escaping import json_text, visible
+from vpnforensics.report.quantities import many, size, span
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+_top = click.option(
+    "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N", help="Rows the table shows."
+)
+
+
+@click.command()
+@click.argument("file")
+@output_options("table", "json", "csv")
+@_top
+@strict_option
+@talk_options
+@pass_session
+def flows(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+    """List the conversations in a capture: bidirectional five-tuples, split on reuse and silence.
+
+    Flow ids are those of `vpnf correlate IN FILE`.
+    """
+    output = Output(target, [file])
+    with session.talk.progress() as show:
+        packets = read(file, strict=strict, show=show)
+        from vpnforensics.flows.assemble import assemble_flows
+        from vpnforensics.report.rows import PROTOCOL_NAMES
+
+        show("assembling flows", 0.0)
+        frame = assemble_flows(packets).to_pandas()
+    frame["proto"] = [PROTOCOL_NAMES.get(p, str(p)) for p in frame["proto"].tolist()]
+    if form == "table":
+        output.show(_flows_view(frame, top))
+    else:
+        _write(output, frame, form)
+
+
+@click.command()
+@click.argument("file")
+@output_options("table", "json", "csv")
+@_top
+@strict_option
+@talk_options
+@pass_session
+def tunnels(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+    """List the VPN tunnels in a capture, and conversations that may be one.
+
+    A candidate (confidence below 0.5) becomes a tunnel only where `vpnf
+    correlate` finds traffic that it carried.
+    """
+    output = Output(target, [file])
+    with session.talk.progress() as show:
+        packets = read(file, strict=strict, show=show)
+        import numpy as np
+
+        from vpnforensics.flows.assemble import assemble_flows
+        from vpnforensics.tunnels.find import find_tunnels
+
+        show("finding tunnels", 0.0)
+        frame = find_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf)).to_pandas()
+    if form == "table":
+        output.show(_tunnels_view(frame, top, output.width))
+    else:
+        _write(output, frame, form)
+
+
+def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
+    from vpnforensics.report.forms import csv_form
+    from vpnforensics.report.result import plain_rows
+
+    if form == "csv":
+        output.write(csv_form(frame))
+    else:
+        output.write([json_text(plain_rows(frame), indent=1) + "\n"])
+
+
+def _flows_view(frame: pd.DataFrame, top: int) -> RenderableType:
+    from rich.text import Text
+
+    from vpnforensics.report.result import plain_rows
+    from vpnforensics.report.table import plain_table
+
+    table = plain_table(title=many(len(frame), "flow"))
+    table.add_column("flow", no_wrap=True)
+    table.add_column("proto", no_wrap=True)
+    table.add_column("source", overflow="fold", min_width=14)
+    table.add_column("destination", overflow="fold", min_width=14)
+    for heading in ("up", "down", "bytes", "lasts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in plain_rows(frame.head(top)):
+        table.add_row(
+            row["id"],
+            row["proto"],
+            Text(visible(row["src"])),
+            Text(visible(row["dst"])),
+            f"{row['packets_up']:,}",
+            f"{row['packets_down']:,}",
+            size(row["bytes"]),
+            span(row["last_ns"] - row["first_ns"]),
+        )
+    return _with_rest(table, len(frame) - top)
+
+
+def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
+    from rich.text import Text
+
+    from vpnforensics.report.result import plain_rows
+    from vpnforensics.report.table import plain_table
+
+    sure = frame["confidence"] >= 0.5
+    candidates = int((~sure).sum())
+    title = many(int(sure.sum()), "tunnel")
+    if candidates:
+        title += f", {many(candidates, 'candidate')}"
+    table = plain_table(title=title)
+    table.add_column("tunnel", no_wrap=True)
+    table.add_column("client", overflow="fold", min_width=14)
+    table.add_column("server", overflow="fold", min_width=14)
+    table.add_column("protocol", no_wrap=True)
+    for heading in ("sure", "up", "down", "lasts"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if width >= 120:
+        table.add_column("outer length", no_wrap=True)
+    for row in plain_rows(frame.head(top)):
+        name = f"{row['protocol']} {row['variant']}".strip()
+        cells = [
+            row["id"],
+            visible(row["client"]),
+            visible(row["server"]),
+            name,
+            f"{row['confidence']:.2f}",
+            f"{row['packets_up']:,}",
+            f"{row['packets_down']:,}",
+            span(row["last_ns"] - row["first_ns"]),
+        ]
+        cells += [row["length_map"]] if width >= 120 else []
+        table.add_row(*map(Text, cells), style="" if row["confidence"] >= 0.5 else "dim")
+    return _with_rest(table, len(frame) - top)
+
+
+def _with_rest(table: RenderableType, rest: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    if rest <= 0:
+        return table
+    return Group(table, Text(f"… and {rest:,} more (--top N shows more, -f csv all)", style="dim"))

@@ -1,0 +1,108 @@
+"""From exceptions to one message and one exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import click
+
+from vpnforensics.cli.terminal import Talk
+from vpnforensics.errors import CaptureError, CaseError, ScenarioError, VpnForensicsError
+from vpnforensics.report.escaping import visible
+
+DONE = 0
+INTERNAL = 1
+USAGE = 2
+UNREADABLE = 3
+DAMAGED = 4
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count."""
+BROKEN_PIPE = 141
+"""128 + SIGPIPE: whoever read our output had enough."""
+
+_EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "pyarrow": "parquet",
+        "matplotlib": "plot",
+        "yaml": "lab",
+        "jsonschema": "lab",
+        "dpkt": "lab",
+        "pyroute2": "lab",
+        "cryptography": "tunnel",
+    }
+)
+"""Modules that come with an extra only."""
+
+
+class DamagedInputError(VpnForensicsError):
+    """A capture lost packets to damage, and ``--strict`` was asked for."""
+
+
+class OutputError(VpnForensicsError):
+    """The result cannot be written where it was asked for."""
+
+
+def exit_code(error: BaseException, talk: Talk) -> int:
+    """Say what went wrong, and return what the process exits with."""
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        talk.say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+        _forget_stdout()
+        return BROKEN_PIPE
+    if talk.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    if isinstance(error, click.UsageError):
+        if error.ctx is not None:
+            talk.say(error.ctx.get_usage())
+            talk.say(f"Try '{error.ctx.command_path} --help' for help.")
+        talk.error(error.format_message())
+        return USAGE
+    if isinstance(error, click.ClickException):
+        talk.error(error.format_message())
+        return error.exit_code
+    code, message = _judged(error)
+    talk.error(message)
+    if code == INTERNAL and not isinstance(error, VpnForensicsError | OSError | MemoryError):
+        talk.say(
+            "This is a fault of vpnforensics, not of your files. Please report it with the traceback that"
+            " VPNF_DEBUG=1 shows (it holds no packet contents, but paths and addresses may appear)."
+        )
+    return code
+
+
+def _judged(error: BaseException) -> tuple[int, str]:
+    if isinstance(error, DamagedInputError):
+        return DAMAGED, str(error)
+    if isinstance(error, CaptureError | CaseError):
+        return UNREADABLE, str(error)
+    if isinstance(error, OutputError | ScenarioError):
+        return USAGE, str(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = (error.name or "").partition(".")[0]
+        if missing in _EXTRAS:
+            extra = _EXTRAS[missing]
+            return USAGE, f"this needs {missing}, which is not installed: pip install 'vpnforensics[{extra}]'"
+    if isinstance(error, VpnForensicsError):
+        return INTERNAL, str(error)
+    if isinstance(error, MemoryError):
+        return INTERNAL, "not enough memory for this capture"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return INTERNAL, f"{where}{error.strerror or error}"
+    return INTERNAL, f"internal error: {type(error).__name__}: {visible(str(error))[:300]}"
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter flush into nothing at exit instead of failing once more."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError, AttributeError):  # a stand-in for standard output has no descriptor
+        pass

@@ -1,0 +1,137 @@
+"""Where data go: standard output, or a file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vpnforensics.cli.errors import OutputError
+from vpnforensics.cli.terminal import PLAIN_WIDTH, terminal_width
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Output:
+    """The target of ``-o``: a path, or ``-`` for standard output.
+
+    Made before the work starts, so that a place that cannot be written to is refused at once.
+
+    Parameters
+    ----------
+    target : str
+    inputs : iterable of str, optional
+        Paths that are read, and must not be written over.
+
+    Raises
+    ------
+    OutputError
+        The target is a folder, lies in no folder, is an input, or may not be written to.
+    """
+
+    def __init__(self, target: str, inputs: Iterable[str] = ()) -> None:
+        self.path = None if target == "-" else Path(target)
+        if self.path is not None:
+            _refuse_impossible(self.path, inputs)
+
+    @property
+    def width(self) -> int:
+        """Columns for a table that goes here."""
+        return terminal_width() if self.path is None else PLAIN_WIDTH
+
+    def write(self, pieces: Iterable[str | bytes]) -> None:
+        """Write all pieces: to a file under a name of its own first, so that no half result is left."""
+        if self.path is None:
+            for piece in pieces:
+                _to_stdout(piece)
+            sys.stdout.flush()
+            return
+        try:
+            if self.path.exists() and not self.path.is_file():  # a pipe or a device
+                with self.path.open("wb") as file:
+                    file.writelines(map(_bytes, pieces))
+                return
+            _replace(self.path, pieces)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(self.path)) from error
+
+    def show(self, view: RenderableType) -> None:
+        """Write what rich can render; with colours on a terminal only."""
+        from rich.console import Console
+
+        on_terminal = self.path is None and sys.stdout.isatty()
+        console = Console(
+            width=self.width,
+            force_terminal=on_terminal,
+            no_color=None if on_terminal else True,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        # Captured, not printed: the file or pipe may break, and that is for write to say.
+        with console.capture() as captured:
+            console.print(view)
+        lines = (line.rstrip() if not on_terminal else line for line in captured.get().split("\n"))
+        self.write(["\n".join(lines)])
+
+    def refuse_terminal(self, what: str) -> None:
+        """Refuse to write binary data on a screen."""
+        if self.path is None and sys.stdout.isatty():
+            raise click.UsageError(f"{what} is binary; write it to a file with -o FILE")
+
+
+def _refuse_impossible(path: Path, inputs: Iterable[str]) -> None:
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
+        for each in inputs:
+            if each != "-" and path.exists() and Path(each).exists() and path.samefile(each):
+                raise OutputError(f"{path}: is an input; the result would destroy the evidence")
+        target = path if path.exists() and not path.is_file() else path.parent
+        if not os.access(target, os.W_OK) or (path.is_file() and not os.access(path, os.W_OK)):
+            raise OutputError(f"{path}: cannot be written: permission denied")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written: {error}") from error
+
+
+def _replace(path: Path, pieces: Iterable[str | bytes]) -> None:
+    path = path.resolve()  # through a symbolic link, to the file it names
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(map(_bytes, pieces))
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _to_stdout(piece: str | bytes) -> None:
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # a stand-in for standard output
+        sys.stdout.write(piece if isinstance(piece, str) else piece.decode("latin-1"))
+    else:
+        buffer.write(_bytes(piece))
+
+
+def _bytes(piece: str | bytes) -> bytes:
+    return piece.encode("utf-8", "backslashreplace") if isinstance(piece, str) else piece

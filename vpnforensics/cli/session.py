@@ -1,0 +1,69 @@
+"""One run of the command line, and the options that all commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from vpnforensics.cli.terminal import Talk
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Session:
+    """What every command of one run shares; the ``obj`` of click's context.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The command line without the program, for the record.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.argv = ["vpnf", *arguments]
+        self.talk = Talk()
+
+
+pass_session = click.make_pass_decorator(Session)
+
+
+def talk_options(command: F) -> F:
+    """``-q`` and ``-v``, which set the session's talk."""
+
+    def quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
+        context.ensure_object(Session).talk.quiet |= value
+
+    def verbose(context: click.Context, _: click.Parameter, value: int) -> None:
+        context.ensure_object(Session).talk.verbosity += value
+
+    command = click.option(
+        "-v", "--verbose", count=True, expose_value=False, is_eager=True, callback=verbose,
+        help="Say how long each step takes; twice: show tracebacks.",
+    )(command)  # fmt: skip
+    return click.option(
+        "-q", "--quiet", is_flag=True, expose_value=False, is_eager=True, callback=quiet,
+        help="Say nothing but errors.",
+    )(command)  # fmt: skip
+
+
+def output_options(*formats: str) -> Callable[[F], F]:
+    """``-f`` with these formats, the first one by default, and ``-o``."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "-f", "--format", "form", type=click.Choice(formats), default=formats[0], show_default=True,
+            help="Form of the result.",
+        )(command)  # fmt: skip
+        return click.option(
+            "-o", "--output", "target", default="-", metavar="FILE",
+            help="Where the result goes; - is standard output.",
+        )(command)  # fmt: skip
+
+    return decorate
+
+
+strict_option = click.option(
+    "--strict", is_flag=True, help="Refuse a capture that lost packets to damage (exit code 4)."
+)

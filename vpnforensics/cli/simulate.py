@@ -1,0 +1,89 @@
+"""``vpnf simulate``: captures of both sides of a VPN server, with truth, without root."""
+
+from __future__ import annotations
+
+import click
+
+from vpnforensics.cli.session import Session, pass_session, talk_options
+
+
+@click.command()
+@click.option("-o", "--out", required=True, metavar="DIR", help="Where the captures and their truth go.")
+@click.option(
+    "--tunnels", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Clients."
+)
+@click.option(
+    "--flows", type=click.IntRange(1), default=40, show_default=True, metavar="N",
+    help="Egress flows of a tunnel, about.",
+)  # fmt: skip
+@click.option("--protocol", default="wireguard", show_default=True, metavar="NAME", help="Of all tunnels.")
+@click.option(
+    "--duration", type=click.FloatRange(3), default=120.0, show_default=True, metavar="S",
+    help="Length of the captures, seconds.",
+)  # fmt: skip
+@click.option(
+    "--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, metavar="X",
+    help="Factor on transfer sizes.",
+)  # fmt: skip
+@click.option("--offset", type=float, default=0.0, metavar="S", help="Egress clock: seconds ahead.")
+@click.option("--drift", type=float, default=0.0, metavar="PPM", help="Egress clock: ppm fast.")
+@click.option(
+    "--loss",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Share that either capture misses.",
+)
+@click.option(
+    "--jitter", type=click.FloatRange(0), default=0.0002, show_default=True, metavar="S",
+    help="Jitter of the access paths, seconds.",
+)  # fmt: skip
+@click.option(
+    "--snaplen", type=click.IntRange(64, 65535), default=65535, metavar="BYTES", help="Bytes kept of a frame."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="One seed, one result.")
+@talk_options
+@pass_session
+def simulate(
+    session: Session,
+    out: str,
+    tunnels: int,
+    flows: int,
+    protocol: str,
+    duration: float,
+    scale: float,
+    offset: float,
+    drift: float,
+    loss: float,
+    jitter: float,
+    snaplen: int,
+    seed: int,
+) -> None:
+    """Simulate many clients with a usual mix of traffic behind one VPN server.
+
+    Writes ingress.pcap, egress.pcap, truth.json and manifest.json into DIR; the
+    same options and seed give the same bytes.
+    """
+    with session.talk.progress() as show:
+        show("simulating", 0.0)
+        from vpnforensics.groundtruth.simulate.mixes import mixed_case
+        from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
+        from vpnforensics.groundtruth.simulate.run import simulate as run
+        from vpnforensics.groundtruth.simulate.spec import Capture
+
+        if protocol not in PROTOCOLS:
+            raise click.BadParameter(
+                f"{protocol!r} is not one of {', '.join(sorted(PROTOCOLS))}.", param_hint="'--protocol'"
+            )
+        spec = mixed_case(
+            tunnels=tunnels,
+            flows=flows,
+            protocol=protocol,
+            duration_s=duration,
+            scale=scale,
+            jitter_s=jitter,
+            ingress=Capture(loss=loss, snaplen=snaplen),
+            egress=Capture(offset_s=offset, drift_ppm=drift, loss=loss, snaplen=snaplen),
+        )
+        run(spec, out, seed)
+    session.talk.warn(f"{out}: ingress.pcap, egress.pcap, truth.json, manifest.json")

@@ -1,0 +1,98 @@
+"""Talk: everything that goes to standard error, and how wide a terminal is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vpnforensics.report.escaping import visible
+
+PLAIN_WIDTH = 100
+"""Columns of a table that goes to a file or a pipe."""
+
+
+class Talk:
+    """What a command says beside its data: messages, progress, errors.
+
+    One is made by ``main`` for each run; ``-q`` and ``-v`` set it.
+    """
+
+    def __init__(self) -> None:
+        self.quiet = False
+        self.verbosity = 0
+
+    @property
+    def debug(self) -> bool:
+        """True where tracebacks are wanted."""
+        return self.verbosity > 1 or os.environ.get("VPNF_DEBUG", "") not in ("", "0")
+
+    def say(self, text: str) -> None:
+        """One or more lines on standard error."""
+        for line in text.splitlines():
+            print(visible(line), file=sys.stderr)
+
+    def error(self, text: str) -> None:
+        """What went wrong; always shown."""
+        self.say(f"vpnf: error: {text}")
+
+    def warn(self, text: str) -> None:
+        """What the user should know; not with ``-q``."""
+        if not self.quiet:
+            self.say(f"vpnf: {text}")
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str, float], None]]:
+        """A callback for steps and their share done: a bar on a terminal, timed lines with ``-v``."""
+        if self.verbosity and not self.quiet:
+            steps = _TimedSteps(self)
+            yield steps
+            steps("", 0.0)
+            return
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda step, share: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(30),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("starting", total=None)
+
+            def show(step: str, share: float) -> None:
+                bar.update(task, description=visible(step), total=1.0 if share > 0 else None, completed=share)
+
+            yield show
+
+
+class _TimedSteps:
+    """Progress as lines: each step with the time it took."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.talk = talk
+        self.step = ""
+        self.since = time.monotonic()
+
+    def __call__(self, step: str, share: float) -> None:
+        if step == self.step:
+            return
+        now = time.monotonic()
+        if self.step:
+            self.talk.say(f"vpnf: {self.step}: {now - self.since:.2f} s")
+        self.step, self.since = step, now
+
+
+def terminal_width() -> int:
+    """Columns of standard output: the terminal's, else ``COLUMNS``, else a fixed number."""
+    if sys.stdout.isatty():
+        return max(40, shutil.get_terminal_size().columns)
+    asked = os.environ.get("COLUMNS", "")
+    return max(40, int(asked)) if asked.isdigit() else PLAIN_WIDTH

@@ -1,0 +1,52 @@
+"""What hostile text must not do: drive a terminal, break JSON, or run as a formula in a spreadsheet.
+
+Paths, and one day comments and host names, come from whoever made the capture.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# C1 controls, invisible and direction-changing characters, line separators, lone surrogates (bytes of a
+# file name that are not UTF-8). JSON escapes the C0 controls itself.
+_DECEPTIVE = "\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb"
+_UNSAFE = re.compile(f"[\x00-\x1f{_DECEPTIVE}]")
+_UNSAFE_IN_JSON = re.compile(f"[{_DECEPTIVE}]")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def visible(text: object) -> str:
+    r"""Text with every character that could drive a terminal spelled out.
+
+    >>> visible("in\x1b[2J.pcap")
+    'in\\x1b[2J.pcap'
+    """
+    return _UNSAFE.sub(_spelled, str(text))
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    r"""JSON of plain values: one text for one value, safe to print, no NaN.
+
+    >>> json_text({"t": "16⌈L/16⌉", "path": "a\u202eb"})
+    '{"t": "16⌈L/16⌉", "path": "a\\u202eb"}'
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    # Such characters stand only inside strings, where an escape means the same.
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def csv_text(text: str) -> str:
+    """Text for a CSV cell, which no spreadsheet takes for a formula.
+
+    >>> csv_text("=1+1")
+    "'=1+1"
+    """
+    safe = _UNSAFE.sub(_spelled, text)
+    return f"'{safe}" if text.startswith(_FORMULA_STARTS) else safe
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,130 @@
+"""One flow, packet by packet: the outer packet that carried each of its packets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from vpnforensics.report.escaping import visible
+from vpnforensics.report.quantities import many, span, utc
+from vpnforensics.report.result import CaseResult, plain_rows
+from vpnforensics.report.table import plain_table
+
+
+def flows_named(case: CaseResult, name: str) -> list[str]:
+    """Flows that a user may mean by ``f12``, a Community ID, or ``addr:port`` of the flow's source.
+
+    Returns
+    -------
+    list of str
+        Their ids: none, one, or, where a five-tuple or port was used again, several.
+    """
+    flows = case.flows
+    found = (flows["id"] == name) | (flows["community_id"] == name) | (flows["src"] == name)
+    return [str(flow) for flow in flows.loc[found, "id"]]
+
+
+def explanation_table(case: CaseResult, flows: list[str]) -> pd.DataFrame:
+    """The packets of the flows as one table, for CSV and the like; a flow that is not linked has no rows."""
+    parts = []
+    for flow in flows:
+        part = case.explain(flow)
+        part.insert(0, "flow", flow)
+        part.insert(1, "tunnel", _only(case.links, "flow", flow)["tunnel"])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def explanation_view(case: CaseResult, flow: str) -> RenderableType:
+    """One flow's packets beside the outer packets that carried them."""
+    link = _only(case.links, "flow", flow)
+    row = _only(case.flows, "id", flow)
+    head = Text(f"{flow}  ", style="bold")
+    head.append(f"{row['proto']} {visible(row['src'])} → {visible(row['dst'])}", style="not bold")
+    head.append(f"  {row['community_id']}", style="not bold dim")
+    packets = case.explain(flow)
+    if link["verdict"] != "linked":
+        return Group(head, *_unlinked(case, flow, link))
+    tunnel = _only(case.tunnels, "id", link["tunnel"])
+    formula = tunnel["length_map"]["formula"] if tunnel["length_map"] else "as the inner one"
+    found = int(packets["ingress_frame"].notna().sum())
+    by = Text(f"linked to {link['tunnel']}", style="green")
+    by.append(
+        f" ({tunnel['protocol']}, client {visible(tunnel['client'])}), LLR {link['llr']:+.1f}:",
+        style="default",
+    )
+    by.append(f" {link['verbal']}", style="default")
+    basis = Text(
+        f"{found} of {many(len(packets), 'packet')} found in the tunnel; outer length {formula},"
+        " L the inner one; delay on the ingress clock, towards the far side",
+        style="dim",
+    )
+    return Group(head, by, basis, Text(), _packet_table(packets))
+
+
+def _packet_table(packets: pd.DataFrame) -> RenderableType:
+    table = plain_table()
+    for heading in ("egress frame", "time", "", "inner", "ingress frame", "outer", "counter", "delay"):
+        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    first = utc(int(packets["egress_ns"].iloc[0])) if len(packets) else ""
+    start = int(packets["egress_ns"].iloc[0]) if len(packets) else 0
+    for row in plain_rows(packets):
+        found = row["ingress_frame"] is not None
+        direction = Text("↑ up", style="blue") if row["up"] else Text("↓ down", style="magenta")
+        cells: list[Text] = [
+            Text(f"{row['egress_frame']}"),
+            Text(f"{(row['egress_ns'] - start) / 1e9:+.6f} s"),
+            direction,
+            Text(f"{row['inner_bytes']} B"),
+        ]
+        if found:
+            counted = row["counter"] >= 0
+            cells += [
+                Text(f"{row['ingress_frame']}"),
+                Text(f"{row['outer_bytes']} B"),
+                Text(f"{row['counter']}" if counted else "–", style="" if counted else "dim"),
+                Text(span(row["delay_ns"])),
+            ]
+        else:
+            cells += [Text("none", style="yellow"), Text("–"), Text("–"), Text("–")]
+        table.add_row(*cells)
+    return Group(Text(f"time from {first} (egress clock)", style="dim"), table)
+
+
+def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[RenderableType]:
+    """What there is to say of a flow that no tunnel was given."""
+    said = "in no tunnel of this capture" if link["verdict"] == "no_tunnel" else link["verdict"]
+    lines: list[RenderableType] = [
+        Text(f"{said}: no outer packets are attributed to it", style="yellow"),
+    ]
+    scores = case.scores[case.scores["flow"] == flow].sort_values("llr", ascending=False, kind="stable")
+    if not len(scores):
+        reason = (
+            "the clocks are not aligned"
+            if not case.alignment.usable
+            else "no tunnel had a packet of its sizes near its times"
+        )
+        return [*lines, Text(reason)]
+    table = plain_table(title="candidates, each judged alone")
+    for heading in ("tunnel", "engine", "LLR", "score"):
+        table.add_column(heading, justify="left" if heading in ("tunnel", "engine") else "right")
+    table.add_column("")
+    for row in plain_rows(scores):
+        for name, engine in row["engines"].items():
+            spoken = engine["llr"] is not None
+            table.add_row(
+                row["tunnel"],
+                name,
+                f"{engine['llr']:+.1f}" if spoken else "–",
+                f"{engine['score']:+.1f}" if engine["score"] is not None else "–",
+                Text(visible(engine["note"] or ""), style="dim"),
+            )
+    return [*lines, Text(), table]
+
+
+def _only(table: pd.DataFrame, column: str, value: str) -> dict[str, Any]:
+    """The row where a column that identifies it has this value."""
+    return plain_rows(table.loc[table[column] == value])[0]

@@ -1,0 +1,59 @@
+"""A capture's health in words: what was found, and what it means for the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vpnforensics.report.quantities import many
+
+Severity = Literal["damage", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is out of the ordinary in a capture."""
+
+    severity: Severity
+    text: str
+
+
+def findings(health: Mapping[str, int]) -> list[Finding]:
+    """The findings of a capture, gravest first.
+
+    Parameters
+    ----------
+    health : mapping
+        As in the result contract: :meth:`vpnforensics.capture.health.CaptureHealth.to_dict`.
+    """
+    found: list[Finding] = []
+
+    def tell(severity: Severity, key: str, noun: str, meaning: str, plural: str = "") -> None:
+        if health.get(key, 0) > 0:
+            found.append(Finding(severity, f"{many(health[key], noun, plural)} {meaning}"))
+
+    at = health.get("first_damage_offset", -1)
+    where = f" from byte {at:,} on" if at >= 0 else ""
+    if health.get("damaged_records", 0) > 0:
+        tell("damage", "damaged_records", "damaged record", f"(first at byte {at:,}); packets are missing")
+        where = ""
+    tell("damage", "cut_tail_bytes", "byte", f"unreadable{where}: cut while it was written or copied?")
+    tell("warning", "unsupported_linktype", "frame", "of a link type that is not decoded")
+    tell("warning", "malformed", "IP packet", "with headers that contradict themselves")
+    tell(
+        "warning",
+        "super_frames",
+        "super-frame",
+        "(offloading at the tap: one frame was many packets on the wire); their lengths match nothing",
+    )
+    tell("warning", "time_jumps", "jump", "in time of more than an hour")
+    tell("warning", "untimed", "frame", "without a time stamp")
+    tell("warning", "duplicates", "duplicate packet", "(a mirror port that sees both directions twice?)")
+    tell("note", "out_of_order", "frame", "earlier than the frame before")
+    tell("note", "snapped", "frame", "snapped; lengths come from headers, so nothing is lost by it")
+    tell("note", "fragments", "IP fragment", "")
+    tell("note", "non_ip", "frame", "without IP")
+    tell("note", "unknown_blocks", "pcapng block", "of unknown type skipped")
+    tell("note", "skipped_files", "file", "of the folder skipped: no captures")
+    return [Finding(each.severity, each.text.strip()) for each in found]

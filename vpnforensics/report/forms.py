@@ -1,0 +1,125 @@
+"""A result for other programs: JSON Lines, CSV and Parquet. The same case gives the same bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pandas as pd
+
+from vpnforensics.report.escaping import csv_text, json_text
+from vpnforensics.report.result import CaseResult, plain_rows, plain_values
+
+_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {
+        "flow": "string",
+        "verdict": "string",
+        "tunnel": "string",
+        "client": "string",
+        "server": "string",
+        "protocol": "string",
+        "llr": "Float64",
+        "verbal": "string",
+        "proto": "string",
+        "src": "string",
+        "dst": "string",
+        "community_id": "string",
+        "packets": "int64",
+        "bytes": "int64",
+        "first_ns": "int64",
+        "last_ns": "int64",
+        "device": "string",
+    }
+)
+
+
+def link_table(case: CaseResult) -> pd.DataFrame:
+    """One row a flow, in the order of the flows: its link, its endpoints, and the tunnel's.
+
+    ``llr`` is the decimal logarithm of the likelihood ratio; times are nanoseconds since the epoch on the
+    egress clock.
+    """
+    flows = case.flows.set_index("id")
+    tunnels = case.tunnels.set_index("id")
+    table = case.links.join(
+        flows[["proto", "src", "dst", "community_id", "packets", "bytes", "first_ns", "last_ns", "device"]],
+        on="flow",
+    )
+    for column in ("client", "server", "protocol"):
+        table[column] = table["tunnel"].map(tunnels[column]) if len(tunnels) else None
+    return table[list(_COLUMNS)].astype(dict(_COLUMNS))
+
+
+def jsonl(case: CaseResult) -> Iterator[str]:
+    """One JSON object a line; ``type`` says which part of the result contract it is.
+
+    ``case`` stands last, with what the contract holds beside its lists.
+    """
+    contract = case.to_dict()
+    yield _line("tool", contract["tool"])
+    for part in ("inputs", "alignment", "tunnels", "flows", "scores", "links"):
+        rows = [contract[part]] if part == "alignment" else contract[part]
+        for row in rows:
+            yield _line(part.removesuffix("s") if part != "alignment" else part, row)
+    rest = ("schema_version", "comparisons", "expected_false_links", "warnings")
+    yield _line("case", {key: contract[key] for key in rest})
+
+
+def _line(kind: str, row: dict[str, Any]) -> str:
+    return json_text({"type": kind, **row}) + "\n"
+
+
+def jsonl_rows(table: pd.DataFrame) -> Iterator[str]:
+    """The rows of a table, one JSON object a line."""
+    for row in plain_rows(table):
+        yield json_text(row) + "\n"
+
+
+def csv_form(table: pd.DataFrame) -> Iterator[str]:
+    """A table as CSV (RFC 4180): header, CRLF, quotes where needed, formulas disarmed."""
+    yield from _csv_lines([[str(name) for name in table.columns]], plain_values(table))
+
+
+def _csv_lines(header: Iterable[list[Any]], rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    writer.writerows(header)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+        if buffer.tell() > 1 << 16:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, int | float) else csv_text(str(value))
+
+
+def parquet_form(table: pd.DataFrame) -> bytes:
+    """A table as Parquet.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The ``parquet`` extra is not installed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    # The metadata that pandas adds names its own version.
+    arrow = arrow.replace_schema_metadata(None)
+    sink = pa.BufferOutputStream()
+    pq.write_table(arrow, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())

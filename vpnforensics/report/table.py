@@ -1,0 +1,247 @@
+"""What an analyst reads first: inputs, clocks, tunnels, links, and what the verdicts mean.
+
+Everything is built for a width: the narrow form (80 columns) leaves out what the tables above already say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vpnforensics.report.escaping import visible
+from vpnforensics.report.findings import findings
+from vpnforensics.report.quantities import many, seconds, size, span
+from vpnforensics.report.result import VERDICTS, CaseResult, plain_rows
+
+_STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
+_SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
+_MEDIUM, _WIDE = 96, 132
+"""Columns from which the tables say more."""
+
+
+def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
+    """The whole report of a case.
+
+    Parameters
+    ----------
+    case : CaseResult
+    width : int
+        Columns there are.
+    top : int
+        Rows of the longer tables that are shown, strongest evidence first.
+    """
+    parts: list[RenderableType] = [_overview(case), Text()]
+    if len(case.tunnels):
+        parts += [tunnel_view(case, width=width, top=top), Text()]
+    parts += [link_view(case, width=width, top=top), Text(), _meaning(case)]
+    return Group(*parts)
+
+
+def plain_table(*, title: str | Text = "") -> Table:
+    """An empty table in the one style of all reports."""
+    return Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _overview(case: CaseResult) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in case.inputs:
+        grid.add_row(row["role"], input_line(row))
+        for finding in findings(row.get("health") or {}):
+            mark, style = _SEVERITY[finding.severity]
+            grid.add_row("", Text(f"{mark} {finding.text}", style=style))
+    grid.add_row("clocks", _clocks(case))
+    if case.delay_law:
+        up, down = (span(ns) for ns in case.delay_law["median_ns"])
+        up95, down95 = (span(ns) for ns in case.delay_law["p95_ns"])
+        grid.add_row(
+            "delay", f"in the server: median {up} up, {down} down; 95 % within {up95} up, {down95} down"
+        )
+    for warning in case.warnings:
+        grid.add_row(Text("warning", style="bold yellow"), Text(visible(warning), style="yellow"))
+    return grid
+
+
+def input_line(row: dict[str, Any]) -> Text:
+    """One input of the result contract on one line."""
+    line = Text(visible(row["path"] or "(a packet table)"), style="bold")
+    if row["format"]:
+        line.append(
+            f"  {row['format']}, {'/'.join(map(visible, row['linktypes']))}", style="default not bold"
+        )
+    packets = many(row["packets"], "packet")
+    length = f" in {span(row['last_ns'] - row['first_ns'])}" if row["packets"] else ""
+    stored = f", {size(row['bytes'])}" if row["bytes"] is not None else ""
+    line.append(f"  {packets}{length}{stored}", style="default not bold")
+    return line
+
+
+def _clocks(case: CaseResult) -> Text:
+    found = case.alignment
+    if not found.usable:
+        return Text(f"cannot be aligned: {visible(found.reason)}", style="bold red")
+    low, high = found.offset_interval_ns
+    if found.status == "same_clock" and low == high:
+        return Text(f"one clock: {visible(found.reason)}" if found.reason else "one clock")
+    either = max(high - found.offset_ns, found.offset_ns - low)
+    slow, fast = found.drift_interval_ppm
+    ahead = "ahead of" if found.offset_ns >= 0 else "behind"
+    told = f"egress is {seconds(abs(found.offset_ns))} {ahead} ingress (± {span(either)}),"
+    told += f" drifting {found.drift_ppm:+.2f} ppm ({slow:+.2f} to {fast:+.2f})"
+    if found.status == "same_clock":
+        told = f"one clock, as far as can be told: {told}"
+    if found.pairs:
+        told += f"; from {many(found.pairs, 'packet pair')}"
+    return Text(told)
+
+
+def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
+    """The tunnels, with how much of each the linked flows explain."""
+    linked = case.links["tunnel"].value_counts()
+    servers = case.tunnels["server"].unique().tolist()
+    readable = bool((case.tunnels["protocol"] == "plain").all())
+    one_server = readable or len(servers) == 1
+    title = Text(many(len(case.tunnels), "client" if readable else "tunnel"), style="bold")
+    if readable:
+        title.append(": the ingress capture is readable, so they take the place of tunnels", style="not bold")
+    elif one_server:
+        title.append(f" to {visible(servers[0])}", style="not bold")
+    table = plain_table(title=title)
+    table.add_column("tunnel", no_wrap=True)
+    table.add_column("client", overflow="fold", min_width=14)
+    if not one_server:
+        table.add_column("server", overflow="fold", min_width=14)
+    table.add_column("protocol", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column("outer length", no_wrap=True)
+    for heading in ("up", "down", "flows", "explained"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown = plain_rows(case.tunnels.head(top))
+    for row in shown:
+        share = row["explained_share"]
+        cells = [row["id"], visible(row["client"].removesuffix(":0") if readable else row["client"])]
+        cells += [] if one_server else [visible(row["server"])]
+        cells += [row["protocol"]]
+        if width >= _WIDE:
+            cells += [row["length_map"]["formula"] if row["length_map"] else "–"]
+        cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
+        table.add_row(*map(Text, cells), _share(share) if share is not None else Text("–", style="dim"))
+    return Group(table, *_more(len(case.tunnels) - len(shown)))
+
+
+def _share(share: float) -> Text:
+    """A share with a bar of five cells."""
+    eighths = round(share * 40)
+    full, rest = divmod(eighths, 8)
+    bar = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+    text = Text(f"{share:6.1%} ")
+    text.append(bar.ljust(5, "·"), style="cyan")
+    return text
+
+
+def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
+    """The links, strongest evidence first."""
+    verdicts = case.links["verdict"].value_counts()
+    rows = case.summary.head(top)
+    sources = _one_address(case.flows["src"])
+    table = plain_table(title=_title(verdicts, len(case.links), sources))
+    table.add_column("flow", no_wrap=True)
+    table.add_column("tunnel", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column("client", overflow="fold", min_width=14)
+    table.add_column("proto", no_wrap=True)
+    table.add_column("from", overflow="fold", min_width=6, justify="right" if sources else "left")
+    table.add_column("to", overflow="fold", min_width=14)
+    table.add_column("packets", justify="right", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column("bytes", justify="right", no_wrap=True)
+    table.add_column("LLR", justify="right", no_wrap=True)
+    if width >= _MEDIUM:
+        table.add_column("support", no_wrap=True)
+    for row in plain_rows(rows):
+        table.add_row(*_link_cells(row, sources, width))
+    return Group(table, *_more(len(case.links) - len(rows)))
+
+
+def _title(verdicts: pd.Series[int], flows: int, source: str) -> Text:
+    title = Text(many(flows, "flow"), style="bold")
+    if source:
+        title.append(f" from {visible(source)}", style="not bold")
+    separator = ": "
+    for verdict in VERDICTS:
+        if verdicts.get(verdict, 0):
+            title.append(separator, style="not bold")
+            title.append(f"{verdicts[verdict]:,} {_said(verdict)}", style=f"not bold {_STYLES[verdict]}")
+            separator = ", "
+    return title
+
+
+def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[Text]:
+    style = _STYLES[row["verdict"]]
+    linked = row["verdict"] == "linked"
+    cells = [Text(row["flow"]), Text(row["tunnel"] if linked else _said(row["verdict"]), style=style)]
+    if width >= _WIDE:
+        cells.append(Text(visible(row["client"]) if linked else "–", style="" if linked else "dim"))
+    src = row["src"].removeprefix(sources) if sources else row["src"]
+    cells += [Text(row["proto"]), Text(visible(src)), Text(visible(row["dst"])), Text(f"{row['packets']:,}")]
+    if width >= _WIDE:
+        cells.append(Text(size(row["bytes"])))
+    known = row["llr"] is not None
+    cells.append(Text(f"{row['llr']:+.1f}" if known else "–", style=style))
+    if width >= _MEDIUM:
+        cells.append(_support(row["verbal"]) if known else Text("nothing to compare", style="dim"))
+    return cells
+
+
+def _support(verbal: str) -> Text:
+    """The verbal scale, short: its column says that it is about support."""
+    if verbal.startswith("no support"):
+        return Text("for neither", style="dim")
+    return Text(verbal.replace(" support for", " for"))
+
+
+def _said(verdict: str) -> str:
+    return "no tunnel" if verdict == "no_tunnel" else verdict
+
+
+def _one_address(endpoints: pd.Series[str]) -> str:
+    """The address of all endpoints, if it is one: it goes into the heading."""
+    addresses = endpoints.str.rpartition(":")[0].unique()
+    return str(addresses[0]) if len(addresses) == 1 else ""
+
+
+def _more(count: int) -> list[Text]:
+    if count <= 0:
+        return []
+    return [Text(f"… and {count:,} more (--top N shows more, -f csv all)", style="dim")]
+
+
+def _meaning(case: CaseResult) -> Group:
+    links = many(int((case.links["verdict"] == "linked").sum()), "link")
+    said = Text(
+        f"{many(case.comparisons, 'comparison')} of a flow with a tunnel made; among the {links},"
+        f" {case.expected_false_links:.2g} false ones are expected."
+    )
+    meaning = Text(
+        "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"
+        " (H1) than if another tunnel, or none in the capture, did (H2); it is bounded by the comparisons"
+        " behind it, and it is not a probability that they belong together. undecided: the evidence"
+        " does not reach the level; no tunnel: no tunnel in this capture could have carried the flow.",
+        style="dim",
+    )
+    return Group(said, meaning)
