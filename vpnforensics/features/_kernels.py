@@ -111,3 +111,59 @@ def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # typ
             if offset > highest:
                 highest, best[s] = offset, i
     return hz, best
+
+
+@njit(cache=True, nogil=True)
+def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-untyped-def]
+    """String of every packet: packets whose IDs follow each other (Bellovin 2002).
+
+    Parameters
+    ----------
+    pool : ndarray of int64, shape (n,)
+        Packets of different pools never share a string; ascending.
+    t_ns, ip_id : ndarray of int64, shape (n,)
+        In order of time within a pool.
+    gap_limit : int
+        Longest step ahead within a string.
+    time_limit_ns : int
+        Longest silence within a string.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Numbered from 0 in order of first packet.
+    """
+    n = ip_id.size
+    string = np.empty(n, np.int64)
+    # The packet that a string's latest value came in, by that value; -1 where no string stands there.
+    at = np.full(65_536, -1, np.int64)
+    count = 0
+    begin = 0
+    for i in range(n):
+        if i and pool[i] != pool[i - 1]:
+            for j in range(begin, i):
+                at[ip_id[j]] = -1
+            begin = i
+        found = -1
+        for step in range(1, gap_limit + 1):
+            j = at[(ip_id[i] - step) & 0xFFFF]
+            if j >= 0 and t_ns[i] - t_ns[j] <= time_limit_ns:
+                found = j
+                break
+        if found >= 0:
+            string[i] = string[found]
+            at[ip_id[found]] = -1
+        else:
+            # A late packet: a string that has just passed this value.
+            for step in range(1, 9):
+                j = at[(ip_id[i] + step) & 0xFFFF]
+                if j >= 0 and t_ns[i] - t_ns[j] <= 1_000_000_000:
+                    found = j
+                    break
+            if found >= 0:
+                string[i] = string[found]
+                continue
+            string[i] = count
+            count += 1
+        at[ip_id[i]] = i
+    return string

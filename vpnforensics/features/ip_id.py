@@ -1,0 +1,304 @@
+"""What a host's IPv4 identification fields count (RFC 6864).
+
+Theory of operation
+-------------------
+The ID must differ among fragments in flight, no more; so systems fill it each in their own way: 0, a
+constant, a random number, or a counter for the whole host, for each destination, or for each connection. A
+host's packets are pooled three ways (all, by destination, by flow), each pool read as a counter under the gap law
+(:mod:`vpnforensics.features.gap_law`), as sent and with the bytes exchanged, and the shortest
+description wins; ties go to the larger pool that was put to the test. None that beats chance is ``random``.
+
+``bucket`` is Linux's counter for (source, destination, protocol), which leaps by a random share of the
+time since its last use (``ip_idents_reserve``): told from ``per_destination`` by steps that grow with idle
+time.
+
+TCP and the rest are judged apart where one counter does not fit both: Linux counts TCP by socket. ID 0 is left
+out of counters: Linux sends SYN-ACKs and resets with 0. Later fragments repeat an ID and are left out.
+
+Assumes that the packets are one host's. Behind a NAT they are not: use
+:mod:`vpnforensics.features.ip_id_strings`, and one flow at a time here. A scope cannot be told from one
+flow, nor ``global`` from ``per_destination`` with one destination; ``scope`` says what was put to the test.
+Silent under ten packets. Fails at hosts whose counter moves by thousands between two packets: these look ``random``.
+
+Salutari, Cicalese & Rossi 2018, *A closer look at IP-ID behavior in the wild*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.features.gap_law import LOG_CHANCE, SCALES, best_scale
+from vpnforensics.features.senders import Senders
+from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
+from vpnforensics.packets.table import FRAG_LATER, PROTO_TCP
+
+Ints = npt.NDArray[np.int64]
+IpIdClass = Literal[
+    "zero", "constant", "global", "per_destination", "per_flow", "bucket", "byte_swapped", "random", "unknown"
+]
+Scope = Literal["host", "destination", "flow"]
+
+LEAST_PACKETS = 10
+_MOSTLY = 0.95
+_SCOPES: tuple[Scope, ...] = ("host", "destination", "flow")
+_CLASS_OF_SCOPE: dict[Scope, IpIdClass] = {
+    "host": "global",
+    "destination": "per_destination",
+    "flow": "per_flow",
+}
+_CLEAR_NATS = 2.0
+"""By so much a packet must a counter beat chance; less is an odd one: ``unknown``."""
+_IDLE_NS = 100_000_000
+_IDLE_STEP = 4
+_IDLE_SHARE = 0.3
+_IDLE_LEAST = 4
+
+
+@dataclass(frozen=True, eq=False)
+class IpIdProfile:
+    """The IP IDs of one sender, and the figures that class them."""
+
+    ip_id_class: IpIdClass
+    packets: int
+    reason: str = ""
+    """Why ``unknown``; or what could not be put to the test."""
+    scope: Scope | None = None
+    """The largest pool that is still a counter."""
+    swapped: bool = False
+    zero_share: float = 0.0
+    gain_nats: dict[str, float] | None = None
+    """For each pool, by how much a packet a counter beats chance."""
+    increments: float | None = None
+    """Share of the steps that are exactly 1."""
+    scale: float | None = None
+    """Typical step: scale of the gap law."""
+    missing: int | None = None
+    """Packets that were counted and not seen; for ``global`` they may have gone elsewhere."""
+    idle_jumps: float | None = None
+    """Share of the steps after 100 ms of silence that exceed 4."""
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """The result contract's ``ip_id``."""
+        if self.packets < LEAST_PACKETS:
+            return None
+        return {
+            "class": self.ip_id_class,
+            "scope": self.scope,
+            "increments": None if self.increments is None else round(self.increments, 6),
+            "missing": self.missing,
+        }
+
+
+def classify_ip_ids(
+    ts_ns: Ints, ip_id: npt.NDArray[Any], flow: npt.NDArray[Any], destination: npt.NDArray[Any]
+) -> IpIdProfile:
+    """Class of the IDs that one host put into packets of one kind (TCP, or not).
+
+    Parameters
+    ----------
+    ts_ns : ndarray of int64, shape (n,)
+    ip_id : ndarray of integers, shape (n,)
+        0 to 65535.
+    flow, destination : ndarray of integers, shape (n,)
+        Identity of each packet's conversation and receiver.
+
+    Returns
+    -------
+    IpIdProfile
+    """
+    packets = len(ip_id)
+    if packets < LEAST_PACKETS:
+        return IpIdProfile("unknown", packets, f"fewer than {LEAST_PACKETS} packets")
+    zero_share = float(np.mean(ip_id == 0))
+    if zero_share >= _MOSTLY:
+        return IpIdProfile("zero", packets, zero_share=zero_share)
+    used = np.flatnonzero(ip_id != 0)
+    if len(used) < LEAST_PACKETS:
+        return IpIdProfile(
+            "unknown", packets, f"fewer than {LEAST_PACKETS} packets with an ID", zero_share=zero_share
+        )
+    order = used[np.argsort(ts_ns[used], kind="stable")]
+    t, ids = ts_ns[order], ip_id[order].astype(np.int64)
+    if np.bincount(ids).max() >= _MOSTLY * len(ids):
+        return IpIdProfile("constant", packets, zero_share=zero_share)
+    pools = {"host": np.zeros(len(ids), np.int64), "destination": destination[order], "flow": flow[order]}
+    gains, scales = {}, {}
+    for swapped in (False, True):
+        values = swap_bytes(ids) if swapped else ids
+        for scope in _SCOPES:
+            gain, scale = _gain(values, pools[scope])
+            gains[swapped, scope], scales[swapped, scope] = gain, scale
+    swapped = max(gains[True, s] for s in _SCOPES) > max(gains[False, s] for s in _SCOPES) + 5.0
+    figures: dict[str, float] = {scope: round(gains[swapped, scope] / len(ids), 4) for scope in _SCOPES}
+    # Within the price of a scale pools describe alike; the larger is reported.
+    best = max(gains[swapped, s] for s in _SCOPES)
+    scope = next(s for s in _SCOPES if gains[swapped, s] >= best - 0.5)
+    if best <= 0:
+        return IpIdProfile("random", packets, zero_share=zero_share, gain_nats=figures)
+    if best < _CLEAR_NATS * len(ids):
+        return IpIdProfile(
+            "unknown", packets, "neither a clear counter nor chance", zero_share=zero_share, gain_nats=figures
+        )
+    scope, untested = _tested(scope, pools)
+    values = swap_bytes(ids) if swapped else ids
+    steps, gaps = _steps(values, pools[scope], t)
+    jumps = _idle_jumps(steps, gaps)
+    named: IpIdClass = "byte_swapped" if swapped else _CLASS_OF_SCOPE[scope]
+    if named == "per_destination" and jumps is not None and jumps >= _IDLE_SHARE:
+        named = "bucket"
+    if named == "per_flow" and jumps is not None and jumps >= _IDLE_SHARE and "destination" in untested:
+        named = "bucket"
+    return IpIdProfile(
+        named,
+        packets,
+        untested,
+        scope,
+        swapped,
+        zero_share,
+        figures,
+        float(np.mean(steps == 1)) if len(steps) else None,
+        scales[swapped, scope],
+        _missing(values, pools[scope], steps, gaps, named),
+        jumps,
+    )
+
+
+def _gain(values: Ints, pool: npt.NDArray[Any]) -> tuple[float, float]:
+    """Nats by which counters, one a pool, beat chance, and their scale."""
+    steps = _steps(values, pool, values)[0]
+    scale, log_p = best_scale(steps)
+    return log_p - len(steps) * LOG_CHANCE, scale
+
+
+def _steps(values: Ints, pool: npt.NDArray[Any], t: Ints) -> tuple[Ints, Ints]:
+    """Counter steps and time gaps between neighbours of one pool."""
+    order = np.argsort(pool, kind="stable")
+    same = np.diff(pool[order]) == 0
+    return (
+        signed_difference(values[order][1:], values[order][:-1], 16)[same] % 65_536,
+        np.diff(t[order])[same],
+    )
+
+
+def _tested(scope: Scope, pools: dict[str, npt.NDArray[Any]]) -> tuple[Scope, str]:
+    """The scope as far as it was put to the test, and what was not."""
+    flows, destinations = len(np.unique(pools["flow"])), len(np.unique(pools["destination"]))
+    if scope == "host" and destinations == 1:
+        scope = "destination"
+    if scope == "destination" and flows == destinations:
+        scope = "flow"
+    if flows == 1:
+        return scope, "one flow: whether others share its counter, or its destination's, cannot be told"
+    if scope == "flow" and flows == destinations:
+        return scope, "one flow a destination: whether the destination shares a counter cannot be told"
+    if scope == "destination" and destinations == 1:
+        return scope, "one destination: whether others share its counter cannot be told"
+    return scope, ""
+
+
+def _idle_jumps(steps: Ints, gaps_ns: Ints) -> float | None:
+    """Share of the steps after silence that are long; ``None`` with too few."""
+    idle = gaps_ns >= _IDLE_NS
+    return float(np.mean(steps[idle] > _IDLE_STEP)) if idle.sum() >= _IDLE_LEAST else None
+
+
+def _missing(values: Ints, pool: npt.NDArray[Any], steps: Ints, gaps_ns: Ints, named: IpIdClass) -> int:
+    """Values that the counters passed over; a bucket's leaps after silence are none."""
+    if named == "bucket":
+        busy = (gaps_ns < _IDLE_NS // 25) & (steps < SCALES[-1])
+        return int(np.maximum(steps[busy] - 1, 0).sum())
+    order = np.argsort(pool, kind="stable")
+    missing = 0
+    for part in np.split(values[order], np.flatnonzero(np.diff(pool[order])) + 1):
+        line = unwrap(part, 16)
+        missing += int(line.max() - line.min()) + 1 - len(np.unique(line))
+    return missing
+
+
+def reconstruct(ip_id: npt.NDArray[Any], *, swapped: bool = False) -> Ints:
+    """The counter behind a pool's IDs, in order of time, without its wraps."""
+    return unwrap(swap_bytes(ip_id) if swapped else ip_id, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Where a sender's counter passed over values: packets missing at the tap, or sent elsewhere."""
+
+    row: Ints
+    """Packet-table row of the packet after each gap."""
+    since_row: Ints
+    """And of the one before it."""
+    missing: Ints
+
+
+def find_gaps(senders: Senders, sender: int) -> Gaps:
+    """Gaps in the ID sequence of one sender, for counters by flow or seen whole."""
+    packets = senders.flows.packets
+    rows = senders.rows_of(sender)
+    rows = rows[(packets.ip_id[rows] > 0) & (packets.frag[rows] != FRAG_LATER)]
+    step = signed_difference(packets.ip_id[rows][1:], packets.ip_id[rows][:-1], 16)
+    at = np.flatnonzero((step > 1) & (step <= SCALES[-1]))
+    return Gaps(rows[at + 1], rows[at], step[at] - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class IpIdTable:
+    """Profiles of all senders of a capture, pooled by address and kind of packet."""
+
+    address: tuple[str, ...]
+    kind: tuple[Literal["tcp", "other"], ...]
+    profiles: tuple[IpIdProfile, ...]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row an address and kind."""
+        rows = [
+            {
+                "address": address,
+                "kind": kind,
+                "class": p.ip_id_class,
+                "scope": p.scope,
+                "packets": p.packets,
+                "zero_share": p.zero_share,
+                "increments": p.increments,
+                "scale": p.scale,
+                "missing": p.missing,
+                "idle_jumps": p.idle_jumps,
+                **{f"gain_{s}": (p.gain_nats or {}).get(s) for s in _SCOPES},
+                "reason": p.reason,
+            }
+            for address, kind, p in zip(self.address, self.kind, self.profiles, strict=True)
+        ]
+        return pd.DataFrame(rows)
+
+
+def ip_id_table(senders: Senders) -> IpIdTable:
+    """Profiles of every source address of a capture, for TCP and for the rest.
+
+    Parameters
+    ----------
+    senders : Senders
+    """
+    packets = senders.flows.packets
+    rows = np.flatnonzero((packets.ip_id >= 0) & (packets.frag != FRAG_LATER))
+    tcp = packets.proto[rows] == PROTO_TCP
+    key = 2 * packets.src[rows].astype(np.int64) + ~tcp
+    order = np.lexsort((packets.ts_ns[rows], key))
+    rows, key = rows[order], key[order]
+    edges = np.r_[0, np.flatnonzero(np.diff(key)) + 1, len(key)] if len(key) else np.zeros(1, np.int64)
+    addresses, kinds, profiles = [], [], []
+    for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        mine = rows[begin:end]
+        addresses.append(packets.addresses.texts[int(key[begin]) // 2])
+        kind: Literal["tcp", "other"] = "other" if key[begin] % 2 else "tcp"
+        kinds.append(kind)
+        profiles.append(
+            classify_ip_ids(
+                packets.ts_ns[mine], packets.ip_id[mine], senders.flows.flow[mine], packets.dst[mine]
+            )
+        )
+    return IpIdTable(tuple(addresses), tuple(kinds), tuple(profiles))
