@@ -8,13 +8,11 @@ all.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from vpnforensics._version import __version__
 from vpnforensics.groundtruth.lab import truth_file
 from vpnforensics.groundtruth.lab.conntrack import read_translations
 from vpnforensics.groundtruth.lab.doctor import refuse_impossible
 from vpnforensics.groundtruth.lab.drivers import DRIVERS, Driver
+from vpnforensics.groundtruth.lab.manifest import describe
 from vpnforensics.groundtruth.lab.network import INNER_PREFIX, SERVER_PUBLIC, Network
 from vpnforensics.groundtruth.lab.processes import Processes
 from vpnforensics.groundtruth.lab.services import start_internet
@@ -43,16 +41,6 @@ from vpnforensics.groundtruth.scenario_capture import Frames, clock, degrade, wr
 
 _DRAIN_S = 1.6
 """libpcap hands over a half-full ring block only after a second."""
-_PROGRAMS = ("tcpdump", "nginx", "curl", "ssh", "dnsmasq", "dig", "nft", "conntrack")
-_VERSION_FLAGS = {
-    "nginx": "-v",
-    "ssh": "-V",
-    "dig": "-v",
-    "sshd": "-V",
-    "ss-server": "-h",
-    "ss-local": "-h",
-    "nebula": "-version",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +263,8 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
             "drift_ppm": round(capture.egress.clock_drift_ppm - capture.ingress.clock_drift_ppm, 6),
             "reference_ns": int(clock(capture.egress, at_ns, origin_ns)[0]),
         },
-        "tunnels": _tunnel_rows(scenario, raw, tunnels, set(seen[0].client.tolist())),
-        "devices": _device_rows(raw.topology),
+        "tunnels": truth_file.tunnel_rows(clients, scenario.vpn.kind, tunnels, set(seen[0].client.tolist())),
+        "devices": truth_file.device_rows(raw.topology.machines, tunnels),
         "flows": good,
         "unattributed": rest,
     }
@@ -285,7 +273,7 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
     if capture.inner:
         written += [p.rename(p.with_name(p.name.removeprefix("raw-"))) for p in raw.inner]
         written += [p for c in clients if (p := partial / f"inner-{c.name}.pcap").exists()]
-    manifest = _manifest(scenario, raw, coverage, written)
+    manifest = describe(scenario, raw.driver.programs, raw.counts, raw.links, coverage, written)
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for path in (*written, partial / "manifest.json"):
         path.replace(out / path.name)
@@ -298,69 +286,3 @@ def _frames(path: Path, client: Any) -> Frames:
         ts_ns.append(stamp)
         frames.append(frame)
     return Frames(np.array(ts_ns, dtype=np.int64), frames, client, np.arange(len(frames), dtype=np.int64))
-
-
-def _tunnel_rows(scenario: Scenario, raw: _Raw, tunnels: Any, present: set[int]) -> list[dict[str, Any]]:
-    return [
-        {
-            "client": str(tunnels[c.name][0]),
-            "server": str(tunnels[c.name][1]),
-            "protocol": scenario.vpn.kind,
-            "name": c.name,
-            "also": tunnels[c.name][2],
-            "captured": i in present,
-        }
-        for i, c in enumerate(raw.topology.clients)
-        if c.name in tunnels
-    ]
-
-
-def _device_rows(topology: Topology) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": m.device.name,
-            "client": m.client.name,
-            "personality": m.device.stack.personality,
-            "timestamps": m.device.stack.timestamps,
-            "timestamp_hz": m.device.stack.timestamp_hz,
-            "clock_ppm": m.device.stack.clock_ppm,
-            "ip_id": m.device.stack.ip_id,
-            "ttl": m.device.stack.ttl,
-            "traffic": list(m.device.traffic),
-        }
-        for m in topology.machines
-    ]
-
-
-def _manifest(
-    scenario: Scenario, raw: _Raw, coverage: truth_file.Coverage, written: list[Path]
-) -> dict[str, Any]:
-    programs = {p: _version(p) for p in dict.fromkeys((*raw.driver.programs, *_PROGRAMS))}
-    return {
-        "tool": f"vpnforensics {__version__}",
-        "made_by": "lab",
-        "scenario": scenario.as_dict(),
-        "seed": scenario.seed,
-        "programs": programs | {"linux": os.uname().release},
-        "captured": {name: count.captured for name, count in raw.counts.items()},
-        "dropped": {name: count.dropped for name, count in raw.counts.items()},
-        "links": raw.links,
-        "truth": coverage.as_dict(),
-        "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(written)},
-    }
-
-
-def _version(program: str) -> str:
-    """First line that a program says about its version; many say it in their own way."""
-    try:
-        done = subprocess.run(
-            [program, _VERSION_FLAGS.get(Path(program).name, "--version")],
-            capture_output=True,
-            timeout=10,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    lines = [line.strip() for line in (done.stdout + done.stderr).decode(errors="replace").splitlines()]
-    return next((line for line in lines if any(ch.isdigit() for ch in line)), "unknown")

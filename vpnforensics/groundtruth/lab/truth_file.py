@@ -112,6 +112,47 @@ def client_of_ingress(ingress: Path, clients: Sequence[Client]) -> npt.NDArray[n
     )
 
 
+def tunnel_rows(
+    clients: Sequence[Client],
+    protocol: str,
+    tunnels: Mapping[str, tuple[Endpoint, Endpoint, list[str]]],
+    present: set[int],
+) -> list[dict[str, Any]]:
+    """Truth rows of the tunnels; `present` holds the indices of clients in the written ingress capture."""
+    return [
+        {
+            "client": str(tunnels[c.name][0]),
+            "server": str(tunnels[c.name][1]),
+            "protocol": protocol,
+            "name": c.name,
+            "also": tunnels[c.name][2],
+            "captured": i in present,
+        }
+        for i, c in enumerate(clients)
+        if c.name in tunnels
+    ]
+
+
+def device_rows(
+    machines: Sequence[Machine], tunnels: Mapping[str, tuple[Endpoint, Endpoint, list[str]]]
+) -> dict[str, dict[str, Any]]:
+    """Truth about each device's clock and IP IDs, by its name."""
+    rows = {}
+    for machine in machines:
+        stack = machine.device.stack
+        # Where nothing rewrites it, Linux numbers datagrams by a hash of both addresses.
+        datagrams = "bucket" if stack.ip_id == "per_flow" else stack.ip_id
+        rows[machine.device.name] = {
+            "client": str(tunnels[machine.client.name][0]) if machine.client.name in tunnels else None,
+            "personality": stack.personality,
+            "clock": {"kind": stack.timestamps, "hz": stack.timestamp_hz, "skew_ppm": stack.clock_ppm},
+            "ip_id": {"tcp": stack.ip_id, "udp": datagrams},
+            "ttl": stack.ttl,
+            "traffic": list(machine.device.traffic),
+        }
+    return rows
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """How much of the egress capture the truth explains, before anything was degraded."""

@@ -5,7 +5,9 @@ kernel keeps its own time, and ``adjtimex`` inside it sets a rate error that its
 the machine's files (``hostfs``), so programs, keys and configurations are the same; its only network is
 the access line (``eth0``) and a management line (``eth1``) over which programs are started in it.
 
-Such a host is named ``NAMESPACE@ADDRESS``: the namespace that its lines end in, and its management address.
+Its network driver is the old ``tuntap`` one: the newer ``vec`` driver insists on segmentation and checksum
+offload, and so puts unfinished packets on the line. Such a host is named ``NAMESPACE@ADDRESS``: the
+namespace that its lines end in, and its management address.
 """
 
 from __future__ import annotations
@@ -92,19 +94,23 @@ def start_uml(
     processes.run(access, ["ip", "addr", "add", f"{near}/24", "dev", f"m{number}"])
     (folder / "resolv.conf").write_text(f"nameserver {resolver}\noptions timeout:2 attempts:3\n")
     init = folder / "init"
+    fixed = {"server": SERVER_OUTER, "server_mac": mac(1, 1), "python": sys.executable, "agent": UML_AGENT}
     init.write_text(
         _INIT.format(
-            folder=folder, modules=_insmod(), mac=mac(4, number), outer=outer, server=SERVER_OUTER,
-            server_mac=mac(1, 1), management=far, frequency=round(clock_ppm * 65536), python=sys.executable,
-            agent=UML_AGENT, port=UML_PORT,
+            **fixed,
+            folder=folder,
+            modules=_insmod(),
+            outer=outer,
+            management=far,
+            frequency=round(clock_ppm * 65536),
+            port=UML_PORT,
         )
-    )  # fmt: skip
+    )
     init.chmod(0o755)
-    argv: list[str | Path] = [
-        "linux.uml", "mem=384M", "rootfstype=hostfs", "rootflags=/", "rw", f"init={init}", f"uml_dir={folder}",
-        f"umid={processes.state.run_id}-{number}", f"eth0=tuntap,c{number},{mac(4, number)}",
-        f"eth1=tuntap,m{number}", "con=null", "con0=null,fd:1", "quiet",
-    ]  # fmt: skip
+    argv: list[str | Path] = ["linux.uml", "mem=384M", "rootfstype=hostfs", "rootflags=/", "rw"]
+    argv += [f"init={init}", f"uml_dir={folder}", f"umid={processes.state.run_id}-{number}"]
+    argv += [f"eth0=tuntap,c{number},{mac(4, number)}", f"eth1=tuntap,m{number}"]
+    argv += ["con=null", "con0=null,fd:1", "quiet"]
     processes.start(f"uml-{number}", access, argv)
     place = f"{access}@{far}"
     processes.wait_for(f"uml-{number}", lambda: processes.succeeds(place, ["true"]), timeout_s=40)

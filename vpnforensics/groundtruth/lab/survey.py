@@ -1,0 +1,131 @@
+"""Record every driver for a few seconds, correlate, and compare with the truth: one table of what works.
+
+Run as root: ``python -m vpnforensics.groundtruth.lab.survey [--seconds S] [--keep DIR] [KIND ...]``. The
+correlator is run as the program that users run, on the captures alone; only this judge sees the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab.doctor import doctor
+from vpnforensics.groundtruth.lab.drivers import DRIVERS
+from vpnforensics.groundtruth.lab.record import usual
+from vpnforensics.groundtruth.lab.run import run
+
+_CORRELATE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One driver's line of the table; ``links`` are flows that the correlator named a tunnel for."""
+
+    kind: str
+    flows: int
+    packets: int
+    coverage: float
+    right: int
+    wrong: int
+    undecided: int
+    seconds: float
+    note: str = ""
+
+
+def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Links right, links wrong, flows without a verdict.
+
+    A flow of the result is the truth's flow on the same five-tuple that overlaps it most in time. Any of
+    a client's conversations with the server counts as its tunnel.
+    """
+    clients = {t["client"]: t["client"].partition(":")[0] for t in truth["tunnels"]}
+    tunnels = {t["id"]: t["client"].partition(":")[0] for t in result["tunnels"]}
+    known: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in truth["flows"]:
+        known.setdefault((row["proto"], row["src"], row["dst"]), []).append(row)
+    flows = {f["id"]: f for f in result["flows"]}
+    right = wrong = undecided = 0
+    for link in result["links"]:
+        flow = flows[link["flow"]]
+        rows = known.get((flow["proto"], flow["src"], flow["dst"]), [])
+        if link["verdict"] != "linked":
+            undecided += 1
+            continue
+        best = max(rows, key=lambda row: _overlap_ns(row, flow), default=None)
+        if best is not None and clients[best["client"]] == tunnels[link["tunnel"]]:
+            right += 1
+        else:
+            wrong += 1
+    return right, wrong, undecided
+
+
+def _overlap_ns(row: Mapping[str, Any], flow: Mapping[str, Any]) -> int:
+    return int(min(row["last_ns"], flow["last_ns"]) - max(row["first_ns"], flow["first_ns"]))
+
+
+def survey(kind: str, seconds: float, folder: Path, seed: int = 1) -> Row:
+    """Record one driver, correlate, judge."""
+    started = time.monotonic()
+    recording = run(usual(kind, 3, seconds, seed), folder)
+    took_s = time.monotonic() - started
+    truth = json.loads((folder / "truth.json").read_text())
+    argv = [sys.executable, "-m", "vpnforensics.cli.main", "correlate"]
+    argv += [str(folder / "ingress.pcap"), str(folder / "egress.pcap"), "-q", "-f", "json"]
+    done = subprocess.run(argv, capture_output=True, timeout=_CORRELATE_TIMEOUT_S, check=False)
+    coverage = recording.coverage
+    base = (kind, coverage.flows, coverage.egress_packets, coverage.share)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return Row(
+            *base, 0, 0, coverage.flows, took_s, said[-1] if said else f"exit status {done.returncode}"
+        )
+    return Row(*base, *judge(json.loads(done.stdout), truth), took_s)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| VPN | flows | packets | truth coverage | links right | wrong | no link | recorded in |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for r in rows:
+        cells = f"{r.flows} | {r.packets} | {r.coverage:.2%} | {r.right} | {r.wrong} | {r.undecided}"
+        lines.append(f"| {r.kind} | {cells} | {r.seconds:.0f} s |{' ' + r.note if r.note else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line of the survey."""
+    parser = argparse.ArgumentParser(prog="survey", description="Record every VPN, correlate, compare.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(DRIVERS)}; default: all")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--keep", type=Path, help="keep the recordings here")
+    options = parser.parse_args(argv)
+    able = {f.what for f in doctor() if f.well}
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="vpnforensics-survey-") as scratch:
+        for kind in options.kinds or DRIVERS:
+            if kind not in able:
+                sys.stderr.write(f"{kind}: not installed; see `vpnf lab doctor`\n")
+                continue
+            folder = (options.keep or Path(scratch)) / kind
+            try:
+                rows.append(survey(kind, options.seconds, folder))
+            except ScenarioError as error:
+                sys.stderr.write(f"{kind}: {error}\n")
+                return 2
+    sys.stdout.write(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
