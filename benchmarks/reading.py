@@ -7,6 +7,7 @@ python benchmarks/reading.py [--packets 1000000]
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--packets", type=int, default=1_000_000, help="packets in the generated file")
     packets: int = parser.parse_args().packets
     console = Console(width=100)
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         path, small = Path(folder) / "large.pcap", Path(folder) / "small.pcap"
         write_tcp_capture(path, packets)
@@ -90,6 +92,10 @@ def main() -> None:
                 continue
             row(name if decoded == packets else f"{name} ({decoded:,} packets)", took)
         console.print(table)
+        if load_before > 0.5:
+            console.print(
+                f"the machine was not idle (load {load_before:.1f}, {os.cpu_count()} cores): not exact"
+            )
         memory = subprocess.run(
             [sys.executable, "-c", _MEMORY_SCRIPT, small, path], capture_output=True, text=True, check=True
         )
