@@ -272,6 +272,10 @@ def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gen
         scale = max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
     weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
     offsets, drifts = _bootstrap(x, e, up, weight, rng)
+    # Weights that would change with the sample are held fixed in it: the sandwich's other slice (Huber 1967).
+    z2 = (e / scale) ** 2
+    slice_ = float(np.sum(weight) / max(np.sum((1 - 3 * z2) / (1 + z2) ** 3), 1e-3))
+    offsets, drifts = offsets * slice_, drifts * slice_
     to_reference = drift * middle
     sides = [level[side] for side in (True, False) if (up == side).any()]
     offset = coarse_ns + float(np.mean(sides)) - to_reference

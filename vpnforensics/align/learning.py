@@ -182,17 +182,32 @@ def _agreement(
     """Most pairs that agree on a map, and the map: block, extra, overhead."""
     best = (0, (1, 0, _LEAST_OVERHEAD))
     for block in _BLOCKS:
-        for extra in range(0, block, max(1, block // 16)):
-            overhead = outer - -(-(inner + extra) // block) * block
-            plausible = overhead[(overhead >= _LEAST_OVERHEAD) & (overhead <= _MOST_OVERHEAD)]
-            if not len(plausible):
-                continue
-            counts = np.bincount(plausible)
-            top = int(np.argmax(counts))
+        step = max(1, block // 16)
+        for extra in range(0, block, step):
+            count, overhead = _most_agreed(outer, inner, block, extra)
             # A larger block fits more by chance and must do clearly better than a smaller one.
-            if counts[top] > best[0] * (1.05 if block > best[1][0] else 1.0):
-                best = (int(counts[top]), (block, extra, top))
+            if count > best[0] * (1.05 if block > best[1][0] else 1.0):
+                best = (count, (block, extra, overhead))
+    block, near, _ = best[1]
+    step = max(1, block // 16)
+    for extra in range(max(0, near - step + 1), min(block, near + step)):
+        count, overhead = _most_agreed(outer, inner, block, extra)
+        if count > best[0]:
+            best = (count, (block, extra, overhead))
     return best
+
+
+def _most_agreed(
+    outer: npt.NDArray[np.int64], inner: npt.NDArray[np.int64], block: int, extra: int
+) -> tuple[int, int]:
+    """The overhead that most pairs have under one block and extra: how many, and it."""
+    overhead = outer - -(-(inner + extra) // block) * block
+    plausible = overhead[(overhead >= _LEAST_OVERHEAD) & (overhead <= _MOST_OVERHEAD)]
+    if not len(plausible):
+        return 0, _LEAST_OVERHEAD
+    counts = np.bincount(plausible)
+    top = int(np.argmax(counts))
+    return int(counts[top]), top
 
 
 def _one_size(size: int, records: RecordTable, egress: EgressLengths) -> Learned | None:

@@ -52,7 +52,7 @@ class NullTail:
         """P(score or more | H2), shape as ``score``."""
         above = len(self.scores) - np.searchsorted(self.scores, score, side="left")
         counted = (above + 1.0) / (self.comparisons + 1.0)
-        beyond = self.exceeding / self.comparisons * np.exp(-(score - self.start) / self.scale)
+        beyond = self.exceeding / self.comparisons * np.exp(-np.maximum(score - self.start, 0.0) / self.scale)
         return np.where(score > self.start, beyond, np.minimum(counted, 1.0))
 
     def threshold(self, rate: float) -> float:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vpnforensics.align.classes import SizeClasses, classify_records
+from vpnforensics.align.estimate import EgressPackets, align_pairs, estimate_alignment
+from vpnforensics.tunnels.find import RecordTable
+from vpnforensics.tunnels.length_map import LengthMap
+
+EPOCH_NS = 1_790_000_000_000_000_000
+MAP = LengthMap(24)
+
+
+def _traffic(
+    rng: np.random.Generator, packets: int, span_s: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bursty packets: times, inner lengths (half of them acknowledgements), directions."""
+    bursts = np.sort(rng.uniform(0, span_s, packets // 8))
+    ts = np.repeat(bursts, 8) + rng.exponential(0.002, len(bursts) * 8)
+    lengths = np.where(rng.random(len(ts)) < 0.5, 52, rng.integers(60, 1400, len(ts)))
+    order = np.argsort(ts)
+    return EPOCH_NS + (ts[order] * 1e9).astype(np.int64), lengths[order], rng.random(len(ts)) < 0.5
+
+
+def _sides(
+    rng: np.random.Generator,
+    offset_s: float,
+    drift_ppm: float,
+    jitter_s: float,
+    packets: int = 6000,
+    span_s: float = 90.0,
+) -> tuple[EgressPackets, SizeClasses]:
+    ts, lengths, up = _traffic(rng, packets, span_s)
+    zero = np.zeros(len(ts), np.int32)
+    records = RecordTable(ts, zero, up, MAP.outer(lengths).astype(np.int32), zero - 1, np.arange(len(ts)))
+    classes = classify_records(records, np.zeros(1, np.int64), (MAP,))
+    delay = rng.exponential(100e3, len(ts)).astype(np.int64) + 30_000
+    seen = ts + np.where(up, delay, -delay) + (rng.normal(0, jitter_s, len(ts)) * 1e9).astype(np.int64)
+    seen = seen + int(offset_s * 1e9) + np.rint((seen - EPOCH_NS) * drift_ppm * 1e-6).astype(np.int64)
+    order = np.argsort(seen, kind="stable")
+    size_class = classes.class_of(0, lengths.astype(np.int32), up)
+    return EgressPackets(seen[order], size_class[order], up[order]), classes
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.002, 0.01])
+@pytest.mark.parametrize(("offset_s", "drift_ppm"), [(0.0, 0.0), (4393.217, 40.0), (-17.3, -95.0)])
+def test_finds_offset_and_drift(offset_s: float, drift_ppm: float, jitter_s: float) -> None:
+    rng = np.random.default_rng([round(abs(offset_s)), round(jitter_s * 1e3)])
+    egress, classes = _sides(rng, offset_s, drift_ppm, jitter_s)
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert found.status == ("same_clock" if offset_s == 0.0 else "aligned")
+    # A few hundred pairs stand behind the line: a tenth of their spread is what it can be off.
+    assert abs(found.offset_ns - offset_s * 1e9) < 60_000 + 0.1e9 * jitter_s
+    assert abs(found.drift_ppm - drift_ppm) < 1.0 + 4_000 * jitter_s
+
+
+def test_intervals_cover_the_truth() -> None:
+    covered = [0, 0]
+    rounds = 30
+    for seed in range(rounds):
+        egress, classes = _sides(np.random.default_rng(seed), 12.5, 30.0, 0.002, packets=4000)
+        found = estimate_alignment(egress, classes, np.random.default_rng(1))
+        covered[0] += found.offset_interval_ns[0] <= 12_500_000_000 <= found.offset_interval_ns[1]
+        covered[1] += found.drift_interval_ppm[0] <= 30.0 <= found.drift_interval_ppm[1]
+    # 95 % intervals: 26 or fewer of 30 would come about in 2 % of runs.
+    assert min(covered) >= 26, covered
+
+
+def test_to_ingress_undoes_the_clock_to_the_nanosecond_of_the_model() -> None:
+    egress, classes = _sides(np.random.default_rng(5), 100.0, 20.0, 0.0)
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    back = found.to_ingress(egress.ts_ns)
+    assert back.dtype == np.int64
+    assert np.median(np.abs(np.sort(back) - np.sort(classes.ts_ns))) < 300_000
+
+
+def test_unrelated_captures_are_not_identifiable() -> None:
+    refused = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        _, classes = _sides(rng, 0, 0, 0, packets=2000)
+        other, other_classes = _sides(rng, 0, 0, 0, packets=2000)
+        # the other side's own lengths, looked up among these classes
+        sizes = other_classes.key[np.maximum(other.size_class, 0)]
+        at = np.minimum(np.searchsorted(classes.key, sizes), len(classes) - 1)
+        strange = EgressPackets(
+            other.ts_ns, np.where(classes.key[at] == sizes, at, -1).astype(np.int32), other.up
+        )
+        refused += estimate_alignment(strange, classes, np.random.default_rng(1)).status == "not_identifiable"
+    assert refused == 8
+
+
+def test_too_few_packets_say_so() -> None:
+    egress, classes = _sides(np.random.default_rng(2), 1.0, 0, 0)
+    found = estimate_alignment(egress.take(np.arange(5)), classes, np.random.default_rng(1))
+    assert found.status == "not_identifiable"
+    assert "only" in found.reason
+
+
+def test_known_pairs_give_the_line() -> None:
+    rng = np.random.default_rng(3)
+    ingress = EPOCH_NS + np.sort(rng.integers(0, 60 * 10**9, 500))
+    egress = ingress + 5_000_000_000 + 100_000 + np.rint((ingress - EPOCH_NS) * 30e-6).astype(np.int64)
+    found = align_pairs(egress, ingress, np.ones(500, np.bool_), rng)
+    assert abs(found.drift_ppm - 30) < 0.5
+    assert found.offset_interval_ns[0] <= 5_000_000_000 <= found.offset_interval_ns[1]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vpnforensics.align.learning import EgressLengths, learn_length_map, share_obeying, volume_offsets
+from vpnforensics.tunnels.find import RecordTable
+from vpnforensics.tunnels.length_map import LengthMap
+
+START_NS = 1_790_000_000_000_000_000
+
+
+def _case(length_map: LengthMap, seed: int = 0, packets: int = 4000) -> tuple[RecordTable, EgressLengths]:
+    rng = np.random.default_rng(seed)
+    bursts = np.repeat(rng.uniform(0, 60, packets // 6), 6)
+    ts = np.sort(bursts + rng.exponential(0.01, len(bursts)))
+    ts_ns = START_NS + (ts * 1e9).astype(np.int64)
+    kind = rng.random(len(ts))
+    inner = np.where(kind < 0.4, 52, np.where(kind < 0.7, 1420, rng.integers(60, 1400, len(ts)))).astype(
+        np.int32
+    )
+    up = rng.random(len(ts)) < 0.5
+    none = np.full(len(ts), -1, np.int64)
+    records = RecordTable(
+        ts_ns, np.zeros(len(ts), np.int32), up, length_map.outer(inner).astype(np.int32), none, none
+    )
+    delay = rng.exponential(2e5, len(ts)).astype(np.int64)
+    seen = ts_ns + np.where(up, delay, -delay)
+    order = np.argsort(seen)
+    return records, EgressLengths(seen[order], inner[order], up[order])
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [LengthMap(24), LengthMap(41), LengthMap(32, 16, cap=1420), LengthMap(32, 4, 2), LengthMap(40, 64, 3)],
+    ids=str,
+)
+def test_learns_the_map_that_made_the_sizes(truth: LengthMap) -> None:
+    records, egress = _case(truth)
+    learned = learn_length_map(records, egress, np.random.default_rng(1))
+    assert learned is not None
+    every = np.arange(40, 1421)
+    # Maps may be written in several ways; what they make of lengths is what counts.
+    assert np.mean(learned.length_map.outer(every) == truth.outer(every)) > 0.99
+    assert learned.share > 0.8
+
+
+def test_learns_padding_to_one_size() -> None:
+    records, egress = _case(LengthMap(1451, 2048, cap=1))
+    learned = learn_length_map(records, egress, np.random.default_rng(1))
+    assert learned is not None
+    assert learned.length_map.kind == "padded"
+    assert set(learned.length_map.outer(np.array([52, 1420])).tolist()) == {1452}
+
+
+def test_unrelated_traffic_proves_no_map() -> None:
+    for seed in range(6):
+        records, _ = _case(LengthMap(24), seed)
+        _, egress = _case(LengthMap(24), seed + 100)
+        assert learn_length_map(records, egress, np.random.default_rng(seed)) is None
+
+
+def test_a_conversation_that_is_only_nated_is_no_tunnel() -> None:
+    records, egress = _case(LengthMap(0))
+    plain = RecordTable(
+        records.ts_ns, records.tunnel, records.up, records.size - 28, records.counter, records.row
+    )
+    assert learn_length_map(plain, egress, np.random.default_rng(1)) is None
+
+
+def test_obeying_is_for_the_right_map_only() -> None:
+    records, egress = _case(LengthMap(24))
+    rng = np.random.default_rng(1)
+    assert share_obeying(LengthMap(24), records, egress, rng) > 0.8
+    assert share_obeying(LengthMap(25), records, egress, rng) < 0.1
+
+
+def test_volume_finds_the_offset_without_any_length() -> None:
+    records, egress = _case(LengthMap(24))
+    late = EgressLengths(egress.ts_ns + 731_250_000_000, egress.inner_bytes, egress.up)
+    assert any(abs(offset - 731_250_000_000) < 100_000_000 for offset in volume_offsets(records, late, 3))

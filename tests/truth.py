@@ -1,0 +1,115 @@
+"""Known truth beside a result: recordings with their truth, the damage done to them, and the tally."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpnforensics.packets.read import read_capture
+from vpnforensics.packets.table import PacketTable
+from vpnforensics.report.result import CaseResult
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Both sides of a VPN server and what really happened."""
+
+    ingress: PacketTable
+    egress: PacketTable
+    truth: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the flows whose truth is known."""
+
+    long_linked: int
+    long: int
+    short_linked: int
+    short: int
+    wrong: int
+    """Linked to a tunnel that did not carry them."""
+
+    @property
+    def long_share(self) -> float:
+        return self.long_linked / self.long
+
+    @property
+    def short_share(self) -> float:
+        return self.short_linked / self.short
+
+
+def load(folder: Path) -> Recording:
+    """A recording from its folder."""
+    side = {
+        name: next(
+            folder / f"{name}{end}"
+            for end in (".pcap", ".pcap.zst", ".pcapng")
+            if (folder / f"{name}{end}").exists()
+        )
+        for name in ("ingress", "egress")
+    }
+    return Recording(
+        read_capture(side["ingress"]),
+        read_capture(side["egress"]),
+        json.loads((folder / "truth.json").read_text()),
+    )
+
+
+def degrade(
+    recording: Recording,
+    *,
+    jitter_s: float,
+    loss: float = 0.01,
+    offset_s: float = 4393.217,
+    drift_ppm: float = 40.0,
+    seed: int = 1,
+) -> Recording:
+    """Another clock on the egress side, packets missing from either, normal jitter on egress times."""
+    rng = np.random.default_rng(seed)
+    ingress = recording.ingress.take(rng.random(len(recording.ingress)) >= loss)
+    egress = recording.egress.take(rng.random(len(recording.egress)) >= loss)
+    ts = egress.ts_ns + np.rint(rng.normal(0, jitter_s * 1e9, len(egress))).astype(np.int64)
+    ts = ts + round(offset_s * 1e9) + np.rint((ts - ts[0]) * drift_ppm * 1e-6).astype(np.int64)
+    order = np.argsort(ts, kind="stable")
+    return replace(recording, ingress=ingress, egress=replace(egress, ts_ns=ts).take(order))
+
+
+def without_client(recording: Recording, client: str) -> Recording:
+    """The recording without one client's packets in the ingress capture."""
+    table = recording.ingress
+    address = table.addresses.texts.index(client.rsplit(":", 1)[0])
+    return replace(recording, ingress=table.take((table.src != address) & (table.dst != address)))
+
+
+def tally(
+    recording: Recording,
+    case: CaseResult,
+    *,
+    offset_s: float = 0.0,
+    only_client: str | None = None,
+    long: int = 10,
+) -> Tally:
+    """Compare links with the truth, flow by flow; a flow is known by its endpoints and when it began."""
+    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for flow in recording.truth["flows"]:
+        known.setdefault((flow["src"], flow["dst"]), []).append(flow)
+    clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
+    counts = {True: [0, 0], False: [0, 0]}
+    wrong = 0
+    for flow, tunnel in zip(case.flows.itertuples(), case.links["tunnel"], strict=True):
+        candidates = known.get((flow.src, flow.dst))
+        began = flow.first_ns - round(offset_s * 1e9)
+        true = min(candidates, key=lambda f: abs(f["first_ns"] - began))["client"] if candidates else None
+        linked = clients.get(tunnel)
+        wrong += linked is not None and linked != true
+        if true is not None and (only_client is None or true == only_client):
+            counts[flow.packets >= long][0] += linked == true
+            counts[flow.packets >= long][1] += 1
+    return Tally(counts[True][0], counts[True][1], counts[False][0], counts[False][1], wrong)
