@@ -16,8 +16,8 @@ import dpkt
 import numpy as np
 import pytest
 import zstandard
-from capture import blocks
 
+from tests.capture import blocks
 from vpnforensics.capture import stream
 from vpnforensics.capture.writer import PcapngWriter, write_pcap
 from vpnforensics.errors import CaptureError, NotACaptureError, UnsupportedLinkTypeError

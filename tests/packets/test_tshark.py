@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tshark_oracle import assert_equal_to_tshark, available
 
+from tests.tshark_oracle import assert_equal_to_tshark, available
 from vpnforensics.capture import linktypes
 from vpnforensics.capture.writer import PcapngWriter, write_pcap
 
