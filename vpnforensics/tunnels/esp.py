@@ -49,4 +49,4 @@ def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
 
 def _is_esp(datagrams: Datagrams) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     spi = be32(datagrams.head, 0)
-    return (datagrams.payload_bytes >= _LEAST_BYTES) & (spi != _NON_ESP_MARKER)
+    return np.asarray((datagrams.payload_bytes >= _LEAST_BYTES) & (spi != _NON_ESP_MARKER))

@@ -1,26 +1,29 @@
 """Which outer conversations are tunnels, and the records inside them.
 
 Recognition looks at the first datagrams of each conversation; records are then taken from all of them,
-one protocol at a time. What no protocol claims stays a *candidate*: it becomes a tunnel only where a
-length map learned from the case proves that it carries the egress traffic.
+one protocol at a time; TCP has to be put together first (:mod:`vpnforensics.tunnels.tcp_streams`). What no
+protocol claims stays a *candidate*: it becomes a tunnel only where a length map learned from the case proves
+that it carries the egress traffic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.tunnels import dtls, esp, nebula, openvpn, tinc, unknown, wireguard
-from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import Datagrams, Recognition, VpnProtocol
+from vpnforensics.tunnels.table import SURE, RecordTable, Tunnel, TunnelSet, no_records
+from vpnforensics.tunnels.tcp_streams import FoundStream, find_streams
+
+__all__ = ["PROTOCOLS", "SURE", "RecordTable", "Tunnel", "TunnelSet", "find_tunnels"]
 
 PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
     {
@@ -28,100 +31,10 @@ PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
         for module in (wireguard, openvpn, esp, nebula, dtls, tinc, unknown)
     }
 )
-SURE = 0.5
 _SAMPLE_DATAGRAMS = 400
-_TRANSPORTS = {PROTO_UDP: "udp", PROTO_TCP: "tcp", PROTO_ESP: "esp"}
+_TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
 _TLS_HANDSHAKE, _TINC_GREETING = 22, b"0 "
-
-
-@dataclass(frozen=True, slots=True)
-class Tunnel:
-    """One client endpoint's outer association with a VPN server."""
-
-    client: str
-    server: str
-    transport: str
-    protocol: str
-    variant: str
-    confidence: float
-    first_ns: int
-    last_ns: int
-    packets_up: int
-    packets_down: int
-    """All outer packets of the direction: records, handshakes and keep-alives."""
-    length_maps: tuple[LengthMap, ...]
-    """Maps the protocol may have, likeliest first; empty where one has to be learned."""
-    conversation: int
-    """Its number in the ingress FlowTable."""
-
-    @property
-    def sure(self) -> bool:
-        """True for a recognised tunnel, False for a candidate."""
-        return self.confidence >= SURE
-
-
-@dataclass(frozen=True, eq=False)
-class RecordTable:
-    """Records (outer packets that carry one inner packet each) of all tunnels, in order of time."""
-
-    ts_ns: npt.NDArray[np.int64]
-    tunnel: npt.NDArray[np.int32]
-    up: npt.NDArray[np.bool_]
-    size: npt.NDArray[np.int32]
-    """Outer payload bytes, the length map's range."""
-    counter: npt.NDArray[np.int64]
-    """Clear tunnel counter, or -1."""
-    row: npt.NDArray[np.int64]
-    """Row of the outer packet in the ingress PacketTable."""
-
-    def __len__(self) -> int:
-        return len(self.ts_ns)
-
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RecordTable:
-        """The records at ``index``."""
-        return RecordTable(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True, eq=False)
-class TunnelSet:
-    """The tunnels and candidates of an ingress capture, with their records."""
-
-    tunnels: tuple[Tunnel, ...]
-    records: RecordTable
-    plain: npt.NDArray[np.int64]
-    """Conversations that are neither tunnel nor candidate, by number in the FlowTable."""
-
-    def __len__(self) -> int:
-        return len(self.tunnels)
-
-    def select(self, keep: npt.NDArray[np.bool_]) -> TunnelSet:
-        """The tunnels where ``keep`` is true, renumbered, with their records."""
-        number = np.cumsum(keep) - 1
-        records = self.records.take(keep[self.records.tunnel])
-        records = replace(records, tunnel=number[records.tunnel].astype(np.int32))
-        dropped = [t.conversation for t, kept in zip(self.tunnels, keep, strict=True) if not kept]
-        return TunnelSet(
-            tuple(t for t, kept in zip(self.tunnels, keep, strict=True) if kept),
-            records,
-            np.sort(np.concatenate([self.plain, np.array(dropped, np.int64)])),
-        )
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a tunnel or candidate."""
-        columns = ("client", "server", "transport", "protocol", "variant", "confidence", "first_ns", "last_ns", "packets_up", "packets_down")  # fmt: skip
-        frame = pd.DataFrame([[getattr(t, c) for c in columns] for t in self.tunnels], columns=columns)
-        frame["length_map"] = [
-            str(t.length_maps[0]) if t.length_maps else "to be learned" for t in self.tunnels
-        ]
-        frame.insert(0, "id", [f"t{n + 1}" for n in range(len(self.tunnels))])
-        return frame
-
-    def __repr__(self) -> str:
-        sure = sum(t.sure for t in self.tunnels)
-        return f"TunnelSet({sure} tunnels, {len(self) - sure} candidates, {len(self.records):,} records)"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>{self.to_pandas().to_html(index=False)}"
+_BESIDE_TWIN = 0.9
 
 
 def find_tunnels(conversations: FlowTable) -> TunnelSet:
@@ -140,10 +53,17 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
     packets = conversations.packets
     tcp_pairs = _tcp_services(conversations)
     degree = _degrees(conversations)
+    streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
+    parts: list[RecordTable] = []
     claimed: dict[str, list[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]] = {}
     plain: list[int] = []
     for number in range(len(conversations)):
+        if number in streams:
+            tunnel, records = _stream_tunnel(conversations, streams[number], len(tunnels), degree)
+            tunnels.append(tunnel)
+            parts.append(records)
+            continue
         total = int(conversations.packets_up[number] + conversations.packets_down[number])
         if conversations.proto[number] not in (PROTO_UDP, PROTO_ESP) or total < 2:
             plain.append(number)
@@ -154,7 +74,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         if recognition is None:
             plain.append(number)
             continue
-        keep_direction = _client_is_src(conversations, number, protocol, recognition, degree)
+        keep_direction = _client_is_src(conversations, number, protocol.server_ports, recognition, degree)
         up = conversations.up[rows] == keep_direction
         datagrams = _datagrams(packets, conversations, number, rows)
         src, dst = conversations.source(number), conversations.destination(number)
@@ -175,7 +95,8 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 conversation=number,
             )
         )
-    return TunnelSet(tuple(tunnels), _records(packets, claimed), np.array(plain, np.int64))
+    tunnels = _beside_dtls(conversations, tunnels)
+    return TunnelSet(tuple(tunnels), _records(packets, claimed, parts), np.array(plain, np.int64))
 
 
 def _datagrams(
@@ -208,7 +129,7 @@ def _recognise(
         _service(conversations, number, reverse=True)
     )
     if beside and best[0].name == "dtls" and beside[0] == _TLS_HANDSHAKE:
-        return best[0], replace(best[1], confidence=0.9)
+        return best[0], replace(best[1], confidence=_BESIDE_TWIN)
     if beside and beside.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
         return PROTOCOLS["tinc"], replace(best[1], confidence=0.95)
     return best
@@ -234,15 +155,77 @@ def _tcp_services(conversations: FlowTable) -> dict[tuple[int, int, int], bytes]
     return services
 
 
+def _stream_tunnel(
+    conversations: FlowTable, found: FoundStream, tunnel: int, degree: dict[tuple[int, int], int]
+) -> tuple[Tunnel, RecordTable]:
+    """A tunnel over TCP with its records; whoever sent the SYN is the client."""
+    number, packets = found.number, conversations.packets
+    forward = found.client_opened
+    if forward is None:
+        forward = _client_is_src(conversations, number, found.server_ports, found.recognition, degree)
+    src, dst = conversations.source(number), conversations.destination(number)
+    sent = (int(conversations.packets_up[number]), int(conversations.packets_down[number]))
+    records = RecordTable(
+        packets.ts_ns[found.row],
+        np.full(len(found.row), tunnel, np.int32),
+        found.up == forward,
+        found.size,
+        found.counter,
+        found.row,
+    )
+    return (
+        Tunnel(
+            client=src if forward else dst,
+            server=dst if forward else src,
+            transport="tcp",
+            protocol=found.protocol,
+            variant=found.recognition.variant,
+            confidence=found.recognition.confidence,
+            first_ns=int(conversations.first_ns[number]),
+            last_ns=int(conversations.last_ns[number]),
+            packets_up=sent[0] if forward else sent[1],
+            packets_down=sent[1] if forward else sent[0],
+            length_maps=found.length_maps,
+            conversation=number,
+            stream=found.health,
+        ),
+        records,
+    )
+
+
+def _beside_dtls(conversations: FlowTable, tunnels: list[Tunnel]) -> list[Tunnel]:
+    """TLS becomes sure beside DTLS of the same two hosts and the same port: AnyConnect's other half."""
+    dtls_at = {
+        service
+        for t in tunnels
+        if t.protocol == "dtls"
+        for service in (
+            _service(conversations, t.conversation, reverse=False),
+            _service(conversations, t.conversation, reverse=True),
+        )
+    }
+    return [
+        replace(t, confidence=_BESIDE_TWIN)
+        if t.protocol == "tls"
+        and not dtls_at.isdisjoint(
+            (
+                _service(conversations, t.conversation, reverse=False),
+                _service(conversations, t.conversation, reverse=True),
+            )
+        )
+        else t
+        for t in tunnels
+    ]
+
+
 def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:
     """In how many conversations each endpoint (address, port) takes part: a server's in many."""
-    datagram = (conversations.proto == PROTO_UDP) | (conversations.proto == PROTO_ESP)
     degree: dict[tuple[int, int], int] = {}
     for addresses, ports in (
         (conversations.src, conversations.sport),
         (conversations.dst, conversations.dport),
     ):
-        for endpoint in zip(addresses[datagram].tolist(), ports[datagram].tolist(), strict=True):
+        for endpoint in zip(addresses.tolist(), ports.tolist(), strict=True):
             degree[endpoint] = degree.get(endpoint, 0) + 1
     return degree
 
@@ -250,7 +233,7 @@ def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:
 def _client_is_src(
     conversations: FlowTable,
     number: int,
-    protocol: VpnProtocol,
+    server_ports: tuple[int, ...],
     recognition: Recognition,
     degree: dict[tuple[int, int], int],
 ) -> bool:
@@ -259,8 +242,8 @@ def _client_is_src(
     dst = (int(conversations.dst[number]), int(conversations.dport[number]))
     if degree[src] != degree[dst]:
         return degree[src] < degree[dst]
-    if (src[1] in protocol.server_ports) != (dst[1] in protocol.server_ports):
-        return dst[1] in protocol.server_ports
+    if (src[1] in server_ports) != (dst[1] in server_ports):
+        return dst[1] in server_ports
     first_from_src = bool(conversations.up[conversations.rows_of(number)[0]])
     if recognition.client_first is not None:
         return recognition.client_first == first_from_src
@@ -270,9 +253,10 @@ def _client_is_src(
 def _records(
     packets: PacketTable,
     claimed: dict[str, list[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]],
+    parts: list[RecordTable],
 ) -> RecordTable:
-    """Records of all tunnels, merged in order of time (ties: order of the file)."""
-    parts: list[RecordTable] = []
+    """Records of all tunnels, merged in order of time (ties: order of the file, then of the stream)."""
+    parts = list(parts)
     for protocol, members in claimed.items():
         for tunnel, rows, up in members:
             datagrams = Datagrams(packets.payload_bytes[rows], packets.head[rows], up, 0, (0, 0))
@@ -289,10 +273,7 @@ def _records(
                 )
             )
     if not parts:
-        none = np.zeros(0, np.int64)
-        return RecordTable(
-            none, none.astype(np.int32), none.astype(np.bool_), none.astype(np.int32), none, none
-        )
+        return no_records()
     merged = RecordTable(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
     )

@@ -1,4 +1,4 @@
-"""OpenVPN over UDP. Wire format: https://openvpn.net/community-docs/openvpn-protocol.html.
+"""OpenVPN, over UDP. Wire format: https://openvpn.net/community-docs/openvpn-protocol.html.
 
 An opcode stands in the upper five bits of the first byte. Data of an AEAD cipher carries its packet
 counter in clear; with CBC and HMAC it is hidden, and only the handshake tells the protocol.
@@ -10,7 +10,7 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, be32, counts_up_each_way
+from vpnforensics.tunnels.protocol import U8, Datagrams, Recognition, Records, be32, counts_up_each_way
 
 name = "openvpn"
 server_ports = (1194,)
@@ -24,9 +24,14 @@ _PING_PLAIN_BYTES = 16  # the keep-alive's fixed string, sealed like an inner pa
 
 def recognise(sample: Datagrams) -> Recognition | None:
     """Known opcodes only; a reset first, or an AEAD packet counter that rises under a constant peer id."""
-    if sample.proto != PROTO_UDP or len(sample) < 2:
+    return judge(sample) if sample.proto == PROTO_UDP else None
+
+
+def judge(sample: Datagrams) -> Recognition | None:
+    """:func:`recognise` of packets, however they travel."""
+    if len(sample) < 2:
         return None
-    opcode = sample.head[:, 0] >> 3
+    opcode: U8 = sample.head[:, 0] >> np.uint8(3)
     data = (opcode == DATA_V1) | (opcode == DATA_V2)
     control = np.isin(opcode, _CONTROL) & (sample.payload_bytes >= 14)
     if (data | control).mean() < 0.95:
@@ -67,7 +72,7 @@ def _counter(datagrams: Datagrams) -> np.ndarray[tuple[int], np.dtype[np.int64]]
     return np.where(version_2, be32(datagrams.head, 4), be32(datagrams.head, 1))
 
 
-def _one_session_each_way(sample: Datagrams, opcode: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
+def _one_session_each_way(sample: Datagrams, opcode: U8) -> bool:
     """Control packets name their sender's random session id: one a direction, two after a renegotiation."""
     control = np.isin(opcode, _CONTROL)
     for side in (sample.up, ~sample.up):
@@ -77,6 +82,7 @@ def _one_session_each_way(sample: Datagrams, opcode: np.ndarray[tuple[int], np.d
     return True
 
 
-def _peer_id_constant(sample: Datagrams, opcode: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
+def _peer_id_constant(sample: Datagrams, opcode: U8) -> bool:
     version_2 = opcode == DATA_V2
-    return all(len(np.unique(be32(sample.head, 0)[version_2 & side] & 0xFFFFFF)) <= 1 for side in (sample.up, ~sample.up))  # fmt: skip
+    peer = be32(sample.head, 0) & 0xFFFFFF
+    return all(len(np.unique(peer[version_2 & side])) <= 1 for side in (sample.up, ~sample.up))

@@ -69,7 +69,7 @@ class VpnProtocol(Protocol):
         ...
 
     def length_maps(self, datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
-        """The length maps this protocol is known to have, likeliest first; empty where only learning helps."""
+        """The length maps this protocol may have, likeliest first; empty where only learning helps."""
         ...
 
 

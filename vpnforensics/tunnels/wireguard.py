@@ -25,9 +25,12 @@ _FIXED_BYTES = {
 
 
 def recognise(sample: Datagrams) -> Recognition | None:
-    """Type 1 to 4 with three zero bytes, fixed handshake lengths, a constant receiver and a rising counter."""
-    if sample.proto != PROTO_UDP:
-        return None
+    """Type 1 to 4 with three zero bytes, fixed handshake lengths and a rising counter."""
+    return judge(sample) if sample.proto == PROTO_UDP else None
+
+
+def judge(sample: Datagrams) -> Recognition | None:
+    """:func:`recognise` of messages, however they travel."""
     kind = sample.head[:, 0]
     shaped = (kind >= INITIATION) & (kind <= TRANSPORT) & ~sample.head[:, 1:4].any(axis=1)
     for message, length in _FIXED_BYTES.items():

@@ -1,0 +1,433 @@
+"""Loops over the segments and bytes of TCP streams: reassembly and framing.
+
+Neither reads a byte beyond what it is told was captured, and both do a bounded amount of work a segment.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from vpnforensics.packets._headers import link_payload
+
+HELD_SEGMENTS = 1024
+"""Out-of-order segments a direction that may wait for a hole to be filled."""
+_PATIENCE_NS = 20_000_000
+"""A hole that the receiver acknowledged this long ago is one in the capture only."""
+_FAR = 1 << 30
+
+_SYN, _ACK = 0x02, 0x10
+
+# Framings.
+OPENVPN, TLS, WIREGUARD = 0, 1, 2
+HEADER_BYTES = 18
+"""First bytes of a frame that are kept: the length field and what follows."""
+NO_KEY = -1
+"""No template of a data frame is known."""
+
+# Columns of the state of one direction's framing.
+HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER, LOST_FROM, LOST_ROW, HOLE = range(10)
+STATE_COLUMNS = 10
+# Findings of one direction's framing.
+FRAMES, FRAMED_BYTES, LOST_BYTES, DESYNCS, RESYNCS, INFERRED = range(6)
+FINDING_COLUMNS = 6
+
+_TLS_MOST = (1 << 14) + 2048
+_MOST_AT_RESYNC = 4096
+_COUNTER_WINDOW = 1 << 16
+
+
+@njit(cache=True, nogil=True)
+def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any) -> Any:
+    """Bytes of both streams of a TCP connection in the order in which the receiver gets them.
+
+    Parameters
+    ----------
+    ts_ns, up, seq, ack, flags, length : ndarray, shape (n,)
+        Segments of one connection, in the order of the capture.
+
+    Returns
+    -------
+    side, pos, size, skip, row, done, ready, begun : ndarray
+        Pieces: direction (1 up), position in the stream, bytes, bytes of the segment's payload before them,
+        the segment, the segment that delivered them, the segment at which that was known (ascending);
+        and, for each direction (down, up), whether the capture has its first byte. Pieces of a direction
+        ascend in position and do not overlap.
+    """
+    n = len(ts_ns)
+    side = np.empty(n, np.uint8)
+    pos = np.empty(n, np.int64)
+    size = np.empty(n, np.int64)
+    skip = np.empty(n, np.int64)
+    row = np.empty(n, np.int64)
+    done = np.empty(n, np.int64)
+    ready = np.empty(n, np.int64)
+    count = 0
+    begun = np.zeros(2, np.uint8)
+    known = np.zeros(2, np.uint8)
+    base = np.zeros(2, np.int64)  # sequence number of stream position 0
+    reached = np.zeros(2, np.int64)
+    held_pos = np.empty((2, HELD_SEGMENTS), np.int64)
+    held_row = np.empty((2, HELD_SEGMENTS), np.int64)
+    held = np.zeros(2, np.int64)
+    acked = np.zeros(2, np.int64)  # up to where the hole's receiver acknowledged
+    acked_ns = np.zeros(2, np.int64)
+    for i in range(n):
+        s = 1 if up[i] else 0
+        o = 1 - s
+        if flags[i] & _ACK and known[o] and held[o]:
+            mark = (np.int64(ack[i]) - base[o] - reached[o] + 0x80000000) % 0x100000000 - 0x80000000
+            mark += reached[o]
+            if mark > reached[o] and mark - reached[o] < _FAR:
+                if acked[o] <= reached[o]:
+                    acked_ns[o] = ts_ns[i]
+                acked[o] = max(acked[o], mark)
+        start = np.int64(seq[i])
+        if flags[i] & _SYN:
+            start = (start + 1) % 0x100000000
+            if not known[s]:
+                begun[s] = 1
+        if not known[s] and (length[i] > 0 or flags[i] & _SYN):
+            known[s] = 1
+            base[s] = start
+        if length[i] > 0:
+            at = (start - base[s] - reached[s] + 0x80000000) % 0x100000000 - 0x80000000 + reached[s]
+            end = at + length[i]
+            if end > reached[s] and end - reached[s] < _FAR:
+                if at <= reached[s]:
+                    side[count], pos[count], size[count] = s, reached[s], end - reached[s]
+                    skip[count], row[count], done[count], ready[count] = reached[s] - at, i, i, i
+                    count += 1
+                    reached[s] = end
+                elif held[s] < HELD_SEGMENTS:
+                    k = held[s]
+                    while k > 0 and held_pos[s, k - 1] > at:
+                        held_pos[s, k] = held_pos[s, k - 1]
+                        held_row[s, k] = held_row[s, k - 1]
+                        k -= 1
+                    held_pos[s, k] = at
+                    held_row[s, k] = i
+                    held[s] += 1
+        for d in range(2):
+            if not held[d]:
+                continue
+            lost = held[d] == HELD_SEGMENTS or (
+                acked[d] > reached[d] and abs(ts_ns[i] - acked_ns[d]) >= _PATIENCE_NS
+            )
+            if not lost and held_pos[d, 0] > reached[d]:
+                continue
+            # What stood behind a hole of the capture was delivered when it came.
+            k = 0
+            if held_pos[d, 0] > reached[d]:
+                reached[d] = held_pos[d, 0]
+            while k < held[d] and (held_pos[d, k] <= reached[d]):
+                j = held_row[d, k]
+                end = held_pos[d, k] + length[j]
+                if end > reached[d]:
+                    side[count], pos[count], size[count] = d, reached[d], end - reached[d]
+                    skip[count], row[count] = reached[d] - held_pos[d, k], j
+                    done[count] = j if lost else i
+                    ready[count] = i
+                    count += 1
+                    reached[d] = end
+                k += 1
+            for m in range(held[d] - k):
+                held_pos[d, m] = held_pos[d, m + k]
+                held_row[d, m] = held_row[d, m + k]
+            held[d] -= k
+    for d in range(2):  # what still waits behind a hole when the capture ends
+        for k in range(held[d]):
+            j = held_row[d, k]
+            end = held_pos[d, k] + length[j]
+            start = max(reached[d], held_pos[d, k])
+            if end > start:
+                side[count], pos[count], size[count] = d, start, end - start
+                skip[count], row[count], done[count], ready[count] = start - held_pos[d, k], j, j, n - 1
+                count += 1
+                reached[d] = end
+    return (
+        side[:count], pos[:count], size[:count], skip[:count], row[:count], done[:count], ready[:count], begun
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def locate_payloads(
+    buf: Any, at: Any, captured: Any, link: Any, header_bytes: Any, start: Any, got: Any
+) -> Any:
+    """Where the transport payload of each frame begins, and how much of it was captured.
+
+    ``header_bytes`` are those of network and transport header together, by the packet table.
+    """
+    for i in range(len(at)):
+        end = at[i] + captured[i]
+        l3 = link_payload(buf, at[i], end, link[i])
+        start[i], got[i] = at[i], 0
+        if l3 >= 0 and l3 + header_bytes[i] < end:
+            start[i] = l3 + header_bytes[i]
+            got[i] = end - start[i]
+
+
+@njit(cache=True, nogil=True)
+def copy_payloads(buf: Any, start: Any, size: Any, out: Any, out_at: Any) -> Any:
+    """Copy runs of bytes of ``buf`` into ``out``."""
+    for i in range(len(start)):
+        for k in range(size[i]):
+            out[out_at[i] + k] = buf[start[i] + k]
+
+
+@njit(cache=True, nogil=True)
+def _length_of(framing: Any, head: Any) -> Any:
+    if framing == TLS:
+        return np.int64(head[3]) << 8 | np.int64(head[4])
+    return np.int64(head[0]) << 8 | np.int64(head[1])
+
+
+@njit(cache=True, nogil=True)
+def _key_of(head: Any) -> Any:
+    """What all OpenVPN data frames of a direction share: version, and with version 2 the peer id."""
+    if head[2] >> 3 == 9:
+        return np.int64(9) << 24 | np.int64(head[3]) << 16 | np.int64(head[4]) << 8 | np.int64(head[5])
+    return np.int64(head[2] >> 3) << 24
+
+
+@njit(cache=True, nogil=True)
+def _counter_of(head: Any) -> Any:
+    k = 6 if head[2] >> 3 == 9 else 3
+    high = np.int64(head[k]) << 24 | np.int64(head[k + 1]) << 16
+    return high | np.int64(head[k + 2]) << 8 | np.int64(head[k + 3])
+
+
+@njit(cache=True, nogil=True)
+def _sound(framing: Any, head: Any, got: Any) -> Any:
+    """Whether a header where one is due can be one."""
+    length = _length_of(framing, head)
+    if framing == TLS:
+        return 20 <= head[0] <= 24 and head[1] == 3 and head[2] <= 4 and 0 < length <= _TLS_MOST
+    if framing == WIREGUARD:
+        zeros = head[3] == 0 and head[4] == 0 and head[5] == 0  # as is what was not captured
+        return length >= 32 and (got < 3 or (1 <= head[2] <= 4 and zeros))
+    if length < 9:
+        return False
+    return got < 3 or 1 <= head[2] >> 3 <= 11
+
+
+@njit(cache=True, nogil=True)
+def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> Any:
+    """Whether a header must be one where none was expected; ``likely`` where a segment begins."""
+    if not _sound(framing, head, got):
+        return False
+    if framing == TLS:
+        return head[0] == 23 or (head[0] == 22 and head[2] <= 3)
+    if framing == WIREGUARD:
+        return got >= 6 and _length_of(framing, head) <= _MOST_AT_RESYNC
+    if state[KEY] == NO_KEY or got < 10 or _length_of(framing, head) > _MOST_AT_RESYNC:
+        return False
+    if _key_of(head) != state[KEY]:
+        return False
+    ahead = _counter_of(head) - state[COUNTER]
+    return state[KEY] >> 24 == 9 or (0 < ahead < _COUNTER_WINDOW if state[COUNTER] >= 0 else likely)
+
+
+@njit(cache=True, nogil=True)
+def _infer_header(head: Any, state: Any) -> Any:
+    """The header of the OpenVPN data frame that follows the last one known; its length is not filled in."""
+    for b in range(2, HEADER_BYTES):
+        head[b] = 0
+    head[2] = np.uint8(state[KEY] >> 24 << 3)
+    at = 3
+    if state[KEY] >> 24 == 9:
+        at = 6
+        for b in range(3):
+            head[3 + b] = np.uint8(state[KEY] >> (16 - 8 * b) & 255)
+    counter = state[COUNTER] + 1
+    for b in range(4):
+        head[at + b] = np.uint8(counter >> (24 - 8 * b) & 255)
+
+
+@njit(cache=True, nogil=True)
+def walk_frames(
+    framings: Any,
+    stream: Any,
+    pos: Any,
+    size: Any,
+    at: Any,
+    got: Any,
+    whole: Any,
+    done: Any,
+    buf: Any,
+    state: Any,
+    partial: Any,
+    findings: Any,
+) -> Any:
+    """Follow the chain of length fields through pieces of streams.
+
+    Parameters
+    ----------
+    framings : ndarray of int64, shape (streams,)
+        ``OPENVPN``, ``TLS`` or ``WIREGUARD`` (as the reference tunnel puts it on TCP).
+    stream, pos, size : ndarray, shape (n,)
+        Pieces in the order of delivery: which stream, where in it, how many bytes.
+    at, got : ndarray, shape (n,)
+        Where the piece lies in ``buf``, and how many of its first bytes are there (not negative).
+    whole : ndarray of bool, shape (n,)
+        The piece begins its segment: where senders like to begin a frame.
+    done : ndarray of int64, shape (n,)
+        Row of the segment that delivered the piece.
+    state, partial, findings : ndarray, shape (streams, ...)
+        What is carried from call to call.
+
+    Returns
+    -------
+    stream, row, length, got, header : ndarray
+        Frames that ended, each with the row that completed it, its length field, how many of its first bytes
+        are known, and these.
+    """
+    room = 1024
+    out_stream = np.empty(room, np.int64)
+    out_row = np.empty(room, np.int64)
+    out_length = np.empty(room, np.int64)
+    out_got = np.empty(room, np.int64)
+    out_head = np.zeros((room, HEADER_BYTES), np.uint8)
+    found = 0
+    head = np.zeros(HEADER_BYTES, np.uint8)
+    for i in range(len(pos)):
+        s = stream[i]
+        st = state[s]
+        framing = framings[s]
+        prefix = 5 if framing == TLS else 2
+        keep = 13 if framing == TLS else (12 if framing == OPENVPN else HEADER_BYTES)
+        begin, end = pos[i], pos[i] + size[i]
+        have = begin + min(got[i], size[i])
+        if begin > st[EXPECTED]:  # a hole in the capture
+            st[HOLE] = 1
+            if st[SYNCED] and st[BODY_END] < begin:  # and a header in it
+                st[SYNCED] = 0
+                findings[s, DESYNCS] += 1
+                st[LOST_FROM] = st[HEADER_AT] if st[BODY_END] < 0 else st[BODY_END]
+                st[LOST_ROW] = -1
+        st[EXPECTED] = end
+        cursor = begin
+        while True:
+            if not st[SYNCED]:
+                # Frames begin where their segments do, or anywhere: there the header has to say more.
+                hit = -1
+                k = cursor
+                while k <= have - 5 and hit < 0:
+                    seen = min(have - k, HEADER_BYTES)
+                    for b in range(HEADER_BYTES):
+                        head[b] = buf[at[i] + k - begin + b] if b < seen else 0
+                    if _convincing(framing, head, seen, st, k == begin and whole[i]):
+                        hit = k
+                    k += 1
+                if hit < 0:
+                    findings[s, LOST_BYTES] += end - cursor
+                    st[LOST_ROW] = done[i]
+                    break
+                findings[s, LOST_BYTES] += hit - cursor
+                findings[s, RESYNCS] += 1
+                lost = hit - st[LOST_FROM]
+                if (
+                    framing == OPENVPN
+                    and not st[HOLE]
+                    and st[COUNTER] >= 0
+                    and st[LOST_FROM] >= 0
+                    and st[LOST_ROW] >= 0
+                    and _counter_of(head) - st[COUNTER] == 2
+                    and 2 + 9 <= lost <= _MOST_AT_RESYNC
+                ):
+                    # Between two counters that differ by two stood one frame, and its ends are known.
+                    if found == room:
+                        out_stream, out_row, out_length, out_got, out_head = _grown(
+                            out_stream, out_row, out_length, out_got, out_head
+                        )
+                        room *= 2
+                    out_stream[found], out_row[found], out_length[found] = s, st[LOST_ROW], lost - 2
+                    _infer_header(out_head[found], st)
+                    st[COUNTER] += 1
+                    out_got[found] = 10
+                    found += 1
+                    findings[s, INFERRED] += 1
+                    findings[s, FRAMED_BYTES] += lost
+                    findings[s, LOST_BYTES] -= lost
+                st[SYNCED] = 1
+                st[HEADER_AT] = hit
+                st[HEADER_GOT] = 0
+                st[BODY_END] = -1
+                st[HOLE] = 0
+                cursor = hit
+            # Synchronised: the header at HEADER_AT is gathered, then the body passed over.
+            if st[HEADER_GOT] < keep and cursor == st[HEADER_AT] + st[HEADER_GOT]:
+                limit = st[HEADER_AT] + keep
+                if st[BODY_END] >= 0:
+                    limit = min(limit, st[BODY_END])
+                while cursor < min(limit, have):
+                    partial[s, st[HEADER_GOT]] = buf[at[i] + cursor - begin]
+                    st[HEADER_GOT] += 1
+                    cursor += 1
+                    if st[HEADER_GOT] == prefix:
+                        st[BODY_END] = st[HEADER_AT] + prefix + _length_of(framing, partial[s])
+                        limit = min(limit, st[BODY_END])
+            if st[BODY_END] < 0:
+                if cursor >= end:
+                    break  # the rest of the header is in the next segment
+                st[SYNCED] = 0  # it was not captured
+                findings[s, DESYNCS] += 1
+                st[LOST_FROM], st[LOST_ROW] = st[HEADER_AT], done[i]
+                findings[s, LOST_BYTES] += end - cursor
+                break
+            if not _sound(framing, partial[s], st[HEADER_GOT]):
+                st[SYNCED] = 0
+                findings[s, DESYNCS] += 1
+                st[LOST_FROM], st[LOST_ROW], st[HOLE] = st[HEADER_AT], done[i], 1
+                cursor = max(begin, min(cursor, end))
+                if cursor >= end:
+                    break
+                continue
+            if st[BODY_END] > end:
+                break
+            if found == room:
+                out_stream, out_row, out_length, out_got, out_head = _grown(
+                    out_stream, out_row, out_length, out_got, out_head
+                )
+                room *= 2
+            length = _length_of(framing, partial[s])
+            out_stream[found], out_row[found], out_length[found] = s, done[i], length
+            for b in range(HEADER_BYTES):
+                out_head[found, b] = partial[s, b] if b < st[HEADER_GOT] else 0
+            if framing == OPENVPN:
+                version = st[KEY] >> 24 if st[HEADER_GOT] < 3 else partial[s, 2] >> 3
+                if version == 9 or version == 6:
+                    if st[HEADER_GOT] >= 10:
+                        st[KEY], st[COUNTER] = _key_of(partial[s]), _counter_of(partial[s])
+                    elif st[COUNTER] >= 0 and version == st[KEY] >> 24:  # not captured, but next in turn
+                        _infer_header(out_head[found], st)
+                        st[COUNTER] += 1
+                        st[HEADER_GOT] = 10
+                    else:
+                        st[COUNTER] = -1
+            out_got[found] = st[HEADER_GOT]
+            found += 1
+            findings[s, FRAMES] += 1
+            findings[s, FRAMED_BYTES] += prefix + length
+            st[HOLE] = 0
+            cursor = st[BODY_END]
+            st[HEADER_AT], st[HEADER_GOT], st[BODY_END] = cursor, 0, -1
+            if cursor >= end:
+                break
+    return out_stream[:found], out_row[:found], out_length[:found], out_got[:found], out_head[:found]
+
+
+@njit(cache=True, nogil=True)
+def _longer(column: Any) -> Any:
+    wider = np.empty(2 * len(column), np.int64)
+    wider[: len(column)] = column
+    return wider
+
+
+@njit(cache=True, nogil=True)
+def _grown(stream: Any, row: Any, length: Any, got: Any, head: Any) -> Any:
+    heads = np.zeros((2 * len(head), HEADER_BYTES), np.uint8)
+    heads[: len(head)] = head
+    return _longer(stream), _longer(row), _longer(length), _longer(got), heads

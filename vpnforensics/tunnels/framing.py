@@ -1,0 +1,173 @@
+"""Frames out of TCP streams: OpenVPN's two-byte lengths (the reference tunnel's too) and TLS records.
+
+The chain of length fields is followed from the stream's first byte, or from where a segment begins with a
+header that must be one. It breaks where a header was not captured (a snapped capture, several frames in one
+segment) or lies in a hole of the capture, and is taken up again at the next segment that begins with a frame.
+OpenVPN's counters then tell how many frames were passed over; a single one is known by both its ends.
+
+Known weakness: of a snapped capture, all frames of a segment but the first are lost if two or more are
+unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.errors import CaptureError
+from vpnforensics.packets.table import PacketTable
+from vpnforensics.tunnels import _kernels as k
+from vpnforensics.tunnels.reassembly import Pieces
+from vpnforensics.tunnels.stream_bytes import Part, parts_from_file, parts_from_heads, readable
+
+Framing = Literal["openvpn", "tls", "wireguard"]
+Origin = Literal["file", "heads"]
+_FRAMINGS: dict[Framing, int] = {"openvpn": k.OPENVPN, "tls": k.TLS, "wireguard": k.WIREGUARD}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHealth:
+    """What became of the bytes of one tunnel's two streams."""
+
+    origin: Origin
+    """Payloads read from the file, or only the heads that the packet table keeps."""
+    framed_bytes: int
+    """In frames whose ends are known."""
+    lost_bytes: int
+    """Captured, but in frames whose ends are not known."""
+    missing_bytes: int
+    """Not in the capture."""
+    breaks: int
+    """How often the chain of frames was lost."""
+    inferred: int
+    """Frames known by their neighbours only."""
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the stream's bytes that could not be told apart into frames."""
+        total = self.framed_bytes + self.lost_bytes + self.missing_bytes
+        return (self.lost_bytes + self.missing_bytes) / total if total else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.lost_share:.1%} of the stream in no known frame ({self.lost_bytes:,} bytes unread,"
+            f" {self.missing_bytes:,} missing, {self.breaks} breaks, {self.inferred} frames inferred)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames in order of completion."""
+
+    stream: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int64]
+    """Row of the segment that completed the frame."""
+    size: npt.NDArray[np.int32]
+    """What the length field says."""
+    known_bytes: npt.NDArray[np.int64]
+    """How many bytes of ``head`` are known."""
+    head: npt.NDArray[np.uint8]
+    """shape (n, 18): the frame's first bytes from its length field on, zero-filled."""
+    findings: npt.NDArray[np.int64]
+    origin: Origin
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @cached_property
+    def _grouped(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        conversation = self.stream >> 1
+        order = np.argsort(conversation, kind="stable")
+        return order, np.searchsorted(conversation[order], np.arange(len(self.findings) // 2 + 1))
+
+    def of_conversation(self, k: int) -> npt.NDArray[np.intp]:
+        """Indexes of the frames of both streams of the k-th conversation, in order of completion."""
+        order, start = self._grouped
+        return order[start[k] : start[k + 1]]
+
+    def health(self, streams: Iterable[int], missing_bytes: npt.NDArray[np.int64]) -> StreamHealth:
+        """The findings on some streams, as one."""
+        mine = self.findings[list(streams)].sum(axis=0)
+        return StreamHealth(
+            self.origin,
+            int(mine[k.FRAMED_BYTES]),
+            int(mine[k.LOST_BYTES]),
+            int(missing_bytes[list(streams)].sum()),
+            int(mine[k.DESYNCS]),
+            int(mine[k.INFERRED]),
+        )
+
+
+def follow_frames(
+    packets: PacketTable,
+    pieces: Pieces,
+    framing_of: list[Framing],
+    keys: npt.NDArray[np.int64] | None = None,
+    *,
+    heads_only: bool = False,
+) -> Frames:
+    """Frames of some streams.
+
+    Parameters
+    ----------
+    packets : PacketTable
+    pieces : Pieces
+    framing_of : list of {"openvpn", "tls", "wireguard"}
+        One a stream.
+    keys : ndarray of int64, shape (streams,), optional
+        Templates of OpenVPN data frames (see :func:`vpnforensics.tunnels.openvpn_tcp.data_keys`), for streams
+        that begin in the middle; -1 without.
+    heads_only : bool
+        Do not read the capture file, also where it could be.
+    """
+    from_file = not heads_only and readable(packets)
+    if from_file:
+        try:
+            return _follow(packets, pieces, framing_of, keys, parts_from_file(packets, pieces), "file")
+        except CaptureError:  # it vanished between the check and now: the heads are still here
+            pass
+    return _follow(packets, pieces, framing_of, keys, parts_from_heads(packets, pieces), "heads")
+
+
+def _follow(
+    packets: PacketTable,
+    pieces: Pieces,
+    framing_of: list[Framing],
+    keys: npt.NDArray[np.int64] | None,
+    parts: Iterable[Part],
+    origin: Origin,
+) -> Frames:
+    framings = np.array([_FRAMINGS[f] for f in framing_of], np.int64)
+    state = np.zeros((pieces.streams, k.STATE_COLUMNS), np.int64)
+    state[:, k.SYNCED] = pieces.begun
+    state[:, [k.BODY_END, k.COUNTER, k.LOST_FROM, k.LOST_ROW]] = -1
+    state[:, k.KEY] = k.NO_KEY if keys is None else keys
+    partial = np.zeros((pieces.streams, k.HEADER_BYTES), np.uint8)
+    findings = np.zeros((pieces.streams, k.FINDING_COLUMNS), np.int64)
+    whole = pieces.skip == 0
+    out: list[tuple[npt.NDArray[np.int64], ...]] = []
+    for part in parts:
+        here = slice(part.first, part.first + len(part.at))
+        out.append(
+            k.walk_frames(
+                framings,
+                pieces.stream[here],
+                pieces.pos[here],
+                pieces.size[here],
+                part.at,
+                part.got,
+                whole[here],
+                pieces.done[here],
+                part.buf,
+                state,
+                partial,
+                findings,
+            )
+        )
+    stream, row, size, got, head = (np.concatenate(column) for column in zip(*out, strict=True))
+    return Frames(stream, row, size.astype(np.int32), got, head.astype(np.uint8), findings, origin)

@@ -1,0 +1,119 @@
+"""Tunnels and their records: what recognition hands to alignment and engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.tunnels.framing import StreamHealth
+from vpnforensics.tunnels.length_map import LengthMap
+
+SURE = 0.5
+_COLUMNS = (
+    "client", "server", "transport", "protocol", "variant", "confidence",
+    "first_ns", "last_ns", "packets_up", "packets_down",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """One client endpoint's outer association with a VPN server."""
+
+    client: str
+    server: str
+    transport: str
+    protocol: str
+    variant: str
+    confidence: float
+    first_ns: int
+    last_ns: int
+    packets_up: int
+    packets_down: int
+    """All outer packets of the direction: records, handshakes and keep-alives."""
+    length_maps: tuple[LengthMap, ...]
+    """Maps the protocol may have, likeliest first; empty where one has to be learned."""
+    conversation: int
+    """Its number in the ingress FlowTable."""
+    stream: StreamHealth | None = None
+    """What became of the bytes of a tunnel over TCP; ``None`` for datagrams, and without frames."""
+
+    @property
+    def sure(self) -> bool:
+        """True for a recognised tunnel, False for a candidate."""
+        return self.confidence >= SURE
+
+
+@dataclass(frozen=True, eq=False)
+class RecordTable:
+    """Records (outer packets or frames that carry one inner packet each) of all tunnels, in order of time.
+
+    Several frames may end in one segment; they share its time and row, and stand in the order of the stream.
+    """
+
+    ts_ns: npt.NDArray[np.int64]
+    tunnel: npt.NDArray[np.int32]
+    up: npt.NDArray[np.bool_]
+    size: npt.NDArray[np.int32]
+    """Outer payload bytes, the length map's range; of a frame, what its length field says."""
+    counter: npt.NDArray[np.int64]
+    """Clear tunnel counter, or -1."""
+    row: npt.NDArray[np.int64]
+    """Row in the ingress PacketTable of the outer packet, or of the segment that completed the frame."""
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RecordTable:
+        """The records at ``index``."""
+        return RecordTable(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True, eq=False)
+class TunnelSet:
+    """The tunnels and candidates of an ingress capture, with their records."""
+
+    tunnels: tuple[Tunnel, ...]
+    records: RecordTable
+    plain: npt.NDArray[np.int64]
+    """Conversations that are neither tunnel nor candidate, by number in the FlowTable."""
+
+    def __len__(self) -> int:
+        return len(self.tunnels)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> TunnelSet:
+        """The tunnels where ``keep`` is true, renumbered, with their records."""
+        number = np.cumsum(keep) - 1
+        records = self.records.take(keep[self.records.tunnel])
+        records = replace(records, tunnel=number[records.tunnel].astype(np.int32))
+        dropped = [t.conversation for t, kept in zip(self.tunnels, keep, strict=True) if not kept]
+        return TunnelSet(
+            tuple(t for t, kept in zip(self.tunnels, keep, strict=True) if kept),
+            records,
+            np.sort(np.concatenate([self.plain, np.array(dropped, np.int64)])),
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a tunnel or candidate."""
+        frame = pd.DataFrame([[getattr(t, c) for c in _COLUMNS] for t in self.tunnels], columns=_COLUMNS)
+        frame["length_map"] = [
+            str(t.length_maps[0]) if t.length_maps else "to be learned" for t in self.tunnels
+        ]
+        frame["stream"] = ["" if t.stream is None else str(t.stream) for t in self.tunnels]
+        frame.insert(0, "id", [f"t{n + 1}" for n in range(len(self.tunnels))])
+        return frame
+
+    def __repr__(self) -> str:
+        sure = sum(t.sure for t in self.tunnels)
+        return f"TunnelSet({sure} tunnels, {len(self) - sure} candidates, {len(self.records):,} records)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{self.to_pandas().to_html(index=False)}"
+
+
+def no_records() -> RecordTable:
+    """A table without a row."""
+    none = np.zeros(0, np.int64)
+    return RecordTable(none, none.astype(np.int32), none.astype(np.bool_), none.astype(np.int32), none, none)
