@@ -61,7 +61,7 @@ from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
 
 NAME = "packets"
 
-_CHANCE_WINDOW_NS = 5_000_000_000
+_CHANCE_WINDOW_NS = 20_000_000_000
 _RENEWAL_NS = 250_000_000
 _DELAY_REACH_NS = 250_000_000
 _DELAY_PAIRS = 200_000
