@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,11 @@ class Case:
     spec: SimulationSpec
     truth: Truth
 
-    @property
+    @cached_property
     def ingress(self) -> list[Packet]:
         return read(self.folder / "ingress.pcap")
 
-    @property
+    @cached_property
     def egress(self) -> list[Packet]:
         return read(self.folder / "egress.pcap")
 

@@ -169,10 +169,12 @@ def serve(law: Any, stalls: Any, state: Any, now: Any, random: Any) -> Any:
     if low > 0 and stalls[1, low - 1] > ready:
         ready = stalls[1, low - 1]
     ready += np.int64(lognormal(random, law[SERVICE], law[SIGMA]))
-    ready = max(ready, state[SERVED] + np.int64(law[GAP]))
+    gap = np.int64(law[GAP])
     if law[BATCH] > 0.0:
         batch = np.int64(law[BATCH])
-        ready = max((ready + batch - 1) // batch * batch, state[SERVED] + 1500)
+        ready = (ready + batch - 1) // batch * batch
+        gap = np.int64(1500)
+    ready = max(ready, state[SERVED] + gap)
     state[SERVED] = ready
     if law[SERVER_LOSS] > 0.0 and uniform(random) < law[SERVER_LOSS]:
         return np.int64(-1)

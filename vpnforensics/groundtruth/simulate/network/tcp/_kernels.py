@@ -17,6 +17,7 @@ from vpnforensics.groundtruth.simulate.network.path._kernels import at, internet
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
+_ROUND_SAMPLES = 8
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
 _LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
@@ -169,9 +170,18 @@ def round_trip(ep: Any, sample: Any) -> None:
         ep[c.SRTT] += (sample - ep[c.SRTT]) // 8
         ep[c.MIN_RTT] = min(ep[c.MIN_RTT], sample)
     ep[c.RTO] = ep[c.SRTT] + max(4 * ep[c.RTTVAR], c.RTO_MIN_NS)
-    if ep[c.CWND] < ep[c.SSTHRESH] and ep[c.CWND] >= 16 * ep[c.MSS]:
+    # Only a round's first samples count: later ones have queued behind the round's own burst.
+    if ep[c.UNA] >= ep[c.ROUND_END]:
+        ep[c.ROUND_END] = ep[c.NXT]
+        ep[c.ROUND_SAMPLES] = 0
+        ep[c.ROUND_MIN] = sample
+    ep[c.ROUND_SAMPLES] += 1
+    if ep[c.ROUND_SAMPLES] > _ROUND_SAMPLES:
+        return
+    ep[c.ROUND_MIN] = min(ep[c.ROUND_MIN], sample)
+    if ep[c.ROUND_SAMPLES] == _ROUND_SAMPLES and ep[c.CWND] < ep[c.SSTHRESH]:
         slack = min(max(ep[c.MIN_RTT] // 8, 4 * c.MS), 16 * c.MS)
-        if sample > ep[c.MIN_RTT] + slack:
+        if ep[c.ROUND_MIN] > ep[c.MIN_RTT] + slack:
             ep[c.SSTHRESH] = ep[c.CWND]
 
 
