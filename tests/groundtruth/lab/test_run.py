@@ -111,10 +111,53 @@ capture:
     assert {device for device, *_ in shapes} == {"ann", "bob-mac", "bob-old"}
 
 
+OWN_KERNEL = """
+duration_s: 40
+vpn: {kind: wireguard}
+clients:
+  - {host: uml, traffic: [ping, dns, browse], stack: {clock_ppm: 200, personality: macos}}
+  - {traffic: [ping, dns]}
+"""
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_host_with_its_own_kernel(tmp_path):
+    require("wireguard", "uml")
+    scenario = loads(OWN_KERNEL.replace("40", "6"))
+    result = run(scenario, tmp_path)
+    truth = check(tmp_path)
+    assert result.coverage.share >= 0.999
+    assert truth["devices"]["client-1"]["clock"]["skew_ppm"] == 200.0
+    flows = Counter(f["device"] for f in truth["flows"])
+    assert set(flows) == {"client-1", "client-2"}
+    with (tmp_path / "egress.pcap").open("rb") as file:
+        sizes = [len(frame) for _, frame in dpkt.pcap.Reader(file)]
+    assert max(sizes) <= 1514, "offloads are on somewhere"
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_host_with_its_own_kernel_is_cleaned_away(tmp_path):
+    require("wireguard", "uml")
+    (tmp_path / "own.yaml").write_text(OWN_KERNEL)
+    process = start(
+        "from vpnforensics.groundtruth import scenario; from vpnforensics.groundtruth.lab import run;"
+        f"run.run(scenario.load('{tmp_path}/own.yaml'), '{tmp_path}/out')"
+    )
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert any(line.startswith("process") for line in clean())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def start_and_wait(tmp_path: Path) -> subprocess.Popen:
     argv = ["--vpn", "wireguard", "--clients", "2", "--seconds", "60", "-o", str(tmp_path / "out")]
-    process = subprocess.Popen([sys.executable, "-m", "vpnforensics.groundtruth.lab.record", *argv])
-    deadline = time.monotonic() + 30
+    return start(f"from vpnforensics.groundtruth.lab import record\nraise SystemExit(record.main({argv!r}))")
+
+
+def start(program: str) -> subprocess.Popen:
+    """Run a program in another process until its traffic goes."""
+    process = subprocess.Popen([sys.executable, "-c", program])
+    deadline = time.monotonic() + 60
     while not list(RUNS.glob("*/tap-egress.log")):
         assert time.monotonic() < deadline
         assert process.poll() is None

@@ -110,8 +110,8 @@ def test_what_is_no_conversation_is_described(tmp_path):
     ("line", "key", "inner", "mark"),
     [
         (
-            "[1.2]\t    [NEW] tcp      6 120 SYN_SENT src=10.8.0.2 dst=192.0.2.60 sport=5000 dport=80 [UNREPLIED]"
-            " src=192.0.2.60 dst=203.0.113.1 sport=80 dport=6000",
+            "[1.2]\t    [NEW] tcp      6 120 SYN_SENT src=10.8.0.2 dst=192.0.2.60 sport=5000 dport=80"
+            " [UNREPLIED] src=192.0.2.60 dst=203.0.113.1 sport=80 dport=6000",
             ("tcp", Endpoint(PUBLIC, 6000), Endpoint(FAR, 80)), Endpoint("10.8.0.2", 5000), None,
         ),
         (

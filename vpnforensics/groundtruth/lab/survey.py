@@ -72,14 +72,15 @@ def _overlap_ns(row: Mapping[str, Any], flow: Mapping[str, Any]) -> int:
     return int(min(row["last_ns"], flow["last_ns"]) - max(row["first_ns"], flow["first_ns"]))
 
 
-def survey(kind: str, seconds: float, folder: Path, seed: int = 1) -> Row:
-    """Record one driver, correlate, judge."""
+def survey(kind: str, seconds: float, folder: Path, *, seed: int = 1, same_clock: bool = False) -> Row:
+    """Record one driver, correlate (by default without saying that one clock stamped both sides), judge."""
     started = time.monotonic()
     recording = run(usual(kind, 3, seconds, seed), folder)
     took_s = time.monotonic() - started
     truth = json.loads((folder / "truth.json").read_text())
     argv = [sys.executable, "-m", "vpnforensics.cli.main", "correlate"]
     argv += [str(folder / "ingress.pcap"), str(folder / "egress.pcap"), "-q", "-f", "json"]
+    argv += ["--same-clock"] if same_clock else []
     done = subprocess.run(argv, capture_output=True, timeout=_CORRELATE_TIMEOUT_S, check=False)
     coverage = recording.coverage
     base = (kind, coverage.flows, coverage.egress_packets, coverage.share)
@@ -108,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="survey", description="Record every VPN, correlate, compare.")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(DRIVERS)}; default: all")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--same-clock", action="store_true", help="tell the correlator of the one clock")
     parser.add_argument("--keep", type=Path, help="keep the recordings here")
     options = parser.parse_args(argv)
     able = {f.what for f in doctor() if f.well}
@@ -119,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             folder = (options.keep or Path(scratch)) / kind
             try:
-                rows.append(survey(kind, options.seconds, folder))
+                rows.append(survey(kind, options.seconds, folder, same_clock=options.same_clock))
             except ScenarioError as error:
                 sys.stderr.write(f"{kind}: {error}\n")
                 return 2
