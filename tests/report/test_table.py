@@ -1,0 +1,107 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.small_case import HEALTH, made_up
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named
+from vpnforensics.report.table import case_view
+
+
+def shown(view, width=100):
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
+    console.print(view)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 140])
+def test_it_fits_and_says_what_matters(width):
+    text = shown(case_view(made_up(), width=width), width)
+    assert max(map(len, text.splitlines())) <= width
+    flat = " ".join(text.split())
+    for part in (
+        "1 linked",
+        "1 undecided",
+        "1 no tunnel",
+        "198.51.100.7:4000",
+        "+3.5",
+        "12.500000 s ahead of",
+    ):
+        assert part in flat
+    assert "6 comparisons" in flat
+    assert "0.004" in flat
+    assert "not a probability" in flat
+
+
+def test_wide_tables_say_more():
+    assert "strong for H1" not in shown(case_view(made_up(), width=80), 80)
+    assert "strong for H1" in shown(case_view(made_up(), width=100), 100)
+    assert "P = L + 24" in shown(case_view(made_up(), width=140), 140)
+
+
+def test_top_cuts_and_says_so():
+    text = shown(case_view(made_up(), width=100, top=1))
+    assert "… and 2 more" in text
+    assert "192.0.2.80:443" not in text
+
+
+def test_hostile_text_neither_drives_the_terminal_nor_is_markup():
+    text = shown(case_view(made_up(warnings=["\x1b[2J[bold]x"]), width=100))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "in\\x1b[2J[red]\\u202e.pcap" in text
+    assert "\\x1b[2J[bold]x" in text
+
+
+def test_health_and_lost_clocks_are_told():
+    case = made_up(alignment=Alignment("not_identifiable", reason="only 3 packets"))
+    case.inputs[0]["health"] = {**HEALTH, "cut_tail_bytes": 7, "snapped": 4}
+    text = shown(case_view(case, width=100))
+    assert "7 bytes unreadable" in text
+    assert "4 frames snapped" in text
+    assert "cannot be aligned: only 3 packets" in text
+
+
+def test_clients_of_a_readable_capture_are_not_called_tunnels():
+    case = made_up()
+    plain = case.tunnels.assign(protocol="plain", client=["10.0.0.2:0", "10.0.0.3:0"], server="0.0.0.0:0")
+    text = shown(case_view(made_up(tunnels=plain), width=100))
+    assert "2 clients: the ingress capture is readable" in text
+    assert "10.0.0.2:0" not in text
+
+
+def test_a_flow_is_found_by_id_community_id_and_source():
+    case = made_up()
+    assert (
+        flows_named(case, "f1")
+        == flows_named(case, "1:aaaa=")
+        == flows_named(case, "203.0.113.1:1000")
+        == ["f1"]
+    )
+    assert flows_named(case, "203.0.113.1:2000") == ["f2", "f3"]
+    assert flows_named(case, "203.0.113.1") == []
+
+
+def test_an_explanation_names_each_packet_and_what_is_missing():
+    text = shown(explanation_view(made_up(), "f1"))
+    assert "linked to t1" in text
+    assert "1 of 2 packets found" in text
+    first, second = [line.split() for line in text.splitlines()[-2:]]
+    assert first == ["1", "+0.000000", "s", "↑", "up", "60", "B", "7", "84", "B", "3", "100", "µs"]
+    assert second[:7] == ["2", "+0.002000", "s", "↓", "down", "140", "B"]
+    assert "none" in second
+
+
+def test_an_explanation_of_an_unlinked_flow_lists_candidates():
+    text = shown(explanation_view(made_up(), "f2"))
+    assert "undecided: no outer packets are attributed" in text
+    assert "9 of 30 packets found" in text
+    assert "no tunnel had a packet" in shown(explanation_view(made_up(), "f3"))
+
+
+def test_the_explanation_as_a_table():
+    table = explanation_table(made_up(), ["f1", "f2"])
+    assert table["flow"].tolist() == ["f1", "f1"]
+    assert table["tunnel"].tolist() == ["t1", "t1"]
+    assert table["delay_ns"].tolist()[0] == 100_000
