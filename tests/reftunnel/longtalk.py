@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +20,11 @@ class LongTalk:
     def __init__(self, folder: Path) -> None:
         self.lab = NetLab(folder)
         self.pings: dict[str, subprocess.Popen[bytes]] = {}
+        self.started_ns = 0
 
     def __enter__(self) -> Self:
         lab = self.lab.__enter__()
+        self.started_ns = time.time_ns()
         try:
             for number, pair in enumerate(PAIRS):
                 client, server = f"c{number}", f"s{number}"

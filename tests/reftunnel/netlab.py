@@ -64,7 +64,7 @@ class NetLab:
         self.folder = folder
         self._names: list[str] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._tunnels: list[subprocess.Popen[bytes]] = []
+        self.tunnels: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> NetLab:
         return self
@@ -191,20 +191,17 @@ class NetLab:
         os.close(read_end)
         if process.poll() is not None:
             raise AssertionError(process.stderr.read().decode() if process.stderr else "it ended")
-        self._tunnels.append(process)
+        self.tunnels.append(process)
         return process
-
-    def tunnels(self) -> list[subprocess.Popen[bytes]]:
-        """Processes of ours that were started."""
-        return list(self._tunnels)
 
     def theirs(self, name: str, text: str, address: str, routes: Sequence[str] = (), mtu: int = 1420) -> None:
         """Start wireguard-go in a namespace."""
         interface = self.interface(name)
         # In the foreground it is our child, and can be ended by its handle.
-        self.start(
+        process = self.start(
             name, "env", "LOG_LEVEL=silent", "wireguard-go", "-f", interface, stderr=subprocess.DEVNULL
         )
+        self.tunnels.append(process)
         self.wait(lambda: self.run(name, "wg", "show", interface))
         self.run(name, "wg", "setconf", interface, str(self.write(name, text)))
         for part in address.split(","):
@@ -260,13 +257,22 @@ class NetLab:
 
     def iperf(self, name: str, address: str, seconds: int = 3, *options: str, port: int = 5201) -> float:
         """Mbit/s received."""
-        out = self.run(
-            name,
-            *("iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J", *options),
-            timeout_s=seconds + 20,
-        )
-        end = json.loads(out)["end"]
-        return float((end.get("sum_received") or end["sum"])["bits_per_second"]) / 1e6
+        error = ""
+        for _ in range(3):
+            out = self.run(
+                name,
+                *("iperf3", "-c", address, "-p", str(port), "-t", str(seconds), "-J", *options),
+                timeout_s=seconds + 20,
+                check=False,
+            )
+            result = json.loads(out or "{}")
+            end = result.get("end", {})
+            if received := end.get("sum_received") or end.get("sum"):
+                return float(received["bits_per_second"]) / 1e6
+            # A server that has just ended a test may still be busy.
+            error = result.get("error", "no result")
+            time.sleep(1)
+        raise AssertionError(f"iperf3: {error}")
 
 
 # -- the usual two ------------------------------------------------------------------------------------

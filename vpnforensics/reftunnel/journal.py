@@ -6,13 +6,16 @@ inner packet is described as it is *inside* the tunnel: before ``scrub`` on its 
 in. A packet that had to wait for a handshake has the time of its sending as both.
 
 A path that ends in ``.parquet`` gets Parquet, written in row groups and readable only once closed; any other
-gets JSON Lines, readable at any time. Rows are collected raw in large blocks, and a thread decodes and
-writes full blocks, so the traffic waits for nothing but a copy. No key but a peer's public one is in it.
+gets JSON Lines, readable at any time. Rows are collected raw in large blocks, and another process
+(``journal_writer``) decodes and writes full blocks, so the traffic waits for nothing but a copy. No key but a
+peer's public one is in it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ import numpy.typing as npt
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.drops import Drop
-from vpnforensics.reftunnel.journal_format import HEAD_BYTES, Block, Writer, open_writer
+from vpnforensics.reftunnel.journal_format import HEAD_BYTES, Block
 from vpnforensics.reftunnel.wire import TRANSPORT
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 16_384
 _BLOCKS_WAITING = 8
-_SWITCH_INTERVAL_S = 5e-5
 
 OUT, IN = 0, 1
 DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED = 0, 1, 2, 3, 4
@@ -56,7 +58,18 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._writer: Writer = open_writer(path)
+        try:
+            path.open("wb").close()
+        except OSError as error:
+            raise TunnelError(f"cannot write the journal {path}: {error.strerror}") from None
+        # Another process decodes and writes: in this one it would hold the interpreter's lock, and the
+        # traffic would wait for it at every system call.
+        self._process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
+            [sys.executable, "-m", "vpnforensics.reftunnel.journal_writer", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a ^C is for the tunnel, which then closes the journal in order
+        )
         self._peers: dict[int, str] = {}
         self._endpoints: dict[Endpoint, int] = {}
         self._endpoint_texts: list[str] = []
@@ -65,12 +78,9 @@ class Journal:
         self.opened: list[tuple[int, int, int, int, int]] = []
         """Of each message opened and not yet delivered: peer, endpoint (as numbers), counter, outer
         bytes, outer time. A bare tuple, appended to by the one caller that opens: it runs once a packet."""
-        # The writing thread and the traffic share the interpreter. With the usual 5 ms the traffic would
-        # wait that long at every system call while a block is being decoded.
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
-        self._failure: OSError | None = None
-        self._thread = threading.Thread(target=self._write_blocks, name="journal", daemon=True)
+        self._broken = False
+        self._thread = threading.Thread(target=self._send_blocks, name="journal", daemon=True)
         self._thread.start()
 
     # -- rows ---------------------------------------------------------------------------------------
@@ -186,8 +196,11 @@ class Journal:
         self._hand_over()
         self._waiting.put(None)
         self._thread.join()
-        if self._failure is not None:
-            raise TunnelError(f"the journal is not whole: {self._failure.strerror}")
+        status = self._process.wait()
+        if self._broken or status:
+            raise TunnelError(
+                "the journal is not whole: its writer ended early (disk full? pyarrow missing?)"
+            )
 
     # -- blocks -------------------------------------------------------------------------------------
 
@@ -219,14 +232,14 @@ class Journal:
         # Blocks when the disk cannot keep up: losing rows would make the truth a lie.
         self._waiting.put(block)
 
-    def _write_blocks(self) -> None:
+    def _send_blocks(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
         while (block := self._waiting.get()) is not None:
-            if self._failure is None:
+            if not self._broken:
                 try:
-                    self._writer.write(block)
-                except OSError as error:
-                    self._failure = error
-        try:
-            self._writer.close()
-        except OSError as error:
-            self._failure = error
+                    block.send(pipe)
+                except OSError:
+                    self._broken = True
+        with contextlib.suppress(OSError):
+            pipe.close()
