@@ -28,8 +28,12 @@ NO_KEY = -1
 """No template of a data frame is known."""
 
 # Columns of the state of one direction's framing.
-HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER, LOST_FROM, LOST_ROW, HOLE = range(10)
-STATE_COLUMNS = 10
+HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER, LOST_FROM, LOST_PIECES, HOLE, LARGEST = (
+    range(11)
+)
+STATE_COLUMNS = 11
+UNREAD_PIECES = 512
+"""Pieces a stream over which the chain may be lost and frames still be inferred."""
 # Findings of one direction's framing.
 FRAMES, FRAMED_BYTES, LOST_BYTES, DESYNCS, RESYNCS, INFERRED = range(6)
 FINDING_COLUMNS = 6
@@ -231,19 +235,73 @@ def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> A
 
 
 @njit(cache=True, nogil=True)
-def _infer_header(head: Any, state: Any) -> Any:
-    """The header of the OpenVPN data frame that follows the last one known; its length is not filled in."""
-    for b in range(2, HEADER_BYTES):
+def _nonce_of(head: Any) -> Any:
+    """The explicit nonce of a TLS 1.2 record, less its upper bits."""
+    value = np.int64(0)
+    for b in range(8):
+        value = (value & 0x1FFFFFFFFFFFFF) << 8 | np.int64(head[5 + b])
+    return value
+
+
+@njit(cache=True, nogil=True)
+def _infer_header(framing: Any, head: Any, state: Any) -> Any:
+    """The header of the data frame that follows the last one known; its length is not filled in."""
+    for b in range(HEADER_BYTES):
         head[b] = 0
+    counter = state[COUNTER] + 1
+    if framing == TLS:
+        head[0], head[1], head[2] = 23, 3, 3
+        if state[COUNTER] >= 0:
+            for b in range(8):
+                head[5 + b] = np.uint8(counter >> (56 - 8 * b) & 255)
+        return
     head[2] = np.uint8(state[KEY] >> 24 << 3)
     at = 3
     if state[KEY] >> 24 == 9:
         at = 6
         for b in range(3):
             head[3 + b] = np.uint8(state[KEY] >> (16 - 8 * b) & 255)
-    counter = state[COUNTER] + 1
     for b in range(4):
         head[at + b] = np.uint8(counter >> (24 - 8 * b) & 255)
+
+
+@njit(cache=True, nogil=True)
+def _note_unread(state: Any, unread: Any, end: Any, done: Any) -> Any:
+    """Remember where a piece ended that was passed over, and by which segment it was delivered."""
+    m = state[LOST_PIECES]
+    if m < UNREAD_PIECES:
+        unread[m, 0], unread[m, 1] = end, done
+    state[LOST_PIECES] = min(m + 1, UNREAD_PIECES + 1)
+
+
+@njit(cache=True, nogil=True)
+def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix: Any) -> Any:
+    """How many frames of which length stood, unread, before the header found: (0, 0) if that is not certain.
+
+    A single one, by the counters on both sides of it, has known ends. Several are known if together they are
+    as long as the largest frames are, for then each is one of these.
+    """
+    lost = hit - state[LOST_FROM]
+    if state[HOLE] or state[LOST_PIECES] < 1 or state[LOST_PIECES] > UNREAD_PIECES or lost <= prefix:
+        return 0, 0
+    largest = prefix + state[LARGEST]
+    if framing == OPENVPN and state[COUNTER] >= 0:
+        missing = _counter_of(head) - state[COUNTER] - 1
+    elif framing == TLS:
+        # Nonces that count tell; ciphers without leave the lengths.
+        missing = np.int64(-1)
+        if got >= 13 and head[0] == 23 and state[COUNTER] >= 0:
+            missing = _nonce_of(head) - state[COUNTER] - 1
+        if missing < 0 or missing > UNREAD_PIECES * 64:
+            missing = lost // largest if lost % largest == 0 else np.int64(0)
+            state[COUNTER] = -1
+    else:
+        return 0, 0
+    if missing == 1 and 9 <= lost - prefix <= max(state[LARGEST], _MOST_AT_RESYNC):
+        return 1, lost - prefix
+    if missing > 1 and missing * largest == lost:
+        return missing, state[LARGEST]
+    return 0, 0
 
 
 @njit(cache=True, nogil=True)
@@ -259,6 +317,7 @@ def walk_frames(
     buf: Any,
     state: Any,
     partial: Any,
+    unread: Any,
     findings: Any,
 ) -> Any:
     """Follow the chain of length fields through pieces of streams.
@@ -275,7 +334,7 @@ def walk_frames(
         The piece begins its segment: where senders like to begin a frame.
     done : ndarray of int64, shape (n,)
         Row of the segment that delivered the piece.
-    state, partial, findings : ndarray, shape (streams, ...)
+    state, partial, unread, findings : ndarray, shape (streams, ...)
         What is carried from call to call.
 
     Returns
@@ -305,8 +364,7 @@ def walk_frames(
             if st[SYNCED] and st[BODY_END] < begin:  # and a header in it
                 st[SYNCED] = 0
                 findings[s, DESYNCS] += 1
-                st[LOST_FROM] = st[HEADER_AT] if st[BODY_END] < 0 else st[BODY_END]
-                st[LOST_ROW] = -1
+                st[LOST_FROM], st[LOST_PIECES] = begin, 0
         st[EXPECTED] = end
         cursor = begin
         while True:
@@ -323,34 +381,31 @@ def walk_frames(
                     k += 1
                 if hit < 0:
                     findings[s, LOST_BYTES] += end - cursor
-                    st[LOST_ROW] = done[i]
+                    _note_unread(st, unread[s], end, done[i])
                     break
                 findings[s, LOST_BYTES] += hit - cursor
                 findings[s, RESYNCS] += 1
-                lost = hit - st[LOST_FROM]
-                if (
-                    framing == OPENVPN
-                    and not st[HOLE]
-                    and st[COUNTER] >= 0
-                    and st[LOST_FROM] >= 0
-                    and st[LOST_ROW] >= 0
-                    and _counter_of(head) - st[COUNTER] == 2
-                    and 2 + 9 <= lost <= _MOST_AT_RESYNC
-                ):
-                    # Between two counters that differ by two stood one frame, and its ends are known.
+                passed, each = _passed_over(framing, st, head, seen, hit, prefix)
+                piece = 0
+                for f in range(passed):
                     if found == room:
                         out_stream, out_row, out_length, out_got, out_head = _grown(
                             out_stream, out_row, out_length, out_got, out_head
                         )
                         room *= 2
-                    out_stream[found], out_row[found], out_length[found] = s, st[LOST_ROW], lost - 2
-                    _infer_header(out_head[found], st)
-                    st[COUNTER] += 1
-                    out_got[found] = 10
+                    stop = st[LOST_FROM] + (f + 1) * (prefix + each)
+                    while piece < st[LOST_PIECES] and unread[s, piece, 0] < stop:
+                        piece += 1
+                    out_row[found] = unread[s, piece, 1] if piece < st[LOST_PIECES] else done[i]
+                    out_stream[found], out_length[found] = s, each
+                    out_got[found] = HEADER_BYTES if st[COUNTER] >= 0 else prefix
+                    _infer_header(framing, out_head[found], st)
+                    if st[COUNTER] >= 0:
+                        st[COUNTER] += 1
                     found += 1
-                    findings[s, INFERRED] += 1
-                    findings[s, FRAMED_BYTES] += lost
-                    findings[s, LOST_BYTES] -= lost
+                findings[s, INFERRED] += passed
+                findings[s, FRAMED_BYTES] += passed * (prefix + each)
+                findings[s, LOST_BYTES] -= passed * (prefix + each)
                 st[SYNCED] = 1
                 st[HEADER_AT] = hit
                 st[HEADER_GOT] = 0
@@ -374,13 +429,14 @@ def walk_frames(
                     break  # the rest of the header is in the next segment
                 st[SYNCED] = 0  # it was not captured
                 findings[s, DESYNCS] += 1
-                st[LOST_FROM], st[LOST_ROW] = st[HEADER_AT], done[i]
+                st[LOST_FROM], st[LOST_PIECES] = st[HEADER_AT], 0
+                _note_unread(st, unread[s], end, done[i])
                 findings[s, LOST_BYTES] += end - cursor
                 break
             if not _sound(framing, partial[s], st[HEADER_GOT]):
                 st[SYNCED] = 0
                 findings[s, DESYNCS] += 1
-                st[LOST_FROM], st[LOST_ROW], st[HOLE] = st[HEADER_AT], done[i], 1
+                st[LOST_FROM], st[LOST_PIECES], st[HOLE] = st[HEADER_AT], 0, 1
                 cursor = max(begin, min(cursor, end))
                 if cursor >= end:
                     break
@@ -402,11 +458,14 @@ def walk_frames(
                     if st[HEADER_GOT] >= 10:
                         st[KEY], st[COUNTER] = _key_of(partial[s]), _counter_of(partial[s])
                     elif st[COUNTER] >= 0 and version == st[KEY] >> 24:  # not captured, but next in turn
-                        _infer_header(out_head[found], st)
+                        _infer_header(framing, out_head[found], st)
                         st[COUNTER] += 1
                         st[HEADER_GOT] = 10
                     else:
                         st[COUNTER] = -1
+            elif framing == TLS:
+                st[COUNTER] = _nonce_of(partial[s]) if st[HEADER_GOT] >= 13 and partial[s, 0] == 23 else -1
+            st[LARGEST] = max(st[LARGEST], length)
             out_got[found] = st[HEADER_GOT]
             found += 1
             findings[s, FRAMES] += 1

@@ -2,11 +2,11 @@
 
 The chain of length fields is followed from the stream's first byte, or from where a segment begins with a
 header that must be one. It breaks where a header was not captured (a snapped capture, several frames in one
-segment) or lies in a hole of the capture, and is taken up again at the next segment that begins with a frame.
-OpenVPN's counters then tell how many frames were passed over; a single one is known by both its ends.
+segment) or lies in a hole of the capture, and is taken up at the next header that is seen. Counters then tell
+how many frames were passed over: a single one is known by both its ends, and so are several that are together
+as long as the largest frames are (a bulk transfer).
 
-Known weakness: of a snapped capture, all frames of a segment but the first are lost if two or more are
-unread.
+Known weakness: of a snapped capture, unread frames of mixed sizes are lost.
 """
 
 from __future__ import annotations
@@ -145,9 +145,10 @@ def _follow(
     framings = np.array([_FRAMINGS[f] for f in framing_of], np.int64)
     state = np.zeros((pieces.streams, k.STATE_COLUMNS), np.int64)
     state[:, k.SYNCED] = pieces.begun
-    state[:, [k.BODY_END, k.COUNTER, k.LOST_FROM, k.LOST_ROW]] = -1
+    state[:, [k.BODY_END, k.COUNTER]] = -1
     state[:, k.KEY] = k.NO_KEY if keys is None else keys
     partial = np.zeros((pieces.streams, k.HEADER_BYTES), np.uint8)
+    unread = np.zeros((pieces.streams, k.UNREAD_PIECES, 2), np.int64)
     findings = np.zeros((pieces.streams, k.FINDING_COLUMNS), np.int64)
     whole = pieces.skip == 0
     out: list[tuple[npt.NDArray[np.int64], ...]] = []
@@ -166,6 +167,7 @@ def _follow(
                 part.buf,
                 state,
                 partial,
+                unread,
                 findings,
             )
         )

@@ -54,8 +54,10 @@ def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
 def records(datagrams: Datagrams) -> Records:
     """Application data; where the nonce is in clear (TLS 1.2 with GCM, RFC 5288) it counts the records."""
     data = datagrams.head[:, 0] == APPLICATION_DATA
-    counted = counts_up_each_way(_nonce(datagrams)[data], datagrams.up[data]) > 0.9
-    return Records(data, np.where(data & counted, _nonce(datagrams), -1))
+    nonce = _nonce(datagrams)
+    seen = data & (nonce != 0)
+    counted = counts_up_each_way(nonce[seen], datagrams.up[seen]) > 0.9
+    return Records(data, np.where(seen & counted, nonce, -1))
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
@@ -77,7 +79,8 @@ def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
 
 def _variant(sample: Datagrams, data: npt.NDArray[np.bool_]) -> str:
     """Version and kind of cipher, from what is in clear."""
-    if counts_up_each_way(_nonce(sample)[data], sample.up[data]) > 0.9:
+    nonce = _nonce(sample)
+    if counts_up_each_way(nonce[data], sample.up[data]) > 0.9:
         return "tls1.2_gcm"
     sizes = sample.payload_bytes[data]
     if any(((sizes - mac) % 16 == 0).all() for mac in (0, *_CBC_MACS)):
