@@ -15,6 +15,7 @@ from vpnforensics.groundtruth.scenario import loads, schema
 @pytest.fixture
 def able(monkeypatch):
     """A machine that has everything."""
+    monkeypatch.setattr(doctor_module, "_installed", lambda program: True)
     monkeypatch.setattr(doctor_module, "doctor", lambda: [Finding(k) for k in ("root", "network", *DRIVERS)])
 
 
@@ -60,6 +61,9 @@ def test_no_root(monkeypatch, tmp_path):
         (("wireguard", "{stack: {ip_id: byte_swapped}}"), "byte_swapped"),
         (("wireguard", "{flows: 5}"), "`flows` is for the simulator"),
         (("wireguard", "{count: 500}"), "more than the lab's"),
+        (("wireguard", "{host: uml, stack: {personality: macos}}"), "cannot change its IP IDs"),
+        (("wireguard", "{host: uml, stack: {clock_ppm: 900}}"), "at most 500 ppm"),
+        (("wireguard", "{host: uml, devices: [{}]}"), "has no devices behind it"),
         (("shadowsocks", "{traffic: [ping]}"), "ping cannot use a proxy"),
         (("shadowsocks", "{devices: [{traffic: [browse]}]}"), "no devices behind it"),
     ],

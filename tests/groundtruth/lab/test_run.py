@@ -115,7 +115,7 @@ OWN_KERNEL = """
 duration_s: 40
 vpn: {kind: wireguard}
 clients:
-  - {host: uml, traffic: [ping, dns, browse], stack: {clock_ppm: 200, personality: macos}}
+  - {host: uml, traffic: [ping, dns, browse], stack: {clock_ppm: 200, personality: linux-legacy}}
   - {traffic: [ping, dns]}
 """
 
@@ -158,7 +158,8 @@ def start(program: str) -> subprocess.Popen:
     """Run a program in another process until its traffic goes."""
     process = subprocess.Popen([sys.executable, "-c", program])
     deadline = time.monotonic() + 60
-    while not list(RUNS.glob("*/tap-egress.log")):
+    own = f'"pid": {process.pid},'
+    while not any(own in (log.parent / "state.jsonl").read_text() for log in RUNS.glob("*/tap-egress.log")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.1)

@@ -137,6 +137,8 @@ def _refuse_uml(client: ClientSpec) -> None:
         raise ScenarioError(f"{client.name}: host `uml` needs {', '.join(missing)}; install: {line}")
     if client.routed:
         raise ScenarioError(f"{client.name}: a `uml` host has no devices behind it here")
+    if client.stack.ip_id != "per_flow":
+        raise ScenarioError(f"{client.name}: a `uml` host cannot change its IP IDs ({client.stack.ip_id})")
     if abs(client.stack.clock_ppm) > uml.MAX_PPM:
         raise ScenarioError(f"{client.name}: clock_ppm: a kernel corrects at most {uml.MAX_PPM} ppm")
 

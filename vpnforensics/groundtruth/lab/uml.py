@@ -7,7 +7,8 @@ the access line (``eth0``) and a management line (``eth1``) over which programs 
 
 Its network driver is the old ``tuntap`` one: the newer ``vec`` driver insists on segmentation and checksum
 offload, and so puts unfinished packets on the line. Such a host is named ``NAMESPACE@ADDRESS``: the
-namespace that its lines end in, and its management address.
+namespace that its lines end in, and its management address. Its kernel has no nftables families, so its IP
+IDs are what Linux makes them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PROGRAMS = {"linux.uml": "user-mode-linux", "busybox": "busybox"}
 MAX_PPM = 500
 """What the kernel's frequency correction can do."""
 _MODULE_TREE = Path("/usr/lib/uml/modules")
-_MODULES = ("tun", "nf_tables", "nft_numgen", "nft_ct", "nft_chain_nat", "nft_nat")
+_MODULES = ("tun",)
 
 _INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
