@@ -114,7 +114,7 @@ def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # typ
 
 
 @njit(cache=True, nogil=True)
-def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-untyped-def]
+def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: ignore[no-untyped-def]
     """String of every packet: packets whose IDs follow each other (Bellovin 2002).
 
     Parameters
@@ -125,8 +125,8 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-
         In order of time within a pool.
     gap_limit : int
         Longest step ahead within a string.
-    time_limit_ns : int
-        Longest silence within a string.
+    time_limit_ns, life_ns : int
+        Longest silence within a string: ``life_ns`` for each packet it has, up to the limit.
 
     Returns
     -------
@@ -135,6 +135,7 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-
     """
     n = ip_id.size
     string = np.empty(n, np.int64)
+    length = np.zeros(n, np.int64)
     # The packet that a string's latest value came in, by that value; -1 where no string stands there.
     at = np.full(65_536, -1, np.int64)
     count = 0
@@ -147,11 +148,12 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-
         found = -1
         for step in range(1, gap_limit + 1):
             j = at[(ip_id[i] - step) & 0xFFFF]
-            if j >= 0 and t_ns[i] - t_ns[j] <= time_limit_ns:
+            if j >= 0 and t_ns[i] - t_ns[j] <= min(time_limit_ns, life_ns * length[string[j]]):
                 found = j
                 break
         if found >= 0:
             string[i] = string[found]
+            length[string[i]] += 1
             at[ip_id[found]] = -1
         else:
             # A late packet: a string that has just passed this value.
@@ -164,6 +166,7 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns):  # type: ignore[no-
                 string[i] = string[found]
                 continue
             string[i] = count
+            length[count] = 1
             count += 1
         at[ip_id[i]] = i
     return string

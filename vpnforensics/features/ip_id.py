@@ -4,21 +4,24 @@ Theory of operation
 -------------------
 The ID must differ among fragments in flight, no more; so systems fill it each in their own way: 0, a
 constant, a random number, or a counter for the whole host, for each destination, or for each connection. A
-host's packets are pooled three ways (all, by destination, by flow), each pool read as a counter under the gap law
-(:mod:`vpnforensics.features.gap_law`), as sent and with the bytes exchanged, and the shortest
-description wins; ties go to the larger pool that was put to the test. None that beats chance is ``random``.
+host's packets are pooled three ways (all, by destination, by flow), each pool read as a counter under the
+gap law (:mod:`vpnforensics.features.gap_law`), as sent and with the bytes exchanged, and the shortest
+description wins; ties go to the larger pool that was put to the test. None that beats chance is
+``random``.
 
 ``bucket`` is Linux's counter for (source, destination, protocol), which leaps by a random share of the
 time since its last use (``ip_idents_reserve``): told from ``per_destination`` by steps that grow with idle
 time.
 
-TCP and the rest are judged apart where one counter does not fit both: Linux counts TCP by socket. ID 0 is left
-out of counters: Linux sends SYN-ACKs and resets with 0. Later fragments repeat an ID and are left out.
+TCP and the rest are judged apart where one counter does not fit both: Linux counts TCP by socket. ID 0 is
+left out of counters: Linux sends SYN-ACKs and resets with 0. Later fragments repeat an ID and are left
+out.
 
 Assumes that the packets are one host's. Behind a NAT they are not: use
 :mod:`vpnforensics.features.ip_id_strings`, and one flow at a time here. A scope cannot be told from one
-flow, nor ``global`` from ``per_destination`` with one destination; ``scope`` says what was put to the test.
-Silent under ten packets. Fails at hosts whose counter moves by thousands between two packets: these look ``random``.
+flow, nor ``global`` from ``per_destination`` with one destination; ``scope`` says what was put to the
+test. Silent under ten packets. Fails at hosts whose counter moves by thousands between two packets: these
+look ``random``.
 
 Salutari, Cicalese & Rossi 2018, *A closer look at IP-ID behavior in the wild*.
 """

@@ -2,13 +2,15 @@
 
 Theory of operation
 -------------------
-Several hosts behind one address send interleaved sequences of IDs. A packet continues the string whose latest
-ID it exceeds by the least, within a gap and a time limit, or begins a new one (Bellovin 2002, *A technique for
-counting NATted hosts*). A string that runs through several flows is a counter that they share, or chance: two
-counters of their own may lie close for a while. So each flow of a string is weighed: with the flow's packets
-in it the string is one counter (H1), without them the string and the flow are two counters, and the flow
-begins at a value of its own, one in 65,536 (H2). The log-likelihood ratio is the gap law's
-(:mod:`vpnforensics.features.gap_law`) over the steps into, out of and across the flow's runs.
+Several hosts behind one address send interleaved sequences of IDs. A packet continues the string whose
+latest ID it exceeds by the least, within a gap and a time limit, or begins a new one (Bellovin 2002, *A
+technique for counting NATted hosts*). A string that runs through several flows is a counter that they
+share, or chance: two counters of their own may lie close for a while. So each flow of a string is weighed:
+with the flow's packets in it the string is one counter (H1), without them the string and the flow are two
+counters, and the flow begins at a value of its own, one in 65,536 (H2). The log-likelihood ratio is the
+gap law's (:mod:`vpnforensics.features.gap_law`) over the steps into, out of and across the flow's runs,
+less the choice that a packet had: among many strings some head is near any value, so each run pays the
+logarithm of their number. That is what keeps random IDs from forming counters.
 
 Two pools are searched: all packets of a source address, which finds global counters, and those to one
 destination, which finds counters by destination. IDs of 0 are left out.
@@ -34,6 +36,8 @@ _LN10 = float(np.log(10.0))
 GAP_LIMIT = 64
 """Steps ahead within a string. At 64, a foreign packet falls into a given string once in a thousand."""
 TIME_LIMIT_NS = 300_000_000_000
+LIFE_NS = 5_000_000_000
+"""A string is looked for so long after its latest packet for each packet it has, up to the limit."""
 LEAST_PACKETS = 10
 """A shorter string is not counted as a host."""
 
@@ -77,18 +81,20 @@ def shared_counters(
     order = np.lexsort((t_ns, pool))
     order = order[ip_id[order] > 0]
     ids = ip_id[order].astype(np.int64)
-    found = id_strings(pool[order].astype(np.int64), t_ns[order], ids, GAP_LIMIT, TIME_LIMIT_NS)
+    found = id_strings(pool[order].astype(np.int64), t_ns[order], ids, GAP_LIMIT, TIME_LIMIT_NS, LIFE_NS)
     of_packet = np.full(len(ip_id), -1, np.int64)
     of_packet[order] = found
     by_string = np.argsort(found, kind="stable")
     string, flow_of, value = found[by_string], flow[order][by_string].astype(np.int64), ids[by_string]
     starts = np.flatnonzero(np.diff(string, prepend=-1))
+    ends = np.r_[starts[1:], len(string)]
+    heads = _heads(pool[order][by_string], t_ns[order][by_string], starts, ends)
     parts: list[tuple[Ints, Ints, Ints, npt.NDArray[np.float64]]] = []
-    for begin, end in zip(starts.tolist(), np.r_[starts[1:], len(string)].tolist(), strict=True):
+    for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
         members = flow_of[begin:end]
         if end - begin < 2 or members.min() == members.max():
             continue
-        flows, packets, llr = weigh_members(members, value[begin:end])
+        flows, packets, llr = weigh_members(members, value[begin:end], heads[begin:end])
         parts.append((np.full(len(flows), string[begin]), flows, packets, llr))
     if not parts:
         none = np.zeros(0, np.int64)
@@ -102,13 +108,30 @@ def shared_counters(
     )
 
 
-def weigh_members(member: Ints, ip_id: Ints) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+def _heads(pool: npt.NDArray[np.integer], t_ns: Ints, starts: Ints, ends: Ints) -> Ints:
+    """Strings of its pool that were alive at each packet; packets stand grouped by string."""
+    length = ends - starts
+    expires = t_ns[ends - 1] + np.minimum(TIME_LIMIT_NS, LIFE_NS * length)
+    # One clock for all pools: each has its own stretch of it.
+    stretch = int(np.ptp(t_ns)) + TIME_LIMIT_NS + 1 if len(t_ns) else 1
+    number = np.unique(pool, return_inverse=True)[1].ravel().astype(np.int64)
+    shift = number * stretch - (int(t_ns.min()) if len(t_ns) else 0)
+    begun = np.sort(t_ns[starts] + shift[starts])
+    gone = np.sort(expires + shift[starts])
+    now = t_ns + shift
+    alive: Ints = np.searchsorted(begun, now, side="right") - np.searchsorted(gone, now, side="left")
+    return np.maximum(alive, 1)
+
+
+def weigh_members(member: Ints, ip_id: Ints, heads: Ints) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
     """How well each member's IDs fit the rest of a sequence.
 
     Parameters
     ----------
     member, ip_id : ndarray of int64, shape (n,)
         Owner and ID of each packet, in order of time.
+    heads : ndarray of int64, shape (n,)
+        Sequences that each packet could have been put into.
 
     Returns
     -------
@@ -122,7 +145,7 @@ def weigh_members(member: Ints, ip_id: Ints) -> tuple[Ints, Ints, npt.NDArray[np
     end = np.r_[begin[1:], len(member)] - 1
     owner = member[begin]
     first, last = begin == 0, end == len(member) - 1
-    gain = np.zeros(len(begin))
+    gain = -np.log(heads[begin])
     into = signed_difference(ip_id[begin], ip_id[begin - 1], 16)
     after = np.where(last, 0, end + 1)
     out = signed_difference(ip_id[after], ip_id[end], 16)
@@ -138,4 +161,4 @@ def weigh_members(member: Ints, ip_id: Ints) -> tuple[Ints, Ints, npt.NDArray[np
     total = np.bincount(inverse, gain, len(members)) - LOG_CHANCE
     total -= np.bincount(inverse[order][again], step_log_p(own, scale), len(members))
     packets = np.bincount(np.searchsorted(members, member), minlength=len(members)).astype(np.int64)
-    return members, packets, total / _LN10
+    return members, packets, np.asarray(total / _LN10, np.float64)

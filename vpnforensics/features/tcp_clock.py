@@ -14,11 +14,11 @@ by pf (``reassemble tcp``). What survives: rate, the phase of the tick, the drif
 
 All times are integer nanoseconds; floating point holds only differences to the first packet.
 
-Silent under 60 s, under 20 packets, without a known tick rate. Fails where a middlebox rewrites TSval by other
-than a constant: then there is no tick rate, and that is said.
+Silent under 60 s, under 20 packets, without a known tick rate. Fails where a middlebox rewrites TSval by
+other than a constant: then there is no tick rate, and that is said.
 
-Kohno, Broido & claffy 2005, *Remote physical device fingerprinting*; Zander & Murdoch 2008; Polčák & Franková
-2014, who show that duration, not the number of packets, makes an estimate good.
+Kohno, Broido & claffy 2005, *Remote physical device fingerprinting*; Zander & Murdoch 2008; Polčák &
+Franková 2014, who show that duration, not the number of packets, makes an estimate good.
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""IP IDs: outer and inner packets are numbered by one counter.
+
+Theory of operation
+-------------------
+A host with one IP-ID counter for all that it sends (Windows up to 7, old stacks, many small devices)
+numbers the inner packet, then the outer packet that carries it. So at the time t of an inner packet its ID
+stands where the tunnel's outer IDs stand. Under H1 (the host that opened the flow runs the tunnel) the ID
+x lies in the stretch that the outer counter went through in the last 30 ms, or a little beside it; under
+H2 the flow has a counter of its own, which begins at one value in 65,536 and goes on by the gap law
+(:mod:`vpnforensics.features.gap_law`). The score is the logarithm of the ratio of the two. H2 is not
+"random IDs": a flow with its own counter that happens to lie near pays for its start once, and each packet
+is then predicted from the one before; so bursts do not count as independent evidence, and a flow gains
+where the tunnel's other traffic makes the counter leap.
+
+Pairs are found by a join on (second, ID): flows and tunnels are never paired in a loop.
+
+Assumptions: aligned clocks; a delay of the server well under a second; the VPN runs on the host. Silent on
+outer IDs that are no counter (zero, constant, random), on IPv6, on flows without IDs, without an
+alignment. Counters by destination or socket, in today's systems, share nothing between outer and inner:
+such pairs do not come up.
+
+The null is a circular shift of the flows (``shift_ns``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.case import Case
+from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
+from vpnforensics.features.gap_law import LOG_CHANCE, SCALES, best_scale, step_log_p
+from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
+from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
+
+NAME = "ip_id"
+CITATION = "Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this project"
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_SLOT_NS = 1_000_000_000
+_NEAR_IDS = 64
+_HIT_SHARE = 0.3
+"""Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
+_MOST_JOINED = 40
+"""Packets of a flow that take part in the search for pairs: its first."""
+_BACK_NS, _AHEAD_NS = 30_000_000, 2_000_000
+_INSIDE, _BELOW, _ABOVE, _STRANGE = 0.7, 0.15, 0.13, 0.02
+_BESIDE_SCALE = 4.0
+_LN10 = float(np.log(10.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Counters:
+    """Outer counters: packets grouped by tunnel, IDs as the counter counts."""
+
+    packets: Upstream
+    ip_id: Ints
+    line: Ints
+    """Without wraps."""
+    swapped: npt.NDArray[np.bool_]
+    """A tunnel whose client sends the bytes exchanged."""
+
+
+def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
+    """Scores of flows in tunnels whose outer IDs are a counter.
+
+    Parameters
+    ----------
+    case : Case
+    shift_ns : int
+        Turn the flows in time, for null scores.
+
+    Returns
+    -------
+    EngineScores
+    """
+    silence: dict[str, int] = {}
+    if not case.alignment.usable:
+        return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
+    counters = _counters(case, silence)
+    inner = inner_upstream(case, shift_ns)
+    inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
+    bare = int(np.sum(np.diff(inner.start) == 0))
+    if bare:
+        silence["flow without IP IDs (zero, or IPv6)"] = bare
+    if not len(counters.ip_id) or not len(inner.ts_ns):
+        return silent(NAME, silence)
+    ids = field(case.flows.packets, inner, "ip_id")
+    flow, tunnel = _pairs(counters, inner, ids)
+    value, n = np.zeros(len(flow)), np.zeros(len(flow), np.int64)
+    for i, (f, t) in enumerate(zip(flow.tolist(), tunnel.tolist(), strict=True)):
+        mine = slice(int(inner.start[f]), int(inner.start[f + 1]))
+        x = swap_bytes(ids[mine]) if counters.swapped[t] else ids[mine]
+        value[i] = _weigh(counters, t, inner.ts_ns[mine], x)
+        n[i] = len(x)
+    unspoken = len(np.unique(inner.owner)) - len(np.unique(flow))
+    if unspoken:
+        silence["flow whose IP IDs run with no tunnel's counter"] = unspoken
+    note = ("outer and inner IP IDs of one counter",) * len(flow)
+    return EngineScores(
+        NAME, flow.astype(np.int32), tunnel.astype(np.int32), value, n.astype(np.int32), note, silence
+    )
+
+
+def outer_profiles(case: Case) -> list[IpIdProfile]:
+    """Class of the outer IDs of each tunnel's client."""
+    outer = outer_upstream(case)
+    packets = case.conversations.packets
+    outer = outer.keep(packets.ip_id[outer.row] >= 0)
+    ids = field(packets, outer, "ip_id")
+    profiles = []
+    for t in range(len(outer)):
+        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
+        one = np.zeros(mine.stop - mine.start, np.int64)
+        profiles.append(classify_ip_ids(outer.ts_ns[mine], ids[mine], one, one))
+    return profiles
+
+
+def _counters(case: Case, silence: dict[str, int]) -> _Counters:
+    """Outer packets of the tunnels whose IDs count."""
+    profiles = outer_profiles(case)
+    counts = np.array([p.scope is not None for p in profiles], np.bool_)
+    for profile in profiles:
+        if profile.scope is None:
+            why = profile.reason or profile.ip_id_class
+            reason = f"tunnel whose outer IP IDs are no counter ({why})"
+            silence[reason] = silence.get(reason, 0) + 1
+    outer = outer_upstream(case)
+    packets = case.conversations.packets
+    outer = outer.keep((packets.ip_id[outer.row] > 0) & counts[outer.owner])
+    swapped = np.array([p.swapped for p in profiles], np.bool_)
+    ids = field(packets, outer, "ip_id")
+    turned = swapped[outer.owner]
+    ids = np.where(turned, swap_bytes(ids), ids)
+    line = np.zeros(len(ids), np.int64)
+    for t in np.flatnonzero(counts).tolist():
+        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
+        line[mine] = np.maximum.accumulate(unwrap(ids[mine], 16))
+    return _Counters(outer, ids, line, swapped)
+
+
+def _pairs(counters: _Counters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
+    """Flows and tunnels whose IDs are near each other at about the same time, often enough."""
+    place = np.arange(len(ids)) - inner.start[inner.owner]
+    used = np.flatnonzero(place < _MOST_JOINED)
+    taken = np.bincount(inner.owner[used], minlength=len(inner))
+    hits: list[Ints] = []
+    for swapped in np.unique(counters.swapped).tolist():
+        outer = np.flatnonzero(counters.swapped[counters.packets.owner] == swapped)
+        key = (counters.packets.ts_ns[outer] // _SLOT_NS << 17) + counters.ip_id[outer]
+        order = np.argsort(key, kind="stable")
+        key, of = key[order], counters.packets.owner[outer][order]
+        x = swap_bytes(ids[used]) if swapped else ids[used]
+        slot = inner.ts_ns[used] // _SLOT_NS
+        for back in (0, 1):
+            for turn in (0, -65_536, 65_536):
+                middle = (slot - back << 17) + x + turn
+                low = np.searchsorted(key, np.maximum(middle - _NEAR_IDS, slot - back << 17))
+                top = np.minimum(middle + _NEAR_IDS, (slot - back << 17) + 65_535)
+                count = np.maximum(np.searchsorted(key, top, side="right") - low, 0)
+                packet = np.repeat(np.arange(len(used)), count)
+                at = np.arange(len(packet)) - np.repeat(np.cumsum(count) - count, count) + low[packet]
+                hits.append(np.unique(used[packet] * np.int64(len(counters.packets)) + of[at]))
+    # A packet counts once for a tunnel, however many outer packets are near.
+    hit = np.unique(np.concatenate(hits))
+    packet, tunnel = np.divmod(hit, len(counters.packets))
+    pair, count = np.unique(inner.owner[packet] * len(counters.packets) + tunnel, return_counts=True)
+    flow, tunnel = np.divmod(pair, len(counters.packets))
+    enough = count >= np.maximum(_HIT_SHARE * taken[flow], 1)
+    return flow[enough], tunnel[enough]
+
+
+def _weigh(counters: _Counters, tunnel: int, at_ns: Ints, ip_id: Ints) -> float:
+    """log10 of P(IDs | the tunnel's counter) over P(IDs | a counter of their own)."""
+    mine = slice(int(counters.packets.start[tunnel]), int(counters.packets.start[tunnel + 1]))
+    ts_ns, line = counters.packets.ts_ns[mine], counters.line[mine]
+    last = np.clip(np.searchsorted(ts_ns, at_ns + _AHEAD_NS, side="right") - 1, 0, len(line) - 1)
+    first = np.clip(np.searchsorted(ts_ns, at_ns - _BACK_NS) - 1, 0, last)
+    high = line[last]
+    width = high - line[first]
+    # Distance ahead of the stretch's end, and behind its begin.
+    ahead = signed_difference(ip_id, high % 65_536, 16)
+    behind = -(ahead + width)
+    inside = (ahead <= 0) & (behind <= 0)
+    distance = np.where(ahead > 0, ahead, np.maximum(behind, 1))
+    law = _BESIDE_SCALE / ((_BESIDE_SCALE + distance - 1) * (_BESIDE_SCALE + distance))
+    beside = np.where(ahead > 0, _ABOVE, _BELOW) * law
+    together = np.log(np.where(inside, _INSIDE / (width + 1.0), beside) + _STRANGE / 65_536)
+    steps = signed_difference(ip_id[1:], ip_id[:-1], 16)
+    alone = best_own(steps)
+    return float((together.sum() - LOG_CHANCE - alone) / _LN10)
+
+
+def best_own(steps: Ints) -> float:
+    """Log-probability of a flow's own steps under the scale that suits them best: the strongest H2."""
+    if not len(steps):
+        return 0.0
+    scale = best_scale(steps)[0]
+    own = float(step_log_p(steps, scale).sum())
+    # IDs drawn at random are an H2 as well.
+    return max(own, len(steps) * LOG_CHANCE, float(step_log_p(steps, SCALES[0]).sum()))
