@@ -6,15 +6,15 @@ In a tunnel over TCP the client's stack stamps the outer segments with TSval, an
 own connections too. Under H1 (the tunnel carried the flow, and its client's host opened it) both come from
 one clock.
 
-*Global offset* (Linux before 4.10, Android, old macOS, ``tcp_timestamps=2``): outer and inner values lie on one
-line TSval/Hz - t. The flow's least delayed value is held against the upper edge of the tunnel's own values
-around that time; e is the distance. Under H1 e is a few milliseconds (delay in the server, ticks), with a heavy
-tail; under H2 it is anywhere in the age A of the counter: the score is log10(f(e) A). It speaks for
-flows of a single packet with a timestamp, and of the wandering clock of old macOS.
+*Global offset* (Linux before 4.10, Android, old macOS, ``tcp_timestamps=2``): outer and inner values lie on
+one line TSval/Hz - t. The flow's least delayed value is held against the upper edge of the tunnel's own
+values around that time; e is the distance. Under H1 e is a few milliseconds (delay in the server, ticks),
+with a heavy tail; under H2 it is anywhere in the age A of the counter: the score is log10(f(e) A). It speaks
+for flows of a single packet with a timestamp, and of the wandering clock of old macOS.
 
-*Random offset* (Linux since 4.10, new macOS, FreeBSD): rate and tick phase are left. Both sides need a minute and
-twenty packets; the score is that of :mod:`vpnforensics.features.skews` against a population of skews, near nothing
-for hosts steered by NTP.
+*Random offset* (Linux since 4.10, new macOS, FreeBSD): rate and tick phase are left. Both sides need a
+minute and twenty packets; the score is that of :mod:`vpnforensics.features.skews` against a population of
+skews, near nothing for hosts steered by NTP.
 
 Flows of one device (``devices``) measure one clock: each gets what its device's best-measured flow says.
 

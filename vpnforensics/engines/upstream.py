@@ -88,4 +88,5 @@ def _grouped(owner: Ints, ts_ns: Ints, rows: npt.NDArray[np.intp], count: int) -
 
 
 def _starts(counts: npt.NDArray[np.integer]) -> Ints:
-    return np.r_[0, np.cumsum(counts)].astype(np.int64)
+    starts: Ints = np.r_[0, np.cumsum(counts)].astype(np.int64)
+    return starts

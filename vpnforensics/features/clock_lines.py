@@ -129,7 +129,9 @@ def clock_lines(offsets: FlowOffsets) -> ClockLines:
         mine = np.flatnonzero((offsets.hz == hz) | (offsets.hz == 0))
         offset = offsets.offset_s(hz, mine, origin)
         order = np.argsort(offset, kind="stable")
-        cuts = np.flatnonzero(np.diff(offset[order]) > CLUSTER_GAP_S) + 1
+        at_s = (offsets.at_ns[mine[order]] - origin).astype(np.float64) * 1e-9
+        allowed = CLUSTER_GAP_S + _STEEPEST * np.abs(np.diff(at_s))
+        cuts = np.flatnonzero(np.diff(offset[order]) > allowed) + 1
         for cluster in np.split(order, cuts):
             if len(cluster) < 2 or not (offsets.hz[mine[cluster]] == hz).any():
                 continue
