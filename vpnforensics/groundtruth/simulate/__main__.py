@@ -1,9 +1,10 @@
-"""``python -m vpnforensics.groundtruth.simulate``: a case of many alike clients."""
+"""``python -m vpnforensics.groundtruth.simulate``: a case of many clients, or one of the ready cases."""
 
 from __future__ import annotations
 
 import argparse
 
+from vpnforensics.groundtruth.simulate.field_cases import CASES
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -13,6 +14,7 @@ from vpnforensics.groundtruth.simulate.spec import Capture
 def main() -> None:
     """Parse the command line and simulate."""
     parser = argparse.ArgumentParser(prog="python -m vpnforensics.groundtruth.simulate", description=__doc__)
+    parser.add_argument("--case", choices=sorted(CASES), help="a ready case; only --seed and -o go with it")
     parser.add_argument("--tunnels", type=int, default=10)
     parser.add_argument("--flows", type=int, default=40, help="egress flows a tunnel, about")
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="wireguard")
@@ -26,6 +28,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--out", required=True, metavar="DIR")
     options = parser.parse_args()
+    if options.case:
+        simulate(CASES[options.case](), options.out, options.seed)
+        return
     spec = mixed_case(
         tunnels=options.tunnels,
         flows=options.flows,

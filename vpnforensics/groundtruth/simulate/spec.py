@@ -13,7 +13,18 @@ OptionLayout = Literal["linux", "windows", "macos"]
 LinkType = Literal["ethernet", "sll2", "raw"]
 JitterLaw = Literal["exponential", "normal", "uniform", "pareto"]
 ActivityKind = Literal[
-    "browse", "download", "upload", "ssh", "dns", "voip", "longpoll", "ping", "idle", "quic", "stun"
+    "browse",
+    "download",
+    "upload",
+    "ssh",
+    "dns",
+    "voip",
+    "longpoll",
+    "ping",
+    "idle",
+    "quic",
+    "stun",
+    "telemetry",
 ]
 
 

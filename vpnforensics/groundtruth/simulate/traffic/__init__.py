@@ -33,9 +33,11 @@ PAUSE_S: dict[ActivityKind, float] = {
     "idle": 9.0,
     "quic": 4.0,
     "stun": 20.0,
+    "telemetry": 1.0,
 }
 """Mean pause before the next page, transfer, session, ... of one person."""
-_LASTING = ("ssh", "voip", "longpoll", "ping")
+_LASTING = ("ssh", "voip", "ping")
+_TO_THE_END = ("telemetry", "longpoll")
 
 
 def _script_ns(talk: Conversation) -> int:
@@ -75,6 +77,8 @@ def converse(
     while when < end_ns and (activity.flows is None or len(found) < activity.flows):
         if activity.flows is None:
             when += int(random.exponential(PAUSE_S[activity.kind] * SECOND))
+            if when >= end_ns:
+                break
         else:
             when = start_ns + int(random.random() * max(end_ns - start_ns, 1))
         device, scale = activity.device, activity.scale
@@ -95,6 +99,8 @@ def converse(
                 talks = dns.lookup(random, internet, device, when)
             case "ssh":
                 talks = interactive.ssh(random, internet, device, when, scale, end_ns)
+            case "telemetry":
+                talks = interactive.telemetry(random, internet, device, when, scale, end_ns)
             case "voip":
                 talks = interactive.voip(random, internet, device, when, scale, end_ns)
             case "ping":
@@ -102,6 +108,8 @@ def converse(
             case "idle":
                 talks = interactive.idle(random, internet, device, when, scale, end_ns)
         found += talks
+        if activity.flows is None and activity.kind in _TO_THE_END:
+            break
         if activity.flows is None and activity.kind in _LASTING:
             when += max(_script_ns(talk) for talk in talks)
     return found

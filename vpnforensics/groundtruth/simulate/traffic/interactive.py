@@ -88,6 +88,18 @@ def ping(
     return [talk]
 
 
+def telemetry(
+    random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, end_ns: int
+) -> list[Conversation]:
+    """A TCP connection that reports about five times a second until the end: a clock to read."""
+    talk = Conversation("telemetry", TCP, internet.pick(random), 8883, device, start_ns)
+    when = 0.0
+    while not talk.messages or start_ns + when < end_ns:
+        talk.up(random.uniform(60, 400), when, SINCE_OPENING)
+        when += random.exponential(0.2 * SECOND)
+    return [talk]
+
+
 def idle(
     random: np.random.Generator, internet: Internet, device: int, start_ns: int, scale: float, end_ns: int
 ) -> list[Conversation]:
