@@ -83,7 +83,7 @@ def test_delay_law_passes_through_the_points_asked_for():
     ("old", "new", "said"),
     [
         ("kind: openvpn-udp, port: 1195", "kind: ssh-tun", "no 'ssh-tun'"),
-        ("precision: us", "precision: us, format: pcapng", "writes pcap"),
+        ("capture:", "capture:\n  inner: true", "no inner captures"),
     ],
 )
 def test_what_only_the_lab_can_do_is_refused(tmp_path, old, new, said):

@@ -56,10 +56,8 @@ def specification(scenario: given.Scenario) -> spec.SimulationSpec:
     if scenario.vpn.kind not in PROTOCOLS:
         known = ", ".join(sorted(PROTOCOLS))
         raise ScenarioError(f"{scenario.name}: the simulator has no {scenario.vpn.kind!r}; it has {known}")
-    if scenario.capture.single or scenario.capture.inner:
-        raise ScenarioError(
-            f"{scenario.name}: the simulator writes neither one file for both sides nor --inner"
-        )
+    if scenario.capture.inner:
+        raise ScenarioError(f"{scenario.name}: the simulator keeps no inner captures")
     draw = stdlib_random.Random(scenario.seed)  # noqa: S311 - reproducible, not secret
     internet = scenario.internet
     low_ms, high_ms = internet.delay_ms.low, internet.delay_ms.high
@@ -68,13 +66,14 @@ def specification(scenario: given.Scenario) -> spec.SimulationSpec:
         duration_s=scenario.duration_s,
         protocol=scenario.vpn.kind,
         server=_server(scenario),
-        ingress=_side(scenario.capture.ingress, scenario.name),
-        egress=_side(scenario.capture.egress, scenario.name),
+        ingress=_side(scenario.capture.ingress),
+        egress=_side(scenario.capture.egress),
         countermeasures=_countermeasures(scenario.vpn.countermeasures),
         hosts=internet.web_servers + 2,
         host_delay_s=(low_ms / 1e3, high_ms / 1e3),
         port=scenario.vpn.port or 0,
         mtu=scenario.vpn.mtu or 0,
+        single_file=scenario.capture.single,
     )
 
 
@@ -153,9 +152,7 @@ def _countermeasures(asked: given.Countermeasures) -> spec.Countermeasures:
     )
 
 
-def _side(side: given.Side, name: str) -> spec.Capture:
-    if side.format != "pcap":
-        raise ScenarioError(f"{name}: the simulator writes pcap; convert it, or use the lab")
+def _side(side: given.Side) -> spec.Capture:
     return spec.Capture(
         offset_s=side.clock_offset_s,
         drift_ppm=side.clock_drift_ppm,
@@ -167,4 +164,5 @@ def _side(side: given.Side, name: str) -> spec.Capture:
         start_s=side.start_s,
         without=side.without,
         cut_bytes=side.cut_bytes,
+        pcapng=side.format == "pcapng",
     )

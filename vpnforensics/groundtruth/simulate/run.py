@@ -18,6 +18,7 @@ from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.background import own_traffic, visit
 from vpnforensics.groundtruth.simulate.client import carry
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
+from vpnforensics.groundtruth.simulate.containers import contain
 from vpnforensics.groundtruth.simulate.nat import Nat
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS, Protocol
 from vpnforensics.groundtruth.simulate.population import make_population, server_law
@@ -50,6 +51,9 @@ def check(spec: SimulationSpec) -> None:
             raise ScenarioError(f"{client.name}: cover traffic and size buckets need datagrams, not {name}")
         if any(not 0 <= activity.device < len(client.devices) for activity in client.traffic):
             raise ScenarioError(f"{client.name}: an activity names a device that is not there")
+    cut = spec.ingress.cut_bytes or spec.egress.cut_bytes
+    if cut and (spec.single_file or spec.ingress.pcapng or spec.egress.pcapng):
+        raise ScenarioError("only plain pcap files are cut short")
     names = [device.name for client in spec.clients for device in client.devices]
     if len(set(names)) < len(names):
         raise ScenarioError("two devices have the same name")
@@ -95,7 +99,7 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
             _write(folder / f"{name}.pcap", spool, capture, clock, filler)
     truth = told.truth(clock)
     truth.write(folder / "truth.json")
-    _write_manifest(folder, spec, seed)
+    _write_manifest(folder, spec, seed, [*contain(folder, spec), "truth.json"])
     return truth
 
 
@@ -162,9 +166,9 @@ def _write(path: Path, spool: Spool, capture: Capture, clock: Clocks, seed: int)
     frames.write_capture(path, rows, content, order, clock.shown(times[order], capture), capture, seed)
 
 
-def _write_manifest(folder: Path, spec: SimulationSpec, seed: int) -> None:
+def _write_manifest(folder: Path, spec: SimulationSpec, seed: int, names: list[str]) -> None:
     files = {}
-    for name in ("ingress.pcap", "egress.pcap", "truth.json"):
+    for name in names:
         path = folder / name
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -230,6 +230,7 @@ class Capture:
     """Clients whose packets the tap does not see."""
     cut_bytes: int = 0
     """Missing at the end of the file."""
+    pcapng: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,3 +297,5 @@ class SimulationSpec:
     """Of the VPN server, where not the protocol's own."""
     mtu: int = 0
     """Of the tunnel, where not the protocol's own."""
+    single_file: bool = False
+    """Both sides as two interfaces of one ``capture.pcapng``."""
