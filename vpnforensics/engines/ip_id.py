@@ -3,21 +3,22 @@
 Theory of operation
 -------------------
 A host with one IP-ID counter for all that it sends (Windows up to 7, old stacks, many small devices)
-numbers the inner packet, then the outer packet that carries it. So at the time t of an inner packet its ID
-stands where the tunnel's outer IDs stand. Under H1 (the host that opened the flow runs the tunnel) the ID
-x lies in the stretch that the outer counter went through in the last 30 ms, or a little beside it; under
-H2 the flow has a counter of its own, which begins at one value in 65,536 and goes on by the gap law
-(:mod:`vpnforensics.features.gap_law`). The score is the logarithm of the ratio of the two. H2 is not
-"random IDs": a flow with its own counter that happens to lie near pays for its start once, and each packet
-is then predicted from the one before; so bursts do not count as independent evidence, and a flow gains
-where the tunnel's other traffic makes the counter leap.
+numbers the inner packet, then the outer packet that carries it. Under H1 (the host that opened the flow
+runs the tunnel) the ID of an inner packet stands where the tunnel's outer IDs stand at that time, is none
+of theirs, and the steps of the flow are those of the counter less the values that outer packets took: what
+is left over is small. Under H2 the flow has a counter of its own, which begins at one value in 65,536, and
+its steps are as they are. Both read steps by the gap law (:mod:`vpnforensics.features.gap_law`), each at
+the scale that suits it. The score is the logarithm of the ratio. H2 is not "random IDs": a flow with its
+own counter that happens to lie near pays for its start once, then each packet is predicted from the one
+before. So packets of a burst are no independent evidence; a flow gains by every outer packet that explains
+a step.
 
 Pairs are found by a join on (second, ID): flows and tunnels are never paired in a loop.
 
-Assumptions: aligned clocks; a delay of the server well under a second; the VPN runs on the host. Silent on
-outer IDs that are no counter (zero, constant, random), on IPv6, on flows without IDs, without an
-alignment. Counters by destination or socket, in today's systems, share nothing between outer and inner:
-such pairs do not come up.
+Assumptions: aligned clocks; less than a second from the inner packet's making to egress; the VPN runs on
+the host. Silent on outer IDs that are no counter (zero, constant, random), on IPv6, on flows without IDs,
+without an alignment. Counters by destination or socket, in today's systems, share nothing between outer
+and inner: such pairs do not come up.
 
 The null is a circular shift of the flows (``shift_ns``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
 """
@@ -32,7 +33,7 @@ import numpy.typing as npt
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
-from vpnforensics.features.gap_law import LOG_CHANCE, SCALES, best_scale, step_log_p
+from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
 from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 
@@ -48,9 +49,13 @@ _HIT_SHARE = 0.3
 """Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
 _MOST_JOINED = 40
 """Packets of a flow that take part in the search for pairs: its first."""
-_BACK_NS, _AHEAD_NS = 30_000_000, 2_000_000
-_INSIDE, _BELOW, _ABOVE, _STRANGE = 0.7, 0.15, 0.13, 0.02
-_BESIDE_SCALE = 4.0
+_BACK_NS, _AHEAD_NS = 1_000_000_000, 2_000_000
+_AHEAD_IDS = 16
+"""An inner ID may pass the latest outer one seen by so much: unseen packets came between."""
+_FIRST_SCALE = 8.0
+_STRANGE = 0.02
+_TWICE = 0.001
+"""Share of inner IDs that an outer packet has too, were the counter one."""
 _LN10 = float(np.log(10.0))
 
 
@@ -181,26 +186,23 @@ def _weigh(counters: _Counters, tunnel: int, at_ns: Ints, ip_id: Ints) -> float:
     ts_ns, line = counters.packets.ts_ns[mine], counters.line[mine]
     last = np.clip(np.searchsorted(ts_ns, at_ns + _AHEAD_NS, side="right") - 1, 0, len(line) - 1)
     first = np.clip(np.searchsorted(ts_ns, at_ns - _BACK_NS) - 1, 0, last)
-    high = line[last]
-    width = high - line[first]
-    # Distance ahead of the stretch's end, and behind its begin.
-    ahead = signed_difference(ip_id, high % 65_536, 16)
-    behind = -(ahead + width)
-    inside = (ahead <= 0) & (behind <= 0)
-    distance = np.where(ahead > 0, ahead, np.maximum(behind, 1))
-    law = _BESIDE_SCALE / ((_BESIDE_SCALE + distance - 1) * (_BESIDE_SCALE + distance))
-    beside = np.where(ahead > 0, _ABOVE, _BELOW) * law
-    together = np.log(np.where(inside, _INSIDE / (width + 1.0), beside) + _STRANGE / 65_536)
+    ahead = signed_difference(ip_id, line[last] % 65_536, 16)
+    value = line[last] + ahead
+    timely = (ahead <= _AHEAD_IDS) & (value >= line[first] - _AHEAD_IDS)
+    # The first ID: near the counter's end, against anywhere.
+    behind = np.abs(int(ahead[0])) + 1
+    near = _FIRST_SCALE / ((_FIRST_SCALE + behind - 1) * (_FIRST_SCALE + behind)) / 2
+    together = float(np.log(near + _STRANGE / 65_536))
+    taken = np.unique(line)
+    place = np.searchsorted(taken, value)
+    used = taken[np.minimum(place, len(taken) - 1)] == value
     steps = signed_difference(ip_id[1:], ip_id[:-1], 16)
-    alone = best_own(steps)
-    return float((together.sum() - LOG_CHANCE - alone) / _LN10)
-
-
-def best_own(steps: Ints) -> float:
-    """Log-probability of a flow's own steps under the scale that suits them best: the strongest H2."""
-    if not len(steps):
-        return 0.0
-    scale = best_scale(steps)[0]
-    own = float(step_log_p(steps, scale).sum())
+    passed = place[1:] - place[:-1] - used[:-1]
+    joined = (np.diff(value) == steps) & (steps > 0)
+    free = np.where(joined, steps - passed, steps)
+    together += best_scale(free)[1]
+    together += float(np.log(_STRANGE)) * int((~timely).sum()) + float(np.log(_TWICE)) * int(used.sum())
+    own = best_scale(steps)[1]
     # IDs drawn at random are an H2 as well.
-    return max(own, len(steps) * LOG_CHANCE, float(step_log_p(steps, SCALES[0]).sum()))
+    alone = LOG_CHANCE + max(own, len(steps) * LOG_CHANCE)
+    return (together - alone) / _LN10

@@ -41,6 +41,7 @@ from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
 from vpnforensics.features._kernels import sender_offsets
+from vpnforensics.features.clock_lines import SURE_NS, may_tick
 from vpnforensics.features.skews import phase_llr, skew_llr, skew_population, skew_sd_ppm
 from vpnforensics.features.tcp_clock import (
     LEAST_NS,
@@ -165,6 +166,8 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints) -> tuple[Ints, Ints,
         return none, none, np.zeros(0)
     at_ns, tsval = inner.packets.ts_ns[inner.best[flows]], inner.tsval[inner.best[flows]]
     origin = int(min(at_ns.min(), outer.packets.ts_ns.min()))
+    start, ts_ns = inner.packets.start, inner.packets.ts_ns
+    sure = ts_ns[start[flows + 1] - 1] - ts_ns[start[flows]] >= SURE_NS
     span_s = float(max(at_ns.max(), outer.packets.ts_ns.max()) - origin) * 1e-9
     found: list[tuple[Ints, Ints, Floats]] = []
     for hz in sorted(set(outer.hz[tunnels].tolist())):
@@ -174,7 +177,7 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints) -> tuple[Ints, Ints,
         level = _offset_s(outer.tsval[outer.best[mine]], outer.packets.ts_ns[outer.best[mine]], hz, origin)
         order = np.argsort(level, kind="stable")
         mine, level = mine[order], level[order]
-        fits = np.flatnonzero((inner.hz[flows] == hz) | (inner.hz[flows] == 0))
+        fits = np.flatnonzero(may_tick(inner.hz[flows], sure, hz))
         offset = _offset_s(tsval[fits], at_ns[fits], hz, origin)
         reach = _REACH_S + RATE_TOLERANCE * span_s
         low, high = (

@@ -37,6 +37,8 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 CLUSTER_GAP_S = 1.0
+SURE_NS = 10_000_000_000
+NEARBY = 0.3
 TOLERANCE_S = 0.025
 """A flow lies on a line within this, besides a tick: its least delayed packet may still have queued."""
 _STEEPEST = 0.05
@@ -55,6 +57,8 @@ class FlowOffsets:
     sender: Ints
     hz: Floats
     """0 where too few ticks passed to tell."""
+    sure: npt.NDArray[np.bool_]
+    """Whether the time was long enough to tell neighbouring rates apart."""
     at_ns: Ints
     tsval: Ints
 
@@ -107,7 +111,15 @@ def flow_offsets(senders: Senders, which: Ints) -> FlowOffsets:
         start, t - origin, tsval, np.array(TICK_RATES_HZ), RATE_TOLERANCE, float(LEAST_TICKS)
     )
     best = np.where(best >= 0, best, start[:-1])
-    return FlowOffsets(present.astype(np.int64), hz, t[best], tsval[best])
+    sure = t[start[1:] - 1] - t[start[:-1]] >= SURE_NS
+    return FlowOffsets(present.astype(np.int64), hz, sure, t[best], tsval[best])
+
+
+def may_tick(found_hz: Floats, sure: npt.NDArray[np.bool_], hz: float) -> npt.NDArray[np.bool_]:
+    """Whether a sender may tick at ``hz``: found to, not found at all, or found nearby in a short time."""
+    nearby = ~sure & (np.abs(found_hz / hz - 1) <= NEARBY)
+    may: npt.NDArray[np.bool_] = (found_hz == hz) | (found_hz == 0) | nearby
+    return may
 
 
 def clock_lines(offsets: FlowOffsets) -> ClockLines:
@@ -126,7 +138,7 @@ def clock_lines(offsets: FlowOffsets) -> ClockLines:
     origin = int(offsets.at_ns.min()) if len(offsets.sender) else 0
     for hz in sorted({h for h in offsets.hz.tolist() if h > 0}):
         # Senders of few ticks may be on a line of any rate; alone they make none.
-        mine = np.flatnonzero((offsets.hz == hz) | (offsets.hz == 0))
+        mine = np.flatnonzero(may_tick(offsets.hz, offsets.sure, hz))
         offset = offsets.offset_s(hz, mine, origin)
         order = np.argsort(offset, kind="stable")
         at_s = (offsets.at_ns[mine[order]] - origin).astype(np.float64) * 1e-9
