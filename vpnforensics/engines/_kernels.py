@@ -162,7 +162,7 @@ def score_contested(  # type: ignore[no-untyped-def]
     egress_class,
     egress_fresh,
     egress_up,
-    shift_ns,
+    pair_shift_ns,
     origin_ns,
     period_ns,
     class_start,
@@ -182,8 +182,8 @@ def score_contested(  # type: ignore[no-untyped-def]
     """:func:`score_containment` of given pairs, where a record serves only if nobody as good wants it.
 
     A record is out of reach of a flow if another flow owns it with a ``claim`` above the pair's limit, or if
-    the flow owns it but a ``rival`` above the limit was turned away. Rotated flows (``shift_ns`` not 0) own
-    nothing.
+    the flow owns it but a ``rival`` above the limit was turned away. Rotated flows (``pair_shift_ns`` not 0)
+    own nothing.
     """
     score = np.empty(pair_flow.size, np.float64)
     used_by = np.full(record_ns.size, -1, np.int32)
@@ -192,7 +192,7 @@ def score_contested(  # type: ignore[no-untyped-def]
     follow_hit, follow_miss = _follower_steps(miss)
     reach_ns = low_ns + bins * step_ns
     for q in range(pair_flow.size):
-        f, k, limit = pair_flow[q], pair_tunnel[q], pair_limit[q]
+        f, k, limit, shift_ns = pair_flow[q], pair_tunnel[q], pair_limit[q], pair_shift_ns[q]
         total, against = 0.0, 0.0
         for j in range(flow_start[f], flow_start[f + 1]):
             if egress_fresh[j]:
@@ -246,7 +246,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     egress_class,
     egress_fresh,
     egress_up,
-    shift_ns,
+    flow_shift_ns,
     origin_ns,
     period_ns,
     class_start,
@@ -268,19 +268,20 @@ def score_containment(  # type: ignore[no-untyped-def]
     records of its size within reach of ``density(delay) / rate(record)``: expected 1 by chance. A record
     serves one packet of a flow: the likeliest in reach is taken, first come first served.
 
-    ``shift_ns`` turns all times round on a circle of ``period_ns`` from ``origin_ns`` (0 leaves them),
-    which makes a flow that no tunnel carried.
+    ``flow_shift_ns``, one a listed flow, turns its times round on a circle of ``period_ns`` from
+    ``origin_ns`` (0 leaves them), which makes a flow that no tunnel carried.
 
     Returns
     -------
-    flow, tunnel : ndarray of int32
+    listed, tunnel : ndarray of int32
+        Place in ``flows``, and tunnel.
     score : ndarray of float64
         Nats; only pairs whose score exceeds ``floor``.
     hits : ndarray of int32
         Packets of the flow with a record in the tunnel.
     """
     room = 4096
-    out_flow = np.empty(room, np.int32)
+    out_listed = np.empty(room, np.int32)
     out_tunnel = np.empty(room, np.int32)
     out_score = np.empty(room, np.float64)
     out_hits = np.empty(room, np.int32)
@@ -300,7 +301,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     follow_hit, follow_miss = _follower_steps(miss)
     reach_ns = low_ns + bins * step_ns
     for q in range(flows.size):
-        f = flows[q]
+        f, shift_ns = flows[q], flow_shift_ns[q]
         touched_count = 0
         begin, end = flow_start[f], flow_start[f + 1]
         for j in range(begin, end):
@@ -367,8 +368,8 @@ def score_containment(  # type: ignore[no-untyped-def]
                 if found == room:
                     room *= 2
                     grown32 = np.empty(room, np.int32)
-                    grown32[:found] = out_flow
-                    out_flow = grown32
+                    grown32[:found] = out_listed
+                    out_listed = grown32
                     grown32 = np.empty(room, np.int32)
                     grown32[:found] = out_tunnel
                     out_tunnel = grown32
@@ -378,7 +379,7 @@ def score_containment(  # type: ignore[no-untyped-def]
                     grown32 = np.empty(room, np.int32)
                     grown32[:found] = out_hits
                     out_hits = grown32
-                out_flow[found] = f
+                out_listed[found] = q
                 out_tunnel[found] = k
                 out_score[found] = score
                 out_hits[found] = hits[k]
@@ -386,4 +387,4 @@ def score_containment(  # type: ignore[no-untyped-def]
             total[k] = 0.0
             hits[k] = 0
             followers[k] = 0
-    return out_flow[:found], out_tunnel[:found], out_score[:found], out_hits[:found]
+    return out_listed[:found], out_tunnel[:found], out_score[:found], out_hits[:found]

@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 Where the ingress side is not encrypted (a plain NAT, a tap on the tunnel's inner interface, a decrypted
 capture), a packet keeps its TCP sequence and acknowledgement numbers, timestamps, flags and length, or its
-UDP payload, while addresses and ports change. Each packet's invariants are hashed to 64 bits; equal hashes in the
-same direction are the same packet seen twice. A flow belongs to the ingress conversation with which it
+UDP payload, while addresses and ports change. Each packet's invariants are hashed to 64 bits; equal hashes
+in the same direction are the same packet seen twice. A flow belongs to the ingress conversation with which it
 shares packets, and that to a client address, which takes a tunnel's place in the result.
 
 The first shared packet of a TCP flow matches a wrong one with a chance of about (packets) / 2^32, its initial

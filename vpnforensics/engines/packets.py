@@ -40,9 +40,12 @@ packet by packet, and the score is a likelihood ratio from the start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +69,8 @@ _RENEWAL_NS = 250_000_000
 _DELAY_REACH_NS = 250_000_000
 _DELAY_PAIRS = 200_000
 _MISS = 0.03
+_THREADS = max(1, min(8, os.cpu_count() or 1))
+_LEAST_PIECE = 256
 _LN10 = float(np.log(10.0))
 
 
@@ -103,19 +108,41 @@ class Containment:
     """The circle on which rotations turn the egress times."""
 
     def score(
-        self, flows: npt.NDArray[np.int32], *, shift_ns: int = 0, floor_log10: float = -np.inf
-    ) -> ScoreTable:
-        """Scores of the flows in every tunnel with a record in reach; rotated by ``shift_ns`` if not 0."""
-        parts = []
-        for egress_class in self.egress_class:
-            flow, tunnel, score, hits = score_containment(
-                flows,
+        self,
+        flows: npt.NDArray[np.int32],
+        *,
+        shift_ns: npt.NDArray[np.int64] | None = None,
+        floor_log10: float = -np.inf,
+    ) -> tuple[ScoreTable, npt.NDArray[np.int64]]:
+        """Scores of the flows in every tunnel with a record in reach.
+
+        Parameters
+        ----------
+        flows : ndarray of int32, shape (n,)
+            A flow may stand several times, differently rotated.
+        shift_ns : ndarray of int64, shape (n,), optional
+            Rotation of each.
+        floor_log10 : float
+            Scores up to this are left out.
+
+        Returns
+        -------
+        ScoreTable
+        shift_ns : ndarray of int64
+            Rotation of each pair's flow.
+        """
+        shift = np.zeros(len(flows), np.int64) if shift_ns is None else shift_ns
+        pieces = _split(len(flows))
+
+        def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> ScoreTable:
+            listed, tunnel, score, hits = score_containment(
+                flows[piece],
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
                 self.fresh,
                 self.egress.up,
-                shift_ns,
+                shift[piece],
                 self.origin_ns,
                 self.period_ns,
                 self.classes.start,
@@ -131,8 +158,12 @@ class Containment:
                 self.tunnels,
                 floor_log10 * _LN10,
             )
-            parts.append(ScoreTable(flow, tunnel, score / _LN10, hits))
-        return concatenate(parts)
+            return ScoreTable(listed + np.int32(piece.start), tunnel, score / _LN10, hits)
+
+        jobs = [(piece, egress_class) for egress_class in self.egress_class for piece in pieces]
+        found = concatenate(_in_threads(score_piece, jobs))
+        pairs = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits)
+        return pairs, shift[found.flow]
 
     def own(
         self, flows: npt.NDArray[np.int32], tunnels: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]
@@ -178,58 +209,81 @@ class Containment:
     def score_contested(
         self,
         pairs: ScoreTable,
+        shift_ns: npt.NDArray[np.int64],
         owned: Ownership,
         margin: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
-        *,
-        shift_ns: int = 0,
     ) -> npt.NDArray[np.float64]:
         """Scores of the pairs without the records that another flow wants.
 
         Only flows that are weaker by ``margin`` of the pair's score are disregarded.
         """
-        score = np.full(len(pairs), -np.inf)
-        for egress_class in self.egress_class:
-            found = score_contested(
-                pairs.flow,
-                pairs.tunnel,
-                pairs.score - margin(pairs.score),
-                self.egress.start,
-                self.egress.ts_ns,
-                egress_class,
-                self.fresh,
-                self.egress.up,
-                shift_ns,
-                self.origin_ns,
-                self.period_ns,
-                self.classes.start,
-                self.classes.ts_ns,
-                self.classes.tunnel,
-                self.rate,
-                self.law.up,
-                self.law.down,
-                self.law.low_ns,
-                self.law.step_ns,
-                self.law.width_ns,
-                self.miss,
-                owned.owner,
-                owned.claim,
-                owned.rival,
+        limit = pairs.score - margin(pairs.score)
+
+        def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+            return np.asarray(
+                score_contested(
+                    pairs.flow[piece],
+                    pairs.tunnel[piece],
+                    limit[piece],
+                    self.egress.start,
+                    self.egress.ts_ns,
+                    egress_class,
+                    self.fresh,
+                    self.egress.up,
+                    shift_ns[piece],
+                    self.origin_ns,
+                    self.period_ns,
+                    self.classes.start,
+                    self.classes.ts_ns,
+                    self.classes.tunnel,
+                    self.rate,
+                    self.law.up,
+                    self.law.down,
+                    self.law.low_ns,
+                    self.law.step_ns,
+                    self.law.width_ns,
+                    self.miss,
+                    owned.owner,
+                    owned.claim,
+                    owned.rival,
+                )
+                / _LN10
             )
-            score = np.maximum(score, found / _LN10)
-        return score
+
+        best = np.full(len(pairs), -np.inf)
+        pieces = _split(len(pairs))
+        for egress_class in self.egress_class:
+            found = _in_threads(score_piece, [(piece, egress_class) for piece in pieces])
+            best = np.maximum(best, np.concatenate(found)) if found else best
+        return best
 
     def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
         """The same case with some records gone: what is left to explain."""
         classes = self.classes.keep(~taken)
         return replace(self, classes=classes, rate=_rates(classes, self.law.width_ns, self.tunnels))
 
-    def rotations(self, rounds: int, rng: np.random.Generator) -> Iterator[int]:
+    def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
         least = min(5_000_000_000, self.period_ns // 8)
-        low, high = least, max(least + 1, self.period_ns - least)
-        edges = np.linspace(low, high, rounds + 1)
-        for begin, end in pairwise(edges):
-            yield int(rng.uniform(begin, end))
+        edges = np.linspace(least, max(least + count, self.period_ns - least), count + 1)
+        return np.asarray(rng.uniform(edges[:-1], edges[1:]).astype(np.int64))
+
+
+_Piece = TypeVar("_Piece")
+
+
+def _split(items: int) -> list[slice]:
+    """Even pieces for the threads; what they are does not change any result."""
+    edges = np.linspace(0, items, min(_THREADS, max(items // _LEAST_PIECE, 1)) + 1).astype(int).tolist()
+    return [slice(begin, end) for begin, end in pairwise(edges) if end > begin]
+
+
+def _in_threads(job: Callable[..., _Piece], arguments: list[tuple[Any, ...]]) -> list[_Piece]:
+    """Results in order; the kernels run outside the interpreter's lock."""
+    if len(arguments) < 2:
+        return [job(*a) for a in arguments]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda a: job(*a), arguments))
 
 
 def prepare(case: Case) -> Containment | None:

@@ -4,16 +4,16 @@ Theory of operation
 -------------------
 A score compares one flow with one tunnel and knows nothing of the others. Attribution adds what holds for
 the case as a whole: *a flow has at most one tunnel, and an outer packet carries at most one inner packet*.
-A lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow fits
-its records better and explains them away. So, in rounds:
+A lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow
+fits its records better and explains them away. So, in rounds:
 
 1. every flow claims its likeliest records in its best tunnel, strongest flows first;
 2. scores are taken again without the records that a flow about as strong (within ``MARGIN``) wants too;
 3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
    scores are false by construction; their tail gives each stratum of flow sizes a threshold at which the
    comparisons made are expected to yield the round's share of the allowed false links;
-4. flows above it, and clear of their second tunnel by ``MARGIN``, are linked, their records leave the case, and
-   what is left is easier: local rates fall, and fewer records are there to coincide with.
+4. flows above it, and clear of every other tunnel, are linked, their records leave the case, and what is
+   left is easier: local rates fall, and fewer records are there to coincide with.
 
 Known weaknesses: the exponential tail is an extrapolation where few null scores stand behind it; two clients
 doing the same thing at the same moment (within the delay law's width) contest each other and stay undecided.
@@ -27,17 +27,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines.case import ScoreTable
+from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.packets import Containment, Ownership
 from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
 
 MARGIN, MARGIN_SHARE = 2.0, 0.35
 """How much weaker, in decimal logarithms and as a share of the score, a rival must be to be disregarded."""
 
+CLEAR_SHARE = 0.5
+"""How much weaker, as a share of the score, the same flow must look in every other tunnel."""
+
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
-_ROTATIONS = 200
+_ROTATIONS, _LEAST_ROTATIONS = 600, 2
+_NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
-_LEAST_ROTATIONS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,8 @@ class Attribution:
     """Tails of the contested null scores, by round and stratum: behind the verdicts."""
     lone_tails: dict[int, NullTail]
     """Tails of the uncontested null scores, by stratum: behind the likelihood ratios."""
+    pairs: ScoreTable
+    """All pairs with evidence for them, in the first round: uncontested scores above 0."""
 
 
 def margin(score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -102,17 +107,18 @@ def attribute(
     expected, null_comparisons = 0.0, 0
     tails: list[dict[int, NullTail]] = []
     lone_tails: dict[int, NullTail] = {}
+    first_look = concatenate([])
     remaining = np.flatnonzero(alive > 0).astype(np.int32)
     for number, share in enumerate(_ROUND_SHARES, start=1):
         if not len(remaining):
             break
-        pairs = containment.score(remaining, floor_log10=0.0)
+        pairs, unmoved = containment.score(remaining, floor_log10=0.0)
         best = _best(pairs, pairs.score, flows)
         claimed = np.flatnonzero(best >= 0).astype(np.int32)
         owned = containment.own(
             claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
         )
-        contested = containment.score_contested(pairs, owned, margin)
+        contested = containment.score_contested(pairs, unmoved, owned, margin)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
@@ -134,7 +140,8 @@ def attribute(
             limit[mine] = max(tail.threshold(allowed), 0.0)
             rate_of[have[mine]] = tail.false_positive_rate(score[have[mine]])
         accepted = have[
-            (score[have] >= limit) & (score[have] - runner_up >= np.maximum(MARGIN, 0.5 * score[have]))
+            (score[have] >= limit)
+            & (score[have] - runner_up >= np.maximum(MARGIN, CLEAR_SHARE * score[have]))
         ]
         if progress is not None:
             progress(number / len(_ROUND_SHARES))
@@ -159,6 +166,7 @@ def attribute(
         expected,
         tuple(tails),
         lone_tails,
+        first_look,
     )
 
 
@@ -200,19 +208,23 @@ def _null_scores(
     """Scores of rotated copies, by stratum; the strata share the work evenly, so small flows turn oftener."""
     sizes = np.diff(containment.egress.start)
     present = np.unique(strata[flows])
-    budget = _NULL_PACKETS / len(present)
     nulls: dict[int, _Nulls] = {}
     for s in present.tolist():
         mine = flows[strata[flows] == s]
+        compared = int(alive[mine].sum())
         packets = int(sizes[mine].sum())
-        rounds = int(np.clip(budget // packets, _LEAST_ROTATIONS, _ROTATIONS))
-        thin = min(1.0, budget / (rounds * packets))  # of a large case, some flows in each rotation
-        contested, lone, comparisons = [], [], 0
-        for shift in containment.rotations(rounds, rng):
+        # Enough comparisons for the tail: a large case has plenty in one turn. Never too many packets.
+        wanted = np.clip(_NULL_TIMES * compared, *_NULL_COMPARISONS) / max(compared, 1)
+        turns = float(min(wanted, _NULL_PACKETS / len(present) / packets, _ROTATIONS))
+        rounds = max(_LEAST_ROTATIONS, round(turns))
+        thin = min(1.0, turns / rounds)
+        copies, shifts = [], []
+        for shift in containment.rotations(rounds, rng).tolist():
             some = mine[rng.random(len(mine)) < thin] if thin < 1.0 else mine
-            pairs = containment.score(some, shift_ns=shift, floor_log10=0.0)
-            lone.append(pairs.score)
-            contested.append(containment.score_contested(pairs, owned, margin, shift_ns=shift))
-            comparisons += int(alive[some].sum())
-        nulls[s] = _Nulls(np.concatenate(contested), np.concatenate(lone), comparisons)
+            copies.append(some)
+            shifts.append(np.full(len(some), shift, np.int64))
+        rotated = np.concatenate(copies)
+        pairs, shift_ns = containment.score(rotated, shift_ns=np.concatenate(shifts), floor_log10=0.0)
+        contested = containment.score_contested(pairs, shift_ns, owned, margin)
+        nulls[s] = _Nulls(contested, pairs.score, int(alive[rotated].sum()))
     return nulls

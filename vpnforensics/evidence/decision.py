@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
-from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.engines.packets import Containment
 from vpnforensics.evidence.attribution import Attribution, attribute
@@ -179,11 +179,24 @@ def _miss_rate(case: Case, found: Attribution) -> float:
 
 def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     """Pairs worth reporting: every pair with evidence for it, and the best of each flow that has none."""
-    every = containment.score(np.arange(len(found.tunnel), dtype=np.int32))
-    every = every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
-    best = np.r_[True, every.flow[1:] != every.flow[:-1]] if len(every) else np.zeros(0, np.bool_)
-    linked = found.tunnel[every.flow] == every.tunnel
-    return every.take((every.score > 0) | best | linked)
+    without = np.ones(len(found.tunnel), np.bool_)
+    without[found.pairs.flow] = False
+    # A flow linked in a later round is among the pairs, too: its score there can only have been lower.
+    without[found.tunnel >= 0] |= ~np.isin(
+        np.flatnonzero(found.tunnel >= 0) * len(found.tunnel) + found.tunnel[found.tunnel >= 0],
+        found.pairs.flow.astype(np.int64) * len(found.tunnel) + found.pairs.tunnel,
+    )
+    rest, _ = containment.score(np.flatnonzero(without).astype(np.int32))
+    order = np.lexsort((rest.tunnel, -rest.score, rest.flow))
+    rest = rest.take(order)
+    lead = np.r_[True, rest.flow[1:] != rest.flow[:-1]] if len(rest) else np.zeros(0, np.bool_)
+    rest = rest.take(lead | (found.tunnel[rest.flow] == rest.tunnel))
+    every = concatenate([found.pairs, rest])
+    first = np.unique(
+        every.flow.astype(np.int64) * (containment.tunnels + 1) + every.tunnel, return_index=True
+    )[1]
+    every = every.take(first)
+    return every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
 
 
 def _llr(

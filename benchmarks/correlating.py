@@ -1,0 +1,126 @@
+"""Time and memory of correlating a large case, beside the time of reading it.
+
+Simulates 500 tunnels with 20,000 flows, about 1 M packets a side (and the same with twice the packets), then
+correlates in fresh processes. Read the ratios: single times move with the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TUNNELS, FLOWS_A_TUNNEL = 500, 40
+_AIMS = (
+    ("correlating / reading both", "<= 3"),
+    ("twice the packets", "<= 2.2"),
+    ("bytes a packet beside the files", "<= 150"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tunnels", type=int, default=TUNNELS)
+    parser.add_argument("--scale", type=float, default=0.055, help="factor on transfer sizes")
+    parser.add_argument("--keep", type=Path, help="folder for the captures, reused if they are there")
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        root = options.keep or Path(scratch)
+        rows = []
+        for name, duration_s, scale in (
+            ("one", 300.0, options.scale),
+            ("two", 600.0, options.scale),
+        ):
+            folder = root / name
+            if not (folder / "egress.pcap").exists():
+                simulate(folder, options.tunnels, duration_s, scale, 1 if name == "one" else 2)
+            in_own_process(folder)  # warms the kernel cache and the page cache
+            rows.append(in_own_process(folder))
+    report(*rows)
+
+
+def simulate(folder: Path, tunnels: int, duration_s: float, scale: float, factor: int) -> None:
+    """One case; ``factor`` times the flows in ``factor`` times the time."""
+    command = [sys.executable, "-m", "vpnforensics.groundtruth.simulate", "--tunnels", str(tunnels)]
+    command += ["--flows", str(FLOWS_A_TUNNEL * factor), "--duration", str(duration_s), "--scale", str(scale)]
+    command += ["--snaplen", "96", "--offset", "12.5", "--drift", "20", "-o", str(folder)]
+    subprocess.run(command, check=True)
+
+
+def in_own_process(folder: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", str(folder)]
+    return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """Read and correlate once; peak memory is above that of the process with its libraries loaded."""
+    import vpnforensics as vf
+
+    # A small case first, so that compiled kernels and libraries are in memory before anything is counted.
+    small = next(Path(__file__).parent.parent.glob("samples/wireguard/ingress.pcap*"), None)
+    if small is not None:
+        vf.correlate(small, small.with_name(small.name.replace("ingress", "egress")))
+    before = peak_bytes()
+    start = time.perf_counter()
+    ingress = vf.read_capture(folder / "ingress.pcap")
+    egress = vf.read_capture(folder / "egress.pcap")
+    read = time.perf_counter() - start
+    after_reading = peak_bytes()
+    start = time.perf_counter()
+    case = vf.correlate(ingress, egress)
+    correlated = time.perf_counter() - start
+    truth = json.loads((folder / "truth.json").read_text())
+    client = {(f["src"], f["dst"]): f["client"] for f in truth["flows"]}
+    links = case.summary[case.summary["verdict"] == "linked"]
+    wrong = sum(client.get((row.src, row.dst)) not in (None, row.client) for row in links.itertuples())
+    return {
+        "packets": len(ingress) + len(egress),
+        "tunnels": len(case.tunnels),
+        "flows": len(case.flows),
+        "linked": len(links),
+        "wrong": wrong,
+        "read_s": read,
+        "correlate_s": correlated,
+        "read_bytes": after_reading - before,
+        "peak_bytes": peak_bytes() - before,
+    }
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def report(one: dict[str, float], two: dict[str, float]) -> None:
+    print(f"{'':34}{'one':>14}{'two':>14}")
+    counts = {"packets, both sides": "packets", "tunnels": "tunnels", "flows": "flows"}
+    for label, key in {**counts, "linked": "linked", "linked wrongly": "wrong"}.items():
+        print(f"{label:34}{one[key]:>14,}{two[key]:>14,}")
+    for label, key in (("reading both, s", "read_s"), ("correlating, s", "correlate_s")):
+        print(f"{label:34}{one[key]:>14.2f}{two[key]:>14.2f}")
+    print(f"{'pairs compared a second':34}{pairs(one):>14,.0f}{pairs(two):>14,.0f}")
+    growth = (two["correlate_s"] / one["correlate_s"]) / (two["packets"] / one["packets"]) * 2
+    ratios = (
+        one["correlate_s"] / one["read_s"],
+        growth,
+        one["peak_bytes"] / one["packets"],
+    )
+    print()
+    for (label, aim), value in zip(_AIMS, ratios, strict=True):
+        print(f"{label:34}{value:>14.2f}   aim {aim}")
+
+
+def pairs(row: dict[str, float]) -> float:
+    return row["flows"] * row["tunnels"] / row["correlate_s"]
+
+
+if __name__ == "__main__":
+    main()
