@@ -94,6 +94,20 @@ def test_the_kernel_disagrees(tmp_path):
     assert "connection tracking says 10.8.0.3:5000" in inner_endpoint(flow, kernel)
 
 
+def test_an_error_belongs_to_who_sent_it(tmp_path):
+    def unreachable(source: str, port: int) -> bytes:
+        quoted = packet(FAR, 53, source, port, payload=b"x")
+        error = dpkt.icmp.ICMP(type=3, code=3, data=dpkt.icmp.ICMP.Unreach(data=dpkt.ip.IP(quoted)))
+        ip = dpkt.ip.IP(p=1, src=bytes(map(int, source.split("."))), dst=bytes([192, 0, 2, 60]), data=error)
+        ip.len = len(ip)
+        return bytes(ip)
+
+    cut = case(tmp_path, [(10.0, unreachable("10.8.0.2", 5000))], [(10.0, unreachable(PUBLIC, 6000))])
+    (flow,) = cut.flows
+    assert (flow.proto, flow.near, flow.far) == ("icmp", Endpoint(PUBLIC, 0), Endpoint(FAR, 0))
+    assert inner_endpoint(flow, Translations()) == Endpoint("10.8.0.2", 0)
+
+
 def test_what_is_no_conversation_is_described(tmp_path):
     error = dpkt.ip.IP(
         p=1, src=b"\1\2\3\4", dst=b"\1\2\3\5", data=dpkt.icmp.ICMP(type=3, code=4, data=bytes(8))

@@ -26,6 +26,7 @@ from vpnforensics.groundtruth.lab.conntrack import Endpoint, Key, Translations
 
 _NEAR_NS = 1_000_000_000
 _IDLE_NS = {"tcp": 120_000_000_000, "udp": 30_000_000_000, "icmp": 30_000_000_000}
+_ICMP_ERRORS = (3, 4, 5, 11, 12)
 _NAMES = {1: "icmp", 6: "tcp", 17: "udp"}
 
 
@@ -86,7 +87,7 @@ class Egress:
     packets : int
         All packets of the capture.
     other : list of (int, int, str)
-        Position, time and description of those that are no TCP, UDP or ICMP echo.
+        Position, time and description of those that are no TCP, UDP, ICMP echo or ICMP error.
     matched : int
         Those seen on a tun device too.
     """
@@ -107,7 +108,9 @@ def read_frames(path: Path) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def read_packets(path: Path, near_prefix: str) -> Iterator[SeenPacket | None]:
-    """IPv4 packets of a capture; None for one that is no TCP, UDP or ICMP echo.
+    """IPv4 packets of a capture; None for one that is no TCP, UDP, ICMP echo or ICMP error.
+
+    The identifier of an echo stands for its ports; an error has ports 0.
 
     Parameters
     ----------
@@ -141,6 +144,9 @@ def _packet(ts_ns: int, raw: bytes, near_prefix: str) -> SeenPacket | None:
         source_port = target_port = inside.data.id
         body = hashlib.blake2b(bytes(inside.data.data), digest_size=8).digest()
         invariant = (ip.len, inside.type, inside.data.seq, body)
+    elif isinstance(inside, dpkt.icmp.ICMP) and (quoted := _quoted(raw, up)) is not None:
+        source_port = target_port = 0
+        invariant = (ip.len, inside.type, inside.code, *quoted)
     else:
         return None
     proto = _NAMES[ip.p]
@@ -150,6 +156,17 @@ def _packet(ts_ns: int, raw: bytes, near_prefix: str) -> SeenPacket | None:
     # The far port of an echo is its identifier too, which NAT may rewrite: leave it out of the key.
     key = (proto, up, far.address, None if proto == "icmp" else far.port, *invariant)
     return SeenPacket(ts_ns, proto, near, far, up, key, opens)
+
+
+def _quoted(raw: bytes, up: bool) -> tuple[int, int, int] | None:
+    """What NAT leaves alone of the packet that an ICMP error quotes: IP ID, length and far port."""
+    start = 4 * (raw[0] & 15)
+    quote = raw[start + 8 :]
+    if raw[start] not in _ICMP_ERRORS or len(quote) < 28:
+        return None
+    ports = 4 * (quote[0] & 15)
+    far = quote[ports : ports + 2] if up else quote[ports + 2 : ports + 4]
+    return int.from_bytes(quote[4:6], "big"), int.from_bytes(quote[2:4], "big"), int.from_bytes(far, "big")
 
 
 def _describe(raw: bytes) -> str:
