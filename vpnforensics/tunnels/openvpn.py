@@ -18,7 +18,7 @@ server_ports = (1194,)
 DATA_V1, DATA_V2 = 6, 9
 _RESETS = (1, 2, 7, 8, 10)
 _CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
-_CLIENT_RESETS = (1, 7, 10)
+CLIENT_RESETS, SERVER_RESETS = (1, 7, 10), (2, 8)
 _PING_PLAIN_BYTES = 16  # the keep-alive's fixed string, sealed like an inner packet of this length
 
 
@@ -43,7 +43,7 @@ def judge(sample: Datagrams) -> Recognition | None:
     )
     resets = np.isin(opcode[:4], _RESETS).any() and _one_session_each_way(sample, opcode)
     if resets:
-        opens = sample.up[np.isin(opcode, _CLIENT_RESETS)]
+        opens = sample.up[np.isin(opcode, CLIENT_RESETS)]
         client_first = bool(opens[0] == sample.up[0]) if len(opens) else None
         return Recognition(0.95, variant if aead > 0.7 else f"{variant}_cbc", client_first)
     if data.sum() >= 6 and steady_key and aead > 0.8 and _peer_id_constant(sample, opcode):

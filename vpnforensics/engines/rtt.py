@@ -1,0 +1,268 @@
+"""Round trips: the client is as far away inside the tunnel as outside.
+
+Theory of operation
+-------------------
+At egress, a segment from the Internet passes with TSval v; some time later a segment from the client echoes
+v as TSecr. Between the two lie the way through the server to the client and back: the client's round trip as
+the VPN server sees it. Echoes are matched by value, so retransmissions do not confuse them (RFC 7323, 4;
+Karn & Partridge 1987); only the first segment with a TSval and the first echo that acknowledges something
+new count. Without timestamps, the SYN-ACK and what answers it give one sample.
+
+At ingress, the same is measured on the tunnel's own outer connection where it is TCP; on UDP the handshakes
+remain (WireGuard: response to first transport message; OpenVPN: reset to its answer), if they were captured.
+
+*Level*: the least round trip of the flow lies just above the least of the tunnel, by the inner stack's
+delay. Under H1 ``log(flow / tunnel)`` has a narrow density, mixed with a broad one for delayed
+acknowledgements and queues; under H2 the flow's round trip comes from a broad population of Internet paths.
+The population is fixed, so that a score does not depend on who else is in the case.
+
+*Co-variation*: where both sides have samples in the same seconds, queues on the access line move both; rank
+correlation over seconds, by Fisher's z.
+
+Assumptions: the device that answers is the tunnel's end or near it (a router's clients add their LAN);
+clients do not delay every acknowledgement.
+
+Silent on flows without a sample (no TCP, or one-way captures), and on tunnels without one.
+
+Known weaknesses: clients of one access network have the same round trip; it is evidence of a place, not of a
+tunnel.
+
+References: Karn & Partridge 1987; Jiang & Dovrolis 2002 (SYN and slow-start estimators); Veal, Li &
+Lowenthal 2005 (timestamp echoes, passively).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.case import Case
+from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_SYN, PacketTable
+from vpnforensics.tunnels.openvpn import CLIENT_RESETS, SERVER_RESETS
+from vpnforensics.tunnels.table import Tunnel
+from vpnforensics.tunnels.wireguard import RESPONSE, TRANSPORT
+
+NAME = "rtt"
+CITATION = "timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987"
+
+_MOST_NS = 5_000_000_000
+_FLOOR_NS = 200_000
+_NARROW, _EXCESS = 0.15, 0.08
+"""Spread and middle of log(flow / tunnel) of least round trips under H1, in nats."""
+_BROAD_SHARE, _BROAD = 0.35, 0.8
+_POPULATION_NS, _POPULATION_SPREAD = 30e6, 1.2
+_SECOND_NS = 1_000_000_000
+_LEAST_SECONDS = 8
+_USUAL_CORRELATION = 0.4
+_CAP = 1.5
+_HANDSHAKE_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTrips:
+    """Samples of one conversation's client-side round trip, in order of time."""
+
+    ts_ns: npt.NDArray[np.int64]
+    """When the echo came."""
+    rtt_ns: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+    @property
+    def least_ns(self) -> int:
+        """The shortest, at least 0.2 ms (below that, the server's own jitter is what is measured)."""
+        return max(int(self.rtt_ns.min()), _FLOOR_NS)
+
+    def by_second(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Seconds with samples, and the least of each."""
+        seconds = self.ts_ns // _SECOND_NS
+        distinct, first = np.unique(seconds, return_index=True)
+        return distinct, np.minimum.reduceat(self.rtt_ns, first).astype(np.float64)
+
+
+def echo_round_trips(
+    packets: PacketTable, rows: npt.NDArray[np.int64], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
+) -> RoundTrips:
+    """Client-side round trips of one TCP conversation.
+
+    Parameters
+    ----------
+    packets : PacketTable
+    rows : ndarray of int64, shape (n,)
+        Its packets, in order of the capture.
+    up : ndarray of bool, shape (n,)
+    ts_ns : ndarray of int64, shape (n,)
+        Their times, on the clock to be used.
+    """
+    stamped = packets.has_ts[rows] == 1
+    asks = packets.payload_bytes[rows] > 0
+    asks |= packets.tcp_flags[rows] & TCP_SYN != 0
+    asking = np.flatnonzero(~up & stamped & asks)
+    value, first = np.unique(packets.tsval[rows[asking]], return_index=True)
+    asked_ns = ts_ns[asking[first]]
+    answers = np.flatnonzero(up & stamped & (packets.tcp_flags[rows] & TCP_ACK != 0))
+    echo = packets.tsecr[rows[answers]]
+    acked = packets.ack[rows[answers]].astype(np.int64)
+    news = (
+        np.r_[True, (np.diff(acked) & 0xFFFFFFFF) - 1 < 0x7FFFFFFF] if len(acked) else np.zeros(0, np.bool_)
+    )
+    _, first_echo = np.unique(echo, return_index=True)
+    chosen = np.zeros(len(answers), np.bool_)
+    chosen[first_echo] = True
+    answers, echo = answers[chosen & news], echo[chosen & news]
+    at = np.searchsorted(value, echo)
+    known = at < len(value)
+    known[known] = value[at[known]] == echo[known]
+    rtt = ts_ns[answers[known]] - asked_ns[at[known]]
+    sound = (rtt > 0) & (rtt < _MOST_NS)
+    if not sound.any():
+        return _syn_round_trip(packets, rows, up, ts_ns)
+    return RoundTrips(ts_ns[answers[known]][sound], rtt[sound])
+
+
+def _syn_round_trip(
+    packets: PacketTable, rows: npt.NDArray[np.int64], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
+) -> RoundTrips:
+    """From the last SYN-ACK to what answers it: the one sample of a conversation without timestamps."""
+    none = np.zeros(0, np.int64)
+    flags = packets.tcp_flags[rows]
+    offers = np.flatnonzero(~up & (flags & TCP_SYN != 0) & (flags & TCP_ACK != 0))
+    answers = np.flatnonzero(up & (flags & (TCP_SYN | TCP_ACK) == TCP_ACK))
+    if len(offers) != 1 or not len(answers) or answers[0] < offers[0]:  # two offers: whose is the answer?
+        return RoundTrips(none, none)
+    rtt = ts_ns[answers[:1]] - ts_ns[offers[0]]
+    return RoundTrips(ts_ns[answers[:1]], rtt) if 0 < rtt[0] < _MOST_NS else RoundTrips(none, none)
+
+
+def tunnel_round_trips(conversations: FlowTable, tunnel: Tunnel) -> RoundTrips:
+    """Client-side round trips of a tunnel's outer association."""
+    packets = conversations.packets
+    rows = conversations.rows_of(tunnel.conversation)
+    forward = conversations.source(tunnel.conversation) == tunnel.client
+    up = conversations.up[rows] == forward
+    ts_ns = packets.ts_ns[rows]
+    if tunnel.transport == "tcp":
+        return echo_round_trips(packets, rows, up, ts_ns)
+    first = packets.head[rows[:_HANDSHAKE_ROWS], 0]
+    if tunnel.protocol == "wireguard":
+        return _answered(first == RESPONSE, first == TRANSPORT, up, ts_ns)
+    if tunnel.protocol == "openvpn":
+        opcode = first >> 3
+        offers = np.isin(opcode, SERVER_RESETS)
+        return _answered(offers, ~np.isin(opcode, CLIENT_RESETS), up, ts_ns)
+    none = np.zeros(0, np.int64)
+    return RoundTrips(none, none)
+
+
+def _answered(
+    offers: npt.NDArray[np.bool_],
+    answers: npt.NDArray[np.bool_],
+    up: npt.NDArray[np.bool_],
+    ts_ns: npt.NDArray[np.int64],
+) -> RoundTrips:
+    """From each offer of the server to the client's next packet that can answer it."""
+    up, ts_ns = up[: len(offers)], ts_ns[: len(offers)]
+    replies = ts_ns[answers & up]
+    offered = ts_ns[offers & ~up]
+    at = np.searchsorted(replies, offered, side="right")
+    met = at < len(replies)
+    rtt = replies[np.minimum(at, max(len(replies) - 1, 0))] - offered if len(replies) else offered
+    sound = met & (rtt > 0) & (rtt < _MOST_NS)
+    return RoundTrips(offered[sound] + rtt[sound], rtt[sound])
+
+
+def score(case: Case) -> EngineScores:
+    """Level and co-variation of the round trips of every flow and tunnel that have samples.
+
+    Returns
+    -------
+    EngineScores
+        ``n`` is the number of the flow's samples.
+    """
+    flows = case.flows
+    if not case.alignment.usable:
+        return silent(NAME, {"the two clocks cannot be aligned": len(flows)})
+    outer = [tunnel_round_trips(case.conversations, t) for t in case.tunnels.tunnels]
+    heard = [t for t, trips in enumerate(outer) if len(trips)]
+    silence = {}
+    if len(heard) < len(outer):
+        silence["tunnel without a round trip at ingress"] = len(outer) - len(heard)
+    if not heard:
+        return silent(NAME, silence or {"no tunnels": len(flows)})
+    columns: list[tuple[int, int, float, int, str]] = []
+    without = 0
+    egress = case.egress
+    span = {t: (case.tunnels.tunnels[t].first_ns, case.tunnels.tunnels[t].last_ns) for t in heard}
+    seconds = {t: outer[t].by_second() for t in heard}
+    least = {t: outer[t].least_ns for t in heard}
+    for f in range(len(flows)):
+        rows = slice(egress.start[f], egress.start[f + 1])
+        trips = (
+            echo_round_trips(flows.packets, egress.row[rows], egress.up[rows], egress.ts_ns[rows])
+            if flows.proto[f] == PROTO_TCP
+            else None
+        )
+        if trips is None or not len(trips):
+            without += 1
+            continue
+        mine, inner = trips.by_second(), trips.least_ns
+        for t in heard:
+            if int(trips.ts_ns[-1]) < span[t][0] or int(trips.ts_ns[0]) > span[t][1]:
+                continue
+            level = _level(inner, least[t])
+            varies, common = _covariation(mine, seconds[t])
+            note = f"{inner / 1e6:.1f} ms inside, {least[t] / 1e6:.1f} ms outside"
+            note += f", {common} common seconds" if common >= _LEAST_SECONDS else ""
+            columns.append((f, t, level + varies, len(trips), note))
+    if without:
+        silence["flow without a round trip at egress"] = without
+    if not columns:
+        return silent(NAME, silence)
+    flow, tunnel, total, n, notes = zip(*columns, strict=True)
+    return EngineScores(
+        NAME,
+        np.array(flow, np.int32),
+        np.array(tunnel, np.int32),
+        np.array(total),
+        np.array(n, np.int32),
+        notes,
+        silence,
+    )
+
+
+def _level(inner_ns: int, outer_ns: int) -> float:
+    """Log10 ratio of the least round trips' densities, H1 over H2, both over log(inner)."""
+    above = np.log(inner_ns / outer_ns)
+    narrow = _normal(above, _EXCESS, _NARROW)
+    # Delayed acknowledgements and full queues only add: the broad part is for longer ones.
+    broad = 2 * _normal(above, 0.0, _BROAD) if above > 0 else 0.02 * _normal(above, 0.0, _BROAD)
+    carried = (1 - _BROAD_SHARE) * narrow + _BROAD_SHARE * broad
+    chance = _normal(np.log(inner_ns / _POPULATION_NS), 0.0, _POPULATION_SPREAD)
+    return float(np.clip(np.log10(max(carried, 1e-9) / max(chance, 1e-9)), -_CAP, _CAP))
+
+
+def _covariation(
+    inner: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]],
+    outer: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]],
+) -> tuple[float, int]:
+    """Log10 ratio of a rank correlation over common seconds, and their number."""
+    _, a, b = np.intersect1d(inner[0], outer[0], assume_unique=True, return_indices=True)
+    n = len(a)
+    if n < _LEAST_SECONDS:
+        return 0.0, n
+    ranks = [np.argsort(np.argsort(side)).astype(np.float64) for side in (inner[1][a], outer[1][b])]
+    rho = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    z = float(np.arctanh(np.clip(rho, -0.99, 0.99)) * np.sqrt(n - 3))
+    usual = float(np.arctanh(_USUAL_CORRELATION) * np.sqrt(n - 3))
+    # Round trips of neighbouring seconds are alike, which doubles the variance of z, about.
+    carried, chance = _normal(z, usual / 2, np.sqrt(2.0) + usual / 2), _normal(z, 0.0, np.sqrt(2.0))
+    return float(np.clip(np.log10(carried / max(chance, 1e-12)), -_CAP / 3, _CAP)), n
+
+
+def _normal(x: float, mean: float, spread: float) -> float:
+    return float(np.exp(-0.5 * ((x - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))
