@@ -42,7 +42,7 @@ from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
 from vpnforensics.features._kernels import sender_offsets
 from vpnforensics.features.clock_lines import SURE_NS, may_tick
-from vpnforensics.features.skews import phase_llr, skew_llr, skew_population, skew_sd_ppm
+from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
 from vpnforensics.features.tcp_clock import (
     LEAST_NS,
     LEAST_PACKETS,
@@ -275,7 +275,7 @@ def _long_clocks(side: _Side, only: set[int] | None = None) -> dict[int, SenderC
         if ts_ns[start[k + 1] - 1] - ts_ns[start[k]] < LEAST_NS or (only is not None and k not in only):
             continue
         clock = sender_clock(ts_ns[start[k] : start[k + 1]], side.tsval[start[k] : start[k + 1]])
-        if clock.fit is not None and clock.fit.agree:
+        if is_quartz(clock):
             clocks[k] = clock
     return clocks
 

@@ -114,7 +114,7 @@ def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # typ
 
 
 @njit(cache=True, nogil=True)
-def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: ignore[no-untyped-def]
+def id_strings(pool, t_ns, ip_id, flow, gap_limit, time_limit_ns, life_ns):  # type: ignore[no-untyped-def]
     """String of every packet: packets whose IDs follow each other (Bellovin 2002).
 
     Parameters
@@ -123,6 +123,8 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: i
         Packets of different pools never share a string; ascending.
     t_ns, ip_id : ndarray of int64, shape (n,)
         In order of time within a pool.
+    flow : ndarray of int64, shape (n,)
+        A packet goes on with its flow's string if it can, else with the nearest.
     gap_limit : int
         Longest step ahead within a string.
     time_limit_ns, life_ns : int
@@ -136,6 +138,8 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: i
     n = ip_id.size
     string = np.empty(n, np.int64)
     length = np.zeros(n, np.int64)
+    head = np.empty(n, np.int64)  # latest packet of each string
+    flow_string = np.full(flow.max() + 1 if n else 0, -1, np.int64)
     # The packet that a string's latest value came in, by that value; -1 where no string stands there.
     at = np.full(65_536, -1, np.int64)
     count = 0
@@ -146,7 +150,15 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: i
                 at[ip_id[j]] = -1
             begin = i
         found = -1
+        own = flow_string[flow[i]]
+        if own >= 0 and pool[head[own]] == pool[i]:
+            j = head[own]
+            ahead = (ip_id[i] - ip_id[j]) & 0xFFFF
+            if 1 <= ahead <= gap_limit and at[ip_id[j]] == j and t_ns[i] - t_ns[j] <= time_limit_ns:
+                found = j
         for step in range(1, gap_limit + 1):
+            if found >= 0:
+                break
             j = at[(ip_id[i] - step) & 0xFFFF]
             if j >= 0 and t_ns[i] - t_ns[j] <= min(time_limit_ns, life_ns * length[string[j]]):
                 found = j
@@ -164,9 +176,12 @@ def id_strings(pool, t_ns, ip_id, gap_limit, time_limit_ns, life_ns):  # type: i
                     break
             if found >= 0:
                 string[i] = string[found]
+                flow_string[flow[i]] = string[i]
                 continue
             string[i] = count
             length[count] = 1
             count += 1
         at[ip_id[i]] = i
+        head[string[i]] = i
+        flow_string[flow[i]] = string[i]
     return string

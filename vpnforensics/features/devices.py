@@ -29,8 +29,9 @@ import pandas as pd
 from vpnforensics.features.clock_lines import ClockLines, clock_lines, flow_offsets
 from vpnforensics.features.ip_id_strings import shared_counters
 from vpnforensics.features.senders import Senders
-from vpnforensics.features.skews import phase_llr, skew_llr, skew_population, skew_sd_ppm
+from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
 from vpnforensics.features.tcp_clock import LEAST_PACKETS, ClockTable, clock_table
+from vpnforensics.features.wraparound import swap_bytes
 from vpnforensics.packets.table import FRAG_LATER, TCP_SYN
 
 Ints = npt.NDArray[np.int64]
@@ -166,8 +167,13 @@ def _counter_ties(senders: Senders, group: npt.NDArray[np.integer]) -> Ties:
     pool = group[flows.flow[rows]].astype(np.int64)
     by_destination = np.unique(np.stack([pool, packets.dst[rows]]), axis=1, return_inverse=True)[1].ravel()
     first, second, llr, basis = [], [], [], []
-    for name, pools in (("shared", pool), ("shared to one destination", by_destination)):
-        found = shared_counters(pools, packets.ts_ns[rows], packets.ip_id[rows], flows.flow[rows])
+    ids = packets.ip_id[rows].astype(np.int64)
+    for name, pools, values in (
+        ("shared", pool, ids),
+        ("shared to one destination", by_destination, ids),
+        ("shared, bytes exchanged,", pool, swap_bytes(ids)),
+    ):
+        found = shared_counters(pools, packets.ts_ns[rows], values, flows.flow[rows])
         order = np.lexsort((-found.packets, found.string))
         lead = np.flatnonzero(np.diff(found.string[order], prepend=-1))
         leader = np.repeat(found.flow[order][lead], np.diff(np.r_[lead, len(order)]))
@@ -178,12 +184,16 @@ def _counter_ties(senders: Senders, group: npt.NDArray[np.integer]) -> Ties:
         # Of two flows each may be the odd one: the string must hold both.
         llr.append(np.minimum(found.llr[order], weight)[others])
         basis += [f"an IP-ID counter {name}"] * int(others.sum())
+        first.append(found.joints.before)
+        second.append(found.joints.after)
+        llr.append(found.joints.llr)
+        basis += [f"a step of an IP-ID counter {name}"] * len(found.joints.llr)
     return _ties(first, second, llr, basis)
 
 
 def _rate_ties(clocks: ClockTable, lines: ClockLines) -> Ties:
     """Senders on no common line whose rate and phase agree; each with those next in rate."""
-    fitted = [i for i, clock in enumerate(clocks.clocks) if clock.fit is not None and clock.fit.agree]
+    fitted = [i for i, clock in enumerate(clocks.clocks) if is_quartz(clock)]
     fitted.sort(key=lambda i: clocks.clocks[i].skew_ppm or 0.0)
     population = skew_population()
     skew = np.array([clocks.clocks[i].skew_ppm for i in fitted], np.float64)

@@ -12,6 +12,9 @@ gap law's (:mod:`vpnforensics.features.gap_law`) over the steps into, out of and
 less the choice that a packet had: among many strings some head is near any value, so each run pays the
 logarithm of their number. That is what keeps random IDs from forming counters.
 
+Where two counters meet, strings may swap hosts. No flow spans such a place; so a string is cut wherever none
+does, and what the one step there is worth is said apart.
+
 Two pools are searched: all packets of a source address, which finds global counters, and those to one
 destination, which finds counters by destination. IDs of 0 are left out.
 
@@ -43,15 +46,30 @@ LEAST_PACKETS = 10
 
 
 @dataclass(frozen=True, eq=False)
+class Joints:
+    """Places where a string goes on with other flows and none spans them: a single step holds it together."""
+
+    at: Ints
+    """Packet after the joint, in the order of the strings."""
+    before: Ints
+    """Flow of the packet before it."""
+    after: Ints
+    llr: npt.NDArray[np.float64]
+    """log10 likelihood ratio that the two stretches are one counter."""
+
+
+@dataclass(frozen=True, eq=False)
 class SharedCounters:
     """Which flows run through one counter, one entry a (string, flow)."""
 
     string: Ints
+    """Stretch of a string between joints."""
     flow: Ints
     packets: Ints
     """Packets of the flow in the string."""
     llr: npt.NDArray[np.float64]
     """log10 likelihood ratio of "the flow shares this counter" against "it has its own"."""
+    joints: Joints
     string_of_packet: Ints
     """String of each packet given, in the order given; -1 for IDs of 0."""
 
@@ -80,32 +98,54 @@ def shared_counters(
     """
     order = np.lexsort((t_ns, pool))
     order = order[ip_id[order] > 0]
-    ids = ip_id[order].astype(np.int64)
-    found = id_strings(pool[order].astype(np.int64), t_ns[order], ids, GAP_LIMIT, TIME_LIMIT_NS, LIFE_NS)
+    ids, flows = ip_id[order].astype(np.int64), flow[order].astype(np.int64)
+    found = id_strings(
+        pool[order].astype(np.int64), t_ns[order], ids, flows, GAP_LIMIT, TIME_LIMIT_NS, LIFE_NS
+    )
     of_packet = np.full(len(ip_id), -1, np.int64)
     of_packet[order] = found
     by_string = np.argsort(found, kind="stable")
-    string, flow_of, value = found[by_string], flow[order][by_string].astype(np.int64), ids[by_string]
+    string, flow_of, value = found[by_string], flows[by_string], ids[by_string]
     starts = np.flatnonzero(np.diff(string, prepend=-1))
     ends = np.r_[starts[1:], len(string)]
     heads = _heads(pool[order][by_string], t_ns[order][by_string], starts, ends)
+    joints = _joints(string, flow_of, value, heads)
+    starts = np.union1d(starts, joints.at)
+    ends = np.r_[starts[1:], len(string)]
     parts: list[tuple[Ints, Ints, Ints, npt.NDArray[np.float64]]] = []
     for begin, end in zip(starts.tolist(), ends.tolist(), strict=True):
         members = flow_of[begin:end]
         if end - begin < 2 or members.min() == members.max():
             continue
         flows, packets, llr = weigh_members(members, value[begin:end], heads[begin:end])
-        parts.append((np.full(len(flows), string[begin]), flows, packets, llr))
+        parts.append((np.full(len(flows), begin), flows, packets, llr))
     if not parts:
         none = np.zeros(0, np.int64)
-        return SharedCounters(none, none, none, np.zeros(0), of_packet)
+        return SharedCounters(none, none, none, np.zeros(0), joints, of_packet)
     return SharedCounters(
         np.concatenate([p[0] for p in parts]),
         np.concatenate([p[1] for p in parts]),
         np.concatenate([p[2] for p in parts]),
         np.concatenate([p[3] for p in parts]),
+        joints,
         of_packet,
     )
+
+
+def _joints(string: Ints, flow: Ints, ip_id: Ints, heads: Ints) -> Joints:
+    """Steps within strings that no flow spans. Two counters that meet and swap strings are parted there."""
+    n = len(string)
+    order = np.lexsort((np.arange(n), flow, string))
+    same = (np.diff(string[order]) == 0) & (np.diff(flow[order]) == 0)
+    cover = np.zeros(n + 1, np.int64)
+    # Between two packets of one flow in one string every step is spanned.
+    np.add.at(cover, order[:-1][same] + 1, 1)
+    np.add.at(cover, order[1:][same] + 1, -1)
+    spanned = np.cumsum(cover)[:n] > 0
+    at = np.flatnonzero(np.r_[False, np.diff(string) == 0] & ~spanned)
+    step = signed_difference(ip_id[at], ip_id[at - 1], 16)
+    llr = (step_log_p(step, 1.0) - LOG_CHANCE - np.log(heads[at])) / _LN10
+    return Joints(at, flow[at - 1], flow[at], np.asarray(llr, np.float64))
 
 
 def _heads(pool: npt.NDArray[np.integer], t_ns: Ints, starts: Ints, ends: Ints) -> Ints:

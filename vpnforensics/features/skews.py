@@ -34,6 +34,7 @@ Floats = npt.NDArray[np.float64]
 _LN10 = float(np.log(10.0))
 _Z95 = 1.96
 
+QUARTZ_PPM = 1000.0
 LEVEL_ERROR_S = 30e-6
 """Least error of a phase: three flows of one Linux host showed 703, 716 and 717 µs."""
 _STRANGE_SHARE = 0.02
@@ -78,6 +79,15 @@ def skew_llr(
 def _normal(x: Floats, variance: Floats) -> Floats:
     density: Floats = np.exp(-0.5 * x**2 / variance) / np.sqrt(2 * np.pi * variance)
     return density
+
+
+def is_quartz(clock: SenderClock) -> bool:
+    """Whether a clock has a rate that may be compared: steady, of estimates that agree, and within 1000 ppm.
+
+    What is further off is no quartz: old macOS counts by its timer interrupts, percents slow, alike on all
+    machines of its kind.
+    """
+    return clock.fit is not None and clock.fit.agree and abs(clock.fit.slope) * 1e6 <= QUARTZ_PPM
 
 
 def skew_sd_ppm(clock: SenderClock) -> float:
