@@ -158,6 +158,7 @@ def small_packets_kpps(lab: NetLab, address: str, seconds: int, *options: str) -
 def measure(name: str, seconds: int, figures: Figures) -> None:
     with tempfile.TemporaryDirectory() as folder, CONTENDERS[name](Path(folder)) as (lab, address):
         assert lab.ping("c", address) == 3
+        time.sleep(1)  # so that starting up is not measured
         with lab.iperf_server("s"):
             before = _cpu_s(lab)
             figures.up_mbit_s.append(lab.iperf("c", address, seconds))

@@ -14,6 +14,7 @@ peer's public one is in it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import queue
 import subprocess
 import sys
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 16_384
 _BLOCKS_WAITING = 8
+_PIPE_BYTES = 1 << 20
 
 OUT, IN = 0, 1
 DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED = 0, 1, 2, 3, 4
@@ -235,10 +237,12 @@ class Journal:
     def _send_blocks(self) -> None:
         pipe = self._process.stdin
         assert pipe is not None
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         while (block := self._waiting.get()) is not None:
             if not self._broken:
                 try:
-                    block.send(pipe)
+                    block.send(pipe.fileno())
                 except OSError:
                     self._broken = True
         with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
@@ -71,14 +72,19 @@ class Block:
         """The first rows only."""
         return replace(self, **{name: getattr(self, name)[:rows] for name in _ARRAYS})
 
-    def send(self, stream: IO[bytes]) -> None:
+    def send(self, pipe: int) -> None:
         """Write the block to a pipe: a line of JSON, then the bytes of each array."""
         peers = list(self.peer_names.items())
         line = {"rows": len(self.kind), "peers": peers, "endpoints": self.endpoint_names}
-        stream.write(json.dumps(line).encode() + b"\n")
-        for name in _ARRAYS:
-            stream.write(np.ascontiguousarray(getattr(self, name)).data)
-        stream.flush()
+        parts = [memoryview(json.dumps(line).encode() + b"\n")]
+        parts += [memoryview(getattr(self, name)).cast("B") for name in _ARRAYS if len(self.kind)]
+        while parts:
+            # One call for everything: between calls this thread would contend with the traffic.
+            written = os.writev(pipe, parts)
+            while parts and written >= len(parts[0]):
+                written -= len(parts.pop(0))
+            if parts:
+                parts[0] = parts[0][written:]
 
     @classmethod
     def receive(cls, stream: IO[bytes]) -> Self | None:
@@ -90,7 +96,8 @@ class Block:
         block = cls.empty(header["rows"])
         for name in _ARRAYS:
             array = getattr(block, name)
-            array[...] = np.frombuffer(stream.read(array.nbytes), array.dtype).reshape(array.shape)
+            raw = np.frombuffer(stream.read(array.nbytes), array.dtype)
+            setattr(block, name, raw.reshape(array.shape))
         block.peer_names = dict(header["peers"])
         block.endpoint_names = header["endpoints"]
         return block
@@ -99,39 +106,37 @@ class Block:
 _ARRAYS = tuple(column.name for column in fields(Block) if not column.name.endswith("_names"))
 
 
-def _gather(head: Ints, rows: Ints, offsets: Ints, width: int) -> Ints:
-    """Big-endian integers of `width` bytes at an offset of each row."""
-    value = np.zeros(len(rows), np.int64)
-    # Few different offsets occur in a block (20 and 40, and options): a slice for each, not an index for all.
-    for offset in np.flatnonzero(np.bincount(offsets)).tolist():
-        same = np.flatnonzero(offsets == offset)
-        start = min(offset, HEAD_BYTES - width)
-        raw = np.ascontiguousarray(head[rows[same], start : start + width])
-        value[same] = raw.view(f">u{width}")[:, 0]
-    return value
+def _field(heads: Ints, offset: int, width: int) -> Ints:
+    """Big-endian integers at one offset of all packets of a group."""
+    return np.ascontiguousarray(heads[:, offset : offset + width]).view(f">u{width}")[:, 0]
 
 
-def _timestamps(head: Ints, rows: Ints, tcp: Ints) -> tuple[Ints, Ints, Ints]:
+def _timestamps(heads: Ints, tcp: int) -> tuple[Ints, Ints, Ints]:
     """Whether there is a timestamp option, TSval and TSecr (RFC 7323, section 3.2)."""
-    at = tcp + 20
-    end = np.minimum(tcp + 4 * (head[rows, tcp + 12] >> 4).astype(np.int64), HEAD_BYTES)
-    found = np.full(len(rows), -1, np.int64)
-    # Options are walked in all packets at once; ten steps pass any header of 40 bytes that Linux makes.
+    count = len(heads)
+    everyone = np.arange(count)
+    at = np.full(count, tcp + 20)
+    end = np.minimum(tcp + 4 * (heads[:, tcp + 12] >> 4).astype(np.int64), HEAD_BYTES)
+    found = np.zeros(count, np.int64)
+    # The options of all packets are walked at once; a header of 60 bytes has at most 40 of them.
     for _ in range(40):
-        alive = (found < 0) & (at + 1 < end)
+        alive = (found == 0) & (at + 1 < end)
         if not alive.any():
             break
         here = np.minimum(at, HEAD_BYTES - 2)
-        kind, length = head[rows, here], head[rows, here + 1].astype(np.int64)
+        kind, length = heads[everyone, here], heads[everyone, here + 1].astype(np.int64)
         hit = alive & (kind == 8) & (length == 10) & (at + 10 <= end)
         found[hit] = at[hit] + 2
         step = np.where(kind == 1, 1, length)
         # End of options, or an option that claims no length: nothing more to be found.
-        step = np.where((kind == 0) | (step < 1) | ((kind != 1) & (length < 2)), HEAD_BYTES, step)
+        step[(kind == 0) | ((kind != 1) & (length < 2))] = HEAD_BYTES
         at = np.where(alive & ~hit, at + step, at)
-    has = found >= 0
-    where = np.maximum(found, 0)
-    return has, _gather(head, rows, where, 4) * has, _gather(head, rows, where + 4, 4) * has
+    has = found > 0
+    value, echo = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for offset in np.flatnonzero(np.bincount(found))[0 if has.all() else 1 :].tolist():
+        same = found == offset
+        value[same], echo[same] = _field(heads[same], offset, 4), _field(heads[same], offset + 4, 4)
+    return has, value, echo
 
 
 def _addresses(head: Ints, v4: Ints, v6: Ints, size: int, at_v4: int, at_v6: int) -> Texts:
@@ -145,6 +150,41 @@ def _addresses(head: Ints, v4: Ints, v6: Ints, size: int, at_v4: int, at_v6: int
         codes[rows] = inverse + len(values)
         values += [str(ipaddress.ip_address(raw)) for raw in different.tolist()]
     return Texts(codes, values)
+
+
+_NUMERIC = {
+    **dict.fromkeys(("proto", "tos", "ttl"), np.int16),
+    **dict.fromkeys(("ip_id", "sport", "dport"), np.int32),
+    "tcp_flags": np.int16,
+    **dict.fromkeys(("seq", "ack", "tsval", "tsecr"), np.int64),
+    "window": np.int32,
+}
+
+
+def _decode_group(columns: dict[str, Any], rows: Ints, heads: Ints, first_byte: int) -> None:
+    """Fill in the columns for packets that begin with the same byte."""
+    if first_byte >> 4 == 4:
+        l4 = 4 * (first_byte & 15)
+        columns["proto"][rows], columns["tos"][rows] = heads[:, 9], heads[:, 1]
+        columns["ttl"][rows], columns["df"][rows] = heads[:, 8], heads[:, 6] & 0x40 != 0
+        columns["ip_id"][rows] = _field(heads, 4, 2)
+        whole = _field(heads, 6, 2) & 0x1FFF == 0
+    else:
+        l4 = 40
+        columns["proto"][rows], columns["ttl"][rows] = heads[:, 6], heads[:, 7]
+        columns["tos"][rows] = (heads[:, 0] & 15) << 4 | heads[:, 1] >> 4
+        whole = np.ones(len(rows), bool)
+    proto = columns["proto"][rows]
+    ported = whole & np.isin(proto, (6, 17))
+    columns["sport"][rows[ported]] = _field(heads[ported], l4, 2)
+    columns["dport"][rows[ported]] = _field(heads[ported], l4 + 2, 2)
+    is_tcp = whole & (proto == 6)
+    if not is_tcp.any():
+        return
+    tcp, heads = rows[is_tcp], heads[is_tcp]
+    columns["seq"][tcp], columns["ack"][tcp] = _field(heads, l4 + 4, 4), _field(heads, l4 + 8, 4)
+    columns["tcp_flags"][tcp], columns["window"][tcp] = heads[:, l4 + 13], _field(heads, l4 + 14, 2)
+    columns["has_ts"][tcp], columns["tsval"][tcp], columns["tsecr"][tcp] = _timestamps(heads, l4)
 
 
 def decode(block: Block) -> dict[str, Any]:
@@ -161,37 +201,15 @@ def decode(block: Block) -> dict[str, Any]:
     """
     head, size = block.head, len(block.kind)
     version = np.where(block.inner_bytes > 0, head[:, 0] >> 4, 0) if size else np.zeros(0, np.uint8)
+    columns: dict[str, Any] = {name: np.full(size, -1, dtype) for name, dtype in _NUMERIC.items()}
+    columns["df"], columns["has_ts"] = np.zeros(size, bool), np.zeros(size, bool)
+    # Packets whose headers are laid out alike are decoded together: there are one or two such groups.
+    layout = np.where(version == 4, head[:, 0], np.where(version == 6, 0x60, 0)) if size else version
+    for group in np.flatnonzero(np.bincount(layout)).tolist() if size else []:
+        if group:
+            rows = np.flatnonzero(layout == group)
+            _decode_group(columns, rows, head[rows], group)
     v4, v6 = np.flatnonzero(version == 4), np.flatnonzero(version == 6)
-    numeric = ("proto", "tos", "ttl", "ip_id", "sport", "dport", "tcp_flags", "seq", "ack", "window")
-    columns: dict[str, Any] = {name: np.full(size, -1, np.int64) for name in numeric}
-    columns["df"] = np.zeros(size, bool)
-    l4 = np.zeros(size, np.int64)
-    has_ports = np.zeros(size, bool)
-    if len(v4):
-        columns["proto"][v4], columns["tos"][v4], columns["ttl"][v4] = head[v4, 9], head[v4, 1], head[v4, 8]
-        columns["ip_id"][v4] = _gather(head, v4, np.full(len(v4), 4), 2)
-        columns["df"][v4] = head[v4, 6] & 0x40 != 0
-        l4[v4] = 4 * (head[v4, 0] & 15).astype(np.int64)
-        has_ports[v4] = _gather(head, v4, np.full(len(v4), 6), 2) & 0x1FFF == 0
-    if len(v6):
-        columns["proto"][v6], columns["ttl"][v6] = head[v6, 6], head[v6, 7]
-        columns["tos"][v6] = (head[v6, 0] & 15) << 4 | head[v6, 1] >> 4
-        l4[v6] = 40
-        has_ports[v6] = True
-    ported = np.flatnonzero(has_ports & np.isin(columns["proto"], (6, 17)))
-    columns["sport"][ported] = _gather(head, ported, l4[ported], 2)
-    columns["dport"][ported] = _gather(head, ported, l4[ported] + 2, 2)
-    tcp = np.flatnonzero(has_ports & (columns["proto"] == 6))
-    start = l4[tcp]
-    columns["seq"][tcp] = _gather(head, tcp, start + 4, 4)
-    columns["ack"][tcp] = _gather(head, tcp, start + 8, 4)
-    columns["tcp_flags"][tcp] = head[tcp, start + 13]
-    columns["window"][tcp] = _gather(head, tcp, start + 14, 2)
-    for name, values in zip(("has_ts", "tsval", "tsecr"), _timestamps(head, tcp, start), strict=True):
-        columns[name] = np.full(
-            size, False if name == "has_ts" else -1, bool if name == "has_ts" else np.int64
-        )
-        columns[name][tcp] = values
     peers = max(block.peer_names, default=-1) + 1
     return {
         "direction": Texts(block.direction, list(DIRECTIONS)),
@@ -243,7 +261,7 @@ class JsonLinesWriter:
 
 
 class ParquetWriter:
-    """Parquet, one row group a block; texts as dictionaries."""
+    """Parquet, one row group a block; only texts as dictionaries."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -257,9 +275,14 @@ class ParquetWriter:
 
     def write(self, block: Block) -> None:
         """Append a block."""
-        table = self._pa.table({name: self._column(value) for name, value in decode(block).items()})
+        columns = decode(block)
+        table = self._pa.table({name: self._column(value) for name, value in columns.items()})
         if self._file is None:
-            self._file = self._pq.ParquetWriter(self._path, table.schema, compression="zstd")
+            # Looking for repetition where there is none, and zstd, would cost as much as everything else.
+            texts = [name for name, value in columns.items() if isinstance(value, Texts)]
+            self._file = self._pq.ParquetWriter(
+                self._path, table.schema, compression="lz4", use_dictionary=texts, write_statistics=False
+            )
         self._file.write_table(table)
 
     def _column(self, value: Ints | Texts) -> Any:
