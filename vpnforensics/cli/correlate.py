@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from vpnforensics.report.result import CaseResult
 
 
+class _FiniteRange(click.FloatRange):
+    """A range that has neither infinity nor NaN, which compares as inside any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 @click.command()
 @click.argument("ingress", metavar="IN")
 @click.argument("egress", metavar="[OUT]", required=False)
@@ -28,7 +39,7 @@ if TYPE_CHECKING:
     help="Use only this engine; may be given several times. `vpnf engines` lists them.",
 )  # fmt: skip
 @click.option(
-    "--expected-false-links", type=click.FloatRange(0, min_open=True), default=0.01, show_default=True,
+    "--expected-false-links", type=_FiniteRange(0, min_open=True), default=0.01, show_default=True,
     metavar="X", help="False links to expect in the whole case: the level at which flows are linked.",
 )  # fmt: skip
 @click.option(

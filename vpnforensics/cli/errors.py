@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -43,6 +42,10 @@ class DamagedInputError(VpnForensicsError):
     """A capture lost packets to damage, and ``--strict`` was asked for."""
 
 
+class ReaderGoneError(VpnForensicsError):
+    """Whoever read standard output closed it; a class of its own, as click makes 1 of a broken pipe."""
+
+
 class OutputError(VpnForensicsError):
     """The result cannot be written where it was asked for."""
 
@@ -52,7 +55,7 @@ def exit_code(error: BaseException, talk: Talk) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         talk.say("interrupted")
         return INTERRUPTED
-    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+    if isinstance(error, BrokenPipeError | ReaderGoneError):
         _forget_stdout()
         return BROKEN_PIPE
     if talk.debug:

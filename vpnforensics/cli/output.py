@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vpnforensics.cli.errors import OutputError
+from vpnforensics.cli.errors import OutputError, ReaderGoneError
 from vpnforensics.cli.terminal import PLAIN_WIDTH, terminal_width
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ class Output:
     def write(self, pieces: Iterable[str | bytes]) -> None:
         """Write all pieces: to a file under a name of its own first, so that no half result is left."""
         if self.path is None:
-            for piece in pieces:
-                _to_stdout(piece)
-            sys.stdout.flush()
+            _to_stdout(pieces)
             return
         try:
             if self.path.exists() and not self.path.is_file():  # a pipe or a device
@@ -125,12 +123,14 @@ def _umask() -> int:
     return mask
 
 
-def _to_stdout(piece: str | bytes) -> None:
-    buffer = getattr(sys.stdout, "buffer", None)
-    if buffer is None:  # a stand-in for standard output
-        sys.stdout.write(piece if isinstance(piece, str) else piece.decode("latin-1"))
-    else:
-        buffer.write(_bytes(piece))
+def _to_stdout(pieces: Iterable[str | bytes]) -> None:
+    try:
+        sys.stdout.flush()
+        for piece in pieces:
+            sys.stdout.buffer.write(_bytes(piece))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise ReaderGoneError("standard output was closed") from error
 
 
 def _bytes(piece: str | bytes) -> bytes:

@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from vpnforensics.cli import main as cli
+from vpnforensics.cli.main import main
+
+VPNF = [sys.executable, "-m", "vpnforensics.cli.main"]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from vpnforensics.cli.main import main; assert main(['--help']) == 0;"
+        "heavy = {'numpy', 'pandas', 'numba', 'rich', 'matplotlib'} & set(sys.modules);"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert all(name in done.stdout for name in cli._COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(cli._COMMANDS))
+def test_each_command_is_there_and_has_help(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert "Usage: vpnf " + name in capsys.readouterr().out
+
+
+def test_the_help_of_correlate_loads_nothing_heavy():
+    code = (
+        "import sys; from vpnforensics.cli.main import main; assert main(['correlate', '--help']) == 0;"
+        "assert not {'numpy', 'pandas', 'numba'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("vpnf ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], ["correlate"], ["info"], ["--bogus"], ["packets", "x", "-n", "0"]]
+)
+def test_usage_errors_are_2_and_point_to_the_help(arguments, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "vpnf: error: " in err
+    assert "--help" in err
+
+
+def broken(monkeypatch, error):
+    @click.command()
+    def command():
+        raise error
+
+    monkeypatch.setattr(cli._LazyGroup, "get_command", lambda *_: command)
+
+
+def test_a_bug_is_1_with_no_traceback_and_says_how_to_report(monkeypatch, capsys):
+    broken(monkeypatch, ZeroDivisionError("\x1b[2J"))
+    assert main(["info"]) == 1
+    err = capsys.readouterr().err
+    assert "internal error: ZeroDivisionError" in err
+    assert "VPNF_DEBUG=1" in err
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch, capsys):
+    broken(monkeypatch, ZeroDivisionError("x"))
+    monkeypatch.setenv("VPNF_DEBUG", "1")
+    assert main(["info"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_two_v_show_the_traceback_too(capsys):
+    assert main(["info", "-vv", "/nonexistent"]) == 3
+    assert main(["flows", "-vv", "/nonexistent"]) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupted_is_130(monkeypatch, capsys):
+    broken(monkeypatch, KeyboardInterrupt())
+    assert main(["info"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    broken(monkeypatch, ModuleNotFoundError("No module named 'pyarrow.parquet'", name="pyarrow.parquet"))
+    assert main(["info"]) == 2
+    assert "pip install 'vpnforensics[parquet]'" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_running_command():
+    read_end, write_end = os.pipe()  # standard input that never comes
+    running = subprocess.Popen([*VPNF, "info", "-"], stdin=read_end, stderr=subprocess.PIPE, text=True)
+    try:
+        os.write(write_end, b"\xd4\xc3\xb2\xa1")
+        time.sleep(1.0)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=10)
+    finally:
+        running.kill()
+        os.close(read_end)
+        os.close(write_end)
+    assert running.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_ends_quietly(folder):
+    command = f"{' '.join(VPNF)} packets -f csv {folder}/egress.pcap | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "141"
+    assert done.stderr == ""
+
+
+def test_standard_output_that_is_full_is_an_error():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*VPNF, "engines"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
