@@ -87,9 +87,7 @@ def fit_upper_edge(t_s: Floats, offset_s: Floats) -> ClockFit:
     """
     at, top = block_maxima(t_s, offset_s)
     if len(at) < LEAST_BLOCKS:
-        raise InsufficientDataError(
-            f"packets in {len(at)} blocks of {BLOCK_S:g} s; {LEAST_BLOCKS} are needed"
-        )
+        raise InsufficientDataError(f"packets in fewer than {LEAST_BLOCKS} blocks of {BLOCK_S:g} s")
     slope, interval = rank_slope(at, top)
     median, kendall = theil_sen(at, top)
     hull, at_s = hull_slope(t_s, offset_s)

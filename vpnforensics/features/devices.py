@@ -42,6 +42,7 @@ MARGIN_LOG10 = 2.0
 _NEIGHBOURS = 12
 """Clocks compared with each: those next in rate."""
 _RATE_REACH_SD = 4.0
+_REWRITTEN = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ def find_devices(senders: Senders, group: npt.NDArray[np.integer] | None = None)
     silence = {"no tie to another flow": int(np.sum(device < 0))}
     if len(lines.unresolved):
         silence["clock lines that cannot be told apart"] = len(lines.unresolved)
-    return Devices(senders, device, joined, _scopes(senders, lines), clocks, _notes(lines), silence)
+    return Devices(senders, device, joined, _scopes(senders, lines), clocks, _notes(senders, lines), silence)
 
 
 def _threshold(compared: int) -> float:
@@ -277,14 +278,17 @@ def _scopes(senders: Senders, lines: ClockLines) -> tuple[str | None, ...]:
     return tuple(scope)
 
 
-def _notes(lines: ClockLines) -> tuple[str, ...]:
+def _notes(senders: Senders, lines: ClockLines) -> tuple[str, ...]:
     """Findings about rewriting."""
     hz = lines.offsets.hz
     on_lines = np.concatenate([np.zeros(0, np.int64), *(line.sender for line in lines.lines)])
-    alone = (hz > 0) & (hz < 1000) & ~np.isin(lines.offsets.sender, on_lines)
-    if alone.sum() >= 5:
-        return (
-            f"{int(alone.sum())} flows tick at a rate of stacks with one offset for all connections, yet"
-            " share none: many hosts, or a middlebox that adds a constant to each (pf reassemble tcp)",
-        )
-    return ()
+    old = (hz > 0) & (hz < 1000) & lines.offsets.sure
+    address = senders.flows.src[lines.offsets.sender // 2]
+    alone = old & ~np.isin(lines.offsets.sender, on_lines)
+    return tuple(
+        f"{count} flows of {senders.flows.packets.addresses.texts[a]} tick at a rate of stacks with one offset for"
+        " all connections, yet share none: as many hosts, or a middlebox that adds a constant to each"
+        " (pf reassemble tcp)"
+        for a, count in zip(*(x.tolist() for x in np.unique(address[alone], return_counts=True)), strict=True)
+        if count >= _REWRITTEN
+    )

@@ -1,0 +1,217 @@
+"""``vpnf clocks``, ``vpnf ipids`` and ``vpnf devices``: what the header fields of one capture say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vpnforensics.cli.output import Output
+from vpnforensics.cli.reading import read
+from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.report.escaping import json_text, visible
+from vpnforensics.report.quantities import many
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from rich.console import RenderableType
+
+    from vpnforensics.features.senders import Senders
+
+_top = click.option(
+    "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N", help="Rows the table shows."
+)
+
+
+@click.command()
+@click.argument("file")
+@output_options("table", "json", "csv")
+@click.option(
+    "--plot", "picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the clocks, too."
+)
+@_top
+@strict_option
+@talk_options
+@pass_session
+def clocks(
+    session: Session, file: str, form: str, target: str, picture: Path | None, top: int, strict: bool
+) -> None:
+    """Tick rate, rate error and leaps of each sender's TCP timestamp clock.
+
+    The skew is against the clock of the capture. A line needs a minute and 20
+    packets; the reason stands where there is none.
+    """
+    output = Output(target, [file])
+    with session.talk.progress() as show:
+        senders = _senders(file, strict, show)
+        from vpnforensics.features.tcp_clock import clock_table
+
+        show("reading clocks", 0.0)
+        table = clock_table(senders)
+        frame = table.to_pandas()
+    if picture is not None:
+        from vpnforensics.features.plots import plot_clocks
+
+        try:
+            figure = plot_clocks(table).figure
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+    if form != "table":
+        _write(output, frame, form)
+        return
+    frame = frame.sort_values(["skew_ppm", "packets"], ascending=[True, False], kind="stable")
+    rows = [
+        {
+            "sender": row["sender"],
+            "to": row["peer"],
+            "packets": f"{row['packets']:,}",
+            "seconds": f"{row['seconds']:.0f}",
+            "Hz": _number(row["hz"], "g"),
+            "skew, ppm": _number(row["skew_ppm"], "+.2f"),
+            "95 %": "" if row["skew_ppm"] is None else f"{row['low_ppm']:+.2f} … {row['high_ppm']:+.2f}",
+            "agree": {True: "yes", False: "no"}.get(row["agree"], ""),
+            "remarks": row["breaks"] or row["reason"],
+        }
+        for row in _plain(frame.head(top))
+    ]
+    title = (
+        f"{many(len(frame), 'sender')} with timestamps, {int(frame['skew_ppm'].notna().sum())} with a line"
+    )
+    output.show(_view(title, rows, len(frame) - top, table.silence))
+
+
+@click.command()
+@click.argument("file")
+@output_options("table", "json", "csv")
+@_top
+@strict_option
+@talk_options
+@pass_session
+def ipids(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+    """What each address counts in its IPv4 ID field: nothing, all packets, those to one host, one flow's.
+
+    Behind a NAT an address is several hosts: see `vpnf devices`.
+    """
+    output = Output(target, [file])
+    with session.talk.progress() as show:
+        senders = _senders(file, strict, show)
+        from vpnforensics.features.ip_id import ip_id_table
+
+        show("reading IP IDs", 0.0)
+        frame = ip_id_table(senders).to_pandas()
+    if form != "table":
+        _write(output, frame, form)
+        return
+    if len(frame):
+        frame = frame.sort_values("packets", ascending=False, kind="stable")
+    rows = [
+        {
+            "address": row["address"],
+            "packets": f"{row['packets']:,}",
+            "of": row["kind"],
+            "class": row["class"],
+            "scope": row["scope"] or "",
+            "steps of 1": _number(row["increments"], ".1%"),
+            "missing": _number(row["missing"], ",.0f"),
+            "zero": _number(row["zero_share"], ".0%"),
+            "remarks": row["reason"],
+        }
+        for row in _plain(frame.head(top))
+    ]
+    output.show(_view(f"{many(len(frame), 'sender')} of IP IDs", rows, len(frame) - top, {}))
+
+
+@click.command()
+@click.argument("file")
+@output_options("table", "json", "csv")
+@_top
+@strict_option
+@talk_options
+@pass_session
+def devices(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+    """Group flows by the operating system that sent them: common clocks and counters.
+
+    A flow that nothing ties to another is not told; it may belong to any
+    device. Two groups may be one device.
+    """
+    output = Output(target, [file])
+    with session.talk.progress() as show:
+        senders = _senders(file, strict, show)
+        from vpnforensics.features.devices import find_devices
+
+        show("grouping flows", 0.0)
+        found = find_devices(senders)
+        frame = found.to_pandas()
+    if form != "table":
+        _write(output, frame, form)
+        return
+    told = frame[frame["device"].notna()]
+    rows = [
+        {
+            "device": str(name),
+            "flows": f"{len(members):,}",
+            "packets": f"{int(members['packets'].sum()):,}",
+            "address": ", ".join(sorted({s.rpartition(":")[0] for s in members["src"]})[:3]),
+            "clock offset": ", ".join(sorted({s for s in members["scope"] if isinstance(s, str)})),
+            "first flows": ", ".join(members["flow"].head(6)),
+        }
+        for name, members in told.groupby("device", sort=False)
+    ]
+    title = f"{many(found.count, 'group')}: {len(told):,} of {many(len(frame), 'flow')} told"
+    remarks = found.silence | dict.fromkeys(found.notes, 0)
+    output.show(_view(title, rows[:top], len(rows) - top, remarks))
+
+
+def _senders(file: str, strict: bool, show: Callable[[str, float], None]) -> Senders:
+    packets = read(file, strict=strict, show=show)
+    from vpnforensics.features.senders import find_senders
+    from vpnforensics.flows.assemble import assemble_flows
+
+    show("assembling flows", 0.0)
+    return find_senders(assemble_flows(packets))
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    from vpnforensics.report.result import plain_rows
+
+    return plain_rows(frame)
+
+
+def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
+    from vpnforensics.report.forms import csv_form
+
+    if form == "csv":
+        output.write(csv_form(frame))
+    else:
+        output.write([json_text(_plain(frame), indent=1) + "\n"])
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None or value != value else format(value, form)
+
+
+def _view(title: str, rows: list[dict[str, str]], rest: int, silence: dict[str, int]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from vpnforensics.report.table import plain_table
+
+    table = plain_table(title=title)
+    numeric = {"packets", "seconds", "Hz", "skew, ppm", "steps of 1", "missing", "zero", "flows"}
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(visible(str(cell))) for cell in row.values()))
+    parts: list[RenderableType] = [table]
+    if rest > 0:
+        parts.append(Text(f"… and {rest:,} more (--top N shows more, -f csv all)", style="dim"))
+    parts += [
+        Text(f"{count:,} × {reason}" if count else reason, style="dim")
+        for reason, count in silence.items()
+        if count or reason
+    ]
+    return Group(*parts)
