@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +235,14 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
         owner = truth_file.through_nat(kernel, logs, raw.topology.machines)
     cut = cut_flows(raw_egress, raw.inner, public=SERVER_PUBLIC, inner_prefix=INNER_PREFIX)
     rows, coverage = truth_file.attribute(cut, owner)
-    tunnels = truth_file.outer_endpoints(raw_ingress, clients, raw.driver.transport)
+    ingress = _frames(raw_ingress)
+    ingress = replace(ingress, client=truth_file.client_of_ingress(ingress.frames, clients))
+    tunnels = truth_file.outer_endpoints(ingress.frames, clients, raw.driver.transport)
     whose = np.full(cut.packets, -1, dtype=np.int32)
     for flow, who in rows:
         if isinstance(who, truth_file.Owner):
             whose[flow.packets] = names.index(who.machine.client.name)
-    ingress = _frames(raw_ingress, truth_file.client_of_ingress(raw_ingress, clients))
-    egress = _frames(raw_egress, whose)
+    egress = replace(_frames(raw_egress), client=whose)
     capture = scenario.capture
     origin_ns = int(egress.ts_ns[0]) if len(egress.ts_ns) else 0
     draws = np.random.default_rng(scenario.seed).spawn(2)
@@ -280,9 +281,9 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
     return Recording(out, coverage, {name: c.captured for name, c in raw.counts.items()})
 
 
-def _frames(path: Path, client: Any) -> Frames:
-    ts_ns, frames = [], []
-    for stamp, frame, _ in read_frames(path):
-        ts_ns.append(stamp)
-        frames.append(frame)
-    return Frames(np.array(ts_ns, dtype=np.int64), frames, client, np.arange(len(frames), dtype=np.int64))
+def _frames(path: Path) -> Frames:
+    """A capture's frames, of no client yet."""
+    rows = [(stamp, frame) for stamp, frame, _ in read_frames(path)]
+    ts_ns = np.array([stamp for stamp, _ in rows], dtype=np.int64)
+    nobody = np.full(len(rows), -1, dtype=np.int32)
+    return Frames(ts_ns, [frame for _, frame in rows], nobody, np.arange(len(rows), dtype=np.int64))

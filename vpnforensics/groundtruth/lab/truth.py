@@ -15,6 +15,7 @@ settle is not truth.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ from pathlib import Path
 
 import dpkt
 
+from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab.conntrack import Endpoint, Key, Translations
 
+_NS_PER_UNIT = {0xA1B23C4D: 1, 0xA1B2C3D4: 1000}
+_ETHERNET = 1
 _NEAR_NS = 1_000_000_000
 _IDLE_NS = {"tcp": 120_000_000_000, "udp": 30_000_000_000, "icmp": 30_000_000_000}
 _ICMP_ERRORS = (3, 4, 5, 11, 12)
@@ -99,12 +103,21 @@ class Egress:
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, bytes, bool]]:
-    """Time, frame, and whether it is Ethernet (else bare IP), of each packet of a pcap file."""
-    with path.open("rb") as file:
-        reader = dpkt.pcap.Reader(file)
-        ethernet = reader.datalink() == dpkt.pcap.DLT_EN10MB
-        for stamp, frame in reader:
-            yield int(stamp * 10**9), frame, ethernet
+    """Time, frame, and whether it is Ethernet (else bare IP), of each packet that tcpdump wrote.
+
+    A dozen lines of its own, because dpkt's reader makes a decimal number of every stamp, at twice the cost
+    of all the rest, and because the truth is to owe nothing to the project's reader.
+    """
+    content = path.read_bytes()
+    magic, _, _, _, _, _, linktype = struct.unpack_from("<IHHiIII", content)
+    if magic not in _NS_PER_UNIT:
+        raise ScenarioError(f"{path.name}: not a capture of this machine's byte order")
+    unit_ns = _NS_PER_UNIT[magic]
+    at = 24
+    while at + 16 <= len(content):
+        seconds, fraction, size, _ = struct.unpack_from("<IIII", content, at)
+        at += 16 + size
+        yield seconds * 10**9 + fraction * unit_ns, content[at - size : at], linktype == _ETHERNET
 
 
 def read_packets(path: Path, near_prefix: str) -> Iterator[SeenPacket | None]:

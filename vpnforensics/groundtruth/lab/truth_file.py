@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +15,7 @@ from vpnforensics.groundtruth.lab.conntrack import Endpoint, Translations
 from vpnforensics.groundtruth.lab.drivers import Client
 from vpnforensics.groundtruth.lab.network import SERVER_OUTER
 from vpnforensics.groundtruth.lab.topology import Machine
-from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoint, read_frames
+from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoint
 from vpnforensics.groundtruth.scenario_capture import Frames
 
 _PROTO = {"tcp": 6, "udp": 17}
@@ -68,9 +67,9 @@ def through_relay(server: Translations, machines: Sequence[Machine]) -> Attribut
 
 
 def outer_endpoints(
-    ingress: Path, clients: Sequence[Client], transport: Literal["udp", "tcp"]
+    ingress: Sequence[bytes], clients: Sequence[Client], transport: Literal["udp", "tcp"]
 ) -> dict[str, tuple[Endpoint, Endpoint, list[str]]]:
-    """Each client's tunnel in the ingress capture: the conversation of that transport with most bytes.
+    """Each client's tunnel among the ingress frames: the conversation of that transport with most bytes.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def outer_endpoints(
     """
     sizes: Counter[tuple[str, int, int, int]] = Counter()
     names = {client.outer: client.name for client in clients}
-    for _, frame, _ in read_frames(ingress):
+    for frame in ingress:
         source, target = (".".join(map(str, frame[at : at + 4])) for at in (26, 30))
         start = 14 + 4 * (frame[14] & 15)
         ports = (
@@ -104,12 +103,10 @@ def outer_endpoints(
     return found
 
 
-def client_of_ingress(ingress: Path, clients: Sequence[Client]) -> npt.NDArray[np.int32]:
+def client_of_ingress(ingress: Sequence[bytes], clients: Sequence[Client]) -> npt.NDArray[np.int32]:
     """Index of the client whose packet each ingress frame is, or -1."""
     index = {bytes(map(int, c.outer.split("."))): i for i, c in enumerate(clients)}
-    return np.array(
-        [index.get(f[26:30], index.get(f[30:34], -1)) for _, f, _ in read_frames(ingress)], dtype=np.int32
-    )
+    return np.array([index.get(f[26:30], index.get(f[30:34], -1)) for f in ingress], dtype=np.int32)
 
 
 def tunnel_rows(
