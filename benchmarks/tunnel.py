@@ -42,12 +42,15 @@ class Figures:
 def reference(folder: Path, **extra: str) -> Iterator[tuple[NetLab, str]]:
     with NetLab(folder) as lab:
         cable(lab)
-        client, server, _, _ = two_configs(
-            extra={key: value for key, value in extra.items() if key != "Journal"}
-        )
-        if "Journal" in extra:
-            client = client.replace("[Interface]", f"[Interface]\nJournal = {folder}/c.{extra['Journal']}")
-            server = server.replace("[Interface]", f"[Interface]\nJournal = {folder}/s.{extra['Journal']}")
+        extra_lines = {key: value for key, value in extra.items() if key != "Journal"}
+        client, server, _, _ = two_configs(extra=extra_lines)
+        for file in extra.get("Journal", "").split():
+            # "s.parquet" is a journal at the server, "c.parquet" one at the client.
+            line = f"[Interface]\nJournal = {folder}/{file}"
+            if file.startswith("s"):
+                server = server.replace("[Interface]", line)
+            else:
+                client = client.replace("[Interface]", line)
         lab.ours("s", server)
         lab.ours("c", client)
         yield lab, "10.77.0.1"
@@ -130,7 +133,8 @@ def openvpn(folder: Path) -> Iterator[tuple[NetLab, str]]:
 CONTENDERS = {
     "direct": direct,
     "reference": reference,
-    "reference, journal (Parquet)": lambda folder: reference(folder, Journal="parquet"),
+    "reference, journal": lambda folder: reference(folder, Journal="s.parquet"),
+    "reference, journal at both ends": lambda folder: reference(folder, Journal="s.parquet c.parquet"),
     "reference, offload off": lambda folder: reference(folder, Offload="off"),
     "reference, TCP": lambda folder: reference(folder, Transport="tcp"),
     "wireguard-go": wireguard_go,
@@ -193,7 +197,7 @@ def speed(seconds: int, rounds: int, names: list[str]) -> None:
         ):
             ratio = statistics.median(a) / statistics.median(b)
             print(f"reference / wireguard-go, {what}: {ratio:.2f}x")
-    journal = results.get("reference, journal (Parquet)")
+    journal = results.get("reference, journal")
     if journal is not None and "reference" in results:
         for what in ("up_mbit_s", "down_mbit_s"):
             cost = 1 - statistics.median(getattr(journal, what)) / statistics.median(
