@@ -130,7 +130,8 @@ def attribute(
         have = np.flatnonzero(best >= 0)
         score[remaining] = -np.inf
         score[have] = contested[best[have]]
-        candidate = np.where(best >= 0, pairs.tunnel[best], -1)
+        candidate = np.full(flows, -1, np.int32)
+        candidate[have] = pairs.tunnel[best[have]]
         # What another tunnel could have carried before its records were given away still stands against it.
         runner_up = _best_elsewhere(first_look, candidate)[have]
         allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)

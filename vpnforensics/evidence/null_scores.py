@@ -5,9 +5,11 @@ time under the same alignment and scored by the same code against the same tunne
 that is beyond doubt in one tunnel, scored in the others, which were busy at the same moment.
 
 Null scores are kept in strata by the flow's number of packets: chance explains a DNS query far more often
-than a page load. A stratum's tail is counted where there are scores to count and, beyond them, continued as
-an exponential whose scale is never taken smaller than what a perfect likelihood ratio would have
-(P(LLR >= x | H2) <= 10^-x, Good 1950), and grows with the mean excess observed.
+than a page load. A stratum's tail is counted where there are scores to count. Beyond them it is continued as
+what exponential excesses of unknown mean predict for the next one, given those seen: a Lomax law
+``(1 + x / (n m))^-n`` (Gelman et al., Bayesian Data Analysis, section 2.6), heavier the fewer were seen. So
+the *expected* number of false links is kept, the uncertainty of the tail included. The mean excess is never
+taken smaller than a perfect likelihood ratio would have it (P(LLR >= x | H2) <= 10^-x, Good 1950).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ STRATA_PACKETS = (1, 2, 3, 4, 6, 10, 30, 100)
 """Lower ends of the strata, in packets a flow."""
 
 _TAIL_SCORES = 60
-_PSEUDO_SCORES = 5
+_LEAST_SCORES = 5
 _PERFECT_SCALE = 1.0 / float(np.log(10.0))
 
 
@@ -34,34 +36,43 @@ def stratum_of(packets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 class NullTail:
     """Upper tail of one stratum's null scores.
 
-    ``P(score >= x | H2) = exceeding / comparisons * exp(-(x - start) / scale)`` beyond ``start``.
+    ``P(score >= x | H2) = exceeding / comparisons * (1 + (x - start) / (shape * scale)) ** -shape`` beyond
+    ``start``, counted up to it.
     """
 
     comparisons: int
     """Null comparisons behind the tail, those without a single hit included."""
     start: float
     exceeding: float
-    """Scores above ``start``: the upper 95 % bound of the count."""
+    """Scores above ``start``, and one more."""
+    shape: float
+    """Excesses behind the mean, pseudo-scores included."""
     scale: float
-    highest: float
-    """Largest null score seen."""
+    """Mean excess."""
     scores: npt.NDArray[np.float64]
     """All listed null scores, ascending; the rest of the comparisons scored below them."""
+
+    @property
+    def highest(self) -> float:
+        """Largest null score seen; -inf without any."""
+        return float(self.scores[-1]) if len(self.scores) else -np.inf
 
     def false_positive_rate(self, score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """P(score or more | H2), shape as ``score``."""
         above = len(self.scores) - np.searchsorted(self.scores, score, side="left")
-        counted = (above + 1.0) / (self.comparisons + 1.0)
-        beyond = self.exceeding / self.comparisons * np.exp(-np.maximum(score - self.start, 0.0) / self.scale)
-        return np.where(score > self.start, beyond, np.minimum(counted, 1.0))
+        counted = (above + 1.0) / self.comparisons
+        excess = np.maximum(score - self.start, 0.0) / (self.shape * self.scale)
+        beyond = self.exceeding / self.comparisons * (1.0 + excess) ** -self.shape
+        rate = np.where(score > self.start, beyond, counted)
+        return np.where(score > 0, np.minimum(rate, 1.0), 1.0)  # scores up to 0 were not all listed
 
     def threshold(self, rate: float) -> float:
         """Least score whose false-positive rate is at most ``rate``."""
-        at_start = self.exceeding / self.comparisons
-        if rate <= at_start:
-            return self.start + self.scale * float(np.log(at_start / rate))
-        index = len(self.scores) - int(rate * self.comparisons)
-        return float(self.scores[max(0, min(index, len(self.scores) - 1))]) if len(self.scores) else 0.0
+        ratio = self.exceeding / self.comparisons / rate
+        if ratio >= 1.0:
+            return self.start + self.shape * self.scale * float(ratio ** (1.0 / self.shape) - 1.0)
+        allowed = int(rate * self.comparisons - 1.0)
+        return float(np.nextafter(self.scores[-allowed - 1], np.inf)) if allowed < len(self.scores) else 0.0
 
 
 def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
@@ -80,16 +91,15 @@ def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
     ascending = np.sort(scores)
     start = max(0.0, float(ascending[-_TAIL_SCORES - 1])) if len(ascending) > _TAIL_SCORES else 0.0
     excess = ascending[ascending > start] - start
-    k = len(excess)
-    # A few pseudo-scores of twice the perfect scale stand in where little was seen.
-    scale = (float(excess.sum()) + _PSEUDO_SCORES * 2 * _PERFECT_SCALE) / (k + _PSEUDO_SCORES)
-    scale = max(scale * (1.0 + 1.645 / np.sqrt(k + _PSEUDO_SCORES)), _PERFECT_SCALE)
-    exceeding = k + 1.0 + 1.645 * np.sqrt(k + 1.0)  # one-sided 95 % for a count
+    # Pseudo-scores of twice the perfect mean stand in for what is missing to a few.
+    pseudo = max(0, _LEAST_SCORES - len(excess))
+    shape = float(len(excess) + pseudo)
+    scale = (float(excess.sum()) + pseudo * 2 * _PERFECT_SCALE) / shape
     return NullTail(
-        max(comparisons, 1),
+        max(comparisons, len(excess) + 1),
         start,
-        min(float(exceeding), float(max(comparisons, 1))),
-        float(scale),
-        float(ascending[-1]) if len(ascending) else -np.inf,
+        len(excess) + 1.0,
+        shape,
+        max(scale, _PERFECT_SCALE),
         ascending,
     )

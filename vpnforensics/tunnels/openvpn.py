@@ -17,6 +17,7 @@ server_ports = (1194,)
 
 DATA_V1, DATA_V2 = 6, 9
 _RESETS = (1, 2, 7, 8, 10)
+_LEAST_HANDSHAKE = 6
 _CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
 CLIENT_RESETS, SERVER_RESETS = (1, 7, 10), (2, 8)
 _PING_PLAIN_BYTES = 16  # the keep-alive's fixed string, sealed like an inner packet of this length
@@ -41,14 +42,24 @@ def judge(sample: Datagrams) -> Recognition | None:
     steady_key = data.any() and all(
         len(np.unique(sample.head[data & side][:, 0])) <= 4 for side in (sample.up, ~sample.up)
     )
-    resets = np.isin(opcode[:4], _RESETS).any() and _one_session_each_way(sample, opcode)
-    if resets:
+    # Chance gives a short exchange (a DNS query and its answer) known opcodes; a handshake is longer.
+    if (
+        len(sample) >= _LEAST_HANDSHAKE
+        and _resets_first(sample, opcode)
+        and _one_session_each_way(sample, opcode)
+    ):
         opens = sample.up[np.isin(opcode, CLIENT_RESETS)]
         client_first = bool(opens[0] == sample.up[0]) if len(opens) else None
         return Recognition(0.95, variant if aead > 0.7 else f"{variant}_cbc", client_first)
     if data.sum() >= 6 and steady_key and aead > 0.8 and _peer_id_constant(sample, opcode):
         return Recognition(0.85, variant)
     return None
+
+
+def _resets_first(sample: Datagrams, opcode: U8) -> bool:
+    """Each side speaks, and begins with a reset, one of them as a client."""
+    firsts = [int(opcode[side][0]) for side in (sample.up, ~sample.up) if side.any()]
+    return len(firsts) == 2 and all(f in _RESETS for f in firsts) and any(f in CLIENT_RESETS for f in firsts)
 
 
 def records(datagrams: Datagrams) -> Records:

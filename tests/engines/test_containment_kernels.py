@@ -1,0 +1,219 @@
+"""The kernels of the containment engine against slow obvious twins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vpnforensics.engines._kernels import (
+    fresh_packets,
+    occupancy_rates,
+    own_records,
+    score_containment,
+    score_contested,
+)
+
+MISS = 0.03
+
+
+@dataclass
+class Small:
+    """A tiny random case: three tunnels, four classes, times within 400 units."""
+
+    flow_start: np.ndarray
+    egress_ns: np.ndarray
+    egress_class: np.ndarray
+    fresh: np.ndarray
+    up: np.ndarray
+    class_start: np.ndarray
+    record_ns: np.ndarray
+    record_tunnel: np.ndarray
+    rate: np.ndarray
+    density: tuple[np.ndarray, np.ndarray]
+    low_ns: int = -3
+    step_ns: int = 4
+    width_ns: float = 9.0
+
+
+def _small(seed: int) -> Small:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 7, 5)
+    packets, records = int(sizes.sum()), 40
+    size_class = np.sort(rng.integers(0, 4, records))
+    record_ns = np.concatenate(
+        [np.sort(rng.integers(0, 400, int((size_class == c).sum()))) for c in range(4)]
+    )
+    start = np.r_[0, np.cumsum(sizes)].astype(np.int64)
+    egress_ns = np.concatenate([np.sort(rng.integers(0, 400, n)) for n in sizes]).astype(np.int64)
+    density = rng.random((2, 6)) / 10
+    return Small(
+        start,
+        egress_ns,
+        rng.integers(-1, 4, packets).astype(np.int32),
+        rng.integers(0, 2, packets).astype(np.uint8),
+        rng.random(packets) < 0.5,
+        np.searchsorted(size_class, np.arange(5)).astype(np.int64),
+        record_ns.astype(np.int64),
+        rng.integers(0, 3, records).astype(np.int32),
+        (rng.random(records) / 50 + 1e-3).astype(np.float32),
+        (density[0], density[1]),
+    )
+
+
+def _candidates(case: Small, j: int, t: int, tunnel: int) -> list[tuple[int, float]]:
+    """Records of the packet's class and tunnel within reach, with the density of their delay."""
+    c = int(case.egress_class[j])
+    found = []
+    for i in range(case.class_start[c], case.class_start[c + 1]) if c >= 0 else ():
+        delay = t - case.record_ns[i] if case.up[j] else case.record_ns[i] - t
+        slot = (delay - case.low_ns) // case.step_ns
+        if case.record_tunnel[i] == tunnel and 0 <= slot < 6:
+            found.append((i, float(case.density[0 if case.up[j] else 1][slot])))
+    return found
+
+
+def _twin(case: Small, flow: int, tunnel: int, shift: int, blocked: set[int]) -> tuple[float, int]:
+    """Score and hits of one pair, as the engine's theory says it."""
+    total, against, hits = 0.0, 0.0, 0
+    used: set[int] = set()
+    hit_step, miss_step = np.log((1 - MISS) / (1 - 2 * MISS)), np.log(MISS / (2 * MISS))
+    for j in range(case.flow_start[flow], case.flow_start[flow + 1]):
+        t = int(case.egress_ns[j])
+        t = (t + shift) % 400 if shift else t
+        near = _candidates(case, j, t, tunnel)
+        free = [(g / case.rate[i], i) for i, g in near if i not in used and i not in blocked]
+        if not free:
+            total += np.log(MISS) if case.fresh[j] else 0.0
+            against += 0.0 if case.fresh[j] else miss_step
+            continue
+        hits += 1
+        used.add(max(free, key=lambda pair: (pair[0], -pair[1]))[1])
+        x = sum(g / case.rate[i] for i, g in near) / max(1.0, sum(g * case.width_ns for _, g in near))
+        total += np.log(MISS + (1 - MISS) * x) if case.fresh[j] else 0.0
+        against += 0.0 if case.fresh[j] else hit_step
+    return total + min(0.0, against), hits
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57, 211]))
+def test_score_containment(seed: int, shift: int) -> None:
+    case = _small(seed)
+    flows = np.array([3, 0, 4, 1, 2, 3], np.int32)
+    shifts = np.full(len(flows), shift, np.int64)
+    listed, tunnel, score, hits = score_containment(
+        flows, case.flow_start, case.egress_ns, case.egress_class, case.fresh, case.up, shifts, 0, 400,
+        case.class_start, case.record_ns, case.record_tunnel, case.rate, *case.density,
+        case.low_ns, case.step_ns, case.width_ns, MISS, 3, -np.inf,
+    )  # fmt: skip
+    found = {(int(q), int(k)): (s, int(h)) for q, k, s, h in zip(listed, tunnel, score, hits, strict=True)}
+    assert len(found) == len(listed)
+    for q, flow in enumerate(flows):
+        for k in range(3):
+            expected, expected_hits = _twin(case, int(flow), k, shift, set())
+            if expected_hits == 0:
+                assert (q, k) not in found
+            else:
+                assert found[q, k][1] == expected_hits
+                np.testing.assert_allclose(found[q, k][0], expected, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57]))
+def test_score_contested(seed: int, shift: int) -> None:
+    case = _small(seed)
+    rng = np.random.default_rng(seed)
+    records = len(case.record_ns)
+    owner = rng.integers(-1, 5, records).astype(np.int32)
+    claim = np.where(owner >= 0, rng.normal(0, 3, records), -np.inf)
+    rival = np.where(rng.random(records) < 0.3, rng.normal(0, 3, records), -np.inf)
+    pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
+    pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
+    limit = rng.normal(0, 2, 15)
+    found = score_contested(
+        pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class, case.fresh, case.up,
+        np.full(15, shift, np.int64), 0, 400, case.class_start, case.record_ns, case.record_tunnel, case.rate,
+        *case.density, case.low_ns, case.step_ns, case.width_ns, MISS, owner, claim, rival,
+    )  # fmt: skip
+    for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
+        blocked = set()
+        for i in range(records):
+            mine = owner[i] == flow and shift == 0
+            if (rival[i] if mine else claim[i] if owner[i] >= 0 else -np.inf) > limit[q]:
+                blocked.add(i)
+        np.testing.assert_allclose(found[q], _twin(case, flow, k, shift, blocked)[0], rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_own_records(seed: int) -> None:
+    case = _small(seed)
+    rng = np.random.default_rng(seed)
+    flows = rng.permutation(5).astype(np.int32)
+    tunnels = rng.integers(0, 3, 5).astype(np.int32)
+    scores = np.sort(rng.random(5))[::-1].copy()
+    owner = np.full(len(case.record_ns), -1, np.int32)
+    rival = np.full(len(owner), -np.inf)
+    matched = np.full(len(case.egress_ns), -1, np.int64)
+    own_records(
+        flows, tunnels, scores, case.flow_start, case.egress_ns, case.egress_class, case.up, case.class_start,
+        case.record_ns, case.record_tunnel, *case.density, case.low_ns, case.step_ns, owner, rival, matched,
+    )  # fmt: skip
+    expected: dict[int, int] = {}
+    wanted: dict[int, float] = {}
+    for q, flow in enumerate(flows.tolist()):
+        for j in range(case.flow_start[flow], case.flow_start[flow + 1]):
+            near = [(i, g) for i, g in _candidates(case, j, int(case.egress_ns[j]), tunnels[q]) if g > 0]
+            free = [(g, -i) for i, g in near if i not in expected]
+            others = [(g, -i) for i, g in near if expected.get(i, flow) != flow]
+            if free:
+                best = -max(free)[1]
+                expected[best] = flow
+                assert matched[j] == best
+            else:
+                assert matched[j] == -1
+                if others:
+                    lost = -max(others)[1]
+                    wanted[lost] = max(wanted.get(lost, -np.inf), scores[q])
+    assert {i: f for i, f in enumerate(owner.tolist()) if f >= 0} == expected
+    assert {i: r for i, r in enumerate(rival.tolist()) if np.isfinite(r)} == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=15), min_size=1, max_size=4),
+    st.integers(1, 40),
+)
+def test_occupancy_is_the_covered_share_of_the_window(groups: list[list[int]], width: int) -> None:
+    half = 50
+    start = np.r_[0, np.cumsum([len(g) for g in groups])].astype(np.int64)
+    ts = np.concatenate([np.sort(g) for g in groups]).astype(np.int64)
+    found = occupancy_rates(start, ts, float(width), half)
+    for g, group in enumerate(groups):
+        ordered = sorted(group)
+        for n, t in enumerate(ordered):
+            inside = [u for u in ordered if t - half <= u <= t + half]
+            covered = sum(min(b - a, width) for a, b in pairwise(inside)) + width
+            expected = min(1.0, covered / (2 * half)) / width
+            np.testing.assert_allclose(found[start[g] + n], expected, rtol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_fresh_packets(seed: int) -> None:
+    case = _small(seed)
+    fresh = np.ones(len(case.egress_ns), np.uint8)
+    fresh_packets(case.flow_start, case.egress_ns, case.egress_class, 4, 20.0, 60, fresh)
+    for f in range(5):
+        last: dict[int, int] = {}
+        last_fresh: dict[int, int] = {}
+        for j in range(case.flow_start[f], case.flow_start[f + 1]):
+            c, t = int(case.egress_class[j]), int(case.egress_ns[j])
+            follows = c >= 0 and c in last and t - last[c] <= 20 and t - last_fresh[c] <= 60
+            assert bool(fresh[j]) is not follows
+            last[c] = t
+            if not follows:
+                last_fresh[c] = t

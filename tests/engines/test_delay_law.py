@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vpnforensics.engines.delay_law import estimate_delay_law
+
+
+def _pairs(rng: np.random.Generator, sd_ns: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
+    """Heavy-tailed delays of median 0.1 ms each way, jittered, among wrong pairs spread over ±250 ms."""
+    right = rng.lognormal(np.log(100e3), 0.8, 4000) + rng.normal(0, sd_ns, 4000)
+    delays = np.concatenate([right, rng.uniform(-250e6, 250e6, wrong)]).astype(np.int64)
+    return delays, rng.random(len(delays)) < 0.5
+
+
+@pytest.mark.parametrize("sd_ns", [0.0, 2e6, 10e6])
+@pytest.mark.parametrize("wrong", [0, 1500])
+def test_quantiles_and_mass(sd_ns: float, wrong: int) -> None:
+    rng = np.random.default_rng(1)
+    law = estimate_delay_law(*_pairs(rng, sd_ns, wrong))
+    true = rng.lognormal(np.log(100e3), 0.8, 200_000) + rng.normal(0, sd_ns, 200_000)
+    spread = np.subtract(*np.quantile(true, [0.75, 0.25]))
+    for side in (0, 1):
+        assert abs(law.median_ns[side] - np.median(true)) < 0.25 * spread
+    for density in (law.up, law.down):
+        assert density.min() > 0
+        assert abs(density.sum() * law.step_ns - 1) < 0.01
+    covered = np.mean((true >= law.low_ns) & (true < law.high_ns))
+    assert covered > 0.97
+
+
+def test_density_is_unimodal_beside_its_even_ground() -> None:
+    law = estimate_delay_law(*_pairs(np.random.default_rng(2), 1e6, 500))
+    mode = int(np.argmax(law.up))
+    assert (np.diff(law.up[: mode + 1]) >= -1e-18).all()
+    assert (np.diff(law.up[mode:]) <= 1e-18).all()
+
+
+def test_without_pairs_a_wide_law_stands_in() -> None:
+    law = estimate_delay_law(np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    assert law.pairs == (0, 0)
+    assert law.low_ns < 0 < law.high_ns
+
+
+def test_one_direction_lends_its_law_to_the_other() -> None:
+    delays, _ = _pairs(np.random.default_rng(3), 0.0, 0)
+    law = estimate_delay_law(delays, np.ones(len(delays), np.bool_))
+    np.testing.assert_array_equal(law.up, law.down)

@@ -1,0 +1,79 @@
+"""Attribution on simulated cases: the verdicts, and that chance alone links nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vpnforensics as vf
+from tests.truth import Recording, load, tally
+from vpnforensics.groundtruth.simulate.mixes import mixed_case
+from vpnforensics.groundtruth.simulate.run import simulate
+from vpnforensics.groundtruth.simulate.spec import Capture
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    folder: Path = tmp_path_factory.mktemp("case")
+    spec = mixed_case(
+        tunnels=8,
+        flows=25,
+        protocol="openvpn-udp",
+        duration_s=60.0,
+        scale=0.05,
+        jitter_s=0.0002,
+        ingress=Capture(snaplen=96),
+        egress=Capture(3.25, 15.0, 0.0, 96),
+    )
+    simulate(spec, folder, 5)
+    return load(folder)
+
+
+def test_links_are_right_and_nearly_all(recording: Recording) -> None:
+    case = vf.correlate(recording.ingress, recording.egress)
+    found = tally(recording, case, offset_s=3.25)
+    assert found.wrong == 0
+    assert found.long_linked == found.long > 50
+    assert found.short_share > 0.9
+
+
+def test_snapping_changes_nothing(recording: Recording) -> None:
+    """Lengths come from headers: with every payload byte gone but the protocol's own, the links stay."""
+    bare = replace(recording.egress, head=np.zeros_like(recording.egress.head))
+    whole, snapped = (vf.correlate(recording.ingress, side) for side in (recording.egress, bare))
+    assert whole.links.equals(snapped.links)
+
+
+def test_same_input_and_seed_give_the_same_bytes(recording: Recording) -> None:
+    first, second = (vf.correlate(recording.ingress, recording.egress, seed=3).to_json() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flows_of_another_time_link_to_nothing(recording: Recording, seed: int) -> None:
+    """Under one clock that is stated wrongly, every flow is a stranger: nothing may be linked."""
+    shift = int(np.random.default_rng(seed).integers(7, 20)) * 1_000_000_000
+    strangers = replace(recording.egress, ts_ns=recording.egress.ts_ns - 3_250_000_000 + shift)
+    case = vf.correlate(recording.ingress, strangers, same_clock=True, seed=seed)
+    assert (case.links["verdict"] == "linked").sum() == 0
+
+
+def test_stricter_levels_link_no_more(recording: Recording) -> None:
+    counts = [
+        (
+            vf.correlate(recording.ingress, recording.egress, expected_false_links=x).links["verdict"]
+            == "linked"
+        ).sum()
+        for x in (1e-9, 1e-2)
+    ]
+    assert counts[0] <= counts[1]
+
+
+def test_one_outer_packet_carries_one_inner_packet(recording: Recording) -> None:
+    case = vf.correlate(recording.ingress, recording.egress)
+    frames = case.pairings["ingress_frame"].dropna()
+    assert len(frames) > 1000
+    assert frames.is_unique

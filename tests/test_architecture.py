@@ -1,0 +1,70 @@
+"""Imports go one way, and importing the package stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vpnforensics
+
+ROOT = Path(vpnforensics.__file__).parent
+ORDER = ["capture", "packets", "flows", "tunnels", "features", "align", "engines", "evidence", "report"]
+# The pipeline itself, then the command line; neither is imported by what it uses.
+TOP = ["casework", "cli"]
+ASIDE = {
+    "groundtruth": {
+        "capture",
+        "packets",
+        "errors",
+        "_version",
+        "groundtruth",
+        "tunnels",
+    },  # packets: to compare
+    "reftunnel": {"errors", "_version", "reftunnel", "tunnels"},
+    "logs": {"errors", "_version", "logs"},
+}
+FOUNDATION = {"errors", "_version"}
+
+
+def _imports(path: Path) -> set[str]:
+    """First parts, below the package, of what a module imports at any level."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (
+                [node.module]
+                if node.module != "vpnforensics"
+                else [f"vpnforensics.{a.name}" for a in node.names]
+            )
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("vpnforensics.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    relative = path.relative_to(ROOT)
+    part = relative.parts[0] if len(relative.parts) > 1 else relative.stem
+    if part == "capture" or part in ORDER:
+        # The capture sources carry health only; type-only imports of the next folder are allowed there.
+        allowed = set(ORDER[: ORDER.index(part) + 1]) | FOUNDATION
+    elif part in ASIDE:
+        allowed = ASIDE[part]
+    elif part == "casework":
+        allowed = set(ORDER) | FOUNDATION | {"casework"}
+    else:
+        return  # the command line and the package itself may use everything
+    assert _imports(path) <= allowed, f"{relative} imports {_imports(path) - allowed}"
+
+
+def test_import_is_light() -> None:
+    heavy = "[m for m in ('numpy', 'pandas', 'numba') if m in sys.modules]"
+    code = f"import sys, vpnforensics, vpnforensics.cli.main; print({heavy})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
