@@ -85,15 +85,10 @@ class Network:
         mine = {"ifname": dev} | ({"address": mac} if mac else {})
         self._open[ns].link("add", kind="veth", peer=other, **mine)
         for where, which in ((ns, dev), (peer_ns, peer_dev)):
-            for (
-                feature
-            ) in _OFFLOADS:  # one by one: `sg off` fails where it is fixed, and must not stop the rest
-                subprocess.run(
-                    in_namespace(where, ["ethtool", "-K", which, feature, "off"]),
-                    check=False,
-                    capture_output=True,
-                    timeout=10,
-                )
+            # One by one: `sg off` fails where it is fixed, and must not stop the rest.
+            script = f"for feature in {' '.join(_OFFLOADS)}; do ethtool -K {which} $feature off; done"
+            argv = in_namespace(where, ["sh", "-c", script])
+            subprocess.run(argv, check=False, capture_output=True, timeout=20)
             self._open[where].link("set", index=self._index(where, which), state="up")
 
     def address(self, namespace: str, dev: str, address: str, prefix: int = 24) -> None:
