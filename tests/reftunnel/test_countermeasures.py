@@ -34,7 +34,8 @@ def transport_messages(path) -> list[tuple[int, bool, int]]:
 
 
 def observe(lab: NetLab, tmp_path, traffic) -> list[tuple[int, bool, int]]:
-    offloads_off(lab)
+    offloads_off(lab, "s", f"{lab.prefix}sc")
+    offloads_off(lab, "c", f"{lab.prefix}cs")
     sniffer = sniff(lab, "s", f"{lab.prefix}sc", tmp_path / "outer.pcap", f"udp port {PORT}")
     traffic()
     end_sniffing(lab, sniffer)

@@ -183,7 +183,8 @@ def sniff(lab: NetLab, name: str, interface: str, path: Path, what: str) -> subp
         *("-w", str(path), *what.split()),
     )
     assert process.stderr is not None
-    assert b"listening" in process.stderr.readline()
+    while b"listening" not in (line := process.stderr.readline()):
+        assert line, "tcpdump did not start"
     return process
 
 
@@ -192,11 +193,10 @@ def end_sniffing(lab: NetLab, sniffer: subprocess.Popen[bytes]) -> None:
     lab.end(sniffer)
 
 
-def offloads_off(lab: NetLab) -> None:
+def offloads_off(lab: NetLab, name: str, interface: str) -> None:
     """Make a capture show what goes over the cable, one datagram a packet."""
-    for name, interface in (("s", f"{lab.prefix}sc"), ("c", f"{lab.prefix}cs")):
-        for feature in ("tso", "gso", "gro", "tx-udp-segmentation"):
-            lab.run(name, "ethtool", "-K", interface, feature, "off")
+    for feature in ("tso", "gso", "gro", "tx-udp-segmentation"):
+        lab.run(name, "ethtool", "-K", interface, feature, "off")
 
 
 def packets_of(path: Path, link_bytes: int) -> list[tuple[int, bytes]]:
@@ -218,7 +218,8 @@ def test_the_journal_agrees_with_tcpdump_packet_by_packet(netlab, tmp_path, offl
     client, server, _, _ = two_configs(extra={"Offload": offload})
     path = tmp_path / "journal.jsonl"
     tunnel = netlab.ours("s", server.replace("[Interface]", f"[Interface]\nJournal = {path}"))
-    offloads_off(netlab)
+    offloads_off(netlab, "s", f"{netlab.prefix}sc")
+    offloads_off(netlab, "c", f"{netlab.prefix}cs")
     outer = sniff(netlab, "s", f"{netlab.prefix}sc", tmp_path / "outer.pcap", f"udp port {51820}")
     netlab.ours("c", client)
     (tmp_path / "file").write_bytes(bytes(range(256)) * 4096)

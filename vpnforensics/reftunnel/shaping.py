@@ -4,7 +4,7 @@
 switch     hides                                            costs
 ========== ================================================ =============================================
 ``pad``    inner lengths: to a block, a bucket, or all      bytes: on average half a block a packet; to
-           (MTU)                                            the MTU, a bare ACK becomes 28 times as long
+           (MTU)                                            the MTU, a bare ACK becomes 15 times as long
 ``cover``  when and how much is sent: one datagram of one   the whole rate, always; packets above the
            size at every tick, real or empty                rate wait, and are dropped when 1024 do
 ``batch``  times between packets within the bound           up to the bound in delay each way
