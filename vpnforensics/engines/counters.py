@@ -7,11 +7,11 @@ The counter's advance over a stretch of time is the number of packets the tunnel
 the ingress capture lost. Two things follow:
 
 *For a pair.* A flow cannot be in a tunnel that carried fewer packets than the flow has in some window
-(:func:`score`). Of each block of 2 s the flow's busiest window of 0.25 s is asked for (neighbouring windows
-are not independent); the step is ``log((1 - miss) / F)`` where the tunnel's advance suffices and ``log(miss
-/ (1 - F))`` where not, F the share of the tunnel's own windows that would suffice. Weak for small flows, and
-no more than an upper bound: but it does not go by lengths, so padding does not hide it, nor does a lossy
-ingress capture.
+(:func:`score`). Of each block of 2 s the flow's busiest window of 0.25 s is asked for; the step is ``log((1
+- miss) / F)`` where the tunnel's advance suffices and ``log(miss / (1 - F))`` where not, F the share of the
+tunnel's own windows that would suffice. That is an upper bound only: a busy tunnel has room for every flow,
+and stays busy for a while, so what speaks for a pair is capped at a hint and what speaks against it adds up.
+It does not go by lengths: padding does not hide it, nor does a lossy ingress capture.
 
 *For the case.* What all tunnels carried must come out at egress (:func:`conserve`). Advance against records
 tells what the ingress capture lost; advance against egress packets what the egress capture lost; and as
@@ -53,7 +53,7 @@ _SPARE = 0.05
 _REORDERED = 1024
 _JUMP = 1 << 20
 _LEAST_COUNTED = 8
-_LOG10_FLOOR = -6.0
+_LEAST_SCORE, _MOST_SCORE = -6.0, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def score(case: Case) -> EngineScores:
             total += np.bincount(flow[alive], step, flows)
             packets += np.bincount(flow[alive], wanted[alive], flows).astype(np.int64)
         listed = np.flatnonzero(packets)
-        parts.append((listed, t, total[listed], packets[listed]))
+        parts.append((listed, t, np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE), packets[listed]))
     if not any(len(p[0]) for p in parts):
         return silent(NAME, silence or {"no flow at the time of a tunnel": flows})
     flow_column = np.concatenate([p[0] for p in parts]).astype(np.int32)
@@ -220,4 +220,4 @@ def _steps(
     suffices = len(usual) - np.searchsorted(usual, needed, side="left")
     share = (suffices + 1.0) / (len(usual) + 2.0)
     step = np.where(have >= needed, np.log10((1 - _MISS) / share), np.log10(_MISS / (1 - share)))
-    return np.clip(step, _LOG10_FLOOR, -_LOG10_FLOOR), alive
+    return step, alive

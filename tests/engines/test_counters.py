@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tests.truth import RECORDINGS, load
+from vpnforensics.align.alignment import Alignment, same_clock
+from vpnforensics.align.settle import settle
+from vpnforensics.engines import counters
+from vpnforensics.engines.case import Case
+from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.tunnels.find import TunnelSet, find_tunnels
+
+
+def case_of(ingress, egress):
+    """Both sides on one clock, which the recordings share."""
+    conversations = assemble_flows(ingress, idle_tcp_s=np.inf, idle_other_s=np.inf)
+    flows = assemble_flows(egress)
+    found = find_tunnels(conversations)
+    settled = settle(found, flows, same_clock("of one recording"), np.random.default_rng(0))
+    return Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
+
+
+@pytest.fixture(scope="module", params=["wireguard", "openvpn-udp"])
+def recording(request):
+    return load(RECORDINGS / request.param)
+
+
+@pytest.fixture(scope="module")
+def complete(recording):
+    return case_of(recording.ingress, recording.egress)
+
+
+@pytest.fixture(scope="module")
+def owner(recording, complete):
+    """True tunnel of each flow, -1 where it has none."""
+    clients = {t.client: n for n, t in enumerate(complete.tunnels.tunnels)}
+    known = {(f["src"], f["dst"]): clients.get(f["client"], -1) for f in recording.truth["flows"]}
+    flows = complete.flows
+    return np.array([known.get((flows.source(f), flows.destination(f)), -1) for f in range(len(flows))])
+
+
+def counted_slowly(counter):
+    """How far a counter came, one packet at a time."""
+    total, lift, last = [], 1 - int(counter[0]), int(counter[0])
+    reached = 0
+    for value in counter.tolist():
+        if value - last < -1024 or value - last > 1 << 20:
+            lift = reached + 1 - value
+        reached = max(reached, value + lift)
+        total.append(reached)
+        last = value
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_advance_over_gaps_disorder_and_new_keys(seed):
+    rng = np.random.default_rng(seed)
+    keys = [int(rng.integers(0, 2**40)) + np.cumsum(rng.integers(1, 4, 200)) for _ in range(4)]
+    counter = np.concatenate([k[np.argsort(np.arange(200) + rng.uniform(0, 5, 200))] for k in keys])
+    found = counters.counter_advance(np.arange(len(counter)), counter)
+    assert found.total.tolist() == counted_slowly(counter)
+    assert found.between(np.array([0]), np.array([800]))[0] == found.total[-1]
+
+
+def test_advance_of_nothing_and_of_noise_is_quick():
+    assert len(counters.counter_advance(np.zeros(0, np.int64), np.zeros(0, np.int64)).total) == 0
+    noise = np.random.default_rng(1).integers(0, 2**62, 200_000)
+    began = time.perf_counter()
+    found = counters.counter_advance(np.arange(len(noise)), noise)
+    assert time.perf_counter() - began < 1.0
+    assert found.total[-1] <= 2 * len(noise) + (1 << 20)
+
+
+def test_a_complete_pair_balances(complete):
+    balance = counters.conserve(complete)
+    assert balance.complete
+    assert repr(balance) == "Conservation(complete)"
+    table = balance.to_pandas()
+    total = table[table["tunnel"] < 0]
+    assert (total["lost_in"] < 0.002).all()
+    assert ((total["share_out"] - 1).abs() < 0.005).all()
+    assert balance.windows["egress"].sum() == pytest.approx(total["advanced"].sum(), rel=0.005)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_percent_missing_shows_and_where(recording, seed):
+    rng = np.random.default_rng(seed)
+    ingress, egress = recording.ingress, recording.egress
+    some = counters.conserve(case_of(ingress, egress.take(rng.random(len(egress)) >= 0.02)))
+    assert any("only 98" in finding or "only 97" in finding for finding in some.findings)
+    assert not any("ingress capture lacks" in finding for finding in some.findings)
+    some = counters.conserve(case_of(ingress.take(rng.random(len(ingress)) >= 0.02), egress))
+    assert sum("ingress capture lacks" in finding for finding in some.findings) == 2
+    assert not any("egress" in finding for finding in some.findings)
+
+
+def test_a_client_missing_shows_and_which(recording, complete, owner):
+    ingress, egress = recording.ingress, recording.egress
+    names = [t.client for t in complete.tunnels.tunnels]
+    for t, name in enumerate(names):
+        gone = counters.conserve(case_of(ingress, egress.take(owner[complete.flows.flow] != t)))
+        assert not gone.complete
+        assert any(f"the egress of {name} is not" in finding for finding in gone.findings)
+        assert not any(
+            f"the egress of {other} is not" in f for f in gone.findings for other in names if other != name
+        )
+        conversation = complete.tunnels.tunnels[t].conversation
+        without = counters.conserve(
+            case_of(ingress.take(complete.conversations.flow != conversation), egress)
+        )
+        assert any("more packets at egress" in finding for finding in without.findings)
+
+
+def test_scores_are_low_for_tunnels_that_carried_too_little(complete, owner):
+    scores = counters.score(complete)
+    assert scores.engine == counters.NAME
+    right = owner[scores.flow] == scores.tunnel
+    assert scores.score[right].min() > -0.5
+    assert np.median(scores.score[right]) > 0
+    assert scores.score.max() <= 0.5
+    assert (scores.score[~right & (owner[scores.flow] >= 0)] < -1).mean() > 0.2
+    assert "flow of fewer than 10 packets" in scores.silence
+
+
+def test_silence_has_reasons(complete):
+    blind = Case(
+        complete.conversations, complete.tunnels, complete.flows,
+        Alignment("not_identifiable", reason="test"), complete.maps, complete.map_of_tunnel,
+    )  # fmt: skip
+    assert len(counters.score(blind)) == 0
+    assert counters.conserve(blind) is None
+    records = complete.tunnels.records
+    mute = type(records)(
+        records.ts_ns, records.tunnel, records.up, records.size, np.full(len(records), -1), records.row
+    )
+    silent = Case(
+        complete.conversations, TunnelSet(complete.tunnels.tunnels, mute, complete.tunnels.plain),
+        complete.flows, complete.alignment, complete.maps, complete.map_of_tunnel,
+    )  # fmt: skip
+    assert counters.score(silent).silence["tunnel without a clear counter"] == len(complete.tunnels)
+    assert counters.conserve(silent) is None
