@@ -1,0 +1,72 @@
+"""Regression on the shipped samples: equal to tshark, right by their truth, and as they were."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import vpnforensics as vf
+from tests.tshark_oracle import assert_equal_to_tshark
+from vpnforensics.report.result import CaseResult
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+CASES = sorted(path.parent for path in SAMPLES.glob("*/truth.json"))
+CAPTURES = sorted(path for path in SAMPLES.glob("*/*.pcap*"))
+
+
+def _sides(case: Path) -> list[Path]:
+    """Ingress and egress; one file where one capture holds both."""
+    return sorted(case.glob("*.pcap*"), key=lambda path: not path.name.startswith(("ingress", "both")))
+
+
+def _correlate(case: Path) -> CaseResult:
+    return vf.correlate(*_sides(case))
+
+
+def _golden_lines(case: CaseResult) -> list[str]:
+    """One line a flow: endpoints, verdict, and the tunnel's client."""
+    rows = case.summary.sort_values(["src", "dst", "flow"])
+    return [
+        f"{row.proto} {row.src} {row.dst} {row.packets} {row.verdict} {row.client if row.verdict == 'linked' else '-'}"
+        for row in rows.itertuples()
+    ]
+
+
+def test_there_are_samples() -> None:
+    assert {"wireguard", "openvpn-udp"} <= {case.name for case in CASES}
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda p: f"{p.parent.name}-{p.name}")
+def test_every_column_equals_tshark(path: Path) -> None:
+    if shutil.which("tshark") is None:
+        pytest.skip("tshark is not installed")
+    assert assert_equal_to_tshark(path) > 0
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda p: p.name)
+def test_no_false_link_and_as_it_was(folder: Path, request: pytest.FixtureRequest) -> None:
+    case = _correlate(folder)
+    truth = json.loads((folder / "truth.json").read_text())
+    clients: dict[tuple[str, str], set[str]] = {}
+    for flow in truth["flows"]:
+        clients.setdefault((flow["src"], flow["dst"]), set()).add(flow["client"])
+    linked = case.summary[case.summary["verdict"] == "linked"]
+    wrong = [
+        (row.src, row.dst, row.client)
+        for row in linked.itertuples()
+        if row.client not in clients.get((row.src, row.dst), set())
+    ]
+    assert wrong == []
+    golden = folder / "golden.txt"
+    if request.config.getoption("--remake-golden"):
+        golden.write_text("\n".join(_golden_lines(case)) + "\n")
+    assert _golden_lines(case) == golden.read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", ["wireguard", "openvpn-udp"])
+def test_small_samples_link_nearly_everything(name: str) -> None:
+    links = _correlate(SAMPLES / name).links["verdict"]
+    assert (links == "linked").mean() > 0.95
