@@ -13,6 +13,9 @@ from vpnforensics.report.quantities import many, span, utc
 from vpnforensics.report.result import CaseResult, plain_rows
 from vpnforensics.report.table import plain_table
 
+_MOST_PACKETS = 1000
+"""Packets shown on a screen; more are for CSV."""
+
 
 def flows_named(case: CaseResult, name: str) -> list[str]:
     """Flows that a user may mean by ``f12``, a Community ID, or ``addr:port`` of the flow's source.
@@ -71,7 +74,7 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
         table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
     first = utc(int(packets["egress_ns"].iloc[0])) if len(packets) else ""
     start = int(packets["egress_ns"].iloc[0]) if len(packets) else 0
-    for row in plain_rows(packets):
+    for row in plain_rows(packets.head(_MOST_PACKETS)):
         found = row["ingress_frame"] is not None
         direction = Text("↑ up", style="blue") if row["up"] else Text("↓ down", style="magenta")
         cells: list[Text] = [
@@ -91,7 +94,11 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
         else:
             cells += [Text("none", style="yellow"), Text("–"), Text("–"), Text("–")]
         table.add_row(*cells)
-    return Group(Text(f"time from {first} (egress clock)", style="dim"), table)
+    parts: list[RenderableType] = [Text(f"time from {first} (egress clock)", style="dim"), table]
+    if len(packets) > _MOST_PACKETS:
+        rest = many(len(packets) - _MOST_PACKETS, "more packet")
+        parts.append(Text(f"… and {rest} (-f csv shows all)", style="dim"))
+    return Group(*parts)
 
 
 def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[RenderableType]:

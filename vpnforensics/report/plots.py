@@ -209,7 +209,7 @@ def _label_pairs(ax: Axes, packets: Any, gap: float, longest: int) -> None:
     egress_ns = packets["egress_ns"].to_numpy(np.int64)
     since = egress_ns - egress_ns[0]
     x = np.arange(len(packets))
-    step = max(1, len(packets) // 8)
+    step = -(-len(packets) // 8)
     ax.set_xlim(-0.8, max(len(packets), 4) - 0.2)
     ax.set_ylim(-gap - longest * 1.08, gap + longest * 1.08)
     ax.set_xticks(x[::step], [span(int(ns)) if ns else "0" for ns in since[::step]])

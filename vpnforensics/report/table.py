@@ -22,6 +22,8 @@ _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
 _MEDIUM, _WIDE = 96, 132
 """Columns from which the tables say more."""
+_LABELS = 10
+"""Columns that the overview's labels take."""
 
 
 def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
@@ -35,7 +37,7 @@ def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
     top : int
         Rows of the longer tables that are shown, strongest evidence first.
     """
-    parts: list[RenderableType] = [_overview(case), Text()]
+    parts: list[RenderableType] = [_overview(case, width), Text()]
     if len(case.tunnels):
         parts += [tunnel_view(case, width=width, top=top), Text()]
     parts += [link_view(case, width=width, top=top), Text(), _meaning(case)]
@@ -56,12 +58,12 @@ def plain_table(*, title: str | Text = "") -> Table:
     )
 
 
-def _overview(case: CaseResult) -> Table:
+def _overview(case: CaseResult, width: int) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for row in case.inputs:
-        grid.add_row(row["role"], input_line(row))
+        grid.add_row(row["role"], _input_line(row, width - _LABELS))
         for finding in findings(row.get("health") or {}):
             mark, style = _SEVERITY[finding.severity]
             grid.add_row("", Text(f"{mark} {finding.text}", style=style))
@@ -77,18 +79,16 @@ def _overview(case: CaseResult) -> Table:
     return grid
 
 
-def input_line(row: dict[str, Any]) -> Text:
-    """One input of the result contract on one line."""
+def _input_line(row: dict[str, Any], width: int) -> Text:
+    """One input of the result contract, on one line if it fits and on two otherwise."""
     line = Text(visible(row["path"] or "(a packet table)"), style="bold")
-    if row["format"]:
-        line.append(
-            f"  {row['format']}, {'/'.join(map(visible, row['linktypes']))}", style="default not bold"
-        )
+    form = f"{row['format']}, {'/'.join(map(visible, row['linktypes']))}, " if row["format"] else ""
     packets = many(row["packets"], "packet")
     length = f" in {span(row['last_ns'] - row['first_ns'])}" if row["packets"] else ""
     stored = f", {size(row['bytes'])}" if row["bytes"] is not None else ""
-    line.append(f"  {packets}{length}{stored}", style="default not bold")
-    return line
+    facts = f"{form}{packets}{length}{stored}"
+    fits = line.cell_len + 2 + len(facts) <= width
+    return line.append(f"  {facts}" if fits else f"\n{facts}", style="default not bold")
 
 
 def _clocks(case: CaseResult) -> Text:
