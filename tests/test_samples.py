@@ -30,7 +30,8 @@ def _golden_lines(case: CaseResult) -> list[str]:
     """One line a flow: endpoints, verdict, and the tunnel's client."""
     rows = case.summary.sort_values(["src", "dst", "flow"])
     return [
-        f"{row.proto} {row.src} {row.dst} {row.packets} {row.verdict} {row.client if row.verdict == 'linked' else '-'}"
+        f"{row.proto} {row.src} {row.dst} {row.packets} {row.verdict}"
+        + (f" {row.client}" if row.verdict == "linked" else "")
         for row in rows.itertuples()
     ]
 
