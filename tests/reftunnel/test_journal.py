@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import subprocess
@@ -17,7 +18,7 @@ from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.handshake import TransportKeys
 from vpnforensics.reftunnel.journal import BLOCK_ROWS, HANDSHAKE, IN, Journal
-from vpnforensics.reftunnel.journal_format import HEAD_BYTES
+from vpnforensics.reftunnel.journal_format import HEAD_BYTES, Block
 from vpnforensics.reftunnel.session import Session
 
 from .netlab import NetLab, cable, two_configs
@@ -160,6 +161,19 @@ def test_rubbish_packets_are_decoded_without_harm(tmp_path):
     journal.sealed(a_session(), AT, 0, rows, [1400] * 5000, [1432] * 5000, 0, 0)
     journal.close()
     assert pq.read_table(tmp_path / "journal.parquet").num_rows == 5000
+
+
+def test_a_block_that_was_cut_is_left_out(tmp_path):
+    block = Block.empty(10)
+    block.endpoint_names = ["192.0.2.1:1"]
+    with (tmp_path / "pipe").open("wb") as pipe:
+        block.send(pipe.fileno())
+        block.send(pipe.fileno())
+    whole = (tmp_path / "pipe").read_bytes()
+    stream = io.BytesIO(whole[:-5])
+    assert Block.receive(stream) is not None
+    assert Block.receive(stream) is None
+    assert Block.receive(io.BytesIO(b"")) is None
 
 
 # -- on the wire --------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ CHANGES = {
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_differs_is_not_joined(version, change):
     if version == 6 and change == "an ID that jumps":
-        pytest.skip("IPv6 has no ID")
+        change = "a gap"  # IPv6 has no ID
     options = b"\1\1\10\12" + b"12345678"
     one = tcp_packet(version, b"a" * 100, options=options)
     other = tcp_packet(

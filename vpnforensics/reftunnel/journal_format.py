@@ -96,8 +96,10 @@ class Block:
         block = cls.empty(header["rows"])
         for name in _ARRAYS:
             array = getattr(block, name)
-            raw = np.frombuffer(stream.read(array.nbytes), array.dtype)
-            setattr(block, name, raw.reshape(array.shape))
+            raw = stream.read(array.nbytes)
+            if len(raw) < array.nbytes:
+                return None  # the tunnel was killed while it wrote: this block is lost, the others are whole
+            setattr(block, name, np.frombuffer(raw, array.dtype).reshape(array.shape))
         block.peer_names = dict(header["peers"])
         block.endpoint_names = header["endpoints"]
         return block
