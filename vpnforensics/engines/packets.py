@@ -68,7 +68,7 @@ _CHANCE_WINDOW_NS = 20_000_000_000
 _RENEWAL_NS = 250_000_000
 _DELAY_REACH_NS = 250_000_000
 _DELAY_PAIRS = 200_000
-_MISS = 0.03
+_MISS, _MOST_MISS = 0.03, 0.3
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LEAST_PIECE = 256
 _LN10 = float(np.log(10.0))
@@ -310,7 +310,7 @@ def prepare(case: Case) -> Containment | None:
         fresh,
         _rates(classes, law.width_ns, len(case.tunnels)),
         law,
-        _MISS,
+        min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
         first,
         max(last - first, 1),

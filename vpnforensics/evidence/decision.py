@@ -93,8 +93,8 @@ def decide_by_packets(
     carried = share_of_carried(scores.hits, sizes, _miss_rate(case, found))
     chance = np.zeros(len(case.flows))
     np.maximum.at(chance, scores.flow, carried)
-    if (case.map_of_tunnel < 0).any():
-        chance[:] = 1.0  # a tunnel that cannot be looked into may have carried anything
+    if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > _MISS_UNKNOWN:
+        chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
     law = containment.law
     return Decision(
         packets_engine.NAME,

@@ -48,10 +48,14 @@ class StreamHealth:
     """Frames known by their neighbours only."""
 
     @property
+    def total_bytes(self) -> int:
+        """Of both streams."""
+        return self.framed_bytes + self.lost_bytes + self.missing_bytes
+
+    @property
     def lost_share(self) -> float:
         """Share of the stream's bytes that could not be told apart into frames."""
-        total = self.framed_bytes + self.lost_bytes + self.missing_bytes
-        return (self.lost_bytes + self.missing_bytes) / total if total else 0.0
+        return (self.lost_bytes + self.missing_bytes) / self.total_bytes if self.total_bytes else 0.0
 
     def __str__(self) -> str:
         return (

@@ -83,6 +83,13 @@ class TunnelSet:
     def __len__(self) -> int:
         return len(self.tunnels)
 
+    @property
+    def lost_share(self) -> float:
+        """Share of the bytes of all tunnels over TCP that could not be told apart into frames."""
+        streams = [t.stream for t in self.tunnels if t.stream is not None]
+        total = sum(s.total_bytes for s in streams)
+        return sum(s.total_bytes * s.lost_share for s in streams) / total if total else 0.0
+
     def select(self, keep: npt.NDArray[np.bool_]) -> TunnelSet:
         """The tunnels where ``keep`` is true, renumbered, with their records."""
         number = np.cumsum(keep) - 1
