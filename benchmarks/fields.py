@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engines import cases
-from features import models
-
+from tests.engines import cases
+from tests.features import models
 from vpnforensics.engines import ip_id, timestamps
 from vpnforensics.features.devices import find_devices
 from vpnforensics.features.ip_id import classify_ip_ids

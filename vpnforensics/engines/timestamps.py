@@ -112,7 +112,8 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, shift_n
     _count(silence, "flow that is not TCP", int(np.sum(case.flows.proto != PROTO_TCP)))
     without = (case.flows.proto == PROTO_TCP) & (inner.best < 0)
     _count(silence, "TCP flow without timestamps of its client side", int(without.sum()))
-    lines = _line_scores(outer, inner, known)
+    # Times count from the capture's first packet, whatever tunnels and flows are compared.
+    lines = _line_scores(outer, inner, known, int(case.conversations.packets.ts_ns[0]))
     rates = _rate_scores(
         case, outer, inner, known, set(zip(lines[0].tolist(), lines[1].tolist(), strict=True))
     )
@@ -158,14 +159,13 @@ def _side(case: Case, side: Upstream, *, outer: bool) -> _Side:
     return _Side(side, tsval, hz, best)
 
 
-def _line_scores(outer: _Side, inner: _Side, tunnels: Ints) -> tuple[Ints, Ints, Floats]:
+def _line_scores(outer: _Side, inner: _Side, tunnels: Ints, origin: int) -> tuple[Ints, Ints, Floats]:
     """Pairs near a common line, and what their distance is worth."""
     flows = np.flatnonzero(inner.best >= 0)
     none = np.zeros(0, np.int64)
     if not len(flows) or not len(tunnels):
         return none, none, np.zeros(0)
     at_ns, tsval = inner.packets.ts_ns[inner.best[flows]], inner.tsval[inner.best[flows]]
-    origin = int(min(at_ns.min(), outer.packets.ts_ns.min()))
     start, ts_ns = inner.packets.start, inner.packets.ts_ns
     sure = ts_ns[start[flows + 1] - 1] - ts_ns[start[flows]] >= SURE_NS
     span_s = float(max(at_ns.max(), outer.packets.ts_ns.max()) - origin) * 1e-9

@@ -111,12 +111,13 @@ def find_devices(senders: Senders, group: npt.NDArray[np.integer] | None = None)
     group = flows.src if group is None else group
     lines = clock_lines(flow_offsets(senders, senders.up))
     clocks = clock_table(senders, _long(senders))
-    found = [_line_ties(lines), _counter_ties(senders, group), _rate_ties(clocks, lines)]
+    ttl, stamps = _fingerprints(senders)
+    kind_of_flow = np.unique(np.stack([group.astype(np.int64), ttl]), axis=1, return_inverse=True)[1].ravel()
+    found = [_line_ties(lines, kind_of_flow), _counter_ties(senders, group), _rate_ties(clocks)]
     first, second = (np.concatenate([getattr(t, name) for t in found]) for name in ("first", "second"))
     llr = np.concatenate([t.llr for t in found])
     basis = np.array([b for t in found for b in t.basis], dtype=object)
     kind = np.repeat(np.arange(len(found)), [len(t) for t in found])
-    ttl, stamps = _fingerprints(senders)
     enough = np.array([_threshold(int(n)) for n in _compared(senders, lines, clocks)])
     keep = (
         (llr >= enough[kind])
@@ -149,15 +150,18 @@ def _long(senders: Senders) -> Ints:
     return up[many]
 
 
-def _line_ties(lines: ClockLines) -> Ties:
-    """Each sender of a line with the line's first."""
+def _line_ties(lines: ClockLines, kind: Ints) -> Ties:
+    """Each flow of a line with the first of its kind there; only flows of one kind may be one stack's."""
     first, second, llr, basis = [], [], [], []
     for line in lines.lines:
         members = np.sort(line.sender) // 2
-        first.append(np.full(len(members) - 1, members[0]))
-        second.append(members[1:])
-        llr.append(np.full(len(members) - 1, line.llr))
-        basis += [f"timestamps on one line at {line.hz:g} Hz"] * (len(members) - 1)
+        lead = np.unique(kind[members], return_index=True, return_inverse=True)
+        leader = members[lead[1]][lead[2].ravel()]
+        others = leader != members
+        first.append(leader[others])
+        second.append(members[others])
+        llr.append(np.full(int(others.sum()), line.llr))
+        basis += [f"timestamps on one line at {line.hz:g} Hz"] * int(others.sum())
     return _ties(first, second, llr, basis)
 
 
@@ -192,8 +196,8 @@ def _counter_ties(senders: Senders, group: npt.NDArray[np.integer]) -> Ties:
     return _ties(first, second, llr, basis)
 
 
-def _rate_ties(clocks: ClockTable, lines: ClockLines) -> Ties:
-    """Senders on no common line whose rate and phase agree; each with those next in rate."""
+def _rate_ties(clocks: ClockTable) -> Ties:
+    """Senders whose rate and phase agree; each with those next in rate."""
     fitted = [i for i, clock in enumerate(clocks.clocks) if is_quartz(clock)]
     fitted.sort(key=lambda i: clocks.clocks[i].skew_ppm or 0.0)
     population = skew_population()
@@ -285,10 +289,10 @@ def _notes(senders: Senders, lines: ClockLines) -> tuple[str, ...]:
     old = (hz > 0) & (hz < 1000) & lines.offsets.sure
     address = senders.flows.src[lines.offsets.sender // 2]
     alone = old & ~np.isin(lines.offsets.sender, on_lines)
+    texts = senders.flows.packets.addresses.texts
     return tuple(
-        f"{count} flows of {senders.flows.packets.addresses.texts[a]} tick at a rate of stacks with one offset for"
-        " all connections, yet share none: as many hosts, or a middlebox that adds a constant to each"
-        " (pf reassemble tcp)"
+        f"{count} flows of {texts[a]} tick at a rate of stacks with one offset for all connections, yet share"
+        " none: as many hosts, or a middlebox that adds a constant to each (pf reassemble tcp)"
         for a, count in zip(*(x.tolist() for x in np.unique(address[alone], return_counts=True)), strict=True)
         if count >= _REWRITTEN
     )

@@ -98,6 +98,10 @@ def shared_counters(
     """
     order = np.lexsort((t_ns, pool))
     order = order[ip_id[order] > 0]
+    none = np.zeros(0, np.int64)
+    if not len(order):
+        no_joints = Joints(none, none, none, np.zeros(0))
+        return SharedCounters(none, none, none, np.zeros(0), no_joints, np.full(len(ip_id), -1, np.int64))
     ids, flows = ip_id[order].astype(np.int64), flow[order].astype(np.int64)
     found = id_strings(
         pool[order].astype(np.int64), t_ns[order], ids, flows, GAP_LIMIT, TIME_LIMIT_NS, LIFE_NS
@@ -120,7 +124,6 @@ def shared_counters(
         flows, packets, llr = weigh_members(members, value[begin:end], heads[begin:end])
         parts.append((np.full(len(flows), begin), flows, packets, llr))
     if not parts:
-        none = np.zeros(0, np.int64)
         return SharedCounters(none, none, none, np.zeros(0), joints, of_packet)
     return SharedCounters(
         np.concatenate([p[0] for p in parts]),

@@ -14,7 +14,7 @@ from vpnforensics.features.tcp_clock import ClockTable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MOST_CLOCKS = 12
+_MOST_CLOCKS = 8
 
 
 def plot_clocks(table: ClockTable, ax: Axes | None = None) -> Axes:
@@ -34,7 +34,7 @@ def plot_clocks(table: ClockTable, ax: Axes | None = None) -> Axes:
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.subplots(figsize=(7.2, 3.8), layout="constrained")[1]
+        ax = pyplot.subplots(figsize=(9.0, 3.8), layout="constrained")[1]
     begin = min(c.first_ns for _, c in fitted)
     for s, clock in fitted[:_MOST_CLOCKS]:
         assert clock.fit is not None
@@ -43,12 +43,12 @@ def plot_clocks(table: ClockTable, ax: Axes | None = None) -> Axes:
         (drawn,) = ax.plot(at_s, (line_s + clock.fit.residual_s) * 1e3, ".", markersize=3)
         label = f"{table.senders.endpoint(s)}  {clock.fit.slope * 1e6:+.2f} ppm, {clock.hz:g} Hz"
         ax.plot(at_s, line_s * 1e3, color=drawn.get_color(), linewidth=1, label=label)
-    low = min(float(np.min(c.fit.slope * c.fit.block_s)) for _, c in fitted if c.fit is not None)
-    high = max(float(np.max(c.fit.slope * c.fit.block_s)) for _, c in fitted if c.fit is not None)
+    ends = [c.fit.slope * float(np.ptp(c.fit.block_s)) for _, c in fitted[:_MOST_CLOCKS] if c.fit is not None]
+    low, high = min(0.0, *ends), max(0.0, *ends)
     # Queues can be seconds deep; the lines are what is looked at.
     room = max(high - low, 1e-3)
-    ax.set_ylim((low - room) * 1e3, (high + 0.3 * room) * 1e3)
+    ax.set_ylim((low - 0.5 * room) * 1e3, (high + 0.2 * room) * 1e3)
     ax.set_xlabel("seconds")
     ax.set_ylabel("sender's clock minus capture's, ms")
-    ax.legend(fontsize="small", frameon=False)
+    ax.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax

@@ -24,7 +24,7 @@ Franková 2014, who show that duration, not the number of packets, makes an esti
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,8 @@ _LEAP_NS = 1_000_000_000
 """Offset leaps above this are breaks; queues of a second and more are rarer than reboots."""
 _PERSIST_NS, _PERSIST_PACKETS = 10_000_000_000, 5
 _MODULUS = 1 << 32
+_ONE_PHASE = 0.9
+"""Mean resultant length of the arrivals' phases above which they are one."""
 _COLUMNS = (
     "sender", "peer", "packets", "seconds", "hz", "skew_ppm", "low_ppm", "high_ppm", "hull_ppm",
     "theil_sen_ppm", "agree", "zero_ns", "phase_ticks", "breaks", "set_aside", "reason",
@@ -161,7 +163,7 @@ def sender_clock(ts_ns: npt.NDArray[np.int64], tsval: npt.NDArray[Any]) -> Sende
     ts_ns, tsval = ts_ns[given], tsval[given]
     if len(ts_ns) < 3:
         return SenderClock(
-            len(ts_ns), 0, f"{len(ts_ns)} packets with timestamps", set_aside=total - len(ts_ns)
+            len(ts_ns), 0, "fewer than 3 packets with timestamps", set_aside=total - len(ts_ns)
         )
     t_ns, ticks = ts_ns - ts_ns[0], unwrap(tsval, 32)
     hz, why_not = tick_rate(t_ns, ticks)
@@ -272,7 +274,7 @@ def _fitted(clock: SenderClock, ts_ns: Ints, ticks: Ints, tsval: Ints, hz: float
     offset_s = _offset_ns(t_ns, ticks - ticks[0], hz).astype(np.float64) * 1e-9
     if not reason:
         try:
-            fit = fit_upper_edge(t_ns.astype(np.float64) * 1e-9, offset_s)
+            fit = _in_step(fit_upper_edge(t_ns.astype(np.float64) * 1e-9, offset_s), t_ns, hz)
         except InsufficientDataError as error:
             reason = str(error)
     at_s = fit.at_s if fit is not None else float(t_ns[np.argmax(offset_s)]) * 1e-9
@@ -290,6 +292,18 @@ def _fitted(clock: SenderClock, ts_ns: Ints, ticks: Ints, tsval: Ints, hz: float
         phase_ticks=rest / 1e9,
         first_ns=int(ts_ns[0]),
     )
+
+
+def _in_step(fit: ClockFit, t_ns: Ints, hz: float) -> ClockFit:
+    """The fit with an interval a tick wider where packets come at one phase of the tick.
+
+    Then truncation is the same for all until the phase has drifted through a tick, and hides the rate.
+    """
+    turn = 2j * np.pi * ((t_ns * round(hz)) % 1_000_000_000) * 1e-9
+    if abs(np.mean(np.exp(turn))) < _ONE_PHASE:
+        return fit
+    blur = 1e9 / hz / float(t_ns[-1] - t_ns[0])
+    return replace(fit, interval=(fit.interval[0] - blur, fit.interval[1] + blur))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from tests.engines import cases
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.engines import timestamps
+from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.groundtruth.simulate.run import simulate
+
+
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("legacy")
+    truth = simulate(cases.clients_of_one_stack("linux-legacy", "openvpn-tcp", 20, 1), folder, 1)
+    return cases.case_of(folder, truth)
+
+
+def long_flows(case, owner):
+    return (case.flows.packets_up + case.flows.packets_down >= 10) & (owner >= 0)
+
+
+def test_global_clocks_link_alone(legacy):
+    case, owner = legacy
+    linked = cases.best_alone(timestamps.score(case), len(owner))
+    long = long_flows(case, owner)
+    assert np.mean(linked[long] == owner[long]) >= 0.99
+    assert not np.any((linked >= 0) & (linked != owner))
+
+
+def test_wandering_clocks_link_alone(tmp_path):
+    truth = simulate(cases.clients_of_one_stack("macos-legacy", "openvpn-tcp", 8, 2), tmp_path, 2)
+    case, owner = cases.case_of(tmp_path, truth)
+    linked = cases.best_alone(timestamps.score(case), len(owner))
+    long = long_flows(case, owner)
+    assert np.mean(linked[long] == owner[long]) >= 0.99
+    assert not np.any((linked >= 0) & (linked != owner))
+
+
+def test_scores_do_not_depend_on_other_candidates(legacy):
+    import dataclasses
+
+    case, _ = legacy
+    every = timestamps.score(case)
+    half = dataclasses.replace(case, tunnels=case.tunnels.select(np.arange(20) < 10))
+    few = timestamps.score(half)
+    expected = {(f, t): s for f, t, s in zip(every.flow, every.tunnel, every.score, strict=True) if t < 10}
+    got = dict(zip(zip(few.flow, few.tunnel, strict=True), few.score, strict=True))
+    assert got == expected
+
+
+def test_turned_copies_score_nothing(legacy):
+    case, _ = legacy
+    for shift_s in (7, 23, 41):
+        assert not np.any(timestamps.score(case, shift_ns=shift_s * 10**9).score > 3)
+
+
+def test_random_offsets_leave_rates(tmp_path):
+    spec = cases.devices_behind_one_tunnel(
+        "linux", 1, devices=1, flows=30, seconds=400.0, protocol="openvpn-tcp"
+    )
+    case, _ = cases.case_of(tmp_path, simulate(spec, tmp_path, 1))
+    found = timestamps.score(case)
+    assert set(found.note) <= {"rate and phase of the clock"}
+    assert np.all(found.score < 6)
+
+
+def test_silent_on_udp_tunnels(tmp_path):
+    truth = simulate(cases.clients_of_one_stack("linux-legacy", "wireguard", 3, 1), tmp_path, 1)
+    case, _ = cases.case_of(tmp_path, truth)
+    found = timestamps.score(case)
+    assert len(found) == 0
+    assert found.silence == {"tunnel not over TCP: its outer packets carry no timestamps": 3}
+
+
+def test_silent_without_alignment(legacy):
+    import dataclasses
+
+    case, _ = legacy
+    lost = dataclasses.replace(case, alignment=Alignment("not_identifiable", reason="test"))
+    assert timestamps.score(lost).silence == {
+        "clocks of the two captures not aligned": len(case.flows),
+    }
+
+
+def test_devices_share_what_their_flows_say(legacy):
+    case, owner = legacy
+    alone = timestamps.score(case)
+    together = timestamps.score(case, devices=owner)
+    assert set(zip(alone.flow, alone.tunnel, strict=True)) <= set(
+        zip(together.flow, together.tunnel, strict=True)
+    )
+    # Flows without timestamps of a device that has some speak, too.
+    assert len(np.unique(together.flow)) > len(np.unique(alone.flow))
+    assert "by another flow of its device" in " ".join(together.note)
+    assert not np.any(owner[together.flow] != together.tunnel)
+
+
+def test_table_of_scores(legacy):
+    case, _ = legacy
+    found = timestamps.score(case)
+    assert len(found.to_pandas()) == len(found)
+    assert found.take(found.score > 6).score.min() > 6
+    assert "timestamps" in repr(found)
+    assert "silent: 2 × why" in repr(silent("x", {"why": 2}))
+    with pytest.raises(ValueError, match="lengths"):
+        EngineScores("x", found.flow, found.tunnel, found.score[:1], found.n, found.note)
