@@ -28,10 +28,9 @@ NO_KEY = -1
 """No template of a data frame is known."""
 
 # Columns of the state of one direction's framing.
-HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER, LOST_FROM, LOST_PIECES, HOLE, LARGEST = (
-    range(11)
-)
-STATE_COLUMNS = 11
+HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER = range(7)
+LOST_FROM, LOST_PIECES, HOLE, LARGEST, USUAL, PREVIOUS = range(7, 13)
+STATE_COLUMNS = 13
 UNREAD_PIECES = 512
 """Pieces a stream over which the chain may be lost and frames still be inferred."""
 # Findings of one direction's framing.
@@ -279,12 +278,14 @@ def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix
     """How many frames of which length stood, unread, before the header found: (0, 0) if that is not certain.
 
     A single one, by the counters on both sides of it, has known ends. Several are known if together they are
-    as long as the largest frames are, for then each is one of these.
+    as long as the largest frames are, for then each is one of these; and they are taken for known if by number
+    and length they are as the last two equal ones were (a train of bare acknowledgements).
     """
     lost = hit - state[LOST_FROM]
     if state[HOLE] or state[LOST_PIECES] < 1 or state[LOST_PIECES] > UNREAD_PIECES or lost <= prefix:
         return 0, 0
     largest = prefix + state[LARGEST]
+    counted = True
     if framing == OPENVPN and state[COUNTER] >= 0:
         missing = _counter_of(head) - state[COUNTER] - 1
     elif framing == TLS:
@@ -295,12 +296,15 @@ def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix
         if missing < 0 or missing > UNREAD_PIECES * 64:
             missing = lost // largest if lost % largest == 0 else np.int64(0)
             state[COUNTER] = -1
+            counted = False
     else:
         return 0, 0
     if missing == 1 and 9 <= lost - prefix <= max(state[LARGEST], _MOST_AT_RESYNC):
         return 1, lost - prefix
     if missing > 1 and missing * largest == lost:
         return missing, state[LARGEST]
+    if missing > 1 and counted and state[USUAL] and missing * (prefix + state[USUAL]) == lost:
+        return missing, state[USUAL]
     return 0, 0
 
 
@@ -466,6 +470,9 @@ def walk_frames(
             elif framing == TLS:
                 st[COUNTER] = _nonce_of(partial[s]) if st[HEADER_GOT] >= 13 and partial[s, 0] == 23 else -1
             st[LARGEST] = max(st[LARGEST], length)
+            if length == st[PREVIOUS] and length != st[LARGEST]:
+                st[USUAL] = length
+            st[PREVIOUS] = length
             out_got[found] = st[HEADER_GOT]
             found += 1
             findings[s, FRAMES] += 1
