@@ -252,6 +252,11 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
     warnings = []
     if not case.alignment.usable:
         warnings.append(f"the two clocks cannot be aligned: {case.alignment.reason}; no flow can be linked")
+    elif not decision.engine:
+        warnings.append(
+            "no engine that was allowed to speak has anything to go on:"
+            f" {exact.NAME} is for an ingress side that can be read, {packets.NAME} for tunnels"
+        )
     elif decision.engine == packets.NAME:
         warnings += [
             f"tunnel of {tunnel.client} ({tunnel.protocol}): no length map known or learned;"

@@ -182,11 +182,14 @@ class Containment:
         owner = np.full(records, -1, np.int32)
         rival = np.full(records, -np.inf)
         matched = np.full(len(self.egress.ts_ns), -1, np.int64)
-        for egress_class in self.egress_class:
+        # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
+        shares = [tunnels % _THREADS == share for share in range(_THREADS)]
+
+        def own_share(mine: npt.NDArray[np.bool_], egress_class: npt.NDArray[np.int32]) -> None:
             own_records(
-                flows,
-                tunnels,
-                scores,
+                flows[mine],
+                tunnels[mine],
+                scores[mine],
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
@@ -202,6 +205,9 @@ class Containment:
                 rival,
                 matched,
             )
+
+        for egress_class in self.egress_class:
+            _in_threads(own_share, [(mine, egress_class) for mine in shares])
         score_of_flow = np.full(len(self.egress.start) - 1, -np.inf)
         score_of_flow[flows] = scores
         return Ownership(owner, np.where(owner >= 0, score_of_flow[owner], -np.inf), rival, matched)

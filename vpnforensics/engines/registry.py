@@ -32,7 +32,7 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
             EngineInfo(
                 name="packets",
                 citation="containment score of this project; "
-                "ideas: Donoho et al. 2002, Zhu et al. 2010, DeepCorr 2018",
+                "limits of jitter: Donoho et al. 2002 (RAID); by similarity: Nasr et al. 2018 (DeepCorr)",
                 evidence="each egress packet has its outer packet, of the right length, within the server's "
                 "delay law, in both directions",
                 needs="tunnels with one outer packet for each inner one, a known or learned length map, "

@@ -10,6 +10,7 @@ ELUB: Vergeer, van Es, de Jongh, Alberink & Stoel 2016, Sci. Justice 56).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from math import erfc
 
 import numpy as np
@@ -27,6 +28,7 @@ _ENFSI = (
     (np.inf, "extremely strong support"),
 )
 """Verbal scale of the ENFSI Guideline for Evaluative Reporting in Forensic Science (2015)."""
+_ENFSI_LLR = tuple(float(np.log10(limit)) for limit, _ in _ENFSI)
 
 
 def share_of_carried(
@@ -75,8 +77,7 @@ def likelihood_ratio(
 
 def verbal(llr: float) -> str:
     """The ENFSI wording of a log10 likelihood ratio, naming the proposition that is supported."""
-    ratio = 10.0 ** min(abs(llr), 300.0)
-    words = next(text for limit, text in _ENFSI if ratio < limit)
+    words = _ENFSI[bisect_right(_ENFSI_LLR, abs(llr))][1]
     if words == "no support":
         return "no support for either"
     return f"{words} for {'H1' if llr > 0 else 'H2'}"

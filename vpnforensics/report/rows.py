@@ -52,7 +52,8 @@ def tunnel_rows(case: Case, decision: Decision) -> pd.DataFrame:
     """``tunnels``; ``explained_share`` is of the records, the packets that can carry something."""
     records = case.tunnels.records
     total = np.bincount(records.tunnel, minlength=len(case.tunnels))
-    used = np.unique(decision.record[decision.record >= 0])
+    used = np.zeros(len(records), np.bool_)
+    used[decision.record[decision.record >= 0]] = True
     explained = np.bincount(records.tunnel[used], minlength=len(case.tunnels))
     rows = []
     for t, tunnel in enumerate(case.tunnels.tunnels):
