@@ -221,15 +221,19 @@ class NetLab:
         self, name: str, address: str, count: int = 3, interval_s: float = 0.2, wait_s: float = 5
     ) -> int:
         """How many of `count` pings were answered."""
+        deadline_s = count * interval_s + wait_s
+        # After the last one ping waits for two round trips only, which on a busy machine is too short. With a
+        # deadline it goes on until `count` answers came; that is for short runs, where none may be lost.
+        patience = ["-w", str(int(deadline_s) + 1)] if count <= 10 else []
         out = self.run(
             name,
-            *("ping", "-n", "-c", str(count), "-i", str(interval_s), "-W", str(wait_s), address),
-            timeout_s=count * interval_s + wait_s + 10,
+            *("ping", "-n", "-c", str(count), "-i", str(interval_s), "-W", str(wait_s), *patience, address),
+            timeout_s=deadline_s + 10,
             check=False,
         )
         for line in out.splitlines():
             if " received" in line:
-                return int(line.split(",")[1].split()[0])
+                return min(count, int(line.split(",")[1].split()[0]))
         return 0
 
     @contextlib.contextmanager
