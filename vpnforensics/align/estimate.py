@@ -38,6 +38,8 @@ _PEAKS = 6
 _SEPARATION_NS = 2_000_000_000  # piles nearer than this are one pile's burst structure
 _FINE_POINTS = 20_000
 _FINE_PAIRS = 400_000
+_LEAST_FINE_POINTS = 1_000
+_BURSTINESS = 4.0  # pairs stand closer together than their mean rate suggests
 _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
 _LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
@@ -113,7 +115,14 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
             pairs=int(best.support),
             reason=f"the best offset gathers {best.support:.0f} packet pairs, the next best {runner_up:.0f}",
         )
-    return _fit_line(best, offset, reference_ns, rng)
+    line = _fit_line(best, offset, reference_ns, rng)
+    if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
+        return Alignment(
+            "not_identifiable",
+            pairs=line.pairs,
+            reason=f"the pairs of the best offset drift by {line.drift_ppm:.0f} ppm, as no two clocks do",
+        )
+    return line
 
 
 def align_pairs(
@@ -192,18 +201,28 @@ def _busiest(egress: EgressPackets, span_ns: int) -> EgressPackets:
 def _rarest(
     egress: EgressPackets, classes: SizeClasses, wanted: int, rng: np.random.Generator
 ) -> EgressPackets:
-    """At most ``wanted`` packets, those with the rarest sizes, spread over time."""
-    if len(egress.ts_ns) <= wanted:
-        return egress
-    rarity = classes.counts[egress.size_class] * (1.0 + rng.random(len(egress.ts_ns)))
-    chosen = np.sort(np.argpartition(rarity, wanted)[:wanted])
-    return egress.take(chosen)
+    """At most ``wanted`` packets, those with the rarest sizes, spread over time.
+
+    Fewer where their pairs would be too many: those of the commonest sizes would use up the room for all.
+    """
+    half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
+    in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
+    counts = classes.counts[egress.size_class]
+    order = np.argsort(counts * (1.0 + rng.random(len(egress.ts_ns))), kind="stable")[:wanted]
+    pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
+    affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
+    return egress.take(np.sort(order[:affordable]))
+
+
+def _reach_ns(half_span_ns: float) -> int:
+    """How far from a coarse offset its pairs may lie, for its bins' width and drift."""
+    return int(2 * _COARSE_BIN_NS + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
 
 
 def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, reference_ns: int) -> _Pile:
     """Search drift and offset around a coarse offset, bins shrinking while the pile holds together."""
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
-    reach_ns = int(2 * _COARSE_BIN_NS + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
+    reach_ns = _reach_ns(half_span_ns)
     left, right = pairs_within(
         egress.ts_ns,
         egress.size_class,

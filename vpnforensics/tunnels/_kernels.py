@@ -278,7 +278,7 @@ def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix
     """How many frames of which length stood, unread, before the header found: (0, 0) if that is not certain.
 
     A single one, by the counters on both sides of it, has known ends. Several are known if together they are
-    as long as the largest frames are, for then each is one of these; and they are taken for known if by number
+    as long as the largest frames are, for then each is one of these; they are taken for known if by number
     and length they are as the last two equal ones were (a train of bare acknowledgements).
     """
     lost = hit - state[LOST_FROM]
