@@ -15,7 +15,7 @@ from vpnforensics.packets.read import read_capture
 from vpnforensics.tunnels.find import RecordTable, Tunnel, TunnelSet
 
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp"}
-LEAST_SCORE, LEAST_MARGIN = 2.0, 1.0
+LEAST_SCORE, LEAST_MARGIN = 4.0, 1.0
 
 
 def skewed(name, rng, sd_ppm=30.0):

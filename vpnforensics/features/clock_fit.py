@@ -18,12 +18,13 @@ the residuals of the blocks are exchangeable, so the trend statistic has mean 0 
 linear rank statistic; the interval is all slopes that it does not reject (Hájek & Šidák 1967). A bootstrap
 would not do: it is inconsistent for estimates that rest on extremes, whatever the blocks.
 
-The rank estimate with its interval is the figure reported; ``agree`` says whether the other two fall in.
+The rank estimate with its interval is the figure reported; ``agree`` says whether the hull lies in three
+times that interval and Theil-Sen's interval overlaps it.
 
 Assumptions: blocks are alike and independent, so no delay trend over the whole span and no queue that
-stands for longer than a few blocks; a constant rate. Fails, and shows it by disagreement or a wide interval,
-where a queue stands for most of the capture, where the rate wanders, and where the path changes its
-shortest delay.
+stands for longer than a few blocks; a constant rate. Fails, and shows it by disagreement or a wide
+interval, where a queue stands for most of the capture, where the rate wanders, and where the path changes
+its shortest delay.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def fit_upper_edge(t_s: Floats, offset_s: Floats) -> ClockFit:
     median, kendall = theil_sen(at, top)
     hull, at_s = hull_slope(t_s, offset_s)
     level = float(np.max(offset_s - slope * (t_s - at_s)))
-    agree = interval[0] <= hull <= interval[1] and kendall[0] <= interval[1] and interval[0] <= kendall[1]
+    width = interval[1] - interval[0]
+    near = interval[0] - width <= hull <= interval[1] + width
+    agree = near and kendall[0] <= interval[1] and interval[0] <= kendall[1]
     return ClockFit(
         slope, interval, hull, median, agree, level, at_s, at, top - (level + slope * (at - at_s))
     )

@@ -48,6 +48,7 @@ _MOST_PAIRED = 400
 _WANDER = 0.005
 _CLOSE_S = 20.0
 _SMOOTH_SHARE = 0.95
+_SINGLE, _EXPLAINED, _LEAST_ON_LINE = 0.9, 0.6, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,7 @@ def _resolve(
         found.append((left[on], slope, level, residual[on]))
         left = left[~on]
     explained = sum(len(members) for members, *_ in found)
-    if found and len(found[0][0]) >= 0.9 * len(t):
+    if found and len(found[0][0]) >= _SINGLE * len(t):
         return found[:1], left
     order = np.argsort(t, kind="stable")
     slope = 0.0
@@ -203,8 +204,11 @@ def _resolve(
     if close.any() and np.mean(smooth) >= _SMOOTH_SHARE:
         level = float(np.median(residual))
         return [(np.arange(len(t)), slope, level, residual - level)], np.zeros(0, np.intp)
-    if found and explained >= 0.9 * len(t) and all(len(members) >= 3 for members, *_ in found):
-        return found, left
+    # What queued longer than the tolerance falls off its line; the line stands without it.
+    found = [line for line in found if len(line[0]) >= _LEAST_ON_LINE]
+    if found and explained >= _EXPLAINED * len(t):
+        on = np.concatenate([members for members, *_ in found])
+        return found, np.setdiff1d(np.arange(len(t)), on)
     return [], np.arange(len(t))
 
 

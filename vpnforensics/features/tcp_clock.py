@@ -52,6 +52,7 @@ _LEAP_NS = 1_000_000_000
 """Offset leaps above this are breaks; queues of a second and more are rarer than reboots."""
 _PERSIST_NS, _PERSIST_PACKETS = 10_000_000_000, 5
 _MODULUS = 1 << 32
+_RATE_S = 10.0
 _ONE_PHASE = 0.9
 """Mean resultant length of the arrivals' phases above which they are one."""
 _COLUMNS = (
@@ -223,6 +224,8 @@ def tick_rate(t_ns: Ints, ticks: Ints) -> tuple[float | None, str]:
                 return nearest, ""
     if 0 <= guesses[0] * elapsed_s < LEAST_TICKS:
         return None, f"fewer than {LEAST_TICKS} ticks"
+    if len(t_ns) < LEAST_PACKETS or elapsed_s < _RATE_S:
+        return None, "too few packets to tell a tick rate"
     return None, "no known tick rate: the timestamps are no clock, or a middlebox rewrites them"
 
 
