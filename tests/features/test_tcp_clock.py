@@ -3,9 +3,10 @@ import pytest
 
 from tests.features import models
 from tests.tables import table, tcp
+from vpnforensics.features.clock_table import clock_table
 from vpnforensics.features.plots import plot_clocks
 from vpnforensics.features.senders import find_senders
-from vpnforensics.features.tcp_clock import clock_table, sender_clock, tick_rate
+from vpnforensics.features.tcp_clock import sender_clock, tick_rate
 from vpnforensics.flows.assemble import assemble_flows
 
 START = 1_790_000_000_000_000_000

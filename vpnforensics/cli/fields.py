@@ -47,7 +47,7 @@ def clocks(
     output = Output(target, [file])
     with session.talk.progress() as show:
         senders = _senders(file, strict, show)
-        from vpnforensics.features.tcp_clock import clock_table
+        from vpnforensics.features.clock_table import clock_table
 
         show("reading clocks", 0.0)
         table = clock_table(senders)

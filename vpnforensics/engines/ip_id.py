@@ -16,9 +16,9 @@ a step.
 Pairs are found by a join on (second, ID): flows and tunnels are never paired in a loop.
 
 Assumptions: aligned clocks; less than a second from the inner packet's making to egress; the VPN runs on
-the host. Silent on outer IDs that are no counter (zero, constant, random), on IPv6, on flows without IDs,
-without an alignment. Counters by destination or socket, in today's systems, share nothing between outer
-and inner: such pairs do not come up.
+the host. Never speaks against a pair: a host may well have several counters. Silent on outer IDs that are
+no counter (zero, constant, random), on IPv6, on flows without IDs, without an alignment, on counters by
+destination or socket, as today's systems have: these share nothing between outer and inner.
 
 The null is a circular shift of the flows (``shift_ns``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
 """
@@ -43,11 +43,11 @@ CITATION = "Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SLOT_NS = 1_000_000_000
-_NEAR_IDS = 64
+_SLOT_NS, _SLOTS_BACK = 500_000_000, 2
+_BIN_IDS, _BINS = 32, 2048
 _HIT_SHARE = 0.3
 """Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
-_MOST_JOINED = 40
+_MOST_JOINED = 16
 """Packets of a flow that take part in the search for pairs: its first."""
 _BACK_NS, _AHEAD_NS = 1_000_000_000, 2_000_000
 _AHEAD_IDS = 16
@@ -103,6 +103,9 @@ def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
         x = swap_bytes(ids[mine]) if counters.swapped[t] else ids[mine]
         value[i] = _weigh(counters, t, inner.ts_ns[mine], x)
         n[i] = len(x)
+    # One counter or not: what is likelier apart may still be carried, by a host with several counters.
+    spoken = value > 0
+    flow, tunnel, value, n = flow[spoken], tunnel[spoken], value[spoken], n[spoken]
     unspoken = len(np.unique(inner.owner)) - len(np.unique(flow))
     if unspoken:
         silence["flow whose IP IDs run with no tunnel's counter"] = unspoken
@@ -150,32 +153,34 @@ def _counters(case: Case, silence: dict[str, int]) -> _Counters:
 
 
 def _pairs(counters: _Counters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
-    """Flows and tunnels whose IDs are near each other at about the same time, often enough."""
+    """Flows and tunnels whose IDs are near each other at about the same time, often enough.
+
+    A join on half seconds and bins of 32 IDs: a tunnel's counter stands in few bins at a time.
+    """
+    tunnels = len(counters.packets)
     place = np.arange(len(ids)) - inner.start[inner.owner]
     used = np.flatnonzero(place < _MOST_JOINED)
     taken = np.bincount(inner.owner[used], minlength=len(inner))
-    hits: list[Ints] = []
+    hits = [np.zeros(0, np.int64)]
     for swapped in np.unique(counters.swapped).tolist():
-        outer = np.flatnonzero(counters.swapped[counters.packets.owner] == swapped)
-        key = (counters.packets.ts_ns[outer] // _SLOT_NS << 17) + counters.ip_id[outer]
-        order = np.argsort(key, kind="stable")
-        key, of = key[order], counters.packets.owner[outer][order]
+        outer = counters.swapped[counters.packets.owner] == swapped
+        place_of = counters.packets.ts_ns[outer] // _SLOT_NS * _BINS + counters.ip_id[outer] // _BIN_IDS
+        cell = np.unique(place_of * tunnels + counters.packets.owner[outer])
+        key, of = np.divmod(cell, tunnels)
         x = swap_bytes(ids[used]) if swapped else ids[used]
         slot = inner.ts_ns[used] // _SLOT_NS
-        for back in (0, 1):
-            for turn in (0, -65_536, 65_536):
-                middle = (slot - back << 17) + x + turn
-                low = np.searchsorted(key, np.maximum(middle - _NEAR_IDS, slot - back << 17))
-                top = np.minimum(middle + _NEAR_IDS, (slot - back << 17) + 65_535)
-                count = np.maximum(np.searchsorted(key, top, side="right") - low, 0)
+        for back in range(_SLOTS_BACK + 1):
+            for aside in (-1, 0, 1):
+                wanted = (slot - back) * _BINS + (x // _BIN_IDS + aside) % _BINS
+                low = np.searchsorted(key, wanted)
+                count = np.searchsorted(key, wanted, side="right") - low
                 packet = np.repeat(np.arange(len(used)), count)
                 at = np.arange(len(packet)) - np.repeat(np.cumsum(count) - count, count) + low[packet]
-                hits.append(np.unique(used[packet] * np.int64(len(counters.packets)) + of[at]))
-    # A packet counts once for a tunnel, however many outer packets are near.
-    hit = np.unique(np.concatenate(hits))
-    packet, tunnel = np.divmod(hit, len(counters.packets))
-    pair, count = np.unique(inner.owner[packet] * len(counters.packets) + tunnel, return_counts=True)
-    flow, tunnel = np.divmod(pair, len(counters.packets))
+                hits.append(used[packet] * np.int64(tunnels) + of[at])
+    # A packet counts once for a tunnel, however many bins are near.
+    packet, tunnel = np.divmod(np.unique(np.concatenate(hits)), tunnels)
+    pair, count = np.unique(inner.owner[packet] * tunnels + tunnel, return_counts=True)
+    flow, tunnel = np.divmod(pair, tunnels)
     enough = count >= np.maximum(_HIT_SHARE * taken[flow], 1)
     return flow[enough], tunnel[enough]
 

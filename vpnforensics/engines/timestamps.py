@@ -122,10 +122,17 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, shift_n
     note = ["timestamps on the tunnel's line"] * len(lines[0]) + ["rate and phase of the clock"] * len(
         rates[0]
     )
+    spoken = np.flatnonzero(value > 0)
+    flow, tunnel, value, note = (
+        flow[spoken],
+        tunnel[spoken],
+        value[spoken],
+        [note[i] for i in spoken.tolist()],
+    )
     if devices is not None:
         flow, tunnel, value, note = _pooled(flow, tunnel, value, note, devices, inner)
-    spoken = len(np.unique(flow))
-    _count(silence, "flow on no tunnel's clock line", int(np.sum(inner.best >= 0)) - spoken)
+    heard = len(np.unique(flow[inner.best[flow] >= 0]))
+    _count(silence, "flow on no tunnel's clock line", int(np.sum(inner.best >= 0)) - heard)
     n = np.diff(inner.packets.start)[flow]
     order = np.lexsort((tunnel, flow))
     return EngineScores(

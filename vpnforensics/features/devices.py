@@ -27,10 +27,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from vpnforensics.features.clock_lines import ClockLines, clock_lines, flow_offsets
+from vpnforensics.features.clock_table import ClockTable, clock_table
 from vpnforensics.features.ip_id_strings import shared_counters
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
-from vpnforensics.features.tcp_clock import LEAST_PACKETS, ClockTable, clock_table
+from vpnforensics.features.tcp_clock import LEAST_NS, LEAST_PACKETS
 from vpnforensics.features.wraparound import swap_bytes
 from vpnforensics.packets.table import FRAG_LATER, TCP_SYN
 
@@ -146,8 +147,11 @@ def _compared(senders: Senders, lines: ClockLines, clocks: ClockTable) -> tuple[
 def _long(senders: Senders) -> Ints:
     """Client-side senders with timestamps that may show a rate."""
     up: Ints = senders.with_timestamps[senders.with_timestamps % 2 == 0]
-    many = np.diff(senders.start)[up] >= LEAST_PACKETS
-    return up[many]
+    up = up[np.diff(senders.start)[up] >= LEAST_PACKETS]
+    ts_ns = senders.flows.packets.ts_ns
+    lasted = ts_ns[senders.row[senders.start[up + 1] - 1]] - ts_ns[senders.row[senders.start[up]]]
+    lasting: Ints = up[lasted >= LEAST_NS]
+    return lasting
 
 
 def _line_ties(lines: ClockLines, kind: Ints) -> Ties:

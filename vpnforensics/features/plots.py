@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpnforensics.features.tcp_clock import ClockTable
+from vpnforensics.features.clock_table import ClockTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
