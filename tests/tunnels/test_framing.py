@@ -179,7 +179,7 @@ def test_hostile_bytes_neither_hang_nor_read_beyond_what_was_captured(data, fram
         buf,
         state,
         np.zeros((1, k.HEADER_BYTES), np.uint8),
-        np.zeros((1, k.UNREAD_PIECES, 2), np.int64),
+        np.zeros((1, 4, 2), np.int64),
         findings,
     )
     assert findings[0, k.LOST_BYTES] <= len(data) + 2000

@@ -31,8 +31,6 @@ NO_KEY = -1
 HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER = range(7)
 LOST_FROM, LOST_PIECES, HOLE, LARGEST, USUAL, PREVIOUS = range(7, 13)
 STATE_COLUMNS = 13
-UNREAD_PIECES = 512
-"""Pieces a stream over which the chain may be lost and frames still be inferred."""
 # Findings of one direction's framing.
 FRAMES, FRAMED_BYTES, LOST_BYTES, DESYNCS, RESYNCS, INFERRED = range(6)
 FINDING_COLUMNS = 6
@@ -40,6 +38,7 @@ FINDING_COLUMNS = 6
 _TLS_MOST = (1 << 14) + 2048
 _MOST_AT_RESYNC = 4096
 _COUNTER_WINDOW = 1 << 16
+_MOST_PASSED_OVER = 1 << 15
 
 
 @njit(cache=True, nogil=True)
@@ -268,13 +267,13 @@ def _infer_header(framing: Any, head: Any, state: Any) -> Any:
 def _note_unread(state: Any, unread: Any, end: Any, done: Any) -> Any:
     """Remember where a piece ended that was passed over, and by which segment it was delivered."""
     m = state[LOST_PIECES]
-    if m < UNREAD_PIECES:
+    if m < len(unread):
         unread[m, 0], unread[m, 1] = end, done
-    state[LOST_PIECES] = min(m + 1, UNREAD_PIECES + 1)
+    state[LOST_PIECES] = min(m + 1, len(unread) + 1)
 
 
 @njit(cache=True, nogil=True)
-def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix: Any) -> Any:
+def _passed_over(framing: Any, state: Any, room: Any, head: Any, got: Any, hit: Any, prefix: Any) -> Any:
     """How many frames of which length stood, unread, before the header found: (0, 0) if that is not certain.
 
     A single one, by the counters on both sides of it, has known ends. Several are known if together they are
@@ -282,7 +281,7 @@ def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix
     and length they are as the last two equal ones were (a train of bare acknowledgements).
     """
     lost = hit - state[LOST_FROM]
-    if state[HOLE] or state[LOST_PIECES] < 1 or state[LOST_PIECES] > UNREAD_PIECES or lost <= prefix:
+    if state[HOLE] or state[LOST_PIECES] < 1 or state[LOST_PIECES] > room or lost <= prefix:
         return 0, 0
     largest = prefix + state[LARGEST]
     counted = True
@@ -293,7 +292,7 @@ def _passed_over(framing: Any, state: Any, head: Any, got: Any, hit: Any, prefix
         missing = np.int64(-1)
         if got >= 13 and head[0] == 23 and state[COUNTER] >= 0:
             missing = _nonce_of(head) - state[COUNTER] - 1
-        if missing < 0 or missing > UNREAD_PIECES * 64:
+        if missing < 0 or missing > _MOST_PASSED_OVER:
             missing = lost // largest if lost % largest == 0 else np.int64(0)
             state[COUNTER] = -1
             counted = False
@@ -339,7 +338,8 @@ def walk_frames(
     done : ndarray of int64, shape (n,)
         Row of the segment that delivered the piece.
     state, partial, unread, findings : ndarray, shape (streams, ...)
-        What is carried from call to call.
+        What is carried from call to call; ``unread`` has room for the pieces over which a chain may be lost
+        and frames still be inferred.
 
     Returns
     -------
@@ -389,7 +389,7 @@ def walk_frames(
                     break
                 findings[s, LOST_BYTES] += hit - cursor
                 findings[s, RESYNCS] += 1
-                passed, each = _passed_over(framing, st, head, seen, hit, prefix)
+                passed, each = _passed_over(framing, st, len(unread[s]), head, seen, hit, prefix)
                 piece = 0
                 for f in range(passed):
                     if found == room:

@@ -25,6 +25,9 @@ from vpnforensics.tunnels import _kernels as k
 from vpnforensics.tunnels.reassembly import Pieces
 from vpnforensics.tunnels.stream_bytes import Part, parts_from_file, parts_from_heads, readable
 
+_UNREAD_PIECES, _LEAST_UNREAD, _MOST_UNREAD = 1 << 21, 8, 512
+"""Pieces to remember of streams whose chain is lost: of all together, and of each."""
+
 Framing = Literal["openvpn", "tls", "wireguard"]
 Origin = Literal["file", "heads"]
 _FRAMINGS: dict[Framing, int] = {"openvpn": k.OPENVPN, "tls": k.TLS, "wireguard": k.WIREGUARD}
@@ -152,7 +155,8 @@ def _follow(
     state[:, [k.BODY_END, k.COUNTER]] = -1
     state[:, k.KEY] = k.NO_KEY if keys is None else keys
     partial = np.zeros((pieces.streams, k.HEADER_BYTES), np.uint8)
-    unread = np.zeros((pieces.streams, k.UNREAD_PIECES, 2), np.int64)
+    room = int(np.clip(_UNREAD_PIECES // max(pieces.streams, 1), _LEAST_UNREAD, _MOST_UNREAD))
+    unread = np.zeros((pieces.streams, room, 2), np.int64)
     findings = np.zeros((pieces.streams, k.FINDING_COLUMNS), np.int64)
     whole = pieces.skip == 0
     out: list[tuple[npt.NDArray[np.int64], ...]] = []
