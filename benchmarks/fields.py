@@ -82,7 +82,7 @@ def ipid() -> None:
 
 
 def devices() -> None:
-    print("devices: 3 behind one tunnel, 60 TCP flows and more, 10 min; pairs of TCP flows")
+    print("devices: 3 behind one tunnel, about 60 TCP flows, 10 min; pairs of TCP flows")
     for stack, target in (
         ("linux-legacy", "precision 0.99, recall 0.9"),
         ("android-legacy", "precision 0.99, recall 0.9"),
@@ -113,9 +113,7 @@ def devices() -> None:
 
 
 def tunnels() -> None:
-    print(
-        "tunnels over TCP: 20 clients of one legacy stack; one engine alone, flows of 10+ packets (target 0.99, 0 false)"
-    )
+    print("tunnels: 20 clients of one stack, one engine alone; flows of 10+ packets (target 0.99, 0 false)")
     for stack, protocol in (
         ("linux-legacy", "openvpn-tcp"),
         ("macos-legacy", "openvpn-tcp"),
@@ -136,9 +134,10 @@ def tunnels() -> None:
             linked = cases.best_alone(scores, len(owner))
             right = int(np.sum(long & (linked == owner)))
             wrong = int(np.sum((linked >= 0) & (linked != owner)))
+            share = f"{right}/{long.sum()} = {right / long.sum():.4f}"
             print(
-                f"  {stack:13s} {protocol:12s} {engine.NAME:11s} {right}/{long.sum()} = {right / long.sum():.4f},"
-                f" false {wrong}, {took:.2f} s; {scores.silence}"
+                f"  {stack:13s} {protocol:12s} {engine.NAME:11s} {share}, false {wrong},"
+                f" {took:.2f} s; {scores.silence}"
             )
 
 
