@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.packets.fence import FENCED
 from tests.tunnels.streams import Talk, cut, openvpn_frames, segments_of, tls_records
-from vpnforensics.tunnels import _kernels as k
+from vpnforensics.tunnels import _frame_kernels as k
 from vpnforensics.tunnels.framing import follow_frames
 from vpnforensics.tunnels.openvpn_tcp import data_keys
 from vpnforensics.tunnels.reassembly import reassemble_streams

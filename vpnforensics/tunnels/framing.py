@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vpnforensics.errors import CaptureError
 from vpnforensics.packets.table import PacketTable
-from vpnforensics.tunnels import _kernels as k
+from vpnforensics.tunnels import _frame_kernels as k
 from vpnforensics.tunnels.reassembly import Pieces
 from vpnforensics.tunnels.stream_bytes import Part, parts_from_file, parts_from_heads, readable
 

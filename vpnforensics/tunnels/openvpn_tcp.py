@@ -19,6 +19,7 @@ name = openvpn.name
 server_ports = (1194, 443)
 framing: Framing = "openvpn"
 header_bytes = 2
+least_frames = 4
 length_bytes, counter_bytes = 2, 10
 
 NO_KEY = -1

@@ -11,9 +11,9 @@ from vpnforensics.tunnels.protocol import Datagrams, Recognition
 
 SSH, UNKNOWN = "ssh", "stream"
 
-_SSH_BANNER = b"SSH-"
+SSH_BANNER = b"SSH-"
 _TEXT_SHARE = 0.9
-_LEAST_SEGMENTS = 40
+LEAST_SEGMENTS = 40
 _LEAST_EACH_WAY = 10
 _FIRST_BYTES = 16
 
@@ -27,10 +27,10 @@ def recognise(segments: Datagrams) -> tuple[str, Recognition] | None:
         Segments that carry something new, with their first bytes.
     """
     firsts = [segments.head[side][:1] for side in (segments.up, ~segments.up)]
-    if any(first.tobytes().startswith(_SSH_BANNER) for first in firsts):
+    if any(first.tobytes().startswith(SSH_BANNER) for first in firsts):
         return SSH, Recognition(0.3)
     each_way = min(int(segments.up.sum()), int((~segments.up).sum()))
-    if len(segments) < _LEAST_SEGMENTS or each_way < _LEAST_EACH_WAY:
+    if len(segments) < LEAST_SEGMENTS or each_way < _LEAST_EACH_WAY:
         return None
     opening = segments.head[:4, :_FIRST_BYTES]
     printable = (opening >= 32) & (opening < 127) | (opening == 10) | (opening == 13)

@@ -38,6 +38,8 @@ class StreamProtocol(Protocol):
     """First bytes of a frame that its size does not count."""
     counter_bytes: int
     """First bytes of a frame up to the end of its counter."""
+    least_frames: int
+    """Frames without which nothing is recognised."""
 
     def recognise(self, sample: Datagrams, begun: bool) -> Recognition | None:
         """Judge a conversation by its frames; ``begun`` where its start is in the capture."""
@@ -88,8 +90,8 @@ def find_streams(conversations: FlowTable) -> list[FoundStream]:
         pieces = reassemble_streams(conversations, numbers, first_packets=_SAMPLE_PACKETS)
         chosen = _first_look(conversations, numbers, pieces)
         framed += [(int(n), f) for n, f in zip(numbers, chosen, strict=True) if f is not None]
-        for k, framing in enumerate(chosen):
-            if framing is None:
+        for k in _worth_a_look(conversations, pieces, len(numbers)):
+            if chosen[k] is None:
                 candidate = _without_frames(conversations, int(numbers[k]), pieces, k)
                 found += [candidate] if candidate is not None else []
     found += _with_frames(conversations, framed)
@@ -104,7 +106,8 @@ def _first_look(
     best = np.zeros(len(numbers))
     for framing, protocol in STREAM_PROTOCOLS.items():
         frames = _frames(conversations, pieces, [framing] * pieces.streams, heads_only=True)
-        for k in range(len(numbers)):
+        counts = np.bincount(frames.stream >> 1, minlength=len(numbers))
+        for k in np.flatnonzero(counts >= protocol.least_frames).tolist():
             sample, known = _as_datagrams(protocol, conversations, int(numbers[k]), frames, k)
             begun = bool(pieces.begun[2 * k : 2 * k + 2].all())
             recognition = protocol.recognise(sample.take(known), begun) if known.any() else None
@@ -146,6 +149,17 @@ def _with_frames(conversations: FlowTable, framed: list[tuple[int, Framing]]) ->
             )
         )
     return found
+
+
+def _worth_a_look(conversations: FlowTable, pieces: Pieces, count: int) -> list[int]:
+    """Conversations of the sample that are long enough for a stream, or greet as ssh does."""
+    whole = pieces.skip == 0
+    of = pieces.stream[whole] >> 1
+    enough = np.bincount(of, minlength=count) >= stream.LEAST_SEGMENTS
+    banner = np.frombuffer(stream.SSH_BANNER, np.uint8)
+    heads = conversations.packets.head[pieces.row[whole], : len(banner)]
+    enough[of[(heads == banner).all(axis=1)]] = True
+    return [int(k) for k in np.flatnonzero(enough)]
 
 
 def _without_frames(conversations: FlowTable, number: int, pieces: Pieces, k: int) -> FoundStream | None:

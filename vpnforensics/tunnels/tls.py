@@ -22,6 +22,7 @@ name = "tls"
 server_ports = (443,)
 framing: Framing = "tls"
 header_bytes = 0
+least_frames = 20
 length_bytes, counter_bytes = 5, 13
 
 CHANGE_CIPHER_SPEC, HANDSHAKE, APPLICATION_DATA = 20, 22, 23
@@ -31,7 +32,6 @@ _SSTP_COMPRESSED_BYTES = (6, 5)
 _TAG_BYTES, _NONCE_BYTES, _TYPE_BYTES = 16, 8, 1
 _CBC_MACS = (20, 32, 48)
 
-_LEAST_RECORDS = 20
 _LOG_IN_RECORDS = 12
 _MOST_PACKET_BYTES = 2048
 _MOST_LARGE_SHARE = 0.02
@@ -42,7 +42,7 @@ def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
     data = sample.head[:, 0] == APPLICATION_DATA
     if begun and (not len(sample) or sample.head[0, 0] != HANDSHAKE):
         return None
-    if data.sum() < _LEAST_RECORDS:
+    if data.sum() < least_frames:
         return None
     for side in (sample.up, ~sample.up):
         sizes = sample.payload_bytes[data & side][_LOG_IN_RECORDS if begun else 0 :]

@@ -11,12 +11,13 @@ name = wireguard.name
 server_ports = wireguard.server_ports
 framing: Framing = "wireguard"
 header_bytes = 2
+least_frames = 4
 length_bytes, counter_bytes = 2, 18
 
 
 def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
     """As over UDP; two messages say nothing."""
-    return wireguard.judge(sample) if len(sample) >= 4 else None
+    return wireguard.judge(sample) if len(sample) >= least_frames else None
 
 
 def records(datagrams: Datagrams) -> Records:
