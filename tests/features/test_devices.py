@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ from vpnforensics.features.devices import find_devices
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.run import simulate
+from vpnforensics.groundtruth.simulate.spec import Countermeasures
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PROTO_TCP
 
@@ -63,6 +65,18 @@ def test_flows_of_different_groups_are_never_joined(tmp_path):
     large, halves = (np.bincount(d.device[tcp][d.device[tcp] >= 0]) for d in (found, apart))
     assert np.sum(large >= 5) == 3
     assert np.sum(halves >= 3) == 6
+
+
+def test_scrubbing_leaves_nothing_and_is_noticed(tmp_path):
+    spec = cases.devices_behind_one_tunnel("linux-legacy", 6)
+    scrubbed = dataclasses.replace(spec, countermeasures=Countermeasures(scrub_tsval=True, scrub_ip_id=True))
+    truth = simulate(scrubbed, tmp_path, 6)
+    flows = assemble_flows(read_capture(tmp_path / "egress.pcap"))
+    found = find_devices(find_senders(flows))
+    told, alike = pairs(found.device, cases.owners(flows, truth, "device"))
+    assert (told & ~alike).sum() == 0
+    assert told.sum() <= 0.01 * alike.sum()
+    assert "middlebox" in found.notes[0]
 
 
 def test_another_ttl_is_another_stack(tmp_path):

@@ -8,7 +8,7 @@ truncation to whole ticks. The clock is the upper edge of the points (t, o). Thr
 *Upper hull*: the line above all points with the least sum of distances is the edge of the upper convex
 hull over the mean time (Moon, Skelly & Towsley 1999; Kohno, Broido & claffy 2005).
 
-*Theil-Sen* on the maxima of 5 s blocks: the median of the slopes between all pairs, with Kendall's
+*Theil-Sen* on the maxima of blocks of 5 to 10 s: the median of the slopes between all pairs, with Kendall's
 interval (Sen 1968). Robust, less sharp.
 
 *Rank estimate* on the same maxima: the slope at which the residuals, ranked, have no trend in time. The
@@ -39,7 +39,7 @@ from vpnforensics.features._kernels import upper_hull
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK_S = 5.0
+BLOCK_S, LONG_BLOCK_S = 5.0, 10.0
 _MOST_BLOCKS = 400
 LEAST_BLOCKS = 8
 _SCORE_POWER = 8
@@ -103,7 +103,9 @@ def fit_upper_edge(t_s: Floats, offset_s: Floats) -> ClockFit:
 
 def block_maxima(t_s: Floats, offset_s: Floats) -> tuple[Floats, Floats]:
     """Time and offset of the highest packet of each block that has one."""
-    width = max(BLOCK_S, float(t_s[-1] - t_s[0]) / _MOST_BLOCKS)
+    span_s = float(t_s[-1] - t_s[0])
+    # Longer blocks depend on each other less; in a short capture there must be enough of them.
+    width = max(min(max(BLOCK_S, span_s / 60), LONG_BLOCK_S), span_s / _MOST_BLOCKS)
     block = np.floor((t_s - t_s[0]) / width).astype(np.int64)
     order = np.lexsort((offset_s, block))
     last = np.flatnonzero(np.r_[np.diff(block[order]) > 0, True])
