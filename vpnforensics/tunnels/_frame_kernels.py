@@ -67,6 +67,16 @@ def _sound(framing: Any, head: Any, got: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _may_begin(framing: Any, buf: Any, at: Any, state: Any) -> Any:
+    """A quick look at the first six bytes of what may be a header, for most are none."""
+    if framing == TLS:
+        return (buf[at] == 23 or buf[at] == 22) and buf[at + 1] == 3
+    if framing == WIREGUARD:
+        return 1 <= buf[at + 2] <= 4 and buf[at + 3] == 0 and buf[at + 4] == 0
+    return state[KEY] != NO_KEY and np.int64(buf[at + 2]) >> 3 == state[KEY] >> 24
+
+
+@njit(cache=True, nogil=True)
 def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> Any:
     """Whether a header must be one where none was expected; ``likely`` where a segment begins."""
     if not _sound(framing, head, got):
@@ -225,14 +235,15 @@ def walk_frames(
         while True:
             if not st[SYNCED]:
                 # Frames begin where their segments do, or anywhere: there the header has to say more.
-                hit = -1
+                hit, seen = -1, 0
                 k = cursor
-                while k <= have - 5 and hit < 0:
-                    seen = min(have - k, HEADER_BYTES)
-                    for b in range(HEADER_BYTES):
-                        head[b] = buf[at[i] + k - begin + b] if b < seen else 0
-                    if _convincing(framing, head, seen, st, k == begin and whole[i]):
-                        hit = k
+                while k <= have - 6 and hit < 0:
+                    if _may_begin(framing, buf, at[i] + k - begin, st):
+                        seen = min(have - k, HEADER_BYTES)
+                        for b in range(HEADER_BYTES):
+                            head[b] = buf[at[i] + k - begin + b] if b < seen else 0
+                        if _convincing(framing, head, seen, st, k == begin and whole[i]):
+                            hit = k
                     k += 1
                 if hit < 0:
                     findings[s, LOST_BYTES] += end - cursor
