@@ -169,8 +169,21 @@ def clock_lines(offsets: FlowOffsets) -> ClockLines:
                 )
             if len(left) > 1:
                 unresolved.append(offsets.sender[mine[cluster[left]]])
+    lines = _without_doubles(lines, offsets)
     apart = np.unique(np.concatenate(unresolved)) if unresolved else np.zeros(0, np.int64)
     return ClockLines(tuple(lines), apart, offsets)
+
+
+def _without_doubles(lines: list[ClockLineGroup], offsets: FlowOffsets) -> list[ClockLineGroup]:
+    """Lines less those at a neighbouring rate, made of short flows that a surer line holds already."""
+    sure = set(zip(offsets.sender[offsets.sure].tolist(), offsets.hz[offsets.sure].tolist(), strict=True))
+    firm = [any((s, line.hz) in sure for s in line.sender.tolist()) for line in lines]
+    held = {s for line, is_firm in zip(lines, firm, strict=True) if is_firm for s in line.sender.tolist()}
+    return [
+        line
+        for line, is_firm in zip(lines, firm, strict=True)
+        if is_firm or not held.issuperset(line.sender.tolist())
+    ]
 
 
 def _resolve(
