@@ -53,7 +53,7 @@ validate-fields: .venv/dev.stamp ## figures of the clock, IP ID and device estim
 	$(PY) benchmarks/fields.py
 
 lab: .venv/dev.stamp ## record every VPN driver and correlate it (root)
-	$(PY) benchmarks/survey.py
+	$(PY) -m vpnforensics.groundtruth.lab.survey
 
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

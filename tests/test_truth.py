@@ -52,5 +52,5 @@ def test_a_tunnel_missing_from_the_ingress_capture(recording: Recording) -> None
         assert rest.wrong == 0
         assert gone.long_linked == gone.short_linked == 0
         assert rest.long_linked == whole.long_linked - gone.long
-        # The others stay: no more than one short flow in fifty becomes undecided.
-        assert rest.short_linked >= 0.98 * (whole.short_linked - gone.short)
+        # The others stay; of the shortest, a few more become undecided among fewer comparisons.
+        assert rest.short_linked >= 0.9 * (whole.short_linked - gone.short)

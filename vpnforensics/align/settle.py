@@ -26,6 +26,7 @@ _ROUGH_NS = 100_000_000
 _GROUPS_TO_LEARN = 24
 _LEARNED_MUST_BEAT = 1.3
 _OWN_SHARE = 0.2
+_OBEYED_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +98,34 @@ def _align(
             for n in group
         }
         alignment = _clocks(found, chosen, flows, rng)
-        if alignment.usable:
+        if alignment.usable and _obeyed(found, known, chosen, flows, alignment, rng):
             return alignment, chosen
+        if alignment.usable:
+            alignment = Alignment(
+                "not_identifiable",
+                reason="under the best offset the packets still do not obey the tunnels' length maps",
+            )
         first = first or alignment
     rough, chosen = _align_by_volume(found, groups, flows, rng)
     if rough.usable:
         return rough, chosen
     return first or rough, {}
+
+
+def _obeyed(
+    found: TunnelSet,
+    groups: list[list[int]],
+    chosen: dict[int, LengthMap],
+    flows: FlowTable,
+    alignment: Alignment,
+    rng: np.random.Generator,
+) -> bool:
+    """Whether any group's packets obey its map under an alignment: a pile can be found in anything."""
+    egress = _egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
+    return any(
+        share_obeying(chosen[group[0]], _records_of(found, group), egress, rng) >= _OBEYED_SHARE
+        for group in groups
+    )
 
 
 def _clocks(
@@ -161,18 +183,17 @@ def _settle_maps(
         tunnel = found.tunnels[group[0]]
         records = _records_of(found, group)
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
-        if tunnel.sure and len(known) == 1:
-            settled.update({n: chosen.get(n, found.tunnels[n].length_maps[0]) for n in group})
-            continue
         support = {m: share_obeying(m, records, egress, rng) for m in known} if tunnel.sure else {}
         best = max(support, key=lambda m: support[m], default=None)
         if rank < _GROUPS_TO_LEARN:
             learned = learn_length_map(records, egress, rng)
-            if learned is not None and learned.share > _LEARNED_MUST_BEAT * support.get(best, 0.0):  # type: ignore[arg-type]
+            known_share = support[best] if best is not None else 0.0
+            if learned is not None and learned.share > _LEARNED_MUST_BEAT * known_share:
                 members = group if tunnel.sure else _proved(found, group, learned.length_map, egress, rng)
                 settled.update(dict.fromkeys(members, learned.length_map))
                 continue
-        if best is not None:
+        # A map that nothing obeys (padding, another cipher) is worse than none: it would acquit the tunnel.
+        if best is not None and (support[best] >= _OBEYED_SHARE or not len(records)):
             settled.update(dict.fromkeys(group, best))
     return settled
 

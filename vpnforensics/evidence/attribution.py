@@ -8,7 +8,8 @@ A lookup that fits a tunnel by chance does so because another lookup really was 
 fits its records better and explains them away. So, in rounds:
 
 1. every flow claims its likeliest records in its best tunnel, strongest flows first;
-2. scores are taken again without the records that a flow about as strong (within ``MARGIN``) wants too;
+2. scores are taken again without the records that a flow about as strong (within a margin) wants too; a
+   flow that loses nearly half of its score in it is out of this round;
 3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
    scores are false by construction; their tail gives each stratum of flow sizes a threshold at which the
    comparisons made are expected to yield the round's share of the allowed false links;
@@ -118,7 +119,7 @@ def attribute(
         owned = containment.own(
             claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
         )
-        contested = containment.score_contested(pairs, unmoved, owned, margin)
+        contested = _contested(containment, pairs, unmoved, owned)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
@@ -128,6 +129,7 @@ def attribute(
             lone_tails = {s: fit_tail(n.lone, n.comparisons) for s, n in nulls.items()}
         best = _best(pairs, contested, flows)
         have = np.flatnonzero(best >= 0)
+        have = have[np.isfinite(contested[best[have]])]
         score[remaining] = -np.inf
         score[have] = contested[best[have]]
         candidate = np.full(flows, -1, np.int32)
@@ -169,6 +171,15 @@ def attribute(
         lone_tails,
         first_look,
     )
+
+
+def _contested(
+    containment: Containment, pairs: ScoreTable, shift_ns: npt.NDArray[np.int64], owned: Ownership
+) -> npt.NDArray[np.float64]:
+    """What is left of each pair's score in the contest for records; -inf where rivals take too much of it."""
+    left = containment.score_contested(pairs, shift_ns, owned, margin)
+    bearable = np.maximum(MARGIN, CLEAR_SHARE * pairs.score - 1.0)
+    return np.where(pairs.score - left > bearable, -np.inf, left)
 
 
 def _best(pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int) -> npt.NDArray[np.int64]:
@@ -226,6 +237,6 @@ def _null_scores(
             shifts.append(np.full(len(some), shift, np.int64))
         rotated = np.concatenate(copies)
         pairs, shift_ns = containment.score(rotated, shift_ns=np.concatenate(shifts), floor_log10=0.0)
-        contested = containment.score_contested(pairs, shift_ns, owned, margin)
+        contested = _contested(containment, pairs, shift_ns, owned)
         nulls[s] = _Nulls(contested, pairs.score, int(alive[rotated].sum()))
     return nulls

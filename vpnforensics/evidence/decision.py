@@ -95,6 +95,7 @@ def decide_by_packets(
     np.maximum.at(chance, scores.flow, carried)
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > _MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
+    chance[~_within_ingress(case)] = 1.0
     law = containment.law
     return Decision(
         packets_engine.NAME,
@@ -169,6 +170,14 @@ def _alive(case: Case) -> npt.NDArray[np.int64]:
     first = case.alignment.to_ingress(flows.first_ns)
     last = case.alignment.to_ingress(flows.last_ns)
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
+
+
+def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows within the time of the ingress capture; of others it cannot say that no tunnel had them."""
+    outer = case.conversations.packets.ts_ns
+    first = case.alignment.to_ingress(case.flows.first_ns)
+    last = case.alignment.to_ingress(case.flows.last_ns)
+    return np.asarray((first >= outer.min()) & (last <= outer.max()))
 
 
 def _miss_rate(case: Case, found: Attribution) -> float:
