@@ -82,9 +82,9 @@ def learn_length_map(
     """
     if len(records) < _LEAST_PAIRS or not len(egress.ts_ns):
         return None
-    sizes, counts = np.unique(records.size, return_counts=True)
+    counts = np.bincount(records.size)
     if counts.max() > _ONE_SIZE_SHARE * len(records):
-        return _one_size(int(sizes[np.argmax(counts)]), records, egress)
+        return _one_size(int(np.argmax(counts)), records, egress)
     largest_inner = int(egress.inner_bytes.max())
     records = records.take(_even(records.size, records.up, rng))
     egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
@@ -97,7 +97,7 @@ def learn_length_map(
     share = (found - null_best) / min(len(records), len(egress.ts_ns))
     if found < _CLEAR_OF_NULL * max(null_best, 4) or share < _LEAST_SHARE:
         return None
-    largest = int(sizes[-1]) - overhead
+    largest = len(counts) - 1 - overhead
     reached = -(-(largest_inner + extra) // block) * block
     cap = largest if block > 1 and largest < reached else UNCAPPED
     return Learned(LengthMap(overhead, block, extra, cap, "learned"), min(1.0, share))
@@ -154,8 +154,8 @@ def _even(
     sizes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """A choice in which no size of a direction stands much more than ``_SAME_SIZE`` times."""
-    _, which, counts = np.unique(sizes.astype(np.int64) * 2 + up, return_inverse=True, return_counts=True)
-    return np.asarray(rng.random(len(sizes)) * counts[which] <= _SAME_SIZE)
+    which = sizes * 2 + up
+    return np.asarray(rng.random(len(sizes)) * np.bincount(which)[which] <= _SAME_SIZE)
 
 
 def _pairs(

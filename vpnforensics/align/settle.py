@@ -26,7 +26,7 @@ _ROUGH_NS = 100_000_000
 _GROUPS_TO_LEARN = 24
 _LEARNED_MUST_BEAT = 1.3
 _OWN_SHARE = 0.2
-_OBEYED_SHARE = 0.05
+_OBEYED_SHARE, _OBEYED_WELL = 0.05, 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ def _settle_maps(
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
         support = {m: share_obeying(m, records, egress, rng) for m in known} if tunnel.sure else {}
         best = max(support, key=lambda m: support[m], default=None)
-        if rank < _GROUPS_TO_LEARN:
+        if rank < _GROUPS_TO_LEARN and (best is None or support[best] < _OBEYED_WELL):
             learned = learn_length_map(records, egress, rng)
             known_share = support[best] if best is not None else 0.0
             if learned is not None and learned.share > _LEARNED_MUST_BEAT * known_share:
