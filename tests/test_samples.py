@@ -44,7 +44,7 @@ def test_there_are_samples() -> None:
 
 
 def test_a_sample_that_is_not_there_is_named() -> None:
-    with pytest.raises(vf.errors.CaptureError, match="there are: .*wireguard"):
+    with pytest.raises(vf.errors.CaptureError, match=r"there are: .*wireguard"):
         samples.load("no-such")
 
 
@@ -83,3 +83,15 @@ def test_no_false_link_and_as_it_was(folder: Path, request: pytest.FixtureReques
 def test_small_samples_link_nearly_everything(name: str) -> None:
     links = _correlate(SAMPLES / name).links["verdict"]
     assert (links == "linked").mean() > 0.95
+
+
+def test_padding_acquits_no_tunnel() -> None:
+    """With lengths hidden, times may still link; but nothing says that a tunnel did not carry a flow."""
+    links = _correlate(SAMPLES / "reftunnel-padded").links["verdict"]
+    assert (links != "no_tunnel").all()
+
+
+def test_flows_before_the_ingress_capture_began_are_not_denied_a_tunnel() -> None:
+    links = _correlate(SAMPLES / "cut-file").links["verdict"]
+    assert (links != "no_tunnel").all()
+    assert (links == "linked").sum() > 100

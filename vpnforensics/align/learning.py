@@ -83,7 +83,7 @@ def learn_length_map(
     if len(records) < _LEAST_PAIRS or not len(egress.ts_ns):
         return None
     counts = np.bincount(records.size)
-    if counts.max() > _ONE_SIZE_SHARE * len(records):
+    if hides_lengths(records, egress.inner_bytes):
         return _one_size(int(np.argmax(counts)), records, egress)
     largest_inner = int(egress.inner_bytes.max())
     records = records.take(_even(records.size, records.up, rng))
@@ -101,6 +101,16 @@ def learn_length_map(
     reached = -(-(largest_inner + extra) // block) * block
     cap = largest if block > 1 and largest < reached else UNCAPPED
     return Learned(LengthMap(overhead, block, extra, cap, "learned"), min(1.0, share))
+
+
+def hides_lengths(records: RecordTable, inner_bytes: npt.NDArray[np.int32]) -> bool:
+    """Whether nearly all records have one size while the egress packets have many: padding."""
+    if not len(records) or not len(inner_bytes):
+        return False
+    return bool(
+        np.bincount(records.size).max() > _ONE_SIZE_SHARE * len(records)
+        and np.bincount(inner_bytes).max() <= _ONE_SIZE_SHARE * len(inner_bytes)
+    )
 
 
 def share_obeying(

@@ -16,7 +16,13 @@ import numpy.typing as npt
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import classify_records
 from vpnforensics.align.estimate import EgressPackets, estimate_alignment
-from vpnforensics.align.learning import EgressLengths, learn_length_map, share_obeying, volume_offsets
+from vpnforensics.align.learning import (
+    EgressLengths,
+    hides_lengths,
+    learn_length_map,
+    share_obeying,
+    volume_offsets,
+)
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import RecordTable, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
@@ -89,7 +95,12 @@ def _align(
 ) -> tuple[Alignment, dict[int, LengthMap]]:
     """Clocks from the known maps, likeliest first; from volume where no known map serves."""
     sure = [group for group in groups if found.tunnels[group[0]].sure]
-    known = [group for group in sure if found.tunnels[group[0]].length_maps]
+    lengths = flows.packets.ip_len_bytes
+    known = [
+        group
+        for group in sure
+        if found.tunnels[group[0]].length_maps and not hides_lengths(_records_of(found, group), lengths)
+    ]
     first: Alignment | None = None
     for rank in range(max((len(found.tunnels[g[0]].length_maps) for g in known), default=0)):
         chosen = {
@@ -183,6 +194,8 @@ def _settle_maps(
         tunnel = found.tunnels[group[0]]
         records = _records_of(found, group)
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
+        if hides_lengths(records, egress.inner_bytes):
+            known = {}  # padded to one size, whatever the protocol does by itself
         support = {m: share_obeying(m, records, egress, rng) for m in known} if tunnel.sure else {}
         best = max(support, key=lambda m: support[m], default=None)
         if rank < _GROUPS_TO_LEARN and (best is None or support[best] < _OBEYED_WELL):
