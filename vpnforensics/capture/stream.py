@@ -127,7 +127,6 @@ class _Gzip:
                 self.fault = "the gzip data end early (an unfinished copy or download?)"
         return 0
 
-
     def _until_corrupt(self, member: Any) -> bytes:
         """What the pending input holds before its fault, which a failed call keeps to itself."""
         out = b""

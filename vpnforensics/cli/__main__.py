@@ -1,0 +1,8 @@
+"""``python -m vpnforensics.cli`` is ``vpnf``."""
+
+import sys
+
+from vpnforensics.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
