@@ -134,9 +134,10 @@ def test_score_contested(seed: int, shift: int) -> None:
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
     limit = rng.normal(0, 2, 15)
     found = score_contested(
-        pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class, case.fresh,
-        case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, case.record_ns, case.record_tunnel, case.rate,
-        *case.density, case.low_ns, case.step_ns, case.width_ns, MISS, owner, claim, rival,
+        pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
+        case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, case.record_ns,
+        case.record_tunnel, case.rate, *case.density, case.low_ns, case.step_ns, case.width_ns, MISS,
+        owner, claim, rival,
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
         blocked = set()
