@@ -5,6 +5,7 @@ It runs as a separate program, like every other VPN here, so that the lab import
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,7 @@ from typing import ClassVar
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
 
+_COMPILE_TIMEOUT_S = 240
 _CONTROL = Path("/run/vpnforensics")
 _COMMAND = (sys.executable, "-m", "vpnforensics.reftunnel")
 
@@ -27,6 +29,11 @@ class RefTunnel(Driver):
 
     def start_server(self) -> None:
         """One interface, one peer a client."""
+        # Its device is there before its kernels are compiled, which a first start waits for; so compile once, now.
+        warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
+        subprocess.run(
+            [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
+        )
         self._keys = {number: _key_pair() for number in (0, *(c.number for c in self.clients))}
         peers = ""
         for client in self.clients:
