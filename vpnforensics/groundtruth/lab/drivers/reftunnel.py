@@ -29,7 +29,7 @@ class RefTunnel(Driver):
 
     def start_server(self) -> None:
         """One interface, one peer a client."""
-        # Its device is there before its kernels are compiled, which a first start waits for; so compile once, now.
+        # Its device is there before its kernels are compiled; a first start would miss the traffic.
         warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
         subprocess.run(
             [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
