@@ -1,7 +1,7 @@
-"""The figures this project promises, on recordings that no threshold was fitted to.
+"""The figures this project promises, on recordings kept for judging.
 
-`tests/recordings` holds two lab recordings (their scenarios beside them), 66 s, three clients each, made once
-and not looked at before these tests were written. Truth comes from the inner side of the tunnels.
+`tests/recordings` holds two lab recordings (their scenarios beside them), 66 s, three clients each. Truth
+comes from the inner side of the tunnels. Fit on other recordings, and fix thresholds before looking here.
 """
 
 from __future__ import annotations
