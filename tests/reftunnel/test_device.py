@@ -132,6 +132,7 @@ def test_a_dead_peer_is_called_for_90_s_and_then_left_alone():
     wire.run(300.0)
     assert 17 <= wire.sizes().count(INITIATION) <= 19
     assert not client.only_peer.staged
+    assert client.device.drops == {Drop.NO_ANSWER: 1}
     wire.seen.clear()
     wire.run(60.0)
     assert wire.seen == []
@@ -175,6 +176,18 @@ def test_at_most_128_packets_wait():
     wire.lose = lambda datagram: False
     wire.run(6.0)
     assert server.delivered() == packets[72:]
+
+
+def test_packets_for_a_peer_that_cannot_be_called_are_not_kept():
+    """Delivered when the peer calls some hours later, they would be ghosts."""
+    wire, client, server = make_pair()
+    wire.send(server, DOWN)
+    assert server.device.drops == {Drop.NO_ENDPOINT: 1}
+    wire.run(3600.0)
+    wire.send(client, UP)
+    assert client.delivered() == []
+    wire.send(server, DOWN)
+    assert client.delivered() == [DOWN]
 
 
 def test_roaming_follows_the_last_authentic_message():
@@ -323,7 +336,7 @@ def test_a_flood_from_one_true_address_meets_a_limit():
     granted = 0
     for number in range(200):
         client.only_peer.initiation_sent_at = float("-inf")
-        client.device._initiate(client.only_peer, wire.now + number * 0.03)
+        client.device.stage(client.only_peer, UP, wire.now + number * 0.03)
         for out in client.device.take():
             server.device.receive(out.datagram, client.endpoint, wire.now + number * 0.001)
         for out in server.device.take():

@@ -28,6 +28,7 @@ class Drop(Enum):
     NOT_IP = "not_ip"
     NO_ROUTE = "no_route"
     NO_ENDPOINT = "no_endpoint"
+    NO_ANSWER = "no_answer"
     QUEUE_FULL = "queue_full"
     SEND_FAILED = "send_failed"
     TUN_REFUSED = "tun_refused"
