@@ -53,7 +53,7 @@ def test_no_root(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("strongswan-kernel",), "the lab has no driver for strongswan-kernel"),
+        (("sstp",), "the lab has no driver for sstp"),
         (("wireguard", "{stack: {clock_ppm: 5}}"), "needs `host: uml`"),
         (("wireguard", "{stack: {timestamps: per_destination}}"), "scope per_destination"),
         (("wireguard", "{stack: {timestamp_hz: 100}}"), "1000 Hz"),

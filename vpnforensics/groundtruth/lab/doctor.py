@@ -76,6 +76,7 @@ def doctor() -> list[Finding]:
     findings.append(Finding("uml", missing, tuple(uml.PROGRAMS[p] for p in missing)))
     for kind, driver in DRIVERS.items():
         missing = tuple(p for p in driver.programs if not _installed(p))
+        missing += uml.missing_modules(driver.kernel_modules)
         findings.append(Finding(kind, missing, driver.packages if missing else ()))
     return findings
 

@@ -118,21 +118,29 @@ class Processes:
         path = self.log(name)
         return path.read_text(errors="replace")[-400:].strip() if path.exists() else ""
 
-    def stop(self, process: subprocess.Popen[bytes], *, with_signal: int = signal.SIGTERM) -> None:
-        """End one program: a signal, five seconds, then SIGKILL."""
-        if process.poll() is None:
+    def stop(
+        self,
+        *processes: subprocess.Popen[bytes],
+        with_signal: int = signal.SIGTERM,
+        patience_s: float = 5.0,
+    ) -> None:
+        """End programs: a signal to each, some seconds for all of them together, then SIGKILL."""
+        running = [process for process in processes if process.poll() is None]
+        for process in running:
             process.send_signal(with_signal)
+        deadline = time.monotonic() + patience_s
+        for process in running:
             try:
-                process.wait(5)
+                process.wait(max(deadline - time.monotonic(), 0.0))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.started = [(n, p) for n, p in self.started if p is not process]
+        self.started = [(n, p) for n, p in self.started if p not in processes]
+
+    def stop_named(self, prefix: str) -> None:
+        """End the programs whose names begin so, and wait until they have written what they have to say."""
+        self.stop(*(process for name, process in self.started if name.startswith(prefix)))
 
     def stop_all(self) -> None:
-        """End every program still running, the last started first."""
-        for _, process in reversed(self.started):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for _, process in list(reversed(self.started)):
-            self.stop(process)
+        """End every program still running, the last started first; none has anything more to say."""
+        self.stop(*(process for _, process in reversed(self.started)), patience_s=1.0)

@@ -33,7 +33,15 @@ from vpnforensics.groundtruth.lab.processes import Processes
 from vpnforensics.groundtruth.lab.services import start_internet
 from vpnforensics.groundtruth.lab.state import RunState
 from vpnforensics.groundtruth.lab.taps import Tap, TapCount
-from vpnforensics.groundtruth.lab.topology import SERVER_MACS, Topology, build, end_links, nat, share_tunnel
+from vpnforensics.groundtruth.lab.topology import (
+    SERVER_MACS,
+    Topology,
+    build,
+    end_links,
+    nat,
+    share_tunnel,
+    wait_for_kernels,
+)
 from vpnforensics.groundtruth.lab.traffic import Host, run_all
 from vpnforensics.groundtruth.lab.truth import cut_flows, read_frames
 from vpnforensics.groundtruth.scenario import Scenario
@@ -88,6 +96,9 @@ def run(scenario: Scenario, out: str | Path) -> Recording:
     ScenarioError
         It cannot run here (nothing was made), a program failed, or a capture dropped packets.
     """
+    if scenario.vpn.kind in DRIVERS and DRIVERS[scenario.vpn.kind].kernel_modules:
+        own = tuple(replace(client, host="uml") for client in scenario.clients)
+        scenario = replace(scenario, clients=own)
     refuse_impossible(scenario)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -162,34 +173,40 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
     )
     taps = {"ingress": Tap.open(processes, "ingress", topology.vpn, "in0", partial / "raw-ingress.pcap")}
     driver.start_server()
-    devices: dict[str, str] = {}
-    for client in topology.clients:
-        dev = driver.start_client(client)
-        if dev is not None:
-            devices[client.name] = dev
-            network.route(client.namespace, "0.0.0.0/0", dev=dev)
-            share_tunnel(topology.machines, client, dev, processes)
-    inner: list[Path] = []
-    for dev in driver.server_devices():
-        inner.append(partial / f"raw-inner-server-{len(inner) + 1}.pcap")
-        taps[f"inner-{dev}"] = Tap.open(processes, f"inner-{dev}", topology.vpn, dev, inner[-1])
+    wait_for_kernels(topology, processes)
+    taps["ingress"].wait()
+    devices = _join(topology, driver, network, processes)
+    inner = {dev: partial / f"raw-inner-server-{i}.pcap" for i, dev in enumerate(driver.server_devices(), 1)}
+    for dev, path in inner.items():
+        taps[f"inner-{dev}"] = Tap.open(processes, f"inner-{dev}", topology.vpn, dev, path)
     if scenario.capture.inner:
-        for client in topology.clients:
-            if client.name in devices:
-                taps[client.name] = Tap.open(
-                    processes,
-                    client.name,
-                    client.namespace,
-                    devices[client.name],
-                    partial / f"inner-{client.name}.pcap",
-                )
+        for client in (c for c in topology.clients if c.name in devices):
+            path, dev = partial / f"inner-{client.name}.pcap", devices[client.name]
+            taps[client.name] = Tap.open(processes, client.name, client.namespace, dev, path)
     taps["egress"] = Tap.open(processes, "egress", topology.vpn, "out0", partial / "raw-egress.pcap")
+    for tap in taps.values():
+        tap.wait()
     _traffic(scenario, topology, driver, internet, rng)
     time.sleep(_DRAIN_S)
     order = ["ingress", "egress", *(name for name in taps if name not in ("ingress", "egress"))]
     counts = {name: taps[name].close() for name in order}
     links = end_links(processes)
-    return _Raw(topology, driver, counts, inner, links)
+    processes.stop_named("conntrack")
+    return _Raw(topology, driver, counts, list(inner.values()), links)
+
+
+def _join(topology: Topology, driver: Driver, network: Network, processes: Processes) -> dict[str, str]:
+    """Start all clients at once, and send what they do through their tunnels; return their tun devices."""
+    for client in topology.clients:
+        driver.start_client(client)
+    devices: dict[str, str] = {}
+    for client in topology.clients:
+        dev = driver.join(client)
+        if dev is not None:
+            devices[client.name] = dev
+            network.route(client.namespace, "0.0.0.0/0", dev=dev)
+            share_tunnel(topology.machines, client, dev, processes)
+    return devices
 
 
 def _calls(topology: Topology) -> int:

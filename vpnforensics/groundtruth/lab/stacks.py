@@ -40,6 +40,14 @@ def refuse_impossible(stack: Stack, host: str, client: str) -> None:
         raise ScenarioError(f"{client}: a namespace shares the machine's clock; clock_ppm needs `host: uml`")
 
 
+def kernel_settings(stack: Stack) -> tuple[str, str]:
+    """What of a stack the kernel itself can do, as arguments of sysctl."""
+    return (
+        f"net.ipv4.tcp_timestamps={_TIMESTAMPS[stack.timestamps]}",
+        f"net.ipv4.ip_default_ttl={stack.ttl}",
+    )
+
+
 def apply_stack(
     namespace: str, stack: Stack, network: Network, processes: Processes, far: Sequence[str], *, seed: int
 ) -> None:
@@ -58,11 +66,7 @@ def apply_stack(
     seed : int
         Start of the counters.
     """
-    network.sysctl(
-        namespace,
-        f"net.ipv4.tcp_timestamps={_TIMESTAMPS[stack.timestamps]}",
-        f"net.ipv4.ip_default_ttl={stack.ttl}",
-    )
+    network.sysctl(namespace, *kernel_settings(stack))
     rules = _ip_id_rules(stack, (SERVER_OUTER, DNS_ADDRESS, SSH_ADDRESS, *far), seed)
     if rules:
         script = "add table ip stack; add chain ip stack out { type filter hook output priority mangle; };"

@@ -33,7 +33,7 @@ class Tap:
 
     @classmethod
     def open(cls, processes: Processes, name: str, namespace: str, dev: str, path: Path) -> Tap:
-        """Start tcpdump and wait until it listens.
+        """Start tcpdump; :meth:`wait` says when it listens.
 
         Interfaces that carry bare IP packets (tun) give link type RAW.
         """
@@ -58,8 +58,12 @@ class Tap:
                 path,
             ],
         )
-        processes.wait_for(f"capture {name}", lambda: "listening on" in processes.last_words(f"tap-{name}"))
         return cls(name, path, process, processes)
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        name = f"tap-{self.name}"
+        self.processes.wait_for(name, lambda: "listening on" in self.processes.last_words(name))
 
     def close(self) -> TapCount:
         """End the capture.

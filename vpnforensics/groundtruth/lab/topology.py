@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vpnforensics.errors import ScenarioError
-from vpnforensics.groundtruth.lab.drivers import Client
+from vpnforensics.groundtruth.lab.drivers import DRIVERS, Client
 from vpnforensics.groundtruth.lab.emulator import LinkLaw, NetworkPath, write_plan
 from vpnforensics.groundtruth.lab.network import (
     DNS_ADDRESS,
@@ -22,11 +22,12 @@ from vpnforensics.groundtruth.lab.network import (
     web_addresses,
 )
 from vpnforensics.groundtruth.lab.processes import Processes
-from vpnforensics.groundtruth.lab.stacks import apply_stack
-from vpnforensics.groundtruth.lab.uml import start_uml
+from vpnforensics.groundtruth.lab.stacks import apply_stack, kernel_settings
+from vpnforensics.groundtruth.lab.uml import Line, boot, wait_until_up
 from vpnforensics.groundtruth.scenario import ClientSpec, Device, Link, Scenario
 
 _GATEWAY = "203.0.113.254"
+_LINKS = ("access", "internet")
 SERVER_MACS = {bytes.fromhex(mac(kind, 1).replace(":", "")) for kind in (1, 2)}
 """Of the VPN server's two interfaces."""
 
@@ -56,7 +57,11 @@ class Topology:
 
 
 def build(scenario: Scenario, network: Network, processes: Processes, rng: random.Random) -> Topology:
-    """Make all namespaces and wires, dress the stacks, start the links and the NAT."""
+    """Make all namespaces and wires, dress the stacks, start the links.
+
+    Clients with a kernel of their own are still booting: see :func:`wait_for_kernels`.
+    """
+    modules = ("tun", *DRIVERS[scenario.vpn.kind].kernel_modules)
     vpn, internet, access, servers = (network.namespace(n) for n in ("vpn", "net", "acc", "srv"))
     web = web_addresses(scenario.internet.web_servers)
     ports = rng.sample(range(20000, 60000), len(scenario.clients))
@@ -64,7 +69,7 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
         Client(
             i + 1,
             spec.name,
-            _home(i + 1, spec, access, network, processes),
+            _home(i + 1, spec, access, network, processes, modules),
             _outer(i + 1),
             ports[i],
             f"{INNER_PREFIX}{i + 2}",
@@ -75,14 +80,25 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
     machines: list[Machine] = []
     for client, spec in zip(clients, scenario.clients, strict=True):
         _wire_client(network, vpn, access, client)
-        apply_stack(client.namespace, spec.stack, network, processes, web, seed=rng.randrange(1 << 30))
+        seed = rng.randrange(1 << 30)
+        if spec.host == "netns":
+            apply_stack(client.namespace, spec.stack, network, processes, web, seed=seed)
         machines += _machines(network, processes, client, spec, web, rng)
     for namespace in (vpn, *(m.namespace for m in machines if "@" not in m.namespace)):
         network.etc(namespace, "resolv.conf", f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n")
     lines = [_line(client, spec.access, rng) for client, spec in zip(clients, scenario.clients, strict=True)]
-    _start_link(processes, "access", access, lines, rng)
-    _start_link(processes, "internet", internet, _hosts(scenario, web, rng), rng)
+    for side, namespace, paths in zip(
+        _LINKS, (access, internet), (lines, _hosts(scenario, web, rng)), strict=True
+    ):
+        _start_link(processes, side, namespace, paths, rng)
     return Topology(vpn, access, internet, servers, clients, tuple(machines), web)
+
+
+def wait_for_kernels(topology: Topology, processes: Processes) -> None:
+    """Wait until clients with a kernel of their own can run programs; they all boot at once."""
+    for client in topology.clients:
+        if "@" in client.namespace:
+            wait_until_up(client.namespace, processes)
 
 
 def nat(
@@ -139,14 +155,12 @@ def end_links(processes: Processes) -> dict[str, object]:
         One of them lost frames that its law did not lose.
     """
     reports: dict[str, object] = {}
-    for name, process in list(processes.started):
-        if name.startswith("link-"):
-            processes.stop(process)
-            side = name.removeprefix("link-")
-            report = json.loads((processes.state.folder / f"{side}-report.json").read_text())
-            if report["kernel_drops"] or report["send_errors"]:
-                raise ScenarioError(f"the {side} link could not keep up: {report}")
-            reports[side] = report
+    processes.stop_named("link-")
+    for side in _LINKS:
+        report = json.loads((processes.state.folder / f"{side}-report.json").read_text())
+        if report["kernel_drops"] or report["send_errors"]:
+            raise ScenarioError(f"the {side} link could not keep up: {report}")
+        reports[side] = report
     return reports
 
 
@@ -172,13 +186,29 @@ def _outer(number: int) -> str:
     return f"198.51.100.{9 + 2 * number}"
 
 
-def _home(number: int, spec: ClientSpec, access: str, network: Network, processes: Processes) -> str:
+def _home(
+    number: int,
+    spec: ClientSpec,
+    access: str,
+    network: Network,
+    processes: Processes,
+    modules: tuple[str, ...],
+) -> str:
     """Make the place that a client lives in: a namespace, or a kernel of its own."""
-    if spec.host == "uml":
-        return start_uml(
-            access, number, _outer(number), spec.stack.clock_ppm, DNS_ADDRESS, network, processes
-        )
-    return network.namespace(f"c{number}")
+    if spec.host == "netns":
+        return network.namespace(f"c{number}")
+    server = ((SERVER_OUTER, mac(1, 1)),)
+    line = Line(f"c{number}", mac(4, number), f"{_outer(number)}/24", server)
+    return boot(
+        f"uml-{number}",
+        access,
+        number,
+        [line],
+        processes,
+        clock_ppm=spec.stack.clock_ppm,
+        modules=modules,
+        setup=[f"sysctl -q -w {setting}" for setting in kernel_settings(spec.stack)],
+    )
 
 
 def _wire_client(network: Network, vpn: str, access: str, client: Client) -> None:

@@ -18,7 +18,8 @@ from vpnforensics.groundtruth.lab.topology import Machine
 from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoint
 from vpnforensics.groundtruth.scenario_capture import Frames
 
-_PROTO = {"tcp": 6, "udp": 17}
+_PROTO = {"tcp": 6, "udp": 17, "esp": 50}
+_NAMES = {number: name for name, number in _PROTO.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ def through_nat(
         inner = inner_endpoint(flow, server)
         if isinstance(inner, str):
             return inner
-        candidates = by_inner[inner.address]
+        candidates = by_inner.get(inner.address, [])
+        if not candidates:
+            return f"{inner} is no client: the server's own"
         if candidates[0].namespace != candidates[0].client.namespace:
             home = homes[candidates[0].client.name]
             far = Endpoint(flow.far.address, inner.port) if flow.proto == "icmp" else flow.far
@@ -67,9 +70,11 @@ def through_relay(server: Translations, machines: Sequence[Machine]) -> Attribut
 
 
 def outer_endpoints(
-    ingress: Sequence[bytes], clients: Sequence[Client], transport: Literal["udp", "tcp"]
+    ingress: Sequence[bytes], clients: Sequence[Client], transport: Literal["udp", "tcp", "esp"]
 ) -> dict[str, tuple[Endpoint, Endpoint, list[str]]]:
     """Each client's tunnel among the ingress frames: the conversation of that transport with most bytes.
+
+    ESP has no ports; they are 0.
 
     Returns
     -------
@@ -81,10 +86,8 @@ def outer_endpoints(
     for frame in ingress:
         source, target = (".".join(map(str, frame[at : at + 4])) for at in (26, 30))
         start = 14 + 4 * (frame[14] & 15)
-        ports = (
-            int.from_bytes(frame[start : start + 2], "big"),
-            int.from_bytes(frame[start + 2 : start + 4], "big"),
-        )
+        words = frame[start : start + 4] if frame[23] != _PROTO["esp"] else bytes(4)
+        ports = int.from_bytes(words[:2], "big"), int.from_bytes(words[2:], "big")
         outer, near, far = (source, *ports) if source in names else (target, ports[1], ports[0])
         if outer in names and frame[23] in _PROTO.values():
             sizes[names[outer], frame[23], near, far] += len(frame)
@@ -95,7 +98,7 @@ def outer_endpoints(
         if main is None:
             continue
         others = sorted(
-            f"{'tcp' if proto == 6 else 'udp'} {client.outer}:{near} {SERVER_OUTER}:{far}"
+            f"{_NAMES[proto]} {client.outer}:{near} {SERVER_OUTER}:{far}"
             for _, proto, near, far in own
             if (proto, near, far) != main[1:]
         )

@@ -1,9 +1,10 @@
-"""A client on its own kernel: User-Mode Linux, with its own clock.
+"""Hosts on their own kernel: User-Mode Linux, with its own clock and its own modules.
 
-A namespace shares the machine's clock, so no two namespaces can differ in clock rate. A User-Mode-Linux
-kernel keeps its own time, and ``adjtimex`` inside it sets a rate error that its TCP timestamps show. It sees
-the machine's files (``hostfs``), so programs, keys and configurations are the same; its only network is
-the access line (``eth0``) and a management line (``eth1``) over which programs are started in it.
+A namespace shares the machine's clock and kernel, so no two namespaces can differ in clock rate, and none can
+do what the machine's kernel was built without (IPsec, say). A User-Mode-Linux kernel keeps its own time, and
+``adjtimex`` inside it sets a rate error that its TCP timestamps show; it brings modules of its own. It sees
+the machine's files (``hostfs``), so programs, keys and configurations are the same; its network is the lines
+that it is given (``eth0`` and on), and a management line over which programs are started in it.
 
 Its network driver is the old ``tuntap`` one: the newer ``vec`` driver insists on segmentation and checksum
 offload, and so puts unfinished packets on the line. Such a host is named ``NAMESPACE@ADDRESS``: the
@@ -14,16 +15,21 @@ IDs are what Linux makes them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from vpnforensics.groundtruth.lab.network import SERVER_OUTER, Network, mac
+from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, mac
 from vpnforensics.groundtruth.lab.processes import UML_AGENT, UML_PORT, Processes
 
 PROGRAMS = {"linux.uml": "user-mode-linux", "busybox": "busybox"}
 MAX_PPM = 500
 """What the kernel's frequency correction can do."""
 _MODULE_TREE = Path("/usr/lib/uml/modules")
-_MODULES = ("tun",)
+
+_BOOT_TIMEOUT_S = 40
+_TAP_QUEUE = "4000"
+"""Packets: a User-Mode-Linux kernel fetches them in bursts."""
 
 _INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -35,84 +41,133 @@ mount -t tmpfs shm /dev/shm
 mount --bind {folder}/resolv.conf /etc/resolv.conf
 {modules}[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 ip link set lo up
-for dev in eth0 eth1; do
-  for feature in tso gso gro tx rx sg; do ethtool -K $dev $feature off 2>/dev/null; done
-done
-ip link set eth0 up
-ip addr add {outer}/24 dev eth0
-ip neigh add {server} lladdr {server_mac} dev eth0
-ip link set eth1 up
-ip addr add {management}/24 dev eth1
-busybox adjtimex -q -f {frequency} >/dev/null
+{lines}{setup}busybox adjtimex -q -f {frequency} >/dev/null
 exec {python} -I -S {agent} serve {port}
 """
 
 
-def _insmod() -> str:
-    """Shell lines that load the modules and what they need, in order (the host may lack modprobe)."""
-    lines: dict[str, None] = {}
-    for table in sorted(_MODULE_TREE.glob("*/modules.dep"))[-1:]:
-        needs = dict(line.split(":", 1) for line in table.read_text().splitlines())
-        for path, others in needs.items():
-            if Path(path).stem in _MODULES:
-                for module in (*reversed(others.split()), path):
-                    lines[f"busybox insmod {table.parent / module}\n"] = None
-    return "".join(lines)
-
-
-def start_uml(
-    access: str,
-    number: int,
-    outer: str,
-    clock_ppm: float,
-    resolver: str,
-    network: Network,
-    processes: Processes,
-) -> str:
-    """Boot a host whose access line ends in the access namespace as ``cN``; return its name.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a host, seen from inside.
 
     Parameters
     ----------
-    access : str
-        The access emulator's namespace.
+    tap : str
+        The tap device that the line ends in, in the host's namespace.
+    mac : str
+        Of the host's interface.
+    address : str
+        Of the host's interface, with its prefix length.
+    neighbours : tuple of (str, str)
+        Addresses on the line and their MACs: nothing but IPv4 crosses the links.
+    """
+
+    tap: str
+    mac: str
+    address: str
+    neighbours: tuple[tuple[str, str], ...] = ()
+
+
+def boot(
+    name: str,
+    namespace: str,
+    number: int,
+    lines: Sequence[Line],
+    processes: Processes,
+    *,
+    clock_ppm: float = 0.0,
+    modules: Sequence[str] = (),
+    setup: Sequence[str] = (),
+) -> str:
+    """Start a host and return its name at once; :func:`wait_until_up` waits for it.
+
+    Parameters
+    ----------
+    name : str
+        What its process and folder are called.
+    namespace : str
+        Where its lines end.
     number : int
-        Of the client, from 1.
-    outer : str
-        Its address on the access network.
+        Unique in the run; sets its management address.
+    lines : sequence of Line
+        Its interfaces ``eth0`` and on; their taps are made.
+    processes : Processes
+        To start it with.
     clock_ppm : float
         Rate error of its clock.
-    resolver : str
-        Its name server.
-    network, processes
-        To build with.
+    modules : sequence of str
+        Kernel modules that it is to load.
+    setup : sequence of str
+        Shell commands once its lines are up.
     """
-    folder = processes.state.folder / f"uml-{number}"
+    folder = processes.state.folder / name
     folder.mkdir()
     near, far = f"172.30.{number}.1", f"172.30.{number}.2"
-    for tap in (f"c{number}", f"m{number}"):
-        processes.run(access, ["ip", "tuntap", "add", tap, "mode", "tap"])
-        processes.run(access, ["ip", "link", "set", tap, "up"])
-    processes.run(access, ["ip", "addr", "add", f"{near}/24", "dev", f"m{number}"])
-    (folder / "resolv.conf").write_text(f"nameserver {resolver}\noptions timeout:2 attempts:3\n")
+    management = Line(f"m{number}", mac(8, number), f"{far}/24")
+    everything = [*lines, management]
+    for line in everything:
+        processes.run(namespace, ["ip", "tuntap", "add", line.tap, "mode", "tap"])
+        processes.run(namespace, ["ip", "link", "set", line.tap, "txqueuelen", _TAP_QUEUE, "up"])
+    processes.run(namespace, ["ip", "addr", "add", f"{near}/24", "dev", management.tap])
+    (folder / "resolv.conf").write_text(f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n")
     init = folder / "init"
-    fixed = {"server": SERVER_OUTER, "server_mac": mac(1, 1), "python": sys.executable, "agent": UML_AGENT}
     init.write_text(
         _INIT.format(
-            **fixed,
             folder=folder,
-            modules=_insmod(),
-            outer=outer,
-            management=far,
+            modules=_insmod(modules),
+            lines="".join(_raise(f"eth{i}", line) for i, line in enumerate(everything)),
+            setup="".join(f"{command}\n" for command in setup),
             frequency=round(clock_ppm * 65536),
+            python=sys.executable,
+            agent=UML_AGENT,
             port=UML_PORT,
         )
     )
     init.chmod(0o755)
     argv: list[str | Path] = ["linux.uml", "mem=384M", "rootfstype=hostfs", "rootflags=/", "rw"]
     argv += [f"init={init}", f"uml_dir={folder}", f"umid={processes.state.run_id}-{number}"]
-    argv += [f"eth0=tuntap,c{number},{mac(4, number)}", f"eth1=tuntap,m{number}"]
+    argv += [f"eth{i}=tuntap,{line.tap},{line.mac}" for i, line in enumerate(everything)]
     argv += ["con=null", "con0=null,fd:1", "quiet"]
-    processes.start(f"uml-{number}", access, argv)
-    place = f"{access}@{far}"
-    processes.wait_for(f"uml-{number}", lambda: processes.succeeds(place, ["true"]), timeout_s=40)
-    return place
+    processes.start(name, namespace, argv)
+    return f"{namespace}@{far}"
+
+
+def wait_until_up(place: str, processes: Processes) -> None:
+    """Wait until programs can be started in a host.
+
+    Raises
+    ------
+    ScenarioError
+        It did not come up.
+    """
+    processes.wait_for(place, lambda: processes.succeeds(place, ["true"]), timeout_s=_BOOT_TIMEOUT_S)
+
+
+def _raise(dev: str, line: Line) -> str:
+    """Shell lines that address an interface and bring it up, offloads off."""
+    text = f"for f in tso gso gro tx rx sg; do ethtool -K {dev} $f off 2>/dev/null; done\n"
+    text += f"ip link set {dev} up\nip addr add {line.address} dev {dev}\n"
+    return text + "".join(f"ip neigh add {a} lladdr {m} dev {dev}\n" for a, m in line.neighbours)
+
+
+def missing_modules(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Kernel modules, of those wanted, that Debian's User-Mode-Linux kernel is not installed with."""
+    return tuple(f"the module {name}" for name in wanted if name not in _modules())
+
+
+def _modules() -> dict[str, list[Path]]:
+    """The newest kernel's modules by name: files to load, in order; none where it is built in."""
+    found: dict[str, list[Path]] = {}
+    for tree in sorted(_MODULE_TREE.glob("*"))[-1:]:
+        for line in (tree / "modules.builtin").read_text().splitlines():
+            found[Path(line).stem] = []
+        for line in (tree / "modules.dep").read_text().splitlines():
+            path, needs = line.split(":", 1)
+            found[Path(path).stem] = [tree / file for file in (*reversed(needs.split()), path)]
+    return found
+
+
+def _insmod(wanted: Sequence[str]) -> str:
+    """Shell lines that load modules (the host may lack modprobe)."""
+    known = _modules()
+    return "".join(f"busybox insmod {path}\n" for path in dict.fromkeys(p for w in wanted for p in known[w]))

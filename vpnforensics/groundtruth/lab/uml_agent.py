@@ -2,7 +2,7 @@
 
 One file, both ends, nothing but the standard library, started by path so that it comes up fast. Inside,
 ``uml_agent.py serve PORT`` waits for callers; outside, ``uml_agent.py call ADDRESS PORT ARGV...`` runs one
-program there and behaves like it: standard streams, signals, exit status. When the caller goes away the
+program there and behaves like it: standard streams, interrupts, exit status. When the caller goes away the
 program is killed.
 
 On the wire: a JSON line with the arguments, then frames of one type byte, a 4-byte length and data.
@@ -124,8 +124,7 @@ def call(address: str, port: int, argv: list[str]) -> int:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(json.dumps(argv).encode() + b"\n")
     lock = threading.Lock()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda n, _: _send(sock, lock, _SIGNAL, str(n).encode()))
+    signal.signal(signal.SIGINT, lambda n, _: _send(sock, lock, _SIGNAL, str(n).encode()))
     listening = True
     while True:
         ready = select.select([sock.fileno(), 0] if listening else [sock.fileno()], [], [])[0]

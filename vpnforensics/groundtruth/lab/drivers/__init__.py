@@ -10,6 +10,7 @@ from vpnforensics.groundtruth.lab.drivers.reftunnel import RefTunnel, RefTunnelT
 from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
 from vpnforensics.groundtruth.lab.drivers.ssh import SshSocks, SshTun
 from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
+from vpnforensics.groundtruth.lab.drivers.strongswan_kernel import StrongSwanKernel
 from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
 from vpnforensics.groundtruth.lab.drivers.wireguard import WireGuard
 
@@ -22,6 +23,7 @@ DRIVERS: dict[str, type[Driver]] = {
         OcservDtls,
         OcservTls,
         StrongSwan,
+        StrongSwanKernel,
         Tinc,
         Nebula,
         SshTun,

@@ -67,7 +67,7 @@ class Driver(ABC):
 
     kind: ClassVar[str]
     """Name in scenarios, and the protocol in truth files."""
-    transport: ClassVar[Literal["udp", "tcp"]] = "udp"
+    transport: ClassVar[Literal["udp", "tcp", "esp"]] = "udp"
     usual_port: ClassVar[int]
     programs: ClassVar[tuple[str, ...]]
     """Programs that must be installed; their versions go to the manifest."""
@@ -75,6 +75,8 @@ class Driver(ABC):
     """Debian packages that hold them."""
     relay: ClassVar[bool] = False
     """True where the server opens the egress connections itself (a proxy) and no tun device exists."""
+    kernel_modules: ClassVar[tuple[str, ...]] = ()
+    """What it needs of the kernel beyond what any machine has: then every end runs on a kernel of its own."""
 
     def __init__(
         self,
@@ -102,8 +104,12 @@ class Driver(ABC):
         """Start the server, and wait until clients can join."""
 
     @abstractmethod
-    def start_client(self, client: Client) -> str | None:
-        """Start one client; return its tun device, up and addressed, or None for a relay."""
+    def start_client(self, client: Client) -> None:
+        """Start one client and wait for nothing: the others start meanwhile."""
+
+    @abstractmethod
+    def join(self, client: Client) -> str | None:
+        """Wait until a client has joined; return its tun device, up and addressed, or None for a relay."""
 
     @abstractmethod
     def server_devices(self) -> list[str]:

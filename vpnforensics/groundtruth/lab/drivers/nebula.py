@@ -45,14 +45,21 @@ class Nebula(Driver):
                 "-out-key",
                 self.folder / f"nebula-{name}.key",
             )
-        self._start("server", self.namespace, self.device(0), self.port, {"am_lighthouse": True}, [])
+        dev = self.device(0)
+        self._start("server", self.namespace, dev, self.port, {"am_lighthouse": True}, [])
+        self.processes.wait_for(dev, lambda: self.network.has_link(self.namespace, dev))
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
         """One node that sends from its own fixed port."""
-        dev = self.device(client.number)
         route = [{"route": INTERNET, "via": SERVER_INNER, "mtu": self.mtu or _MTU}]
         lighthouse = {"am_lighthouse": False, "hosts": [SERVER_INNER], "interval": 60}
+        dev = self.device(client.number)
         self._start(client.name, client.namespace, dev, client.port, lighthouse, route)
+
+    def join(self, client: Client) -> str:
+        """Once a packet has come back."""
+        dev = self.device(client.number)
+        self.processes.wait_for(dev, lambda: self.network.has_link(client.namespace, dev))
         ping = ["ping", "-n", "-c", "1", "-W", "1", SERVER_INNER]
         self.processes.wait_for(
             f"nebula {client.name}", lambda: self.processes.succeeds(client.namespace, ping)
@@ -89,4 +96,3 @@ class Nebula(Driver):
         path = self.folder / f"nebula-{name}.yml"
         path.write_text(json.dumps(config))  # JSON is YAML
         self.processes.start(f"nebula-{name}", namespace, ["nebula", "-config", path])
-        self.processes.wait_for(dev, lambda: self.network.has_link(namespace, dev))

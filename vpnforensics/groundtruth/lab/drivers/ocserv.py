@@ -51,12 +51,11 @@ class OcservDtls(Driver):
         self.processes.start("ocserv", self.namespace, ["ocserv", "-f", "-d", "1", "-c", config])
         self.processes.wait_for("ocserv", lambda: f":{self.port}" in self._listening())
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
         """One openconnect with a password from a file and a script of one purpose."""
         script = self.folder / "openconnect-script"
         script.write_text(_SCRIPT)
         script.chmod(0o755)
-        dev = self.device(client.number)
         self.processes.start(
             f"openconnect-{client.name}",
             client.namespace,
@@ -71,13 +70,17 @@ class OcservDtls(Driver):
                 f"--user={client.name}",
                 f"--cafile={self.folder}/pki/ca.crt",
                 "--no-system-trust",
-                f"--interface={dev}",
+                f"--interface={self.device(client.number)}",
                 f"--script={script}",
                 "--no-proxy",
                 *(() if self.dtls else ("--no-dtls",)),
                 f"https://{SERVER_OUTER}:{self.port}/",
             ],
         )
+
+    def join(self, client: Client) -> str:
+        """Its script addresses the device; DTLS comes up after that."""
+        dev = self.device(client.number)
         done = "Established DTLS" if self.dtls else "Configured as"
         log = self.processes.log(f"openconnect-{client.name}")
         self.processes.wait_for(

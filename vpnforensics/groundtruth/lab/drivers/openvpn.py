@@ -35,9 +35,8 @@ class OpenVpnUdp(Driver):
         self._start("server", self.namespace, self.device(0), self.proto[0], lines)
         self._wait("server")
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
         """One client that sends from its own fixed port."""
-        dev = self.device(client.number)
         lines = [
             "client",
             f"remote {SERVER_OUTER} {self.port}",
@@ -45,9 +44,12 @@ class OpenVpnUdp(Driver):
             "remote-cert-tls server",
             'pull-filter ignore "redirect-gateway"',
         ]
-        self._start(client.name, client.namespace, dev, self.proto[1], lines)
+        self._start(client.name, client.namespace, self.device(client.number), self.proto[1], lines)
+
+    def join(self, client: Client) -> str:
+        """The server pushes its address."""
         self._wait(client.name)
-        return dev
+        return self.device(client.number)
 
     def server_devices(self) -> list[str]:
         """One for all clients."""

@@ -38,21 +38,26 @@ class RefTunnel(Driver):
         peers = ""
         for client in self.clients:
             peers += f"[Peer]\nPublicKey = {self._keys[client.number][1]}\nAllowedIPs = {client.inner}/32\n"
-        self._up(0, self.namespace, SERVER_INNER, self.port, peers)
+        self._start(0, self.namespace, SERVER_INNER, self.port, peers)
+        self._wait(0, self.namespace)
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
         """The peer is the server."""
         peer = (
             f"[Peer]\nPublicKey = {self._keys[0][1]}\nAllowedIPs = 0.0.0.0/0\n"
             f"Endpoint = {SERVER_OUTER}:{self.port}\nPersistentKeepalive = 25\n"
         )
-        return self._up(client.number, client.namespace, client.inner, client.port, peer)
+        self._start(client.number, client.namespace, client.inner, client.port, peer)
+
+    def join(self, client: Client) -> str:
+        """Its device is up and addressed by itself."""
+        return self._wait(client.number, client.namespace)
 
     def server_devices(self) -> list[str]:
         """One for all clients."""
         return [self.device(0)]
 
-    def _up(self, number: int, namespace: str, address: str, port: int, peers: str) -> str:
+    def _start(self, number: int, namespace: str, address: str, port: int, peers: str) -> None:
         dev = self.device(number)
         path = self.folder / f"{dev}.conf"
         # Offload would put packets of many segments on the tun device, and so into the inner capture.
@@ -66,6 +71,9 @@ class RefTunnel(Driver):
         path.chmod(0o600)
         self.processes.state.note("path", path=str(_CONTROL / f"{dev}.sock"))
         self.processes.start(f"reftunnel-{number}", namespace, [*_COMMAND, "up", "--foreground", path])
+
+    def _wait(self, number: int, namespace: str) -> str:
+        dev = self.device(number)
         self.processes.wait_for(dev, lambda: self.network.has_link(namespace, dev))
         return dev
 

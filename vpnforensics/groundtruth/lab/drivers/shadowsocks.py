@@ -71,6 +71,9 @@ class Shadowsocks(Driver):
                 str(_SOCKS_PORT),
             ],
         )
+
+    def join(self, client: Client) -> None:
+        """Once the proxy listens."""
         self.processes.wait_for("ss-local", lambda: self._listens(client.namespace, str(_SOCKS_PORT)))
 
     def server_devices(self) -> list[str]:

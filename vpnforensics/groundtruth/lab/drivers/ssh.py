@@ -36,12 +36,15 @@ class SshTun(Driver):
         log = self.processes.log("vpn-sshd")
         self.processes.wait_for("vpn-sshd", lambda: "Server listening" in log.read_text(errors="replace"))
 
-    def start_client(self, client: Client) -> str | None:
-        """One connection; both ends of its tun pair are addressed by hand."""
-        dev = f"tun{client.number}"
+    def start_client(self, client: Client) -> None:
+        """One connection."""
         self._connect(
             client, "root", ["-w", f"{client.number}:{client.number}", "-o", "Tunnel=point-to-point"]
         )
+
+    def join(self, client: Client) -> str | None:
+        """Both ends of its tun pair are addressed by hand."""
+        dev = f"tun{client.number}"
         for namespace in (client.namespace, self.namespace):
             self.processes.wait_for(dev, lambda namespace=namespace: self.network.exists(namespace, dev))  # type: ignore[misc]
         self.raise_device(client.namespace, dev, client.inner, self.mtu or _MTU, SERVER_INNER)
@@ -86,9 +89,12 @@ class SshSocks(SshTun):
     kind = "ssh-socks"
     relay = True
 
-    def start_client(self, client: Client) -> str | None:
+    def start_client(self, client: Client) -> None:
         """A SOCKS proxy on the client's loopback."""
         self._connect(client, f"lab{client.number}", ["-D", f"127.0.0.1:{_SOCKS_PORT}"])
+
+    def join(self, client: Client) -> str | None:
+        """Once the proxy listens."""
         listening = ["sh", "-c", f"ss -Hlnt | grep -q :{_SOCKS_PORT}"]
         self.processes.wait_for(
             f"ssh -D of {client.name}", lambda: self.processes.succeeds(client.namespace, listening)

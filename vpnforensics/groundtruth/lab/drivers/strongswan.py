@@ -1,56 +1,62 @@
 """IPsec by strongSwan with its user-space ESP (kernel-libipsec): ESP in UDP on port 4500.
 
 Each charon gets a mount namespace with its own ``/run``: its pid file and sockets have fixed places. It
-routes whatever bears no mark into the tunnel, so its own packets bear one.
+routes whatever bears no mark into the tunnel, so its own packets bear one. It loads its connections by
+itself, and clients start theirs by themselves; its log says how far it is.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
 
 _CHARON = Path("/usr/lib/ipsec/charon")
-_PLUGINS = (
-    "aes sha1 sha2 hmac random nonce kdf gcm openssl curve25519"
-    " kernel-libipsec kernel-netlink socket-default vici"
-)
 _DEV = "ipsec0"
 _MTU = 1400
 
 
 class StrongSwan(Driver):
-    """charon on both ends, pre-shared keys, AES-128-GCM."""
+    """Charon on both ends, pre-shared keys, AES-128-GCM."""
 
     kind = "strongswan"
     usual_port = 4500
-    programs = ("swanctl", str(_CHARON))
-    packages = (
+    programs: ClassVar[tuple[str, ...]] = ("swanctl", str(_CHARON))
+    packages: ClassVar[tuple[str, ...]] = (
         "strongswan",
         "strongswan-swanctl",
         "libcharon-extra-plugins",
         "libstrongswan-extra-plugins",
         "libstrongswan-standard-plugins",
     )
+    plugins: ClassVar[str] = "kernel-libipsec kernel-netlink"
+    """Who sets up the ESP."""
+    settings: ClassVar[str] = """
+    kernel-libipsec {
+      allow_peer_ts = yes
+    }
+    kernel-netlink {
+      fwmark = !0x42
+    }
+    socket-default {
+      fwmark = 0x42
+    }
+"""
 
     def start_server(self) -> None:
-        """One connection a client: its own identity, key and inner address."""
-        connections = secrets = ""
-        for client in self.clients:
-            ends = (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
-            connections += _connection(client.name, *ends)
-            secrets += _secret(client.name)
-        self._charon("server", self.namespace, connections, secrets)
+        """The device is charon's."""
+        self._serve(self.namespace)
         self.raise_device(self.namespace, _DEV, f"{SERVER_INNER}/24", self.mtu or _MTU)
 
-    def start_client(self, client: Client) -> str:
-        """The client starts the connection and sends everything through it."""
-        # charon wants an address of its local traffic selector to exist before it sets the policy up
-        self.processes.run(client.namespace, ["ip", "addr", "add", f"{client.inner}/32", "dev", "lo"])
-        ends = (client.outer, client.name, f"{client.inner}/32"), (SERVER_OUTER, "server", "0.0.0.0/0")
-        self._charon(client.name, client.namespace, _connection(client.name, *ends), _secret(client.name))
-        self._swanctl(client.name, client.namespace, "--initiate", "--child", client.name)
+    def start_client(self, client: Client) -> None:
+        """Charon wants an address of its local traffic selector to exist before it sets the policy up."""
+        self._initiate(client, f"ip addr add {client.inner}/32 dev lo")
+
+    def join(self, client: Client) -> str:
+        """Everything is sent through the connection."""
+        self._wait(client.name, f"CHILD_SA {client.name}{{1}} established")
         self.raise_device(client.namespace, _DEV, f"{client.inner}/24", self.mtu or _MTU)
         return _DEV
 
@@ -58,46 +64,61 @@ class StrongSwan(Driver):
         """One for all clients."""
         return [_DEV]
 
-    def _charon(self, identity: str, namespace: str, connections: str, secrets: str) -> None:
+    def _serve(self, place: str) -> None:
+        """One connection a client: its own identity, key and inner address."""
+        connections = secrets = ""
+        for client in self.clients:
+            ends = (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
+            connections += _connection(client.name, *ends)
+            secrets += _secret(client.name)
+        self._start("server", place, connections, secrets)
+        self._wait("server", f"added vici connection: {self.clients[-1].name}\n")
+
+    def _initiate(self, client: Client, before: str, *more: str) -> None:
+        """Start a client's charon after a shell command, with further settings of its connection."""
+        ends = (client.outer, client.name, f"{client.inner}/32"), (SERVER_OUTER, "server", "0.0.0.0/0")
+        connection = _connection(client.name, *ends, "start_action = start", *more)
+        self._start(client.name, client.namespace, connection, _secret(client.name), before)
+
+    def _start(self, identity: str, place: str, connections: str, secrets: str, before: str = "true") -> None:
         folder = self.folder / f"charon-{identity}"
         run = folder / "run"
         run.mkdir(parents=True)
         (folder / "strongswan.conf").write_text(
-            _DAEMON.format(folder=folder, port=self.port, plugins=_PLUGINS)
+            _DAEMON.format(folder=folder, port=self.port, plugins=self.plugins, settings=self.settings)
         )
         (folder / "swanctl.conf").write_text(f"connections {{\n{connections}}}\nsecrets {{\n{secrets}}}\n")
         own_run = f"mount --make-rprivate / && mount --bind {run} /run"
-        command = f"{own_run} && STRONGSWAN_CONF={folder}/strongswan.conf exec {_CHARON}"
-        self.processes.start(f"charon-{identity}", namespace, ["unshare", "-m", "sh", "-c", command])
-        self.processes.wait_for(f"charon-{identity}", (folder / "vici").exists)
-        self._swanctl(identity, namespace, "--load-all", "--noprompt", "--file", f"{folder}/swanctl.conf")
+        command = f"{before} && {own_run} && STRONGSWAN_CONF={folder}/strongswan.conf exec {_CHARON}"
+        self.processes.start(f"charon-{identity}", place, ["unshare", "-m", "sh", "-c", command])
 
-    def _swanctl(self, identity: str, namespace: str, *argv: str) -> None:
-        folder = self.folder / f"charon-{identity}"
-        environment = ["env", f"STRONGSWAN_CONF={folder}/strongswan.conf"]
-        uri = ["--uri", f"unix://{folder}/vici"]
-        self.processes.run(namespace, [*environment, "swanctl", *argv, *uri])
+    def _wait(self, identity: str, words: str) -> None:
+        log = self.folder / f"charon-{identity}" / "charon.log"
+        self.processes.wait_for(
+            f"charon-{identity}",
+            lambda: log.exists() and words in log.read_text(errors="replace"),
+        )
 
 
 _DAEMON = """charon {{
   load_modular = no
-  load = {plugins}
+  load = aes sha1 sha2 hmac random nonce kdf gcm openssl curve25519 {plugins} socket-default vici
   install_routes = no
   port_nat_t = {port}
+  filelog {{
+    log {{
+      path = {folder}/charon.log
+      flush_line = yes
+    }}
+  }}
+  start-scripts {{
+    load = swanctl --load-all --noprompt --file {folder}/swanctl.conf --uri unix://{folder}/vici
+  }}
   plugins {{
     vici {{
       socket = unix://{folder}/vici
     }}
-    kernel-libipsec {{
-      allow_peer_ts = yes
-    }}
-    kernel-netlink {{
-      fwmark = !0x42
-    }}
-    socket-default {{
-      fwmark = 0x42
-    }}
-  }}
+{settings}  }}
 }}
 swanctl {{
   load = random openssl
@@ -122,15 +143,16 @@ _CONNECTION = """  {name} {{
         local_ts = {local[2]}
         remote_ts = {remote[2]}
         esp_proposals = aes128gcm16
+        {more}
       }}
     }}
   }}
 """
 
 
-def _connection(name: str, local: tuple[str, str, str], remote: tuple[str, str, str]) -> str:
+def _connection(name: str, local: tuple[str, str, str], remote: tuple[str, str, str], *more: str) -> str:
     """A connection between two ends, each (address, identity, traffic selector)."""
-    return _CONNECTION.format(name=name, local=local, remote=remote)
+    return _CONNECTION.format(name=name, local=local, remote=remote, more="\n        ".join(more))
 
 
 def _secret(name: str) -> str:

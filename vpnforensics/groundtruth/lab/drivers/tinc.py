@@ -31,10 +31,13 @@ class Tinc(Driver):
         self.processes.wait_for("tinc", lambda: self.network.exists(self.namespace, self.device(0)))
         self.raise_device(self.namespace, self.device(0), f"{SERVER_INNER}/24", self.mtu)
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
         """One daemon that connects to the server."""
-        dev = self.device(client.number)
         self._start(_name(client), client.namespace)
+
+    def join(self, client: Client) -> str:
+        """Once a packet has come back."""
+        dev = self.device(client.number)
         self.processes.wait_for(dev, lambda: self.network.exists(client.namespace, dev))
         self.raise_device(client.namespace, dev, f"{client.inner}/24", self.mtu)
         ping = ["ping", "-n", "-c", "1", "-W", "1", SERVER_INNER]

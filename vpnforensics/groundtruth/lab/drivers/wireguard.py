@@ -26,12 +26,17 @@ class WireGuard(Driver):
         """One interface, one peer a client."""
         self.processes.state.note("empty-folder", path=str(_SOCKETS))
         self._keys = {number: _key_pair() for number in (0, *(c.number for c in self.clients))}
+        self._start(0, self.namespace)
         config = f"[Interface]\nPrivateKey = {self._keys[0][0]}\nListenPort = {self.port}\n"
         for client in self.clients:
             config += f"[Peer]\nPublicKey = {self._keys[client.number][1]}\nAllowedIPs = {client.inner}/32\n"
         self._up(0, self.namespace, config, SERVER_INNER)
 
-    def start_client(self, client: Client) -> str:
+    def start_client(self, client: Client) -> None:
+        """One wireguard-go, not yet configured."""
+        self._start(client.number, client.namespace)
+
+    def join(self, client: Client) -> str:
         """The peer is the server; every other client keeps its tunnel alive."""
         private, _ = self._keys[client.number]
         keepalive = "PersistentKeepalive = 25\n" if client.number % 2 else ""
@@ -46,14 +51,16 @@ class WireGuard(Driver):
         """One for all clients."""
         return [self.device(0)]
 
+    def _start(self, number: int, namespace: str) -> None:
+        dev = self.device(number)
+        self.processes.state.note("path", path=str(_SOCKETS / f"{dev}.sock"))
+        self.processes.start(f"wireguard-{number}", namespace, ["wireguard-go", "-f", dev])
+
     def _up(self, number: int, namespace: str, config: str, address: str) -> str:
         dev = self.device(number)
-        socket = _SOCKETS / f"{dev}.sock"
         path = self.folder / f"{dev}.conf"
         path.write_text(config)
-        self.processes.state.note("path", path=str(socket))
-        self.processes.start(f"wireguard-{number}", namespace, ["wireguard-go", "-f", dev])
-        self.processes.wait_for(dev, socket.exists)
+        self.processes.wait_for(dev, (_SOCKETS / f"{dev}.sock").exists)
         self.processes.run(namespace, ["wg", "setconf", dev, path])
         self.raise_device(namespace, dev, f"{address}/24", self.mtu or _MTU)
         return dev
