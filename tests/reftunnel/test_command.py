@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
 
 from vpnforensics.cli.tunnel import tunnel
+from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel import control
 from vpnforensics.reftunnel.control import socket_path
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -92,6 +96,40 @@ def test_up_show_and_down_in_the_background(netlab, tmp_path):
         for line in files[name].read_text().splitlines():
             if line.startswith("PrivateKey"):
                 assert line.split(" = ")[1] not in log.read_text()
+
+
+@pytest.mark.parametrize("answer", [b"", b"{"])
+def test_a_tunnel_that_dies_while_it_answers_is_a_clear_error(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(control, "FOLDER", tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(control.socket_path("wg0")))
+        listener.listen()
+
+        def answer_and_die() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(64)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=answer_and_die)
+        thread.start()
+        with pytest.raises(TunnelError, match="no answer"):
+            control.ask("wg0", "show")
+        thread.join()
+    with pytest.raises(TunnelError, match="is up"):
+        control.ask("wg0", "show")
+
+
+def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_one_in_use_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "FOLDER", tmp_path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(control.socket_path("wg0")))
+    first = control.ControlSocket("wg0")
+    with pytest.raises(TunnelError, match="is up already"):
+        control.ControlSocket("wg0")
+    first.close()
+    with pytest.raises(TunnelError, match="cannot make"):
+        control.ControlSocket("x" * 200)
 
 
 @pytest.mark.root

@@ -150,6 +150,28 @@ def test_a_config_does_not_show_its_keys():
     assert SECRET.to_text() not in shown
 
 
+@pytest.mark.parametrize(
+    ("interface", "peer"),
+    [
+        (f"ListenPort = {'9' * 400}", ""),
+        ("ListenPort = 51820.7", ""),
+        ("MTU = 1e3", ""),
+        ("Cover = nan", ""),
+        ("BatchMs = -1", ""),
+        ("Journal =", ""),
+        ("", "PersistentKeepalive = 25.5"),
+        ("", "Endpoint = localhost:99999"),  # the resolver would make 34463 of it
+        ("", "Endpoint = 192.0.2.1:0"),
+        ("", "Endpoint ="),
+        ("", "[Peer"),
+    ],
+)
+def test_numbers_that_are_none_and_values_that_are_missing(interface, peer):
+    assert parse_config(MINIMAL + f"\n[Peer]\nPublicKey = {PEER}\n", "wg0").peers
+    with pytest.raises(TunnelError):
+        parse_config(MINIMAL + f"{interface}\n[Peer]\nPublicKey = {PEER}\n{peer}\n", "wg0")
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_a_configuration_or_a_clear_error(text):
     with pytest.raises(TunnelError):

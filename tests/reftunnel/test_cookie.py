@@ -93,6 +93,13 @@ def test_a_source_gets_a_burst_and_then_a_rate():
     assert granted == pytest.approx(cookie.SOURCE_BURST + cookie.SOURCE_HANDSHAKES_PER_S, abs=1)
 
 
+def test_an_ipv6_network_counts_as_one_source():
+    limiter = SourceLimiter()
+    granted = sum(limiter.allow(b"network." + number.to_bytes(8, "big"), 0.0) for number in range(100))
+    assert granted == int(cookie.SOURCE_BURST)
+    assert limiter.allow(b"another." + bytes(8), 0.0)
+
+
 def test_memory_of_sources_is_bounded():
     limiter = SourceLimiter()
     for number in range(20_000):

@@ -157,6 +157,66 @@ def test_nothing_is_left_behind(netlab, number):
         assert not Path(f"/run/vpnforensics/{netlab.interface(name)}.sock").exists()
 
 
+def test_a_full_tunnel_with_nat_that_was_killed_comes_up_again_and_then_leaves_nothing(netlab):
+    cable(netlab)
+    client, server, _, _ = two_configs()
+    texts = {
+        "s": server.replace("[Interface]", "[Interface]\nNat = eth9"),
+        "c": client.replace("10.77.0.0/24, fd77::/64", "0.0.0.0/0, ::/0"),
+    }
+    before = {name: leftovers(netlab, name) for name in "cs"}
+    for name, text in texts.items():
+        netlab.end(netlab.ours(name, text), signal.SIGKILL)
+        assert leftovers(netlab, name) != before[name]
+    again = {name: netlab.ours(name, text) for name, text in texts.items()}
+    assert netlab.ping("c", "10.77.0.1") == 3
+    assert leftovers(netlab, "s").count("masquerade") == 1
+    # What it was before can no longer be known: the switches that the killed ones turned on stay on.
+    switches = ("ip_forward", "forwarding", "src_valid_mark")
+    for name, process in again.items():
+        assert netlab.end(process) == 0
+        after, earlier = (
+            [line for line in text.splitlines() if not any(switch in line for switch in switches)]
+            for text in (leftovers(netlab, name), before[name])
+        )
+        assert after == earlier
+
+
+def test_a_second_full_tunnel_does_not_break_the_first(netlab):
+    cable(netlab)
+    client, server, _, _ = two_configs()
+    client = client.replace("10.77.0.0/24, fd77::/64", "0.0.0.0/0")
+    netlab.ours("s", server)
+    netlab.ours("c", client)
+    rules = netlab.ip("c", "rule")
+    second = netlab.folder / f"{netlab.prefix}t2.conf"
+    second.touch(0o600)
+    second.write_text(client.replace("10.77.0.2/24", "10.78.0.2/24"))
+    command = (sys.executable, "-m", "vpnforensics.reftunnel", "up", str(second), "-f")
+    with pytest.raises(AssertionError, match="another tunnel has its default route"):
+        netlab.run("c", *command)
+    assert netlab.ip("c", "rule") == rules
+    assert netlab.ping("c", "10.77.0.1") == 3
+
+
+def test_an_interface_taken_away_ends_the_tunnel_and_one_taken_down_does_not(netlab):
+    cable(netlab)
+    client, server, _, _ = two_configs()
+    netlab.ours("s", server)
+    process = netlab.ours("c", client.replace("10.77.0.0/24, fd77::/64", "0.0.0.0/0"))
+    before = netlab.ip("s", "rule")
+    assert netlab.ping("c", "10.77.0.1") == 3
+    netlab.ip("c", "link", "set", netlab.interface("c"), "down")
+    netlab.ping("s", "10.77.0.2", 2, wait_s=1)
+    netlab.ip("c", "link", "set", netlab.interface("c"), "up")
+    netlab.ip("c", "route", "replace", "default", "dev", netlab.interface("c"), "table", "51820")
+    assert netlab.ping("c", "10.77.0.1") == 3
+    netlab.ip("c", "link", "del", netlab.interface("c"))
+    assert process.wait(10) == 1
+    assert netlab.ip("c", "rule") == before  # a rule that stayed would send all traffic nowhere
+    assert not Path(f"/run/vpnforensics/{netlab.interface('c')}.sock").exists()
+
+
 def test_the_crash_of_a_peer_leaves_nothing_and_changes_nothing_else(netlab):
     cable(netlab)
     client, server, _, _ = two_configs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.tcp import _MAX_QUEUED_BYTES, Deframer, TcpLinks
+from vpnforensics.reftunnel.tcp import _MAX_QUEUED_BYTES, Deframer, TcpLinks, _Link
 
 from .netlab import cable, two_configs
 from .test_interop import download
@@ -95,6 +96,43 @@ def test_a_lost_connection_is_made_again(loop):
     client.send(b"two", 3, target)
     loop.turn()
     assert [data for data, _ in loop.taken] == [b"one", b"two"]
+
+
+def test_strangers_that_say_nothing_lock_nobody_out(loop, monkeypatch):
+    monkeypatch.setattr("vpnforensics.reftunnel.tcp._MAX_CONNECTIONS", 4)
+    client, server = loop.ends
+    target = Endpoint("127.0.0.1", server.port, "tcp")
+    client.send(b"one", 3, target)
+    loop.turn(5)
+    origin = loop.taken[0][1]
+    with contextlib.ExitStack() as strangers:
+        for number in range(12):
+            strangers.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            loop.turn(2)
+            if number % 2:  # the peer speaks now and then, and that keeps its connection
+                client.send(b"more", 4, target)
+                loop.turn(2)
+        assert len(server._links) <= 5
+        assert server.send(b"answer", 6, origin)
+        loop.turn(5)
+    assert loop.taken[-1] == (b"answer", target)
+    assert [data for data, _ in loop.taken] == [b"one", *[b"more"] * 6, b"answer"]
+
+
+def test_a_peer_that_came_back_from_the_same_port_keeps_its_new_connection(loop):
+    """Its old connection, of which the end was never heard, is closed later."""
+    client, server = loop.ends
+    client.send(b"one", 3, Endpoint("127.0.0.1", server.port, "tcp"))
+    loop.turn(5)
+    (old,) = server._links.values()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        socket.create_connection(other.getsockname()) as sock,
+    ):
+        server._add(_Link(sock, old.endpoint, connected=True))
+        new = server._links[old.endpoint]
+        server._close(old)
+        assert server._links[old.endpoint] is new
 
 
 def test_what_nobody_reads_is_dropped_and_not_kept_for_ever(loop):

@@ -124,6 +124,8 @@ class _Section:
             return default
         if len(values) > 1:
             raise TunnelError(f"[{self.title}] in line {self.line}: {key} stands twice")
+        if not values[0]:
+            raise TunnelError(f"[{self.title}] in line {self.line}: {key} has no value")
         return values[0]
 
     def required(self, key: str) -> str:
@@ -137,14 +139,25 @@ class _Section:
         return [part.strip() for line in lines for part in line.split(",") if part.strip()]
 
     def number(self, key: str, low: float, high: float) -> float:
-        text = self.one(key, "0")
-        assert text is not None
+        """0 where the key is missing."""
+        text = self.one(key, "0") or ""
         try:
-            value = float(int(text, 0)) if not text.count(".") else float(text)
+            value = float(text)
         except ValueError:
             value = float("nan")
         if value != 0 and not low <= value <= high:
-            raise TunnelError(f"{key} = {text!r}: expected a number from {low:g} to {high:g}")
+            raise TunnelError(f"{key} = {text[:40]!r}: expected a number from {low:g} to {high:g}")
+        return value
+
+    def whole(self, key: str, low: int, high: int) -> int:
+        """0 where the key is missing; hexadecimal if it begins with 0x, as `wg` has marks."""
+        text = self.one(key, "0") or ""
+        try:
+            value = int(text, 0)
+        except ValueError:
+            value = -1
+        if value != 0 and not low <= value <= high:
+            raise TunnelError(f"{key} = {text[:40]!r}: expected a whole number from {low} to {high}")
         return value
 
     def switch(self, key: str, default: str) -> bool:
@@ -170,8 +183,8 @@ def _sections(text: str) -> list[_Section]:
         line = raw.split("#", 1)[0].strip()
         if not line:
             continue
-        if line.startswith("["):
-            sections.append(_Section(line.strip("[]").strip().lower(), number))
+        if line.startswith("[") and line.endswith("]"):
+            sections.append(_Section(line[1:-1].strip().lower(), number))
             continue
         key, separator, value = line.partition("=")
         if not separator or not sections:
@@ -187,6 +200,9 @@ def _resolve(text: str, transport: Transport) -> Endpoint:
     except TunnelError:
         host, _, port = text.rpartition(":")
     try:
+        # The resolver takes a port modulo 65536; an address with a wrong port is no name to look up either.
+        if not 0 < int(port) < 65536:
+            raise ValueError
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
     except (OSError, ValueError, UnicodeError):
         raise TunnelError(f"Endpoint {text!r} is not an address, and no name that resolves") from None
@@ -219,7 +235,7 @@ def _peer(section: _Section, transport: Transport) -> PeerConfig:
         preshared_key=NO_PRESHARED_KEY if preshared is None else PresharedKey.from_text(preshared),
         allowed_ips=_networks(section, "allowedips"),
         endpoint=None if endpoint is None else _resolve(endpoint, transport),
-        persistent_keepalive_s=int(section.number("persistentkeepalive", 1, 65535)),
+        persistent_keepalive_s=section.whole("persistentkeepalive", 1, 65535),
     )
 
 
@@ -228,7 +244,7 @@ def _table(section: _Section) -> int | None:
     if text in ("auto", "off"):
         return 0 if text == "auto" else None
     section.add("table", text)
-    return int(section.number("table", 1, 2**32 - 1))
+    return section.whole("table", 1, 2**32 - 1)
 
 
 def _shaping(section: _Section) -> Shaping:
@@ -247,7 +263,7 @@ def _scrub(section: _Section) -> Scrub:
     return Scrub(
         timestamps=section.switch("scrubtimestamps", "off"),
         ip_id=cast("IpIdPolicy", ip_id),
-        ttl=int(section.number("normalisettl", 2, 255)),
+        ttl=section.whole("normalisettl", 2, 255),
     )
 
 
@@ -277,10 +293,10 @@ def parse_config(text: str, name: str) -> TunnelConfig:
         private_key=PrivateKey.from_text(section.required("privatekey")),
         peers=tuple(_peer(peer, carrier) for peer in peers),
         addresses=_addresses(section),
-        listen_port=int(section.number("listenport", 1, 65535)),
-        mtu=int(section.number("mtu", 576, _MAX_MTU)) or DEFAULT_MTU,
+        listen_port=section.whole("listenport", 1, 65535),
+        mtu=section.whole("mtu", 576, _MAX_MTU) or DEFAULT_MTU,
         table=_table(section),
-        mark=int(section.number("fwmark", 1, 2**32 - 1)),
+        mark=section.whole("fwmark", 1, 2**32 - 1),
         transport=carrier,
         offload=section.switch("offload", "on"),
         nat=section.one("nat"),

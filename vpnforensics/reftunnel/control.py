@@ -53,8 +53,36 @@ def ask(name: str, request: str) -> dict[str, Any]:
             raise TunnelError(f"not allowed to talk to the tunnel {name} (root needed?)") from None
         except OSError:
             raise TunnelError(f"no tunnel {name} is up") from None
-    answer: dict[str, Any] = json.loads(b"".join(parts))
+    try:
+        answer: dict[str, Any] = json.loads(b"".join(parts))
+    except ValueError:
+        raise TunnelError(f"the tunnel {name} gave no answer") from None
     return answer
+
+
+def _is_listening(path: Path) -> bool:
+    """Whether a process has this socket open; one that is too busy to answer still has."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_TIMEOUT_S)
+        try:
+            sock.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
+
+
+def _listen(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+        sock.listen(8)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
 
 
 class ControlSocket:
@@ -68,25 +96,19 @@ class ControlSocket:
     Raises
     ------
     TunnelError
-        A tunnel of this name is up already.
+        A tunnel of this name is up already, or the socket cannot be made.
     """
 
     def __init__(self, name: str) -> None:
         self._path = socket_path(name)
-        FOLDER.mkdir(mode=0o700, exist_ok=True)
         try:
-            ask(name, "ping")
-        except TunnelError:
+            FOLDER.mkdir(mode=0o700, exist_ok=True)
+            if _is_listening(self._path):
+                raise TunnelError(f"a tunnel {name} is up already")
             self._path.unlink(missing_ok=True)  # left by a process that was killed
-        else:
-            raise TunnelError(f"a tunnel {name} is up already")
-        self._socket = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o177)
-        try:
-            self._socket.bind(str(self._path))
-        finally:
-            os.umask(before)
-        self._socket.listen(8)
+            self._socket = _listen(self._path)
+        except OSError as error:
+            raise TunnelError(f"cannot make {self._path}: {error.strerror or error} (root needed?)") from None
         self._socket.setblocking(False)
 
     def fileno(self) -> int:

@@ -171,7 +171,9 @@ class SourceLimiter:
         self._buckets: dict[bytes, tuple[float, float]] = {}
 
     def allow(self, address: bytes, now: float) -> bool:
-        """Whether this address may have one more handshake now."""
+        """Whether this address (4 or 16 bytes) may have one more handshake now."""
+        # Whoever has one IPv6 address has the 2^64 of its network: they count as one, as in the kernel.
+        address = address[:8]
         tokens, at = self._buckets.pop(address, (SOURCE_BURST, now))
         tokens = min(SOURCE_BURST, tokens + (now - at) * SOURCE_HANDSHAKES_PER_S)
         allowed = tokens >= 1.0

@@ -10,6 +10,7 @@ own, packets without our mark are sent there, and the main table keeps only its 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,9 @@ class Network:
         except OSError as error:
             self._undo.close()
             raise TunnelError(f"cannot set up {self._config.name}: {error}") from error
+        except TunnelError:
+            self._undo.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,13 +125,20 @@ class Network:
         mark = outer_mark(self._config)
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         default = "0.0.0.0/0" if version == 4 else "::/0"
+        if any(route.get_attr("RTA_OIF") for route in ipr.get_routes(family=family, table=mark)):
+            raise TunnelError(f"another tunnel has its default route in table {mark} already")
         ipr.route("replace", family=family, dst=default, oif=self._index, table=mark)
         rules = (
             {"family": family, "table": mark, "fwmark": mark, "flags": _FIB_RULE_INVERT, "priority": 32764},
             {"family": family, "table": 254, "FRA_SUPPRESS_PREFIXLEN": 0, "priority": 32763},
         )
         for rule in rules:
-            ipr.rule("add", **rule)
+            try:
+                ipr.rule("add", **rule)
+            except NetlinkError as error:
+                # Left by a tunnel that was killed: its table is empty, and the rule is ours now.
+                if error.code != errno.EEXIST:
+                    raise
             self._later(_delete_rule, rule)
         if version == 4:
             # Otherwise the answers to marked packets fail the reverse-path check.
@@ -147,6 +158,8 @@ class Network:
 
     def _masquerade(self, outside: str) -> None:
         table = f"vpnf-{self._config.name}"
+        with contextlib.suppress(NetlinkError):
+            _delete_table(table)  # left by a tunnel of this name that was killed
         with NFTables(nfgen_family=_NFPROTO_INET) as nft:
             nft.table("add", name=table)
             self._later(_delete_table, table)

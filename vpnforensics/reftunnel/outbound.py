@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
 from vpnforensics.reftunnel.crypto import pack_nonce
 from vpnforensics.reftunnel.device import Device
@@ -118,6 +119,11 @@ class Outbound:
         -------
         bool
             Whether it might have more.
+
+        Raises
+        ------
+        TunnelError
+            Somebody removed the interface.
         """
         more = True
         for _ in range(MAX_READS):
@@ -126,6 +132,8 @@ class Outbound:
             except BlockingIOError:
                 more = False
                 break
+            except OSError as error:
+                raise TunnelError(f"the interface {self._tun.name} was taken away") from error
             self._read_ns = time.time_ns()
             self._take_frame(size, now)
         self._flush(now)

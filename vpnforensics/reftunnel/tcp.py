@@ -22,6 +22,7 @@ _LENGTH = struct.Struct(">H")
 _RECEIVE_BYTES = 1 << 18
 _MAX_QUEUED_BYTES = 1 << 20
 _MAX_CONNECTIONS = 1024
+"""That others may hold open; one more closes the one that has been silent longest."""
 
 MAX_MESSAGE_BYTES = 65_535
 
@@ -82,6 +83,8 @@ class TcpLinks:
         self._mark = mark
         self._links: dict[Endpoint, _Link] = {}
         self._by_fd: dict[int, _Link] = {}
+        # Connections that others made, the one heard from longest ago first.
+        self._guests: dict[_Link, None] = {}
         self._poll: select.epoll | None = None
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
@@ -148,11 +151,13 @@ class TcpLinks:
             sock, address = self._listener.accept()
         except OSError:
             return
-        if len(self._links) >= _MAX_CONNECTIONS:
-            sock.close()
-            return
+        if len(self._guests) >= _MAX_CONNECTIONS:
+            # Strangers that connect and say nothing must not lock out those who have something to say.
+            self._close(next(iter(self._guests)))
         host = address[0].removeprefix("::ffff:")
-        self._add(_Link(sock, Endpoint(host, address[1], "tcp"), connected=True))
+        link = _Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
+        self._add(link)
+        self._guests[link] = None
 
     def _connect(self, endpoint: Endpoint) -> _Link | None:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
@@ -180,8 +185,11 @@ class TcpLinks:
             self._poll.register(link.sock.fileno(), events)
 
     def _close(self, link: _Link) -> None:
-        self._links.pop(link.endpoint, None)
+        # A peer that lost its connection may have come back from the same port, before we noticed.
+        if self._links.get(link.endpoint) is link:
+            del self._links[link.endpoint]
         self._by_fd.pop(link.sock.fileno(), None)
+        self._guests.pop(link, None)
         link.sock.close()  # epoll forgets a closed descriptor by itself
 
     def _enqueue(self, link: _Link, data: bytes) -> None:
@@ -217,5 +225,8 @@ class TcpLinks:
         if not data:
             self._close(link)
             return
+        if link in self._guests:
+            del self._guests[link]
+            self._guests[link] = None
         for message in link.deframer.feed(data):
             take(message, len(message), link.endpoint, now)

@@ -8,6 +8,7 @@ largest single gain.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from dataclasses import dataclass
@@ -47,18 +48,22 @@ class Received:
 
 def _open(family: socket.AddressFamily, port: int, mark: int, offload: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    if mark:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
-    for option, fallback in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
-        except PermissionError:
-            sock.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER_BYTES)
-    if offload:
-        sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-    sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))  # noqa: S104 (a VPN listens)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        for option, fallback in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER_BYTES)
+        if offload:
+            sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))  # noqa: S104 (a VPN listens)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -84,8 +89,11 @@ class UdpSockets:
         self._v6: socket.socket | None
         try:
             self._v6 = _open(socket.AF_INET6, self.port, mark, offload)
-        except OSError:
-            self._v6 = None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                self._v4.close()
+                raise TunnelError(f"cannot listen on UDP port {self.port}: {error.strerror}") from error
+            self._v6 = None  # a kernel without IPv6
         self.offload = offload
         self._endpoints: dict[object, Endpoint] = {}
 
