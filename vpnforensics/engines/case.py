@@ -48,7 +48,7 @@ class EgressRows:
     """Egress packets grouped by flow: ``start[f]:start[f+1]`` are flow f's."""
 
     start: npt.NDArray[np.int64]
-    row: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int32]
     """Row in the egress PacketTable."""
     ts_ns: npt.NDArray[np.int64]
     """On the ingress clock."""

@@ -86,14 +86,14 @@ class RoundTrips:
 
 
 def echo_round_trips(
-    packets: PacketTable, rows: npt.NDArray[np.int64], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
+    packets: PacketTable, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
 ) -> RoundTrips:
     """Client-side round trips of one TCP conversation.
 
     Parameters
     ----------
     packets : PacketTable
-    rows : ndarray of int64, shape (n,)
+    rows : ndarray of int32, shape (n,)
         Its packets, in order of the capture.
     up : ndarray of bool, shape (n,)
     ts_ns : ndarray of int64, shape (n,)
@@ -126,7 +126,7 @@ def echo_round_trips(
 
 
 def _syn_round_trip(
-    packets: PacketTable, rows: npt.NDArray[np.int64], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
+    packets: PacketTable, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
 ) -> RoundTrips:
     """From the last SYN-ACK to what answers it: the one sample of a conversation without timestamps."""
     none = np.zeros(0, np.int64)

@@ -10,6 +10,48 @@ _TCP = 6
 
 
 @njit(cache=True, nogil=True)
+def group_rows(group, groups):  # type: ignore[no-untyped-def]
+    """Rows by group, their order kept within it (counting sort); rows of a negative group are left out.
+
+    Returns
+    -------
+    rows : ndarray of int32
+    start : ndarray of int64, shape (groups + 1,)
+        ``rows[start[g]:start[g + 1]]`` are those of group g.
+    """
+    start = np.zeros(groups + 1, np.int64)
+    for g in group:
+        if g >= 0:
+            start[g + 1] += 1
+    for g in range(groups):
+        start[g + 1] += start[g]
+    rows = np.empty(start[groups], np.int32)
+    place = start[:-1].copy()
+    for i in range(group.size):
+        g = group[i]
+        if g >= 0:
+            rows[place[g]] = i
+            place[g] += 1
+    return rows, start
+
+
+@njit(cache=True, nogil=True)
+def flow_totals(flow, up, ts_ns, ip_len_bytes, flows):  # type: ignore[no-untyped-def]
+    """First and last time, packets up and down, and IP bytes of every flow, each int64 of shape (flows,)."""
+    first_ns = np.full(flows, np.iinfo(np.int64).max)
+    last_ns = np.full(flows, np.iinfo(np.int64).min)
+    packets = np.zeros((2, flows), np.int64)
+    ip_bytes = np.zeros(flows, np.int64)
+    for i in range(flow.size):
+        f = flow[i]
+        first_ns[f] = min(first_ns[f], ts_ns[i])
+        last_ns[f] = max(last_ns[f], ts_ns[i])
+        packets[1 if up[i] else 0, f] += 1
+        ip_bytes[f] += ip_len_bytes[i]
+    return first_ns, last_ns, packets[1], packets[0], ip_bytes
+
+
+@njit(cache=True, nogil=True)
 def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
     """Avalanche two words into one (the finaliser of splitmix64)."""
     z = a ^ (b * np.uint64(0x9E3779B97F4A7C15))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vpnforensics.flows._kernels import assign_flows
+from vpnforensics.flows._kernels import assign_flows, flow_totals, group_rows
 from vpnforensics.flows.community_id import community_id
 from vpnforensics.packets.table import (
     FRAG_LATER,
@@ -91,14 +91,12 @@ class FlowTable:
         return [community_id(packed[s], packed[d], proto, sp, dp) for s, d, proto, sp, dp in rows]
 
     @cached_property
-    def order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def order(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Packet rows grouped by flow, file order kept, and the start of each group (one more than flows)."""
-        rows = np.argsort(self.flow, kind="stable")
-        starts = np.zeros(len(self) + 1, np.int64)
-        np.cumsum(np.bincount(self.flow, minlength=len(self)), out=starts[1:])
+        rows, starts = group_rows(self.flow, len(self))
         return rows, starts
 
-    def rows_of(self, flow: int) -> npt.NDArray[np.int64]:
+    def rows_of(self, flow: int) -> npt.NDArray[np.int32]:
         """Rows of one flow's packets, in file order."""
         rows, starts = self.order
         return rows[starts[flow] : starts[flow + 1]]
@@ -171,12 +169,9 @@ def assemble_flows(
     )
     up = forward.view(np.bool_) == client_is_first_src[flow]
 
-    ip_bytes = np.bincount(flow, packets.ip_len_bytes, count).astype(np.int64)
-    packets_up = np.bincount(flow, up, count).astype(np.int64)
-    last_ns = np.full(count, np.iinfo(np.int64).min)
-    np.maximum.at(last_ns, flow, packets.ts_ns)
-    first_ns = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first_ns, flow, packets.ts_ns)
+    first_ns, last_ns, packets_up, packets_down, ip_bytes = flow_totals(
+        flow, up, packets.ts_ns, packets.ip_len_bytes, count
+    )
     icmp = np.isin(packets.proto[first], (PROTO_ICMP, PROTO_ICMPV6))
     return FlowTable(
         packets=packets,
@@ -190,7 +185,7 @@ def assemble_flows(
         first_ns=first_ns,
         last_ns=last_ns,
         packets_up=packets_up,
-        packets_down=np.bincount(flow, minlength=count) - packets_up,
+        packets_down=packets_down,
         bytes=ip_bytes,
         icmp_type=np.where(icmp, packets.sport[first], 0).astype(np.uint8),
         icmp_code=np.where(icmp, packets.dport[first], 0).astype(np.uint8),

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.tunnels import dtls, esp, nebula, openvpn, tinc, unknown, wireguard
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, VpnProtocol
+from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, VpnProtocol
 from vpnforensics.tunnels.table import SURE, RecordTable, Tunnel, TunnelSet, no_records
 from vpnforensics.tunnels.tcp_streams import FoundStream, find_streams
 
@@ -35,6 +35,7 @@ _SAMPLE_DATAGRAMS = 400
 _TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
 _TLS_HANDSHAKE, _TINC_GREETING = 22, b"0 "
 _BESIDE_TWIN = 0.9
+_SUREST = 0.99
 
 
 def find_tunnels(conversations: FlowTable) -> TunnelSet:
@@ -56,7 +57,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
     parts: list[RecordTable] = []
-    claimed: dict[str, list[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]] = {}
+    single = _DatagramRecords(packets)
     plain: list[int] = []
     for number in range(len(conversations)):
         if number in streams:
@@ -78,7 +79,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         up = conversations.up[rows] == keep_direction
         datagrams = _datagrams(packets, conversations, number, rows)
         src, dst = conversations.source(number), conversations.destination(number)
-        claimed.setdefault(protocol.name, []).append((len(tunnels), rows, up))
+        single.add(len(tunnels), rows, up, protocol.records(datagrams))
         tunnels.append(
             Tunnel(
                 client=src if keep_direction else dst,
@@ -96,11 +97,11 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
             )
         )
     tunnels = _beside_dtls(conversations, tunnels)
-    return TunnelSet(tuple(tunnels), _records(packets, claimed, parts), np.array(plain, np.int64))
+    return TunnelSet(tuple(tunnels), _merge([single.table(), *parts]), np.array(plain, np.int64))
 
 
 def _datagrams(
-    packets: PacketTable, conversations: FlowTable, number: int, rows: npt.NDArray[np.int64]
+    packets: PacketTable, conversations: FlowTable, number: int, rows: npt.NDArray[np.int32]
 ) -> Datagrams:
     return Datagrams(
         packets.payload_bytes[rows],
@@ -123,6 +124,8 @@ def _recognise(
         found = protocol.recognise(sample)
         if found is not None and (best[1] is None or found.confidence > best[1].confidence):
             best = (protocol, found)
+            if found.confidence >= _SUREST:
+                break
     if best[1] is None:
         return best
     beside = tcp_services.get(_service(conversations, number, reverse=False)) or tcp_services.get(
@@ -171,7 +174,7 @@ def _stream_tunnel(
         found.up == forward,
         found.size,
         found.counter,
-        found.row,
+        found.row.astype(np.int32),
     )
     return (
         Tunnel(
@@ -250,31 +253,45 @@ def _client_is_src(
     return True
 
 
-def _records(
-    packets: PacketTable,
-    claimed: dict[str, list[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]],
-    parts: list[RecordTable],
-) -> RecordTable:
-    """Records of all tunnels, merged in order of time (ties: order of the file, then of the stream)."""
-    parts = list(parts)
-    for protocol, members in claimed.items():
-        for tunnel, rows, up in members:
-            datagrams = Datagrams(packets.payload_bytes[rows], packets.head[rows], up, 0, (0, 0))
-            found = PROTOCOLS[protocol].records(datagrams)
-            kept = rows[found.carries]
-            parts.append(
-                RecordTable(
-                    packets.ts_ns[kept],
-                    np.full(len(kept), tunnel, np.int32),
-                    up[found.carries],
-                    packets.payload_bytes[kept],
-                    found.counter[found.carries],
-                    kept,
-                )
-            )
+class _DatagramRecords:
+    """Records of tunnels over datagrams: at most one a packet, so each has its packet's place."""
+
+    def __init__(self, packets: PacketTable) -> None:
+        self._packets = packets
+        self._tunnel = np.full(len(packets), -1, np.int32)
+        self._up = np.zeros(len(packets), np.bool_)
+        self._counter = np.empty(len(packets), np.int64)
+
+    def add(
+        self, tunnel: int, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], found: Records
+    ) -> None:
+        self._tunnel[rows[found.carries]] = tunnel
+        self._up[rows] = up
+        self._counter[rows] = found.counter
+
+    def table(self) -> RecordTable:
+        """In the order of the file."""
+        row = np.flatnonzero(self._tunnel >= 0).astype(np.int32)
+        return RecordTable(
+            self._packets.ts_ns[row],
+            self._tunnel[row],
+            self._up[row],
+            self._packets.payload_bytes[row],
+            self._counter[row],
+            row,
+        )
+
+
+def _merge(parts: list[RecordTable]) -> RecordTable:
+    """Records of all tunnels in order of time (ties: order of the file, then of the stream)."""
+    parts = [part for part in parts if len(part)]
     if not parts:
         return no_records()
-    merged = RecordTable(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
-    )
+    merged = parts[0]
+    if len(parts) > 1:
+        merged = RecordTable(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
+        )
+    elif (merged.ts_ns[1:] >= merged.ts_ns[:-1]).all() and (merged.row[1:] >= merged.row[:-1]).all():
+        return merged  # the usual case
     return merged.take(np.lexsort((merged.row, merged.ts_ns)))

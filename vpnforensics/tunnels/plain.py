@@ -49,7 +49,7 @@ def plain_clients(conversations: FlowTable) -> tuple[TunnelSet, npt.NDArray[np.i
         conversations.up[order],
         packets.ip_len_bytes[order],
         np.full(len(order), -1, np.int64),
-        order,
+        order.astype(np.int32),
     )
     known = tuple(c for c in clients if c is not None)
     return TunnelSet(known, records, np.zeros(0, np.int64)), client_of

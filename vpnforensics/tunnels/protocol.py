@@ -75,22 +75,22 @@ class VpnProtocol(Protocol):
 
 def be16(head: U8, at: int) -> npt.NDArray[np.int64]:
     """Big-endian 16-bit field at byte ``at`` of every head."""
-    return head[:, at].astype(np.int64) << 8 | head[:, at + 1]
+    return _words(head, at, ">u2")
 
 
 def be32(head: U8, at: int) -> npt.NDArray[np.int64]:
     """Big-endian 32-bit field at byte ``at`` of every head."""
-    return be16(head, at) << 16 | be16(head, at + 2)
+    return _words(head, at, ">u4")
 
 
 def le32(head: U8, at: int) -> npt.NDArray[np.int64]:
     """Little-endian 32-bit field at byte ``at`` of every head."""
-    return (
-        head[:, at].astype(np.int64)
-        | head[:, at + 1].astype(np.int64) << 8
-        | head[:, at + 2].astype(np.int64) << 16
-        | head[:, at + 3].astype(np.int64) << 24
-    )
+    return _words(head, at, "<u4")
+
+
+def _words(head: U8, at: int, dtype: str) -> npt.NDArray[np.int64]:
+    width = np.dtype(dtype).itemsize
+    return np.ascontiguousarray(head[:, at : at + width]).view(dtype)[:, 0].astype(np.int64)
 
 
 def counts_up(counter: npt.NDArray[np.int64], *, window: int = 64) -> float:

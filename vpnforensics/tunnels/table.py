@@ -60,7 +60,7 @@ class RecordTable:
     """Outer payload bytes, the length map's range; of a frame, what its length field says."""
     counter: npt.NDArray[np.int64]
     """Clear tunnel counter, or -1."""
-    row: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int32]
     """Row in the ingress PacketTable of the outer packet, or of the segment that completed the frame."""
 
     def __len__(self) -> int:
@@ -92,6 +92,8 @@ class TunnelSet:
 
     def select(self, keep: npt.NDArray[np.bool_]) -> TunnelSet:
         """The tunnels where ``keep`` is true, renumbered, with their records."""
+        if keep.all():
+            return self
         number = np.cumsum(keep) - 1
         records = self.records.take(keep[self.records.tunnel])
         records = replace(records, tunnel=number[records.tunnel].astype(np.int32))
@@ -123,4 +125,5 @@ class TunnelSet:
 def no_records() -> RecordTable:
     """A table without a row."""
     none = np.zeros(0, np.int64)
-    return RecordTable(none, none.astype(np.int32), none.astype(np.bool_), none.astype(np.int32), none, none)
+    small = none.astype(np.int32)
+    return RecordTable(none, small, none.astype(np.bool_), small, none, small)
