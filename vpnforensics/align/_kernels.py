@@ -25,7 +25,7 @@ def count_offsets(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
+def first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
     """First index in [start, stop) of an ascending array whose value is at least ``wanted``."""
     while start < stop:
         middle = (start + stop) >> 1
@@ -55,7 +55,7 @@ def pairs_within(  # type: ignore[no-untyped-def]
         if c < 0:
             continue
         stop = class_start[c + 1]
-        i = _first_at_least(record_ns, class_start[c], stop, egress_ns[j] - high_ns)
+        i = first_at_least(record_ns, class_start[c], stop, egress_ns[j] - high_ns)
         while i < stop and egress_ns[j] - record_ns[i] >= low_ns:
             if found == room:
                 return left, right

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from vpnforensics.align._kernels import first_at_least
+
 
 @njit(cache=True, nogil=True)
 def occupancy_rates(group_start, ts_ns, width_ns, half_window_ns):  # type: ignore[no-untyped-def]
@@ -79,17 +81,6 @@ def _follower_steps(miss):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _first_in_reach(record_ns, start, stop, first_ns):  # type: ignore[no-untyped-def]
-    while start < stop:
-        middle = (start + stop) >> 1
-        if record_ns[middle] < first_ns:
-            start = middle + 1
-        else:
-            stop = middle
-    return start
-
-
-@njit(cache=True, nogil=True)
 def own_records(  # type: ignore[no-untyped-def]
     flows,
     flow_tunnel,
@@ -130,7 +121,7 @@ def own_records(  # type: ignore[no-untyped-def]
             stop = class_start[c + 1]
             best_free, best_owned = 0.0, 0.0
             free, owned = -1, -1
-            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+            for i in range(first_at_least(record_ns, class_start[c], stop, first), stop):
                 u = record_ns[i]
                 if u > last:
                     break
@@ -211,7 +202,7 @@ def score_contested(  # type: ignore[no-untyped-def]
                 first, last = t + low_ns, t + reach_ns
             stop = class_start[c + 1]
             x, dense, best, best_record = 0.0, 0.0, 0.0, -1
-            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+            for i in range(first_at_least(record_ns, class_start[c], stop, first), stop):
                 u = record_ns[i]
                 if u > last:
                     break
@@ -320,7 +311,7 @@ def score_containment(  # type: ignore[no-untyped-def]
                 density = density_down
             stop = class_start[c + 1]
             here_count = 0
-            for i in range(_first_in_reach(record_ns, class_start[c], stop, first), stop):
+            for i in range(first_at_least(record_ns, class_start[c], stop, first), stop):
                 u = record_ns[i]
                 if u > last:
                     break

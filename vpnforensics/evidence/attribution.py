@@ -39,7 +39,8 @@ CLEAR_SHARE = 0.5
 """How much weaker, as a share of the score, the same flow must look in every other tunnel."""
 
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
-_ROTATIONS, _LEAST_ROTATIONS = 600, 2
+_ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
+_TAIL_SCORES = 60
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
@@ -227,16 +228,40 @@ def _null_scores(
         packets = int(sizes[mine].sum())
         # Enough comparisons for the tail: a large case has plenty in one turn. Never too many packets.
         wanted = np.clip(_NULL_TIMES * compared, *_NULL_COMPARISONS) / max(compared, 1)
-        turns = float(min(wanted, _NULL_PACKETS / len(present) / packets, _ROTATIONS))
-        rounds = max(_LEAST_ROTATIONS, round(turns))
-        thin = min(1.0, turns / rounds)
-        copies, shifts = [], []
-        for shift in containment.rotations(rounds, rng).tolist():
-            some = mine[rng.random(len(mine)) < thin] if thin < 1.0 else mine
-            copies.append(some)
-            shifts.append(np.full(len(some), shift, np.int64))
-        rotated = np.concatenate(copies)
-        pairs, shift_ns = containment.score(rotated, shift_ns=np.concatenate(shifts), floor_log10=0.0)
-        contested = _contested(containment, pairs, shift_ns, owned)
-        nulls[s] = _Nulls(contested, pairs.score, int(alive[rotated].sum()))
+        most = _NULL_PACKETS / len(present) / packets
+        turns = float(min(wanted, most, _ROTATIONS))
+        drawn: list[_Nulls] = []
+        while True:
+            drawn.append(_rotated(containment, mine, alive, owned, turns, rng))
+            found = sum(int((n.contested > 0).sum()) for n in drawn)
+            # A tail of a few scores moves with each of them: look for more. Of none, nothing hangs.
+            if not 0 < found < _TAIL_SCORES or len(drawn) * turns >= min(_MORE * most, _MORE * _ROTATIONS):
+                break
+        nulls[s] = _Nulls(
+            np.concatenate([n.contested for n in drawn]),
+            np.concatenate([n.lone for n in drawn]),
+            sum(n.comparisons for n in drawn),
+        )
     return nulls
+
+
+def _rotated(
+    containment: Containment,
+    flows: npt.NDArray[np.int32],
+    alive: npt.NDArray[np.int64],
+    owned: Ownership,
+    turns: float,
+    rng: np.random.Generator,
+) -> _Nulls:
+    """Scores of the flows turned round ``turns`` times; of a part of them, where that is less than twice."""
+    rounds = max(_LEAST_ROTATIONS, round(turns))
+    thin = min(1.0, turns / rounds)
+    copies, shifts = [], []
+    for shift in containment.rotations(rounds, rng).tolist():
+        some = flows[rng.random(len(flows)) < thin] if thin < 1.0 else flows
+        copies.append(some)
+        shifts.append(np.full(len(some), shift, np.int64))
+    rotated = np.concatenate(copies)
+    pairs, shift_ns = containment.score(rotated, shift_ns=np.concatenate(shifts), floor_log10=0.0)
+    contested = _contested(containment, pairs, shift_ns, owned)
+    return _Nulls(contested, pairs.score, int(alive[rotated].sum()))
