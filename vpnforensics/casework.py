@@ -13,15 +13,19 @@ from vpnforensics._version import __version__
 from vpnforensics.align.alignment import Alignment, same_clock
 from vpnforensics.align.estimate import align_pairs
 from vpnforensics.align.settle import settle
-from vpnforensics.engines import exact, packets
+from vpnforensics.engines import counters, exact, ip_id, packets, timestamps
 from vpnforensics.engines.case import Case
 from vpnforensics.errors import CaseError
+from vpnforensics.evidence import fields
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
+from vpnforensics.features.devices import Devices, find_devices
+from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
 from vpnforensics.report.result import CaseResult
+from vpnforensics.report.stacks import Stacks
 from vpnforensics.tunnels.find import TunnelSet, find_tunnels
 from vpnforensics.tunnels.plain import plain_clients
 
@@ -30,7 +34,9 @@ Progress = Callable[[str, float], None]
 """Called with the name of a step and the share of it done."""
 
 EXPECTED_FALSE_LINKS = 0.01
-ENGINES = (packets.NAME, exact.NAME)
+_LOST_SHARE = 0.01
+"""A tunnel over TCP with more of its bytes unread than this is worth a warning."""
+ENGINES = (packets.NAME, exact.NAME, *fields.NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +123,31 @@ def correlate(
     known_clock = _known_clock(options, one_capture)
     settled = settle(tunnels, flows, known_clock, rng)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
-    warnings: list[str] = []
     tell("scoring", 0.0)
+    devices: Devices | None = None
     if not len(case.tunnels) and exact.NAME in options.engines:
         case, decision = _decide_exactly(case, known_clock, options, one_capture, rng)
     else:
         decision = _decide(case, options, rng, tell)
+        if timestamps.NAME in options.engines:
+            tell("grouping devices", 0.0)
+            devices = find_devices(find_senders(flows))
+        tell("reading header fields", 0.0)
+        decision = fields.weigh_fields(
+            case,
+            decision,
+            options.engines,
+            devices.device if devices else None,
+            expected_false_links=options.expected_false_links,
+            rng=rng,
+        )
     if not len(case.tunnels):
         raise CaseError(_no_tunnels(outer, inner, one_capture))
-    warnings += _warnings(case, decision)
+    warnings = _warnings(case, decision)
+    if counters.NAME in options.engines:
+        warnings += _accounts(case)
     tell("reporting", 0.0)
+    stacks = Stacks(case, devices, with_ip_ids=ip_id.NAME in options.engines)
     return CaseResult(
         tool={
             "name": "vpnforensics",
@@ -143,8 +164,8 @@ def correlate(
         },
         inputs=[rows.input_row("ingress", outer), rows.input_row("egress", inner)],
         alignment=case.alignment,
-        tunnels=rows.tunnel_rows(case, decision),
-        flows=rows.flow_rows(case),
+        tunnels=rows.tunnel_rows(case, decision, stacks),
+        flows=rows.flow_rows(case, stacks),
         scores=rows.score_rows(case, decision),
         links=rows.link_rows(case, decision),
         comparisons=decision.comparisons,
@@ -265,6 +286,16 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
             if number < 0
         ]
     return warnings
+
+
+def _accounts(case: Case) -> list[str]:
+    """What the tunnels' clear counters and byte streams say that the captures lack."""
+    conserved = counters.conserve(case)
+    found = list(conserved.findings) if conserved is not None else []
+    for tunnel in case.tunnels.tunnels:
+        if tunnel.stream is not None and tunnel.stream.lost_share > _LOST_SHARE:
+            found.append(f"tunnel of {tunnel.client}: {tunnel.stream}")
+    return found
 
 
 def _name(packets: PacketTable, role: str) -> str:

@@ -39,7 +39,7 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.conservation import Conservation, conserve_advances
-from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 
 NAME = "counters"
 CITATION = "counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288"
@@ -114,8 +114,14 @@ def advances(case: Case) -> dict[tuple[int, bool], Advance]:
     return found
 
 
-def score(case: Case) -> EngineScores:
+def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """How well each tunnel's advance covers each flow's packets.
+
+    Parameters
+    ----------
+    case : Case
+    only : Pairs, optional
+        The pairs to compare; without, all.
 
     Returns
     -------
@@ -135,17 +141,22 @@ def score(case: Case) -> EngineScores:
     flows = len(case.flows)
     parts: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], npt.NDArray[np.int64]]] = []
     demands = {up: _demands(case, up) for up in (True, False)}
+    starts = {up: np.searchsorted(demands[up][0], np.arange(flows + 1)) for up in demands}
+    wanted = (only or every_pair(flows, len(case.tunnels))).by_tunnel(len(case.tunnels))
     for t in range(len(case.tunnels)):
-        total, packets = np.zeros(flows), np.zeros(flows, np.int64)
+        total, packets = np.zeros(len(wanted[t])), np.zeros(len(wanted[t]), np.int64)
         for up in (True, False):
             if (t, up) not in found:
                 continue
-            flow, begin, wanted = demands[up]
-            step, alive = _steps(found[t, up], begin, wanted)
-            total += np.bincount(flow[alive], step, flows)
-            packets += np.bincount(flow[alive], wanted[alive], flows).astype(np.int64)
+            place, row = _expand(starts[up], wanted[t])
+            _, begin, count = demands[up]
+            step, alive = _steps(found[t, up], begin[row], count[row])
+            total += np.bincount(place[alive], step, len(total))
+            packets += np.bincount(place[alive], count[row][alive], len(total)).astype(np.int64)
         listed = np.flatnonzero(packets)
-        parts.append((listed, t, np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE), packets[listed]))
+        parts.append(
+            (wanted[t][listed], t, np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE), packets[listed])
+        )
     if not any(len(p[0]) for p in parts):
         return silent(NAME, silence or {"no flow at the time of a tunnel": flows})
     flow_column = np.concatenate([p[0] for p in parts]).astype(np.int32)
@@ -204,6 +215,16 @@ def _demands(
     first = np.r_[True, (np.diff(pairs[0][order]) != 0) | (np.diff(block[order]) != 0)]
     busiest = order[first]
     return pairs[0][busiest], pairs[1][busiest] * _WINDOW_NS, counts[busiest].astype(np.int64)
+
+
+def _expand(
+    start: npt.NDArray[np.int64], flows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of the flows' windows, and the place of their flow among ``flows``."""
+    count = start[flows + 1] - start[flows]
+    place = np.repeat(np.arange(len(flows)), count)
+    row = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count) + start[flows][place]
+    return place, row
 
 
 def _steps(

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.tunnels.table import Tunnel
 
 NAME = "headers"
@@ -55,8 +55,14 @@ _INITIAL_TTLS = np.array([32, 64, 128, 255])
 _EDGE_NS = 200_000_000
 
 
-def score(case: Case) -> EngineScores:
+def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """What the fields allow, forbid and suggest, of every flow and tunnel alive at its time.
+
+    Parameters
+    ----------
+    case : Case
+    only : Pairs, optional
+        The pairs to compare; without, all.
 
     Returns
     -------
@@ -76,20 +82,24 @@ def score(case: Case) -> EngineScores:
     capable_flow = _ecn_capable(case)
     columns: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], list[str]]] = []
     compared = np.zeros(flows, np.bool_)
+    wanted = (only or every_pair(flows, tunnels)).by_tunnel(tunnels)
     for t, tunnel in enumerate(case.tunnels.tunnels):
-        alive = (end >= tunnel.first_ns - _EDGE_NS) & (begin <= tunnel.last_ns + _EDGE_NS)
-        ways = np.stack([_size_step(longest[up], largest[t, int(up)]) for up in (True, False)])
+        mine = wanted[t]
+        mine = mine[(end[mine] >= tunnel.first_ns - _EDGE_NS) & (begin[mine] <= tunnel.last_ns + _EDGE_NS)]
+        if not len(mine):
+            continue
+        ways = np.stack([_size_step(longest[up], largest[t, int(up)], mine) for up in (True, False)])
         size = np.where(np.isnan(ways).all(axis=0), np.nan, np.nansum(ways, axis=0))
-        ttl = _ttl_step(flow_ttl, int(outer_ttl[t]))
-        ecn = _ecn_step(case, tunnel, capable_flow, begin, end)
+        ttl = _ttl_step(flow_ttl[mine], int(outer_ttl[t]))
+        ecn = _ecn_step(case, tunnel, capable_flow[mine], begin[mine], end[mine])
         total = np.nan_to_num(size) + np.nan_to_num(ttl) + np.nan_to_num(ecn)
-        known = alive & ~(np.isnan(size) & np.isnan(ttl) & np.isnan(ecn))
-        compared |= known
+        known = ~(np.isnan(size) & np.isnan(ttl) & np.isnan(ecn))
+        compared[mine[known]] = True
         listed = np.flatnonzero(known & (total != 0.0))
-        columns.append((listed, t, total[listed], _notes(listed, size, ttl, ecn)))
+        columns.append((mine[listed], t, total[listed], _notes(listed, size, ttl, ecn)))
     silence = {"nothing in common to compare": int((~compared).sum())} if not compared.all() else {}
     packets = np.diff(case.egress.start)
-    flow = np.concatenate([c[0] for c in columns]).astype(np.int32)
+    flow = np.concatenate([c[0] for c in columns] or [np.zeros(0, np.int64)]).astype(np.int32)
     if not len(flow):
         return silent(NAME, silence or {"the fields say the same of every tunnel": flows})
     return EngineScores(
@@ -146,13 +156,14 @@ def _longest_packets(case: Case, up: bool) -> tuple[npt.NDArray[np.int64], ...]:
     return keys, stop
 
 
-def _size_step(longest: tuple[npt.NDArray[np.int64], ...], largest: int) -> npt.NDArray[np.float64]:
+def _size_step(
+    longest: tuple[npt.NDArray[np.int64], ...], largest: int, flows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
     """Log10 of the chance that the capture missed all packets too long for the tunnel; NaN if unknown."""
     keys, stop = longest
     if largest < 0:
-        return np.full(len(stop), np.nan)
-    flows = np.arange(len(stop))
-    over = stop - np.searchsorted(keys, (flows << 17) + largest, side="right")
+        return np.full(len(flows), np.nan)
+    over = stop[flows] - np.searchsorted(keys, (flows << 17) + largest, side="right")
     return np.where(over > 0, np.minimum(over, _VETO_PACKETS) * np.log10(_MISS), 0.0)
 
 

@@ -98,11 +98,15 @@ def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
     ids = field(case.flows.packets, inner, "ip_id")
     flow, tunnel = _pairs(counters, inner, ids)
     value, n = np.zeros(len(flow)), np.zeros(len(flow), np.int64)
-    for i, (f, t) in enumerate(zip(flow.tolist(), tunnel.tolist(), strict=True)):
-        mine = slice(int(inner.start[f]), int(inner.start[f + 1]))
-        x = swap_bytes(ids[mine]) if counters.swapped[t] else ids[mine]
-        value[i] = _weigh(counters, t, inner.ts_ns[mine], x)
-        n[i] = len(x)
+    for t in np.unique(tunnel).tolist():
+        own = slice(int(counters.packets.start[t]), int(counters.packets.start[t + 1]))
+        ts_ns, line = counters.packets.ts_ns[own], counters.line[own]
+        taken = line[np.r_[True, np.diff(line) > 0]]
+        for i in np.flatnonzero(tunnel == t).tolist():
+            mine = slice(int(inner.start[flow[i]]), int(inner.start[flow[i] + 1]))
+            x = swap_bytes(ids[mine]) if counters.swapped[t] else ids[mine]
+            value[i] = _weigh(ts_ns, line, taken, inner.ts_ns[mine], x)
+            n[i] = len(x)
     # One counter or not: what is likelier apart may still be carried, by a host with several counters.
     spoken = value > 0
     flow, tunnel, value, n = flow[spoken], tunnel[spoken], value[spoken], n[spoken]
@@ -185,10 +189,11 @@ def _pairs(counters: _Counters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]
     return flow[enough], tunnel[enough]
 
 
-def _weigh(counters: _Counters, tunnel: int, at_ns: Ints, ip_id: Ints) -> float:
-    """log10 of P(IDs | the tunnel's counter) over P(IDs | a counter of their own)."""
-    mine = slice(int(counters.packets.start[tunnel]), int(counters.packets.start[tunnel + 1]))
-    ts_ns, line = counters.packets.ts_ns[mine], counters.line[mine]
+def _weigh(ts_ns: Ints, line: Ints, taken: Ints, at_ns: Ints, ip_id: Ints) -> float:
+    """log10 of P(IDs | the tunnel's counter) over P(IDs | a counter of their own).
+
+    The tunnel's packets at ``ts_ns`` stand at ``line``, which never falls; ``taken`` are its values.
+    """
     last = np.clip(np.searchsorted(ts_ns, at_ns + _AHEAD_NS, side="right") - 1, 0, len(line) - 1)
     first = np.clip(np.searchsorted(ts_ns, at_ns - _BACK_NS) - 1, 0, last)
     ahead = signed_difference(ip_id, line[last] % 65_536, 16)
@@ -198,7 +203,6 @@ def _weigh(counters: _Counters, tunnel: int, at_ns: Ints, ip_id: Ints) -> float:
     behind = np.abs(int(ahead[0])) + 1
     near = _FIRST_SCALE / ((_FIRST_SCALE + behind - 1) * (_FIRST_SCALE + behind)) / 2
     together = float(np.log(near + _STRANGE / 65_536))
-    taken = np.unique(line)
     place = np.searchsorted(taken, value)
     used = taken[np.minimum(place, len(taken) - 1)] == value
     steps = signed_difference(ip_id[1:], ip_id[:-1], 16)

@@ -53,6 +53,54 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 silent_when="there is a tunnel, a proxy or scrubber rewrote the numbers, or datagrams were "
                 "captured without payload",
             ),
+            EngineInfo(
+                name="timestamps",
+                citation="Kohno, Broido & claffy 2005; Bursztein 2007; Wicherski, Weingarten & Meyer 2013",
+                evidence="the clock in the outer TCP timestamps is the clock in the inner ones: one line for "
+                "global offsets, rate and tick phase for random ones; flows of one device pool theirs",
+                needs="a tunnel over TCP from the host that opened the flow, aligned clocks",
+                speaks_when="OpenVPN over TCP, TLS tunnels, ssh; links on its own where offsets are global",
+                silent_when="the tunnel is UDP or ESP, either side has no timestamps, or no tunnel's line is "
+                "near the flow's; never speaks against a pair",
+            ),
+            EngineInfo(
+                name="ip_id",
+                citation="Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this project",
+                evidence="outer and inner IP IDs are drawn from one counter and interleave",
+                needs="a client whose stack counts IP IDs globally, aligned clocks",
+                speaks_when="older Windows and other global counters; links on its own there",
+                silent_when="IDs are zero, random, or counted per destination or per flow; IPv6; never speaks "
+                "against a pair",
+            ),
+            EngineInfo(
+                name="counters",
+                citation="counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288",
+                evidence="the tunnel's clear counter advanced by at least the flow's packets in its busiest "
+                "windows; over the case, what either capture lacks",
+                needs="a clear packet counter (WireGuard, OpenVPN, ESP, DTLS), aligned clocks",
+                speaks_when="the flow has ten packets or more; only against a pair",
+                silent_when="the counter is encrypted, the flow is short, or the case has too few known pairs "
+                "to calibrate it",
+            ),
+            EngineInfo(
+                name="headers",
+                citation="RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 (initial TTL)",
+                evidence="initial TTL of both sides, ECN copied to the outer header, packets too long for "
+                "the tunnel",
+                needs="aligned clocks; known pairs in the case that these fields tell apart",
+                speaks_when="the clients of the case differ in them; weak, but for vetoes",
+                silent_when="they do not tell the case's known pairs apart, or those are too few",
+            ),
+            EngineInfo(
+                name="rtt",
+                citation="timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987",
+                evidence="round trips to the client seen at egress are longer than the tunnel's own by "
+                "little, and rise and fall with them",
+                needs="TCP flows with timestamps, and round trips at ingress (handshakes, outer TCP, "
+                "OpenVPN acknowledgements), aligned clocks",
+                speaks_when="clients differ in distance or load",
+                silent_when="either side has no round trip, or it does not tell the case's known pairs apart",
+            ),
         )
     }
 )

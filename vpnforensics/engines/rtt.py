@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_SYN, PacketTable
 from vpnforensics.tunnels.openvpn import CLIENT_RESETS, SERVER_RESETS
@@ -176,8 +176,14 @@ def _answered(
     return RoundTrips(offered[sound] + rtt[sound], rtt[sound])
 
 
-def score(case: Case) -> EngineScores:
+def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """Level and co-variation of the round trips of every flow and tunnel that have samples.
+
+    Parameters
+    ----------
+    case : Case
+    only : Pairs, optional
+        The pairs to compare; without, all.
 
     Returns
     -------
@@ -200,7 +206,10 @@ def score(case: Case) -> EngineScores:
     span = {t: (case.tunnels.tunnels[t].first_ns, case.tunnels.tunnels[t].last_ns) for t in heard}
     seconds = {t: outer[t].by_second() for t in heard}
     least = {t: outer[t].least_ns for t in heard}
+    wanted = _by_flow(only or every_pair(len(flows), len(outer)), len(flows), np.array(heard))
     for f in range(len(flows)):
+        if not len(wanted[f]):
+            continue
         rows = slice(egress.start[f], egress.start[f + 1])
         trips = (
             echo_round_trips(flows.packets, egress.row[rows], egress.up[rows], egress.ts_ns[rows])
@@ -211,7 +220,7 @@ def score(case: Case) -> EngineScores:
             without += 1
             continue
         mine, inner = trips.by_second(), trips.least_ns
-        for t in heard:
+        for t in wanted[f].tolist():
             if int(trips.ts_ns[-1]) < span[t][0] or int(trips.ts_ns[0]) > span[t][1]:
                 continue
             level = _level(inner, least[t])
@@ -233,6 +242,14 @@ def score(case: Case) -> EngineScores:
         notes,
         silence,
     )
+
+
+def _by_flow(pairs: Pairs, flows: int, heard: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int32]]:
+    """The tunnels with round trips to compare each flow with, ascending."""
+    mine = np.isin(pairs.tunnel, heard)
+    flow, tunnel = pairs.flow[mine], pairs.tunnel[mine]
+    order = np.lexsort((tunnel, flow))
+    return np.split(tunnel[order], np.searchsorted(flow[order], np.arange(1, flows)))
 
 
 def _level(inner_ns: int, outer_ns: int) -> float:

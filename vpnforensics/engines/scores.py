@@ -2,6 +2,7 @@
 
 Every such engine is a module with ``NAME``, ``CITATION`` and ``score(case) -> EngineScores``. A pair that is
 not listed was not compared: its two sides had nothing in common to compare. Silence is not a score of 0.
+Engines that could speak of any flow and tunnel are told which pairs are wanted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,31 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Flows and tunnels to compare, each pair once."""
+
+    flow: npt.NDArray[np.int32]
+    tunnel: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.flow)
+
+    def by_tunnel(self, tunnels: int) -> list[npt.NDArray[np.int64]]:
+        """The flows to compare with each tunnel, ascending."""
+        order = np.lexsort((self.flow, self.tunnel))
+        bounds = np.searchsorted(self.tunnel[order], np.arange(1, tunnels))
+        return np.split(self.flow[order].astype(np.int64), bounds)
+
+
+def every_pair(flows: int, tunnels: int) -> Pairs:
+    """All flows with all tunnels; of a large case nobody wants them."""
+    return Pairs(
+        np.tile(np.arange(flows, dtype=np.int32), tunnels),
+        np.repeat(np.arange(tunnels, dtype=np.int32), flows),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,9 @@ from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.engines.packets import Containment
 from vpnforensics.evidence.attribution import Attribution, attribute
-from vpnforensics.evidence.likelihood import likelihood_ratio, share_of_carried
+from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
 from vpnforensics.evidence.null_scores import stratum_of
+from vpnforensics.evidence.voices import Voice
 
 NO_TUNNEL_CHANCE = 1e-3
 """A flow is in no tunnel if each would have lost so much of it only this often."""
@@ -24,7 +25,8 @@ NO_TUNNEL_CHANCE = 1e-3
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
 
-_MISS_UNKNOWN = 0.03
+MISS_UNKNOWN = 0.03
+"""Share of packets missing where it cannot be told; more than this unread excuses a tunnel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,8 @@ class Decision:
     record: npt.NDArray[np.int64]
     """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
     expected_false_links: float
+    voices: tuple[Voice, ...]
+    """What each engine says of the scored pairs."""
     delay_law: dict[str, Any]
     """Medians, 95 % points (up, down; ns) and the tabulated densities; empty without."""
 
@@ -71,6 +75,7 @@ def undecided(case: Case) -> Decision:
         np.full(len(case.flows), -1, np.int32),
         np.full(len(case.egress.row), -1, np.int64),
         0.0,
+        (),
         {},
     )
 
@@ -84,7 +89,7 @@ def decide_by_packets(
     progress: Callable[[float], None] | None = None,
 ) -> Decision:
     """Verdicts and likelihood ratios from containment."""
-    alive = _alive(case)
+    alive = present(case, case.map_of_tunnel >= 0)
     found = attribute(
         containment, alive, expected_false_links=expected_false_links, rng=rng, progress=progress
     )
@@ -93,19 +98,21 @@ def decide_by_packets(
     carried = share_of_carried(scores.hits, sizes, _miss_rate(case, found))
     chance = np.zeros(len(case.flows))
     np.maximum.at(chance, scores.flow, carried)
-    if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > _MISS_UNKNOWN:
+    if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
     chance[~_within_ingress(case)] = 1.0
     law = containment.law
+    voice = _voice(scores, sizes, found, carried)
     return Decision(
         packets_engine.NAME,
         scores,
-        _llr(scores, sizes, found, carried),
+        voice.llr,
         chance,
         alive,
         found.tunnel,
         found.record,
         found.expected_false_links,
+        (voice,),
         {
             "median_ns": [round(law.median_ns[0]), round(law.median_ns[1])],
             "p95_ns": [round(law.p95_ns[0]), round(law.p95_ns[1])],
@@ -148,25 +155,39 @@ def decide_by_exact(
     record_of_row = np.full(len(case.conversations.packets), -1, np.int64)
     record_of_row[case.tunnels.records.row] = np.arange(len(case.tunnels.records))
     ingress_row = matches.ingress_row[case.egress.row]
+    sizes = np.diff(case.egress.start)[listed]
+    llr = np.clip(scores.score, -bound, bound)
     return Decision(
         exact_engine.NAME,
         scores,
-        np.clip(scores.score, -bound, bound),
+        llr,
         np.where((matches.shared > 0) | ~matches.readable, 1.0, 0.0),
         comparisons_of,
         tunnel,
         np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
         expected_false_links,
+        (
+            Voice(
+                exact_engine.NAME,
+                scores.score,
+                llr,
+                np.full(len(llr), -bound),
+                np.full(len(llr), bound),
+                sizes.astype(np.int32),
+                _found(scores.hits, sizes),
+            ),
+        ),
         {},
     )
 
 
-def _alive(case: Case) -> npt.NDArray[np.int64]:
-    """Tunnels present at some time of each flow: its comparisons."""
+def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+    """Tunnels, or those ``of`` them, present at some time of each flow: its comparisons."""
     flows = case.flows
-    mapped = [t for t, n in zip(case.tunnels.tunnels, case.map_of_tunnel, strict=True) if n >= 0]
-    starts = np.sort(np.array([t.first_ns for t in mapped], np.int64)) - _EDGE_NS
-    ends = np.sort(np.array([t.last_ns for t in mapped], np.int64)) + _EDGE_NS
+    every = case.tunnels.tunnels
+    counted = every if of is None else [t for t, yes in zip(every, of.tolist(), strict=True) if yes]
+    starts = np.sort(np.array([t.first_ns for t in counted], np.int64)) - _EDGE_NS
+    ends = np.sort(np.array([t.last_ns for t in counted], np.int64)) + _EDGE_NS
     first = case.alignment.to_ingress(flows.first_ns)
     last = case.alignment.to_ingress(flows.last_ns)
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
@@ -183,7 +204,7 @@ def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
 def _miss_rate(case: Case, found: Attribution) -> float:
     """Share of the linked flows' packets without a record."""
     of_linked = np.repeat(found.tunnel >= 0, np.diff(case.egress.start))
-    return float(np.mean(found.record[of_linked] < 0)) if of_linked.any() else _MISS_UNKNOWN
+    return float(np.mean(found.record[of_linked] < 0)) if of_linked.any() else MISS_UNKNOWN
 
 
 def _listed(containment: Containment, found: Attribution) -> ScoreTable:
@@ -208,16 +229,29 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     return every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
 
 
-def _llr(
+def _voice(
     scores: ScoreTable,
     sizes: npt.NDArray[np.int64],
     found: Attribution,
     carried: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
+) -> Voice:
     strata = stratum_of(sizes)
     false_positive, nulls = np.ones(len(scores)), np.ones(len(scores), np.int64)
     for s, tail in found.lone_tails.items():
         mine = strata == s
         false_positive[mine] = tail.false_positive_rate(scores.score[mine])
         nulls[mine] = tail.comparisons
-    return likelihood_ratio(carried, false_positive, nulls, int((found.tunnel >= 0).sum()))
+    lower, upper = bounds(nulls, int((found.tunnel >= 0).sum()))
+    return Voice(
+        packets_engine.NAME,
+        scores.score,
+        likelihood_ratio(carried, false_positive, lower, upper),
+        lower,
+        upper,
+        sizes.astype(np.int32),
+        _found(scores.hits, sizes),
+    )
+
+
+def _found(hits: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(f"{h} of {n} packets found" for h, n in zip(hits.tolist(), sizes.tolist(), strict=True))

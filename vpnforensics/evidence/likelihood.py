@@ -49,11 +49,27 @@ def share_of_carried(
     return out
 
 
+def bounds(
+    nulls: npt.NDArray[np.int64], links: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Least and largest log10 likelihood ratio that the data can carry.
+
+    Parameters
+    ----------
+    nulls : ndarray of int64
+        Null comparisons behind each pair: they bound what is said for it.
+    links : int
+        Linked flows of the case: they bound what is said against.
+    """
+    upper = np.log10(np.maximum(nulls, 1).astype(np.float64))
+    return np.full(len(upper), -np.log10(max(links, 1))), upper
+
+
 def likelihood_ratio(
     carried: npt.NDArray[np.float64],
     false_positive: npt.NDArray[np.float64],
-    nulls: npt.NDArray[np.int64],
-    links: int,
+    lower: npt.NDArray[np.float64],
+    upper: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Bounded log10 likelihood ratio.
 
@@ -63,15 +79,10 @@ def likelihood_ratio(
         P(evidence as weak or weaker | H1).
     false_positive : ndarray of float64
         P(evidence as strong or stronger | H2).
-    nulls : ndarray of int64
-        Null comparisons behind each ``false_positive``.
-    links : int
-        Linked flows of the case, which bound what is said against.
+    lower, upper : ndarray of float64
+        From :func:`bounds`.
     """
-    with np.errstate(divide="ignore"):
-        llr = np.log10(np.maximum(carried, 1e-300)) - np.log10(np.maximum(false_positive, 1e-300))
-    upper = np.log10(np.maximum(nulls, 1).astype(np.float64))
-    lower = -np.log10(max(links, 1))
+    llr = np.log10(np.maximum(carried, 1e-300)) - np.log10(np.maximum(false_positive, 1e-300))
     return np.asarray(np.clip(llr, lower, upper))
 
 

@@ -65,7 +65,8 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
         " L the inner one; delay on the ingress clock, towards the far side",
         style="dim",
     )
-    return Group(head, by, basis, Text(), _packet_table(packets))
+    mine = case.scores[(case.scores["flow"] == flow) & (case.scores["tunnel"] == link["tunnel"])]
+    return Group(head, by, basis, Text(), _engine_table(mine), Text(), _packet_table(packets))
 
 
 def _packet_table(packets: pd.DataFrame) -> RenderableType:
@@ -115,7 +116,12 @@ def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[Rendera
             else "no tunnel had a packet of its sizes near its times"
         )
         return [*lines, Text(reason)]
-    table = plain_table(title="candidates, each judged alone")
+    return [*lines, Text(), _engine_table(scores)]
+
+
+def _engine_table(scores: pd.DataFrame) -> RenderableType:
+    """What each engine said of a flow's candidates, and what it comes to."""
+    table = plain_table(title="candidates, each judged alone" if len(scores) > 1 else "what each engine says")
     for heading in ("tunnel", "engine", "LLR", "score"):
         table.add_column(heading, justify="left" if heading in ("tunnel", "engine") else "right")
     table.add_column("")
@@ -129,7 +135,10 @@ def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[Rendera
                 f"{engine['score']:+.1f}" if engine["score"] is not None else "–",
                 Text(visible(engine["note"] or ""), style="dim"),
             )
-    return [*lines, Text(), table]
+        if len(row["engines"]) > 1 and row["llr"] is not None:
+            fused = Text("together, what they share counted once", style="dim")
+            table.add_row(row["tunnel"], "fused", f"{row['llr']:+.1f}", "", fused)
+    return table
 
 
 def _only(table: pd.DataFrame, column: str, value: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pandas as pd
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
+from vpnforensics.evidence.voices import Voice
 from vpnforensics.packets.table import PacketTable
+from vpnforensics.report.stacks import Stacks
 
 _TUNNEL_COLUMNS = (
     "id",
@@ -48,13 +51,14 @@ def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
     }
 
 
-def tunnel_rows(case: Case, decision: Decision) -> pd.DataFrame:
+def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
     """``tunnels``; ``explained_share`` is of the records, the packets that can carry something."""
     records = case.tunnels.records
     total = np.bincount(records.tunnel, minlength=len(case.tunnels))
     used = np.zeros(len(records), np.bool_)
     used[decision.record[decision.record >= 0]] = True
     explained = np.bincount(records.tunnel[used], minlength=len(case.tunnels))
+    clocks, ip_ids = stacks.tunnel_clocks(), stacks.tunnel_ip_ids()
     rows = []
     for t, tunnel in enumerate(case.tunnels.tunnels):
         number = case.map_of_tunnel[t]
@@ -70,8 +74,8 @@ def tunnel_rows(case: Case, decision: Decision) -> pd.DataFrame:
                 "packets_up": tunnel.packets_up,
                 "packets_down": tunnel.packets_down,
                 "length_map": case.maps[number].to_dict() if number >= 0 else None,
-                "clock": None,
-                "ip_id": None,
+                "clock": clocks[t],
+                "ip_id": ip_ids[t],
                 "explained_share": round(float(explained[t] / total[t]), 6)
                 if total[t] and decision.engine
                 else None,
@@ -83,7 +87,7 @@ def tunnel_rows(case: Case, decision: Decision) -> pd.DataFrame:
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
 
 
-def flow_rows(case: Case) -> pd.DataFrame:
+def flow_rows(case: Case, stacks: Stacks) -> pd.DataFrame:
     """``flows``, in the order of their first packets."""
     flows = case.flows
     everyone = range(len(flows))
@@ -98,9 +102,9 @@ def flow_rows(case: Case) -> pd.DataFrame:
             "bytes": flows.bytes,
             "first_ns": flows.first_ns,
             "last_ns": flows.last_ns,
-            "device": None,
-            "clock": None,
-            "ip_id": None,
+            "device": stacks.flow_devices(),
+            "clock": stacks.flow_clocks(),
+            "ip_id": stacks.flow_ip_ids(),
         }
     )
 
@@ -108,31 +112,28 @@ def flow_rows(case: Case) -> pd.DataFrame:
 def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
     """``scores``: the pairs listed, with what each engine said."""
     scores = decision.scores
-    sizes = np.diff(case.egress.start)
-    rows = [
+    engines: list[dict[str, Any]] = [{} for _ in range(len(scores))]
+    for voice in decision.voices:
+        said = zip(engines, *_said(voice), strict=True)
+        for row, score, llr, n, note in said:
+            row[voice.engine] = {"score": score, "llr": llr, "n": n, "note": note}
+    return pd.DataFrame(
         {
-            "flow": f"f{f + 1}",
-            "tunnel": f"t{t + 1}",
-            "llr": round(llr, 4),
-            "engines": {
-                decision.engine: {
-                    "score": round(score, 4),
-                    "llr": round(llr, 4),
-                    "n": int(sizes[f]),
-                    "note": f"{hits} of {sizes[f]} packets found",
-                }
-            },
+            "flow": [f"f{f + 1}" for f in scores.flow.tolist()],
+            "tunnel": [f"t{t + 1}" for t in scores.tunnel.tolist()],
+            "llr": decision.llr.round(4),
+            "engines": engines,
         }
-        for f, t, score, hits, llr in zip(
-            scores.flow.tolist(),
-            scores.tunnel.tolist(),
-            scores.score.tolist(),
-            scores.hits.tolist(),
-            decision.llr.tolist(),
-            strict=True,
-        )
-    ]
-    return pd.DataFrame(rows, columns=["flow", "tunnel", "llr", "engines"])
+    )
+
+
+def _said(voice: Voice) -> tuple[Sequence[Any], ...]:
+    """Columns of one engine's part: rounded, ``None`` where it is silent."""
+
+    def known(values: npt.NDArray[np.float64]) -> list[float | None]:
+        return [v if v == v else None for v in values.round(4).tolist()]
+
+    return known(voice.score), known(voice.llr), voice.n.tolist(), voice.note
 
 
 def link_rows(case: Case, decision: Decision) -> pd.DataFrame:

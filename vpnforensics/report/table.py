@@ -173,9 +173,27 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     table.add_column("LLR", justify="right", no_wrap=True)
     if width >= _MEDIUM:
         table.add_column("support", no_wrap=True)
+    beside = _beside(case, rows) if width >= _WIDE else {}
+    if beside:
+        table.add_column("engines", overflow="fold")
     for row in plain_rows(rows):
-        table.add_row(*_link_cells(row, sources, width))
+        said = [Text(beside.get(row["flow"], ""), style="dim")] if beside else []
+        table.add_row(*_link_cells(row, sources, width), *said)
     return Group(table, *_more(len(case.links) - len(rows)))
+
+
+def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
+    """What each engine said of the links shown, where more than one spoke."""
+    linked = rows[rows["tunnel"].notna()]
+    wanted = set(zip(linked["flow"], linked["tunnel"], strict=True))
+    listed = zip(case.scores["flow"], case.scores["tunnel"], case.scores["engines"], strict=True)
+    found = {}
+    for flow, tunnel, engines in listed:
+        if (flow, tunnel) in wanted:
+            said = [f"{name} {e['llr']:+.1f}" for name, e in engines.items() if e["llr"] is not None]
+            if len(said) > 1:
+                found[flow] = " ".join(said)
+    return found
 
 
 def _title(verdicts: pd.Series[int], flows: int, source: str) -> Text:
