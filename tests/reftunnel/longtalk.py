@@ -18,9 +18,9 @@ PAIRS = ("our client, their server", "their client, our server", "our client, ou
 class Pings:
     """A series of pings, of which every one that was lost is known by its number.
 
-    ping by itself stops listening soon after its last request, so that on a busy machine the last answer comes
-    too late to count. With a deadline it goes on until as many *answers* came as were asked for: one that is
-    late is waited for; one that is lost is made up for by a further one, but its number has no line.
+    ping by itself stops listening soon after its last request, so that on a busy machine the last answer
+    comes too late to count. With a deadline it goes on until as many *answers* came as were asked for: one
+    that is late is waited for; one that is lost is made up for by a further one, but its number has no line.
     """
 
     def __init__(self, lab: NetLab, name: str, address: str, count: int, interval_s: float) -> None:
