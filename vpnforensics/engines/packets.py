@@ -173,7 +173,8 @@ class Containment:
         scores : ndarray of float64, shape (links,)
             Decides who takes a record that two want.
         """
-        order = np.lexsort((flows, -scores))
+        # Tunnel by tunnel: its flows compete for its own records only, and those stay in the cache.
+        order = np.lexsort((flows, -scores, tunnels))
         flows, tunnels, scores = flows[order], tunnels[order], scores[order]
         records = len(self.classes.ts_ns)
         owner = np.full(records, -1, np.int32)
@@ -221,6 +222,8 @@ class Containment:
 
         Only flows that are weaker by ``margin`` of the pair's score are disregarded.
         """
+        order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
+        pairs, shift_ns = pairs.take(order), shift_ns[order]
         limit = pairs.score - margin(pairs.score)
 
         def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
@@ -260,7 +263,9 @@ class Containment:
         for egress_class in self.egress_class:
             found = _in_threads(score_piece, [(piece, egress_class) for piece in pieces])
             best = np.maximum(best, np.concatenate(found)) if found else best
-        return best
+        contested = np.empty_like(best)
+        contested[order] = best
+        return contested
 
     def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
         """The same case with some records gone: what is left to explain."""

@@ -11,6 +11,7 @@ import pandas as pd
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
+from vpnforensics.evidence.pairing import pair_in_order
 from vpnforensics.packets.table import PacketTable
 
 _TUNNEL_COLUMNS = (
@@ -109,30 +110,32 @@ def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
     """``scores``: the pairs listed, with what each engine said."""
     scores = decision.scores
     sizes = np.diff(case.egress.start)
-    rows = [
+    flow, tunnel, llr = (
+        scores.flow.tolist(),
+        scores.tunnel.tolist(),
+        [round(x, 4) for x in decision.llr.tolist()],
+    )
+    engines = [
         {
-            "flow": f"f{f + 1}",
-            "tunnel": f"t{t + 1}",
-            "llr": round(llr, 4),
-            "engines": {
-                decision.engine: {
-                    "score": round(score, 4),
-                    "llr": round(llr, 4),
-                    "n": int(sizes[f]),
-                    "note": f"{hits} of {sizes[f]} packets found",
-                }
-            },
+            decision.engine: {
+                "score": round(score, 4),
+                "llr": ratio,
+                "n": n,
+                "note": f"{hits} of {n} packets found",
+            }
         }
-        for f, t, score, hits, llr in zip(
-            scores.flow.tolist(),
-            scores.tunnel.tolist(),
-            scores.score.tolist(),
-            scores.hits.tolist(),
-            decision.llr.tolist(),
-            strict=True,
+        for score, ratio, hits, n in zip(
+            scores.score.tolist(), llr, scores.hits.tolist(), sizes[flow].tolist(), strict=True
         )
     ]
-    return pd.DataFrame(rows, columns=["flow", "tunnel", "llr", "engines"])
+    return pd.DataFrame(
+        {
+            "flow": [f"f{f + 1}" for f in flow],
+            "tunnel": [f"t{t + 1}" for t in tunnel],
+            "llr": llr,
+            "engines": engines,
+        }
+    )
 
 
 def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
@@ -142,19 +145,16 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
     np.fmax.at(best, scores.flow, decision.llr)
     mine = tunnel[scores.flow] == scores.tunnel
     best[scores.flow[mine]] = decision.llr[mine]
-    rows = []
-    for f, llr in enumerate(best.tolist()):
-        known = llr == llr
-        rows.append(
-            {
-                "flow": f"f{f + 1}",
-                "tunnel": f"t{tunnel[f] + 1}" if tunnel[f] >= 0 else None,
-                "verdict": decision.verdict(f),
-                "llr": round(llr, 4) if known else None,
-                "verbal": verbal(llr) if known else None,
-            }
-        )
-    return pd.DataFrame(rows, columns=["flow", "tunnel", "verdict", "llr", "verbal"])
+    llr = [x if x == x else None for x in best.tolist()]
+    return pd.DataFrame(
+        {
+            "flow": [f"f{f + 1}" for f in range(len(best))],
+            "tunnel": [f"t{t + 1}" if t >= 0 else None for t in tunnel.tolist()],
+            "verdict": [decision.verdict(f) for f in range(len(best))],
+            "llr": [None if x is None else round(x, 4) for x in llr],
+            "verbal": [None if x is None else verbal(x) for x in llr],
+        }
+    )
 
 
 def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
@@ -162,7 +162,7 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
     egress, records = case.egress, case.tunnels.records
     flow = np.repeat(np.arange(len(case.flows)), np.diff(egress.start))
     keep = decision.tunnel[flow] >= 0
-    flow, record, row = flow[keep], decision.record[keep], egress.row[keep]
+    flow, record, row = flow[keep], pair_in_order(case, decision)[keep], egress.row[keep]
     got = record >= 0
     at = np.where(got, record, 0)
     outer_row = records.row[at] if len(records) else np.zeros(len(at), np.int64)
