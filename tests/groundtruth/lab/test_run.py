@@ -52,6 +52,10 @@ def test_ten_seconds_of_wireguard_are_covered_by_the_truth(tmp_path):
     rows = truth["flows"] + truth["unattributed"]
     assert sum(row["packets"] for row in rows) == len(frames)
     assert not any(len(frame) > 1514 for frame in frames), "a super-packet: offloads were left on"
+    with (result.folder / "ingress.pcap").open("rb") as file:
+        outer = [dpkt.ethernet.Ethernet(frame).data for _, frame in dpkt.pcap.Reader(file)]
+    initiation = next(ip.data.data for ip in outer if isinstance(ip, dpkt.ip.IP) and ip.p == 17)
+    assert initiation[:4] == b"\1\0\0\0", "the capture began after the handshake"
     inner = sorted(p.name for p in result.folder.glob("inner-*"))
     assert inner == [*(f"inner-client-{i}.pcap" for i in (1, 2, 3)), "inner-server-1.pcap"]
 

@@ -263,7 +263,7 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
             whose[flow.packets] = names.index(who.machine.client.name)
     egress = replace(_frames(raw_egress), client=whose)
     capture = scenario.capture
-    origin_ns = int(egress.ts_ns[0]) if len(egress.ts_ns) else 0
+    origin_ns = min((int(side.ts_ns[0]) for side in (ingress, egress) if len(side.ts_ns)), default=0)
     draws = np.random.default_rng(scenario.seed).spawn(2)
     seen = [
         degrade(side, frames, origin_ns=origin_ns, names=names, rng=draw)

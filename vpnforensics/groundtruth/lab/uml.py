@@ -40,6 +40,7 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount --bind {folder}/resolv.conf /etc/resolv.conf
 {modules}[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
+for key in /proc/sys/net/ipv6/conf/*/disable_ipv6; do [ -e $key ] && echo 1 >$key; done
 ip link set lo up
 {lines}{setup}busybox adjtimex -q -f {frequency} >/dev/null
 exec {python} -I -S {agent} serve {port}
