@@ -10,8 +10,8 @@ So in each lane (a tunnel, a direction, an outer size) the two sides are cut at 
 what balances is paired in order, and what does not is cut finer. The rest (losses, records of flows that
 were not linked) keeps the records that scoring gave it, put into order.
 
-Known weakness: where a capture lost one of a burst of equal packets, which one cannot be told, and those behind
-it may be off by one.
+Known weakness: where a capture lost one of a burst of equal packets, which one cannot be told, and those
+behind it may be off by one.
 """
 
 from __future__ import annotations
