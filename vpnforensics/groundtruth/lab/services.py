@@ -227,9 +227,9 @@ def _start_ssh(namespace: str, network: Network, processes: Processes, folder: P
             timeout=20,
         )
     privilege_folder = Path("/run/sshd")  # compiled into Debian's sshd; missing where it never ran
-    if not privilege_folder.exists():
+    if not privilege_folder.exists() or network.state.used_elsewhere(privilege_folder):
         network.state.note("empty-folder", path=str(privilege_folder))
-        privilege_folder.mkdir(mode=0o755)
+        privilege_folder.mkdir(mode=0o755, exist_ok=True)
     (folder / "sshd.conf").write_text(f"""
 ListenAddress {SSH_ADDRESS}
 HostKey {folder}/ssh-host
