@@ -36,6 +36,7 @@ from vpnforensics.groundtruth.simulate.network.relay._kernels import (
     server_open,
     shut,
     start_relayed,
+    unread,
 )
 from vpnforensics.groundtruth.simulate.network.stream._kernels import unpack, write
 from vpnforensics.groundtruth.simulate.network.tcp._kernels import (
@@ -160,9 +161,11 @@ def _data(w: Any, e: Any, p: Any, now: Any) -> None:
         message = w.messages[flow[c.POINTER]]
         if message[c.TOWARDS] == packet[c.SIDE] and ep[c.RCV] >= flow[c.GOAL]:
             _complete(w, f, now)
+    # While the program does not read, Linux acknowledges late: the window would shrink.
+    held_back = relayed_down and unread(w, f, np.int64(c.DOWN)) > 2 * ep[c.MSS]
     if had_holes or fin:
         acknowledge(w, e, now)
-    elif ep[c.UNACKED] >= ep[c.ACK_EVERY] or ep[c.QUICK] > 0:
+    elif (ep[c.UNACKED] >= ep[c.ACK_EVERY] or ep[c.QUICK] > 0) and not held_back:
         if ep[c.GRO] > 0:
             if ep[c.GRO_EVENT] == 0:
                 ep[c.GRO_EVENT] = 1

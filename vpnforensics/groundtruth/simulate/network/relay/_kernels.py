@@ -73,7 +73,7 @@ def kick(w: Any, f: Any, side: Any, now: Any) -> None:
 
 
 @_kernel
-def _waiting(w: Any, f: Any, side: Any) -> Any:
+def unread(w: Any, f: Any, side: Any) -> Any:
     """Bytes that have come in and are not yet in frames."""
     flow = w.flows[f]
     if side == c.UP:
@@ -86,11 +86,12 @@ def _waiting(w: Any, f: Any, side: Any) -> Any:
 
 @_kernel
 def _open_window(w: Any, f: Any, now: Any) -> None:
-    """The host may send what fits beside the bytes not yet read; it hears when that was next to none."""
+    """After a read: acknowledge what was held back; the host may send what fits beside the unread bytes."""
     host = w.endpoints[2 * f + 1]
     before = host[c.RWND]
-    host[c.RWND] = max(w.flows[f, c.ROOM] - _waiting(w, f, np.int64(c.DOWN)), 0)
-    if before < 2 * host[c.MSS] <= host[c.RWND]:
+    host[c.RWND] = max(w.flows[f, c.ROOM] - unread(w, f, np.int64(c.DOWN)), 0)
+    near = w.endpoints[2 * f]
+    if near[c.UNACKED] >= near[c.ACK_EVERY] or before < 2 * host[c.MSS] <= host[c.RWND]:
         acknowledge(w, 2 * f, now)
 
 
@@ -101,7 +102,7 @@ def pump(w: Any, f: Any, side: Any, now: Any) -> None:
     flow[c.PUMPING + side] = 0
     g = flow[c.PARTNER]
     ep = w.endpoints[2 * g + side]
-    waiting = _waiting(w, f, side)
+    waiting = unread(w, f, side)
     if ep[c.FIN] > 0 or flow[c.SHUT + side] == 2:
         flow[c.PUMPED + side] += waiting  # nobody listens any more
         _open_window(w, f, now)
