@@ -164,7 +164,7 @@ def test_correlate_agrees_with_the_journal_packet_by_packet(recorded):
     print(shares, len(case.pairings), case.alignment)
     assert shares["linked pages"] >= 0.9
     assert shares["linked flows"] >= 0.8
-    # Equal packets within microseconds may change places where their numbers on the two sides do not balance.
+    # Equal packets within microseconds may change places where their numbers on both sides do not balance.
     assert shares["packets with their own datagram"] >= 0.99
-    # The times are those of the same datagrams: one clock, and a scheduling delay between the two looks at it.
+    # The times are those of the same datagrams: one clock, and a scheduling delay between two looks at it.
     assert np.median(off_ns) < 20_000_000
