@@ -1,15 +1,21 @@
 """Figures of the header-field features and engines: clocks, IP IDs, devices, legacy TCP tunnels.
 
-    python benchmarks/fields.py [clock|ipid|devices|tunnels]...
+    python benchmarks/fields.py [--lab] [clock|ipid|devices|tunnels|lab-ipid|lab-clock]...
 
-Everything is simulated here from fixed seeds; a run takes less than two minutes.
+What is simulated comes from fixed seeds and takes less than two minutes. As root the last two sections
+record real stacks: hosts dressed as other systems (half a minute), and, with --lab, hosts on kernels of their
+own whose clocks were set off (five minutes and a half).
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.engines import cases
 from tests.features import models
+from tests.groundtruth.lab import personalities
 from vpnforensics.engines import ip_id, timestamps
+from vpnforensics.errors import ScenarioError
 from vpnforensics.features.devices import find_devices
 from vpnforensics.features.ip_id import classify_ip_ids
 from vpnforensics.features.senders import find_senders
 from vpnforensics.features.tcp_clock import sender_clock
 from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.groundtruth.lab.run import run as record
+from vpnforensics.groundtruth.scenario import loads
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PROTO_TCP
@@ -31,6 +41,8 @@ from vpnforensics.packets.table import PROTO_TCP
 CLOCKS = 200
 SENDERS = 200
 DEVICE_CASES = 8
+EACH_PERSONALITY = 3
+ASKED_PPM = (-80, 35, 200)
 
 
 def clock() -> None:
@@ -141,13 +153,83 @@ def tunnels() -> None:
             )
 
 
+def lab_ipid() -> None:
+    print(
+        "IP ID of recorded hosts, by personality: devices of 50 and more packets classed right (target: all)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        record(personalities.scenario(seconds=20, each=EACH_PERSONALITY), folder)
+        for loss in (0.0, 0.2):
+            graded = [g for g in personalities.grade(Path(folder), loss) if g.packets >= 50]
+            for true in dict.fromkeys(g.true for g in graded):
+                found = Counter(g.found for g in graded if g.true == true)
+                print(f"  {loss:4.0%} missing: {true:16s} {dict(found)}")
+            right = sum(g.found == g.true for g in graded)
+            print(f"  {loss:4.0%} missing: right: {right}/{len(graded)} = {right / len(graded):.4f}")
+
+
+def lab_clock() -> None:
+    print("clock of recorded hosts on kernels of their own, 5 min, by the tunnel's TSval at ingress, ppm")
+    hosts = "".join(
+        f"  - {{name: 'host-{i}', host: uml, stack: {{clock_ppm: {ppm}}}, traffic: [ping, dns, ssh]}}\n"
+        for i, ppm in enumerate(ASKED_PPM, start=1)
+    )
+    scenario = loads(f"duration_s: 305\nseed: 7\nvpn: {{kind: openvpn-tcp}}\nclients:\n{hosts}")
+    with tempfile.TemporaryDirectory() as folder:
+        record(scenario, folder)
+        truth = json.loads((Path(folder) / "truth.json").read_text())
+        packets = read_capture(Path(folder) / "ingress.pcap")
+    asked = {t["client"]: truth["devices"][t["name"]]["clock"]["skew_ppm"] for t in truth["tunnels"]}
+    senders = find_senders(assemble_flows(packets, idle_tcp_s=np.inf))
+    for s in range(len(senders)):
+        if (ppm := asked.get(senders.endpoint(s))) is None:
+            continue
+        rows = senders.rows_of(s)
+        rows = rows[packets.has_ts[rows] == 1]
+        found = sender_clock(packets.ts_ns[rows], packets.tsval[rows])
+        if found.skew_ppm is None or found.skew_interval_ppm is None:
+            print(f"  asked {ppm:+7.1f}: nothing: {found.reason}")
+            continue
+        low, high = found.skew_interval_ppm
+        print(
+            f"  asked {ppm:+7.1f}: measured {found.skew_ppm:+8.2f} ({low:+.2f} to {high:+.2f}),"
+            f" error {found.skew_ppm - ppm:+.2f}; {len(rows)} packets, {found.duration_ns * 1e-9:.0f} s"
+        )
+
+
 SECTIONS = {"clock": clock, "ipid": ipid, "devices": devices, "tunnels": tunnels}
+LAB_SECTIONS = {"lab-ipid": lab_ipid, "lab-clock": lab_clock}
+
+
+def recorded(name: str, long: bool) -> None:
+    """A section that needs the lab, or why it is left out."""
+    if os.geteuid() != 0:
+        print(f"{name}: skipped: not root")
+    elif name == "lab-clock" and not long:
+        print(f"{name}: skipped: takes five minutes and a half; give --lab")
+    else:
+        try:
+            LAB_SECTIONS[name]()
+        except ScenarioError as error:
+            print(f"{name}: skipped: {error}")
 
 
 def main() -> None:
-    for name in sys.argv[1:] or SECTIONS:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lab", action="store_true", help="also the recording of five minutes and a half")
+    parser.add_argument("section", nargs="*", help=", ".join([*SECTIONS, *LAB_SECTIONS]))
+    options = parser.parse_args()
+    for name in options.section:
+        if name not in SECTIONS and name not in LAB_SECTIONS:
+            parser.error(f"there is no section {name!r}")
+    for name in options.section or [*SECTIONS, *LAB_SECTIONS]:
         began = time.perf_counter()
-        SECTIONS[name]()
+        if name in SECTIONS:
+            SECTIONS[name]()
+        else:
+            recorded(name, options.lab or name in options.section)
         print(f"  [{time.perf_counter() - began:.1f} s]")
 
 

@@ -1,9 +1,9 @@
 """Throughput of the reference tunnel beside wireguard-go and OpenVPN; and a soak.
 
 ``python benchmarks/tunnel.py [speed] [--seconds N] [--rounds N]`` measures every VPN in the same two network
-namespaces, in turn, each round in a new order, and prints the medians; ``python benchmarks/tunnel.py soak
-[--minutes N]`` runs traffic both ways across many rekeys and watches the memory. As root,
-on a quiet machine.
+namespaces, in turn, each round in a new order, and prints the medians; ``python benchmarks/tunnel.py
+journal`` alternates with and without a journal, pair by pair; ``python benchmarks/tunnel.py soak [--minutes
+N]`` runs traffic both ways across many rekeys and watches the memory. As root.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.reftunnel.longtalk import Pings
 from tests.reftunnel.netlab import CLIENT_INNER, SERVER_INNER, NetLab, cable, two_configs, without_address
 
 
@@ -194,20 +195,66 @@ def speed(seconds: int, rounds: int, names: list[str]) -> None:
         for what, a, b in (
             ("up", ours.up_mbit_s, theirs.up_mbit_s),
             ("down", ours.down_mbit_s, theirs.down_mbit_s),
+            ("small packets up", ours.small_up_kpps, theirs.small_up_kpps),
+            ("small packets down", ours.small_down_kpps, theirs.small_down_kpps),
         ):
             ratio = statistics.median(a) / statistics.median(b)
             print(f"reference / wireguard-go, {what}: {ratio:.2f}x")
-    journal = results.get("reference, journal")
-    if journal is not None and "reference" in results:
-        for what in ("up_mbit_s", "down_mbit_s"):
-            cost = 1 - statistics.median(getattr(journal, what)) / statistics.median(
-                getattr(results["reference"], what)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What carrying packets one way cost both ends."""
+
+    mbit_s: float
+    kpps: float
+    cpu_us_per_packet: float
+
+
+def journal_cost(seconds: int, alternations: int) -> None:
+    """Speed and processor time a packet with a journal at the server, beside those just before or after."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    print(f"{'':7}{'Mbit/s':>15}{'kpps':>15}{'CPU us/packet':>17}   without and with a journal at the server")
+    for number in range(alternations):
+        pair: dict[bool, dict[str, Passage]] = {}
+        for is_with in (number % 2 == 0, number % 2 == 1):
+            extra = {"Journal": "s.parquet"} if is_with else {}
+            with tempfile.TemporaryDirectory() as folder, reference(Path(folder), **extra) as (lab, address):
+                pair[is_with] = passages(lab, address, seconds)
+        for way in ("up", "down"):
+            before, after = pair[False][way], pair[True][way]
+            speeds = f"{before.mbit_s:7.0f} {after.mbit_s:7.0f}{before.kpps:7.1f} {after.kpps:7.1f}"
+            print(
+                f"{way:7}{speeds}{before.cpu_us_per_packet:9.2f} {after.cpu_us_per_packet:7.2f}", flush=True
             )
-            print(f"the journal costs {100 * cost:.0f} % {what.split('_')[0]}")
-        with_it, without = (
-            statistics.median(each.cpu_s_per_gbit) for each in (journal, results["reference"])
-        )
-        print(f"the journal costs {100 * (with_it / without - 1):.0f} % more CPU")
+            ratios.setdefault((way, "of the speed"), []).append(1 - after.mbit_s / before.mbit_s)
+            more = after.cpu_us_per_packet / before.cpu_us_per_packet - 1
+            ratios.setdefault((way, "more processor time a packet"), []).append(more)
+    for (way, what), values in ratios.items():
+        low, middle, high = (100 * each for each in (min(values), statistics.median(values), max(values)))
+        print(f"the journal costs {middle:.0f} % {what} {way} ({low:.0f} to {high:.0f})")
+
+
+def passages(lab: NetLab, address: str, seconds: int) -> dict[str, Passage]:
+    """Bulk TCP each way, by what the server counts."""
+    assert lab.ping("c", address) == 3
+    with lab.iperf_server("s"):
+        lab.iperf(
+            "c", address, 1
+        )  # so that starting up is not measured, that of the journal's writer included
+        result = {}
+        for way, options in (("up", ()), ("down", ("-R",))):
+            packets, cpu_s = _packets(lab), _cpu_s(lab)
+            mbit_s = lab.iperf("c", address, seconds, *options)
+            packets, cpu_s = _packets(lab) - packets, _cpu_s(lab) - cpu_s
+            result[way] = Passage(mbit_s, packets / seconds / 1000, cpu_s / packets * 1e6)
+    return result
+
+
+def _packets(lab: NetLab) -> int:
+    """Packets that the server has carried, both ways."""
+    (peer,) = lab.show("s")["peers"]
+    return int(peer["received_packets"] + peer["sent_packets"])
 
 
 def _cpu_s(lab: NetLab) -> float:
@@ -231,11 +278,7 @@ def _resident_bytes(pid: int) -> int:
 def soak(minutes: float) -> int:
     """Traffic both ways with rekeys; the exit status is 1 if memory grew or traffic stopped."""
     with tempfile.TemporaryDirectory() as folder, reference(Path(folder)) as (lab, address):
-        ping = lab.start(
-            "c",
-            *("ping", "-n", "-q", "-i", "0.2", "-c", str(int(minutes * 300)), "-W", "5", address),
-            stdout=subprocess.PIPE,
-        )
+        pings = Pings(lab, "c", address, int(minutes * 300), 0.2)
         pids = [process.pid for process in lab.tunnels]
         start, handshakes, sizes = time.monotonic(), set(), []
         with lab.iperf_server("s"):
@@ -247,28 +290,31 @@ def soak(minutes: float) -> int:
                     f"{time.monotonic() - start:6.0f} s  {rate:6.0f} Mbit/s  {sizes[-1] / 2**20:7.1f} MiB",
                     flush=True,
                 )
-        out = ping.communicate(timeout=60)[0].decode()
-        print(next(line for line in out.splitlines() if " received" in line))
+        lost = pings.lost()
+        print(f"{pings.count - len(lost)} of {pings.count} pings answered")
         early = statistics.median(sizes[1 : max(2, len(sizes) // 4)])
         late = statistics.median(sizes[-max(1, len(sizes) // 4) :])
         growth_mib = (late - early) / 2**20
         # Seconds are rounded: one handshake may show as two neighbours.
         rekeys = sum(second - 1 not in handshakes for second in handshakes) - 1
         print(f"rekeys seen {rekeys}, memory growth {growth_mib:.2f} MiB, drops {lab.show('s')['dropped']}")
-        return int(growth_mib > 2 or " 0% packet loss" not in out)
+        return int(growth_mib > 2 or bool(lost))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["speed", "soak"], default="speed")
+    parser.add_argument("what", nargs="?", choices=["speed", "journal", "soak"], default="speed")
     parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="of speed (3), or pairs of journal (7)")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", action="append", choices=list(CONTENDERS))
     arguments = parser.parse_args()
     if arguments.what == "soak":
         return soak(arguments.minutes)
-    speed(arguments.seconds, arguments.rounds, arguments.only or list(CONTENDERS))
+    if arguments.what == "journal":
+        journal_cost(arguments.seconds, arguments.rounds or 7)
+        return 0
+    speed(arguments.seconds, arguments.rounds or 3, arguments.only or list(CONTENDERS))
     return 0
 
 

@@ -105,7 +105,7 @@ def made_up(**changes: object) -> CaseResult:
         "comparisons": 6,
         "expected_false_links": 0.004,
         "warnings": [],
-        "pairings": pd.DataFrame(
+        "pair_packets": lambda: pd.DataFrame(
             {
                 "flow": pd.Categorical(["f1", "f1"], categories=["f1", "f2", "f3"]),
                 "egress_frame": [1, 2],

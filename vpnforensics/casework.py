@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,9 @@ def correlate(
     one_capture = egress is None or _same_capture(ingress, egress)
     inner = outer if one_capture or egress is None else _read(egress, "egress", tell)
     rng = np.random.default_rng(seed)
+    aside = ThreadPoolExecutor(1)  # the files' digests take as long as many a step
+    inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))
+    aside.shutdown(wait=False)
     tell("finding tunnels", 0.0)
     if not len(outer):
         raise CaseError(f"{_name(outer, 'ingress')}: no IP packets, so no tunnels")
@@ -162,7 +166,7 @@ def correlate(
             },
             "seed": options.seed,
         },
-        inputs=[rows.input_row("ingress", outer), rows.input_row("egress", inner)],
+        inputs=list(inputs),
         alignment=case.alignment,
         tunnels=rows.tunnel_rows(case, decision, stacks),
         flows=rows.flow_rows(case, stacks),
@@ -171,7 +175,7 @@ def correlate(
         comparisons=decision.comparisons,
         expected_false_links=float(decision.expected_false_links),
         warnings=warnings,
-        pairings=rows.pairing_rows(case, decision),
+        pair_packets=lambda: rows.pairing_rows(case, decision),
         delay_law=decision.delay_law,
     )
 

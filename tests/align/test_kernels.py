@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpnforensics.align._kernels import count_offsets, pairs_within
+from vpnforensics.align._kernels import count_offsets, first_at_least_from, pairs_within
 
 times = st.lists(st.integers(0, 500), min_size=1, max_size=30)
 
@@ -56,3 +56,11 @@ def test_count_offsets(seed: int, egress: list[int]) -> None:
             if 0 <= slot < 150:
                 expected[slot] += weight[j]
     np.testing.assert_allclose(found, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(0, 60), st.integers(-1, 51))
+def test_a_place_is_found_from_anywhere(values: list[int], at: int, wanted: int) -> None:
+    ascending = np.sort(np.array(values, np.int64))
+    found = first_at_least_from(ascending, min(at, len(values)), 0, len(values), wanted)
+    assert found == np.searchsorted(ascending, wanted)

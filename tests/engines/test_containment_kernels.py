@@ -9,13 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpnforensics.engines._kernels import (
-    fresh_packets,
-    occupancy_rates,
-    own_records,
-    score_containment,
-    score_contested,
-)
+from vpnforensics.engines._contest_kernels import own_records, score_contested
+from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment, successors
 
 MISS = 0.03
 
@@ -128,7 +123,7 @@ def test_score_contested(seed: int, shift: int) -> None:
     rng = np.random.default_rng(seed)
     records = len(case.record_ns)
     owner = rng.integers(-1, 5, records).astype(np.int32)
-    claim = np.where(owner >= 0, rng.normal(0, 3, records), -np.inf)
+    claim = rng.normal(0, 3, 5)
     rival = np.where(rng.random(records) < 0.3, rng.normal(0, 3, records), -np.inf)
     pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
@@ -136,14 +131,14 @@ def test_score_contested(seed: int, shift: int) -> None:
     found = score_contested(
         pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
         case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, case.record_ns,
-        case.record_tunnel, case.rate, *case.density, case.low_ns, case.step_ns, case.width_ns, MISS,
-        owner, claim, rival,
+        case.record_tunnel, case.rate, _following(case), *case.density, case.low_ns, case.step_ns,
+        case.width_ns, MISS, owner, claim, rival,
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
         blocked = set()
         for i in range(records):
             mine = owner[i] == flow and shift == 0
-            against = rival[i] if mine else claim[i] if owner[i] >= 0 else -np.inf
+            against = rival[i] if mine else claim[owner[i]] if owner[i] >= 0 else -np.inf
             if against > limit[q]:
                 blocked.add(i)
         np.testing.assert_allclose(found[q], _twin(case, flow, k, shift, blocked)[0], rtol=1e-5, atol=1e-6)
@@ -159,10 +154,11 @@ def test_own_records(seed: int) -> None:
     scores = np.sort(rng.random(5))[::-1].copy()
     owner = np.full(len(case.record_ns), -1, np.int32)
     rival = np.full(len(owner), -np.inf)
-    matched = np.full(len(case.egress_ns), -1, np.int64)
+    matched = np.full(len(case.egress_ns), -1, np.int32)
     own_records(
         flows, tunnels, scores, case.flow_start, case.egress_ns, case.egress_class, case.up, case.class_start,
-        case.record_ns, case.record_tunnel, *case.density, case.low_ns, case.step_ns, owner, rival, matched,
+        case.record_ns, case.record_tunnel, _following(case), *case.density, case.low_ns, case.step_ns,
+        owner, rival, matched,
     )  # fmt: skip
     expected: dict[int, int] = {}
     wanted: dict[int, float] = {}
@@ -184,23 +180,37 @@ def test_own_records(seed: int) -> None:
     assert {i: r for i, r in enumerate(rival.tolist()) if np.isfinite(r)} == wanted
 
 
+def _following(case: Small) -> np.ndarray:
+    return successors(case.class_start, case.record_tunnel, 3)[0]
+
+
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=15), min_size=1, max_size=4),
-    st.integers(1, 40),
-)
-def test_occupancy_is_the_covered_share_of_the_window(groups: list[list[int]], width: int) -> None:
+@given(st.integers(0, 2**32 - 1))
+def test_successors(seed: int) -> None:
+    case = _small(seed)
+    following, first = successors(case.class_start, case.record_tunnel, 3)
+    size_class = np.repeat(np.arange(4), np.diff(case.class_start))
+    groups = list(zip(size_class.tolist(), case.record_tunnel.tolist(), strict=True))
+    for i, group in enumerate(groups):
+        later = [n for n in range(i + 1, len(groups)) if groups[n] == group]
+        assert following[i] == (later[0] if later else -1)
+        assert first[i] == (group not in groups[:i])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> None:
     half = 50
-    start = np.r_[0, np.cumsum([len(g) for g in groups])].astype(np.int64)
-    ts = np.concatenate([np.sort(g) for g in groups]).astype(np.int64)
-    found = occupancy_rates(start, ts, float(width), half)
-    for g, group in enumerate(groups):
-        ordered = sorted(group)
-        for n, t in enumerate(ordered):
-            inside = [u for u in ordered if t - half <= u <= t + half]
-            covered = sum(min(b - a, width) for a, b in pairwise(inside)) + width
-            expected = min(1.0, covered / (2 * half)) / width
-            np.testing.assert_allclose(found[start[g] + n], expected, rtol=1e-6)
+    case = _small(seed)
+    found = occupancy_rates(
+        case.record_ns, *successors(case.class_start, case.record_tunnel, 3), float(width), half
+    )
+    size_class = np.repeat(np.arange(4), np.diff(case.class_start))
+    for i, t in enumerate(case.record_ns.tolist()):
+        group = (size_class == size_class[i]) & (case.record_tunnel == case.record_tunnel[i])
+        inside = [u for u in case.record_ns[group].tolist() if t - half <= u <= t + half]
+        covered = sum(min(b - a, width) for a, b in pairwise(inside)) + width
+        np.testing.assert_allclose(found[i], min(1.0, covered / (2 * half)) / width, rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

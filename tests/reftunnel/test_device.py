@@ -1,6 +1,8 @@
 """Whole devices against each other over simulated time."""
 
+import heapq
 import ipaddress
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.events import Connected, Disconnected, Moved, Transmit
+from vpnforensics.reftunnel.events import Connected, Deliver, Disconnected, Moved, Transmit
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey
 from vpnforensics.reftunnel.peers import PeerConfig
 from vpnforensics.reftunnel.session import REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES
@@ -71,6 +73,48 @@ def test_rekey_after_120_s_loses_nothing():
     assert [event.is_rekey for event in client.events(Connected)] == [False, True, True, True]
     # Only the initiator renews: every initiation came from the client.
     assert all(at == client.endpoint for at, datagram in wire.seen if len(datagram) == INITIATION)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packets_in_flight_during_a_rekey_arrive_though_they_overtake_each_other(seed):
+    """30 ms each way with up to 20 ms of jitter, a packet each way every 7 ms, from 100 s to 140 s."""
+    wire, client, server = make_pair()
+    wire.send(client, UP)
+    wire.run(100.0)
+    wire.send(client, UP)
+    chance, flying, sent = random.Random(seed), [], {client.endpoint: [], server.endpoint: []}
+    arrived = {client.endpoint: [], server.endpoint: []}
+    start = wire.now
+
+    def speak():
+        for node, other in ((client, server), (server, client)):
+            for output in node.device.take():
+                if isinstance(output, Transmit):
+                    at = wire.now + 0.03 + chance.uniform(0, 0.02)
+                    heapq.heappush(flying, (at, chance.random(), other, output.datagram, node.endpoint))
+                elif isinstance(output, Deliver):
+                    arrived[node.endpoint].append(output.packet)
+
+    for number in range(int(40 / 0.007) + 20):
+        until = start + 0.007 * number
+        while flying and flying[0][0] <= until:
+            wire.now, _, to, datagram, origin = heapq.heappop(flying)
+            to.device.receive(datagram, origin, wire.now)
+            speak()
+        wire.now = until
+        for node in (client, server):
+            node.device.tick(until)
+        if until < start + 40:
+            for node, source, target in ((client, "10.0.0.2", "10.0.0.1"), (server, "10.0.0.1", "10.0.0.2")):
+                packet = ipv4(source, target, number.to_bytes(4, "big"))
+                sent[node.endpoint].append(packet)
+                node.device.send(packet, until)
+        speak()
+    assert len(client.device.sessions) >= 2  # there was a rekey
+    assert sorted(arrived[server.endpoint]) == sent[client.endpoint]
+    assert sorted(arrived[client.endpoint]) == sent[server.endpoint]
+    assert not client.device.drops
+    assert not server.device.drops
 
 
 def test_an_initiator_that_only_receives_renews_before_the_session_dies():

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,8 +18,9 @@ import pytest
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.handshake import TransportKeys
-from vpnforensics.reftunnel.journal import BLOCK_ROWS, HANDSHAKE, IN, Journal
-from vpnforensics.reftunnel.journal_format import HEAD_BYTES, Block
+from vpnforensics.reftunnel.inbound import Inbound
+from vpnforensics.reftunnel.journal import BLOCK_ROWS, Journal
+from vpnforensics.reftunnel.journal_block import HANDSHAKE, HEAD_BYTES, IN, Block
 from vpnforensics.reftunnel.session import Session
 
 from .netlab import NetLab, cable, two_configs
@@ -174,6 +176,31 @@ def test_a_block_that_was_cut_is_left_out(tmp_path):
     assert Block.receive(stream) is not None
     assert Block.receive(stream) is None
     assert Block.receive(io.BytesIO(b"")) is None
+
+
+def test_a_flood_from_forged_addresses_is_not_remembered(tmp_path):
+    """Right index, wrong tag: a journal has rows, and addresses, of authentic messages only."""
+    wire, client, server = make_pair()
+    wire.send(client, UP6)
+    message = bytearray(wire.seen[-1][1])
+    journal = Journal(tmp_path / "journal.jsonl")
+    with (tmp_path / "tun").open("wb") as tun:
+        inbound = Inbound(
+            SimpleNamespace(fd=tun.fileno()), server.device, row_bytes=1516, offload=False, journal=journal
+        )
+        message[-1] ^= 1
+        for port in range(1, 1001):
+            inbound.take(memoryview(message), len(message), Endpoint("203.0.113.9", port), wire.now)
+        message[-1] ^= 1
+        client.device.send(UP6, wire.now)
+        (sent,) = client.device.take()
+        inbound.take(memoryview(sent.datagram), len(sent.datagram), client.endpoint, wire.now)
+        inbound.flush()
+    journal.close()
+    assert journal._endpoint_texts == [str(client.endpoint)]
+    assert [(row["kind"], row["endpoint"], row["counter"]) for row in read(tmp_path / "journal.jsonl")] == [
+        ("data", str(client.endpoint), 1)
+    ]
 
 
 # -- on the wire --------------------------------------------------------------------------------------

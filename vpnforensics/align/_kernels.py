@@ -37,6 +37,25 @@ def first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def first_at_least_from(values, at, start, stop, wanted):  # type: ignore[no-untyped-def]
+    """:func:`first_at_least`, looked for outwards from index ``at``: quick where it is near."""
+    step = 4
+    if at < stop and values[at] < wanted:
+        start = at + 1
+        while start + step < stop and values[start + step] < wanted:
+            start += step + 1
+            step *= 2
+        stop = min(start + step, stop)
+    else:
+        stop = min(at, stop)
+        while stop - step >= start and values[stop - step] >= wanted:
+            stop -= step
+            step *= 2
+        start = max(start, stop - step)
+    return first_at_least(values, start, stop, wanted)
+
+
+@njit(cache=True, nogil=True)
 def pairs_within(  # type: ignore[no-untyped-def]
     egress_ns, egress_class, class_start, record_ns, low_ns, high_ns, room
 ):

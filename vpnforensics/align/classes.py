@@ -8,10 +8,12 @@ in the same direction and P is what the tunnel's length map makes of L. So recor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.flows._kernels import group_rows
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
 
@@ -32,7 +34,7 @@ class SizeClasses:
     start: npt.NDArray[np.int64]
     ts_ns: npt.NDArray[np.int64]
     tunnel: npt.NDArray[np.int32]
-    record: npt.NDArray[np.int64]
+    record: npt.NDArray[np.int32]
     """Row in the RecordTable."""
 
     def __len__(self) -> int:
@@ -45,18 +47,22 @@ class SizeClasses:
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
-        start = np.r_[0, np.cumsum(kept)][self.start]
+        start = np.r_[0, np.cumsum(kept, dtype=np.int32)][self.start].astype(np.int64)
         return SizeClasses(self.maps, self.key, start, self.ts_ns[kept], self.tunnel[kept], self.record[kept])
 
     def class_of(
         self, map_number: int, inner_bytes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int32]:
         """Class of egress packets under one length map; -1 where no record has that size."""
-        if len(self.key) == 0:
+        if len(self.key) == 0 or not len(inner_bytes):
             return np.full(len(inner_bytes), -1, np.int32)
-        wanted = _key(map_number, up, self.maps[map_number].outer(inner_bytes))
+        # There are fewer lengths than packets.
+        lengths = np.arange(int(inner_bytes.max()) + 1)
+        outer = self.maps[map_number].outer(lengths)
+        wanted = np.concatenate([_key(map_number, np.full(len(lengths), side), outer) for side in (0, 1)])
         at = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
-        return np.where(self.key[at] == wanted, at, -1).astype(np.int32)
+        known = np.where(self.key[at] == wanted, at, -1).astype(np.int32)
+        return known[np.where(up, np.int32(len(lengths)), np.int32(0)) + inner_bytes]
 
 
 def classify_records(
@@ -71,16 +77,18 @@ def classify_records(
         Number of each tunnel's length map in ``maps``; -1 leaves the tunnel out.
     maps : tuple of LengthMap
     """
-    number = map_of_tunnel[records.tunnel]
-    used = np.flatnonzero(number >= 0)
-    key = _key(number[used], records.up[used], records.size[used].astype(np.int64))
-    order = np.argsort(key, kind="stable")  # records stand in order of time already
-    key, used = key[order], used[order]
-    first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.zeros(0, np.int64)
+    side = (2 * map_of_tunnel).astype(np.int32)[records.tunnel] + records.up
+    side[side < 0] = -1
+    size = np.minimum(records.size, np.int32(_SIZES - 1))
+    # By size, then by side: records stand in order of time already, and stay so within a class.
+    by_size = group_rows(size, int(size.max(initial=0)) + 1)[0]
+    used = by_size[group_rows(side[by_size], 2 * len(maps))[0]]
+    side, size = side[used], size[used]
+    first = np.flatnonzero(np.r_[True, (side[1:] != side[:-1]) | (size[1:] != size[:-1])][: len(used)])
     return SizeClasses(
         maps,
-        key[first],
-        np.r_[first, len(key)].astype(np.int64),
+        _key(side[first] >> 1, side[first] & 1, size[first].astype(np.int64)),
+        np.r_[first, len(used)].astype(np.int64),
         records.ts_ns[used],
         records.tunnel[used],
         used,
@@ -88,6 +96,8 @@ def classify_records(
 
 
 def _key(
-    number: int | npt.NDArray[np.int64], up: npt.NDArray[np.bool_], size: npt.NDArray[np.int64]
+    number: int | npt.NDArray[np.int32],
+    up: npt.NDArray[np.integer[Any]],
+    size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     return (np.int64(number) * 2 + up) * _SIZES + np.minimum(size, _SIZES - 1)

@@ -228,9 +228,15 @@ def _proved(
 
 
 def _records_of(found: TunnelSet, group: list[int]) -> RecordTable:
-    return found.records.take(np.isin(found.records.tunnel, group))
+    member = np.zeros(len(found), np.bool_)
+    member[group] = True
+    if member.all():
+        return found.records
+    return found.records.take(member[found.records.tunnel])
 
 
 def _egress_lengths(flows: FlowTable, ts_ns: npt.NDArray[np.int64]) -> EgressLengths:
+    if (ts_ns[1:] >= ts_ns[:-1]).all():
+        return EgressLengths(ts_ns, flows.packets.ip_len_bytes, flows.up)
     order = np.argsort(ts_ns, kind="stable")
     return EgressLengths(ts_ns[order], flows.packets.ip_len_bytes[order], flows.up[order])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+from click.core import ParameterSource
 
 from vpnforensics.cli.session import Session, pass_session, talk_options
 
 
 @click.command()
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, metavar="DIR", help="Where the captures and their truth go.")
 @click.option(
     "--tunnels", type=click.IntRange(1), default=10, show_default=True, metavar="N", help="Clients."
@@ -41,11 +45,13 @@ from vpnforensics.cli.session import Session, pass_session, talk_options
 @click.option(
     "--snaplen", type=click.IntRange(64, 65535), default=65535, metavar="BYTES", help="Bytes kept of a frame."
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="One seed, one result.")
+@click.option("--inner", is_flag=True, help="Also write what each client's tunnel device sees.")
+@click.option("--seed", type=click.IntRange(0), help="One seed, one result: the scenario's own, or 1.")
 @talk_options
 @pass_session
 def simulate(
     session: Session,
+    scenario: Path | None,
     out: str,
     tunnels: int,
     flows: int,
@@ -57,15 +63,22 @@ def simulate(
     loss: float,
     jitter: float,
     snaplen: int,
-    seed: int,
+    inner: bool,
+    seed: int | None,
 ) -> None:
-    """Simulate many clients with a usual mix of traffic behind one VPN server.
+    """Simulate a SCENARIO (YAML), as the lab would record it; or many clients with
+    a usual mix of traffic behind one VPN server.
 
     Writes ingress.pcap, egress.pcap, truth.json and manifest.json into DIR; the
     same options and seed give the same bytes.
     """
+    if scenario is not None:
+        _simulate_scenario(session, scenario, out, inner, seed)
+        return
     with session.talk.progress() as show:
         show("simulating", 0.0)
+        from dataclasses import replace
+
         from vpnforensics.groundtruth.simulate.mixes import mixed_case
         from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
         from vpnforensics.groundtruth.simulate.run import simulate as run
@@ -85,5 +98,24 @@ def simulate(
             ingress=Capture(loss=loss, snaplen=snaplen),
             egress=Capture(offset_s=offset, drift_ppm=drift, loss=loss, snaplen=snaplen),
         )
-        run(spec, out, seed)
+        run(replace(spec, inner=inner), out, 1 if seed is None else seed)
     session.talk.warn(f"{out}: ingress.pcap, egress.pcap, truth.json, manifest.json")
+
+
+def _simulate_scenario(session: Session, path: Path, out: str, inner: bool, seed: int | None) -> None:
+    context = click.get_current_context()
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("scenario", "out", "inner", "seed"):
+            raise click.UsageError(f"--{name} is for a usual mix; with a SCENARIO, write it there.")
+    with session.talk.progress() as show:
+        show(f"simulating {path}", 0.0)
+        from dataclasses import replace
+
+        from vpnforensics.groundtruth.scenario import load
+        from vpnforensics.groundtruth.simulate.from_scenario import simulate_scenario
+
+        scenario = load(path, seed=seed)
+        capture = replace(scenario.capture, inner=scenario.capture.inner or inner)
+        simulate_scenario(replace(scenario, capture=capture), out)
+    session.talk.warn(f"{out}: captures, truth.json, manifest.json")

@@ -52,13 +52,8 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.engines._kernels import (
-    fresh_packets,
-    occupancy_rates,
-    own_records,
-    score_containment,
-    score_contested,
-)
+from vpnforensics.engines._contest_kernels import own_records, score_contested
+from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment, successors
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
 
@@ -76,15 +71,15 @@ _LN10 = float(np.log(10.0))
 
 @dataclass(frozen=True, eq=False)
 class Ownership:
-    """Which flow each record is given to; one entry a row of the size classes, but ``matched``."""
+    """Which flow each record is given to."""
 
     owner: npt.NDArray[np.int32]
-    """Flow, or -1."""
+    """Flow of each row of the size classes, or -1."""
     claim: npt.NDArray[np.float64]
-    """The owner's score; -inf where free."""
-    rival: npt.NDArray[np.float64]
-    """Best score of a flow that wanted the record and was turned away; -inf without."""
-    matched: npt.NDArray[np.int64]
+    """Score of each flow; -inf of those that claim nothing."""
+    rival: npt.NDArray[np.float32]
+    """Best score of a flow that wanted a row and was turned away; -inf without."""
+    matched: npt.NDArray[np.int32]
     """Row of the size classes that each egress packet got, or -1."""
 
 
@@ -100,6 +95,8 @@ class Containment:
     """1 for an egress packet that does not merely continue a burst of its flow and size."""
     rate: npt.NDArray[np.float32]
     """Chance rate around each record, 1/ns."""
+    following: npt.NDArray[np.int32]
+    """Next record of the same class and tunnel, or -1."""
     law: DelayLaw
     miss: float
     tunnels: int
@@ -176,12 +173,13 @@ class Containment:
         scores : ndarray of float64, shape (links,)
             Decides who takes a record that two want.
         """
-        order = np.lexsort((flows, -scores))
+        # Tunnel by tunnel: its flows compete for its own records only, and those stay in the cache.
+        order = np.lexsort((flows, -scores, tunnels))
         flows, tunnels, scores = flows[order], tunnels[order], scores[order]
         records = len(self.classes.ts_ns)
         owner = np.full(records, -1, np.int32)
-        rival = np.full(records, -np.inf)
-        matched = np.full(len(self.egress.ts_ns), -1, np.int64)
+        rival = np.full(records, -np.inf, np.float32)
+        matched = np.full(len(self.egress.ts_ns), -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
         shares = [tunnels % _THREADS == share for share in range(_THREADS)]
 
@@ -197,6 +195,7 @@ class Containment:
                 self.classes.start,
                 self.classes.ts_ns,
                 self.classes.tunnel,
+                self.following,
                 self.law.up,
                 self.law.down,
                 self.law.low_ns,
@@ -208,9 +207,9 @@ class Containment:
 
         for egress_class in self.egress_class:
             _in_threads(own_share, [(mine, egress_class) for mine in shares])
-        score_of_flow = np.full(len(self.egress.start) - 1, -np.inf)
-        score_of_flow[flows] = scores
-        return Ownership(owner, np.where(owner >= 0, score_of_flow[owner], -np.inf), rival, matched)
+        claim = np.full(len(self.egress.start) - 1, -np.inf)
+        claim[flows] = scores
+        return Ownership(owner, claim, rival, matched)
 
     def score_contested(
         self,
@@ -223,6 +222,8 @@ class Containment:
 
         Only flows that are weaker by ``margin`` of the pair's score are disregarded.
         """
+        order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
+        pairs, shift_ns = pairs.take(order), shift_ns[order]
         limit = pairs.score - margin(pairs.score)
 
         def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
@@ -243,6 +244,7 @@ class Containment:
                     self.classes.ts_ns,
                     self.classes.tunnel,
                     self.rate,
+                    self.following,
                     self.law.up,
                     self.law.down,
                     self.law.low_ns,
@@ -261,12 +263,15 @@ class Containment:
         for egress_class in self.egress_class:
             found = _in_threads(score_piece, [(piece, egress_class) for piece in pieces])
             best = np.maximum(best, np.concatenate(found)) if found else best
-        return best
+        contested = np.empty_like(best)
+        contested[order] = best
+        return contested
 
     def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
         """The same case with some records gone: what is left to explain."""
         classes = self.classes.keep(~taken)
-        return replace(self, classes=classes, rate=_rates(classes, self.law.width_ns, self.tunnels))
+        rate, following = _rates(classes, self.law.width_ns, self.tunnels)
+        return replace(self, classes=classes, rate=rate, following=following)
 
     def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
@@ -314,7 +319,7 @@ def prepare(case: Case) -> Containment | None:
         egress,
         egress_class,
         fresh,
-        _rates(classes, law.width_ns, len(case.tunnels)),
+        *_rates(classes, law.width_ns, len(case.tunnels)),
         law,
         min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
@@ -323,15 +328,12 @@ def prepare(case: Case) -> Containment | None:
     )
 
 
-def _rates(classes: SizeClasses, width_ns: float, tunnels: int) -> npt.NDArray[np.float32]:
-    size_class = np.repeat(np.arange(len(classes)), classes.counts)
-    group = size_class * tunnels + classes.tunnel
-    order = np.argsort(group, kind="stable")
-    grouped = group[order]
-    start = np.r_[np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]]), len(grouped)]
-    rates = np.empty(len(order), np.float32)
-    rates[order] = occupancy_rates(start.astype(np.int64), classes.ts_ns[order], width_ns, _CHANCE_WINDOW_NS)
-    return rates
+def _rates(
+    classes: SizeClasses, width_ns: float, tunnels: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Chance rate around each record, and its successor in class and tunnel."""
+    following, first = successors(classes.start, classes.tunnel, tunnels)
+    return occupancy_rates(classes.ts_ns, following, first, width_ns, _CHANCE_WINDOW_NS), following
 
 
 def _delay_law(

@@ -56,12 +56,12 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
             EngineInfo(
                 name="timestamps",
                 citation="Kohno, Broido & claffy 2005; Bursztein 2007; Wicherski, Weingarten & Meyer 2013",
-                evidence="the clock in the outer TCP timestamps is the clock in the inner ones: one line for "
-                "global offsets, rate and tick phase for random ones; flows of one device pool theirs",
+                evidence="the clock in the outer TCP timestamps is the clock in the inner ones: one line "
+                "for global offsets, rate and tick phase for random ones; flows of one device pool theirs",
                 needs="a tunnel over TCP from the host that opened the flow, aligned clocks",
                 speaks_when="OpenVPN over TCP, TLS tunnels, ssh; links on its own where offsets are global",
-                silent_when="the tunnel is UDP or ESP, either side has no timestamps, or no tunnel's line is "
-                "near the flow's; never speaks against a pair",
+                silent_when="the tunnel is UDP or ESP, either side has no timestamps, or no tunnel's line "
+                "is near the flow's; never speaks against a pair",
             ),
             EngineInfo(
                 name="ip_id",
@@ -69,8 +69,8 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 evidence="outer and inner IP IDs are drawn from one counter and interleave",
                 needs="a client whose stack counts IP IDs globally, aligned clocks",
                 speaks_when="older Windows and other global counters; links on its own there",
-                silent_when="IDs are zero, random, or counted per destination or per flow; IPv6; never speaks "
-                "against a pair",
+                silent_when="IDs are zero, random, or counted per destination or per flow; IPv6; never "
+                "speaks against a pair",
             ),
             EngineInfo(
                 name="counters",
@@ -79,8 +79,8 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 "windows; over the case, what either capture lacks",
                 needs="a clear packet counter (WireGuard, OpenVPN, ESP, DTLS), aligned clocks",
                 speaks_when="the flow has ten packets or more; only against a pair",
-                silent_when="the counter is encrypted, the flow is short, or the case has too few known pairs "
-                "to calibrate it",
+                silent_when="the counter is encrypted, the flow is short, or the case has too few known "
+                "pairs to calibrate it",
             ),
             EngineInfo(
                 name="headers",

@@ -40,7 +40,8 @@ CLEAR_SHARE = 0.5
 
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
-_TAIL_SCORES = 60
+_ENOUGH_SCORES = 30
+"""A threshold far beyond so many scores is within a tenth of one with twice as many behind it."""
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
@@ -235,7 +236,7 @@ def _null_scores(
             drawn.append(_rotated(containment, mine, alive, owned, turns, rng))
             found = sum(int((n.contested > 0).sum()) for n in drawn)
             # A tail of a few scores moves with each of them: look for more. Of none, nothing hangs.
-            if not 0 < found < _TAIL_SCORES or len(drawn) * turns >= min(_MORE * most, _MORE * _ROTATIONS):
+            if not 0 < found < _ENOUGH_SCORES or len(drawn) * turns >= min(_MORE * most, _MORE * _ROTATIONS):
                 break
         nulls[s] = _Nulls(
             np.concatenate([n.contested for n in drawn]),

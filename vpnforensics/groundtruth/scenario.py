@@ -140,12 +140,18 @@ class Countermeasures:
 
 @dataclass(frozen=True, slots=True)
 class Vpn:
-    """The VPN software; None leaves port and MTU to it."""
+    """The VPN software; None leaves port and MTU to it.
+
+    ``outer_ip`` and ``inner_ip`` are the IP versions of the tunnels' own packets and of what they carry;
+    the lab has IPv4 alone.
+    """
 
     kind: str
     port: int | None = None
     mtu: int | None = None
     countermeasures: Countermeasures = Countermeasures()
+    outer_ip: Literal[4, 6] = 4
+    inner_ip: Literal[4, 6] = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +300,12 @@ def _range(raw: Any) -> Range:
 
 def _vpn(raw: dict[str, Any]) -> Vpn:
     return Vpn(
-        raw["kind"], raw.get("port"), raw.get("mtu"), _fill(Countermeasures, raw.get("countermeasures", {}))
+        raw["kind"],
+        raw.get("port"),
+        raw.get("mtu"),
+        _fill(Countermeasures, raw.get("countermeasures", {})),
+        raw.get("outer_ip", 4),
+        raw.get("inner_ip", 4),
     )
 
 

@@ -13,6 +13,6 @@ rim, Linux only
     ``inbound`` (the two directions of traffic), ``network`` (addresses, routes, NAT), ``service``
     (the epoll loop), ``control`` and ``status`` (``show`` and ``down``).
 what makes it a forensic instrument
-    ``journal`` and ``journal_format`` (one row a packet), ``usage`` (connection log, off by default),
+    ``journal`` and ``journal_*`` (one row a packet), ``usage`` (connection log, off by default),
     ``shaping``, ``cover`` and ``scrub`` (countermeasures).
 """

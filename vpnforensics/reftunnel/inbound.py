@@ -21,7 +21,8 @@ from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.events import Deliver
-from vpnforensics.reftunnel.journal import DATA, HANDSHAKE, IN, KEEPALIVE, Journal
+from vpnforensics.reftunnel.journal import Journal
+from vpnforensics.reftunnel.journal_block import DATA, HANDSHAKE, IN, KEEPALIVE
 from vpnforensics.reftunnel.session import REJECT_AFTER_MESSAGES, Session
 from vpnforensics.reftunnel.timers import REJECT_AFTER_TIME_S
 from vpnforensics.reftunnel.tun import VNET_HEADER_BYTES, Tun
@@ -107,8 +108,7 @@ class Inbound:
         packets = outer_bytes = 0
         total = len(data)
         received_ns = time.time_ns()
-        if self._journal is not None:
-            self._endpoint_number = self._journal.endpoint_number(endpoint)
+        self._endpoint_number = -1
         for start in range(0, total, segment or 1):
             end = min(start + segment, total)
             size = end - start
@@ -177,6 +177,9 @@ class Inbound:
         self._lengths_list.append(length)
         if self._journal is not None:
             journal = self._journal
+            if self._endpoint_number < 0:
+                # Not before: endpoints that a flood was forged from must not be remembered.
+                self._endpoint_number = journal.endpoint_number(endpoint)
             peer, size = journal.peer_number(session.peer), padded_bytes + TRANSPORT_OVERHEAD_BYTES
             journal.opened.append((peer, self._endpoint_number, counter, size, received_ns))
         return True

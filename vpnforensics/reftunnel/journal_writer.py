@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.journal_format import Block, open_writer
+from vpnforensics.reftunnel.journal_block import Block
+from vpnforensics.reftunnel.journal_format import open_writer
 
 
 def main(path: Path) -> int:

@@ -6,8 +6,9 @@ renderer starts from it or from the four tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,11 +39,19 @@ class CaseResult:
     comparisons: int
     expected_false_links: float
     warnings: list[str]
-    pairings: pd.DataFrame = field(repr=False)
-    """One row a packet: flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns,
-    outer_bytes, counter, delay_ns (positive towards the far side, on the ingress clock)."""
+    pair_packets: Callable[[], pd.DataFrame] = field(repr=False)
+    """Makes ``pairings``, which is as large as the captures and seldom asked for."""
     delay_law: dict[str, Any] = field(default_factory=dict, repr=False)
     """Medians and 95 % points of the server's delay, ns, by direction; empty without an alignment."""
+
+    @cached_property
+    def pairings(self) -> pd.DataFrame:
+        """Which outer packet carried each packet of a linked flow.
+
+        One row a packet: flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns,
+        outer_bytes, counter, delay_ns (positive towards the far side, on the ingress clock).
+        """
+        return self.pair_packets()
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract, of plain Python values."""

@@ -12,6 +12,7 @@ import pandas as pd
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
+from vpnforensics.evidence.pairing import pair_in_order
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.stacks import Stacks
@@ -143,19 +144,16 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
     np.fmax.at(best, scores.flow, decision.llr)
     mine = tunnel[scores.flow] == scores.tunnel
     best[scores.flow[mine]] = decision.llr[mine]
-    rows = []
-    for f, llr in enumerate(best.tolist()):
-        known = llr == llr
-        rows.append(
-            {
-                "flow": f"f{f + 1}",
-                "tunnel": f"t{tunnel[f] + 1}" if tunnel[f] >= 0 else None,
-                "verdict": decision.verdict(f),
-                "llr": round(llr, 4) if known else None,
-                "verbal": verbal(llr) if known else None,
-            }
-        )
-    return pd.DataFrame(rows, columns=["flow", "tunnel", "verdict", "llr", "verbal"])
+    llr = [x if x == x else None for x in best.tolist()]
+    return pd.DataFrame(
+        {
+            "flow": [f"f{f + 1}" for f in range(len(best))],
+            "tunnel": [f"t{t + 1}" if t >= 0 else None for t in tunnel.tolist()],
+            "verdict": [decision.verdict(f) for f in range(len(best))],
+            "llr": [None if x is None else round(x, 4) for x in llr],
+            "verbal": [None if x is None else verbal(x) for x in llr],
+        }
+    )
 
 
 def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
@@ -163,7 +161,7 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
     egress, records = case.egress, case.tunnels.records
     flow = np.repeat(np.arange(len(case.flows)), np.diff(egress.start))
     keep = decision.tunnel[flow] >= 0
-    flow, record, row = flow[keep], decision.record[keep], egress.row[keep]
+    flow, record, row = flow[keep], pair_in_order(case, decision)[keep], egress.row[keep]
     got = record >= 0
     at = np.where(got, record, 0)
     outer_row = records.row[at] if len(records) else np.zeros(len(at), np.int64)

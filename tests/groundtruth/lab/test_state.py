@@ -35,6 +35,16 @@ def test_undo_removes_what_is_on_file_and_nothing_else(tmp_path, own_runs):
     assert not own_runs.exists()
 
 
+def test_a_folder_that_another_run_needs_stays(tmp_path):
+    (tmp_path / "shared").mkdir()
+    first, second = RunState.create(), RunState.create()
+    for run in (first, second):
+        run.note("empty-folder", path=str(tmp_path / "shared"))
+    assert first.undo() == []
+    assert (tmp_path / "shared").exists()
+    assert second.undo() == [f"path {tmp_path}/shared"]
+
+
 def test_clean_leaves_live_runs_alone():
     live, gone = RunState.create(), dead(RunState.create())
     clean()

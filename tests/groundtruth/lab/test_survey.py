@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vpnforensics.groundtruth.lab.survey import Row, judge, table
+from vpnforensics.groundtruth.lab.survey import Row, Verdicts, judge, table
 
 ENDS = {"proto": "udp", "src": "p:1", "dst": "f:53"}
 TRUTH = {
@@ -28,20 +28,30 @@ def result(*links: tuple[int, int, str | None]) -> dict:
 
 
 def test_a_port_used_twice_is_judged_by_time():
-    assert judge(result((0, 9, "t1"), (50, 90, "t2")), TRUTH) == (2, 0, 0)
-    assert judge(result((0, 9, "t2"), (52, 90, "t1")), TRUTH) == (0, 2, 0)
+    assert judge(result((0, 9, "t1"), (50, 90, "t2")), TRUTH) == Verdicts(right=2)
+    assert judge(result((0, 9, "t2"), (52, 90, "t1")), TRUTH) == Verdicts(wrong=2)
 
 
 def test_no_verdict_is_neither_right_nor_wrong():
-    assert judge(result((0, 9, None)), TRUTH) == (0, 0, 1)
+    answer = result((0, 9, None), (50, 90, None))
+    assert judge(answer, TRUTH) == Verdicts(undecided=2)
+    answer["links"][0]["verdict"] = "no_tunnel"
+    assert judge(answer, TRUTH) == Verdicts(undecided=1, excluded=1)
 
 
 def test_a_link_of_what_the_truth_does_not_know_is_wrong():
     answer = result((0, 9, "t1"))
     answer["flows"][0]["dst"] = "elsewhere:1"
-    assert judge(answer, TRUTH) == (0, 1, 0)
+    assert judge(answer, TRUTH) == Verdicts(wrong=1)
 
 
 def test_the_table_is_markdown():
-    text = table([Row("tinc", 10, 100, 0.9996, 9, 0, 1, 12.4)])
-    assert text.splitlines()[2] == "| tinc | 10 | 100 | 99.96% | 9 | 0 | 1 | 12 s |"
+    some = Row("tinc", 10, 100, 0.9996, Verdicts(8, 0, 1, 1), 12.4)
+    none = [
+        Row(kind, 9, 90, 1.0, Verdicts(), 12.0, "nothing to compare") for kind in ("ssh-tun", "ssh-socks")
+    ]
+    lines = table([some, *none]).splitlines()
+    assert len({line.count("|") for line in lines[:5]}) == 1
+    assert lines[2] == "| tinc | 10 | 100 | 99.96% | 8 | 0 | 1 | 1 |"
+    assert lines[3].startswith("| ssh-tun | 9 | 90 | 100.00% | refused |")
+    assert lines[-1] == "Refused (ssh-tun, ssh-socks): nothing to compare"

@@ -65,6 +65,22 @@ def test_a_scenario_runs_and_repeats(tmp_path):
     assert all(packet.captured <= 96 for packet in read(tmp_path / "a" / "egress.pcap")[:0])
 
 
+def test_inner_captures_and_ip_versions_are_taken_from_it(tmp_path):
+    text = loaded(
+        change=("capture:", "capture:\n  inner: true"), ip=("port: 1195", "outer_ip: 6, inner_ip: 4")
+    )
+    spec = specification(text)
+    assert (spec.inner, spec.ip.outer, spec.ip.inner) == (True, 6, 4)
+    truth = simulate_scenario(text, tmp_path)
+    assert {path.name for path in tmp_path.glob("inner-*")} == {
+        "inner-client-1.pcap",
+        "inner-client-2.pcap",
+        "inner-home.pcap",
+    }
+    assert all(tunnel.client.startswith("[2001:db8::") for tunnel in truth.tunnels)
+    assert all(flow.src.startswith("203.0.113.1:") for flow in truth.flows)
+
+
 def test_delay_law_passes_through_the_points_asked_for():
     from vpnforensics.groundtruth.simulate.population import server_law
     from vpnforensics.groundtruth.simulate.spec import Countermeasures
@@ -82,11 +98,11 @@ def test_delay_law_passes_through_the_points_asked_for():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("kind: openvpn-udp, port: 1195", "kind: ssh-tun", "no 'ssh-tun'"),
-        ("capture:", "capture:\n  inner: true", "no inner captures"),
+        ("kind: openvpn-udp, port: 1195", "kind: ssh-socks", "dns cannot use a proxy"),
+        ("kind: openvpn-udp, port: 1195", "kind: shadowsocks", "dns cannot use a proxy"),
     ],
 )
-def test_what_only_the_lab_can_do_is_refused(tmp_path, old, new, said):
+def test_what_no_relay_can_carry_is_refused(tmp_path, old, new, said):
     with pytest.raises(ScenarioError, match=said):
         simulate_scenario(loaded(change=(old, new)), tmp_path / "x")
     assert not (tmp_path / "x").exists()

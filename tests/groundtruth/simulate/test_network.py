@@ -14,7 +14,14 @@ from vpnforensics.groundtruth.simulate.network import Wiring, run_network
 from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.population import make_population, server_law
 from vpnforensics.groundtruth.simulate.scripts import write_scripts
-from vpnforensics.groundtruth.simulate.spec import AccessPath, Countermeasures, Device, Server, SimulationSpec
+from vpnforensics.groundtruth.simulate.spec import (
+    AccessPath,
+    Countermeasures,
+    Device,
+    IpVersions,
+    Server,
+    SimulationSpec,
+)
 from vpnforensics.groundtruth.simulate.traffic.conversation import DOWN, TCP, UDP, UP, Conversation
 
 SECOND = 1_000_000_000
@@ -29,7 +36,7 @@ def play(talks, path=None, server=QUIET, seed=1, measures=None, stack=presets.LI
     path = path or AccessPath(delay_s=0.01, jitter_s=0.0, loss=0.0)
     up, down = access_links(path)
     law = server_law(server, measures or Countermeasures(), END, random)
-    scripts = write_scripts(talks, (Device("d", stack),), population, 1380, server, random)
+    scripts = write_scripts(talks, (Device("d", stack),), population, 1380, server, IpVersions(), random)
     made = Wiring(up, down, law, 1000.0, server.internet_loss, 60, **wiring)
     return run_network(scripts.flows, scripts.endpoints, scripts.messages, made, seed, END).packets
 

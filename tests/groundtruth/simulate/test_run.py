@@ -9,12 +9,15 @@ import subprocess
 from collections import Counter, defaultdict
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import dpkt
+import jsonschema
 import numpy as np
 import pytest
 
 from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth import lab
 from vpnforensics.groundtruth.simulate import simulate
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
 from vpnforensics.groundtruth.simulate.spec import Background, Capture
@@ -91,7 +94,11 @@ def test_truth_agrees_with_every_packet(make):
     assert {f.device for f in case.truth.flows} <= set(case.truth.devices)
     document = json.loads((case.folder / "truth.json").read_text())
     assert len(document["flows"]) == len(told)
-    assert document["alignment"] == {"offset_ns": 1_500_000_000, "drift_ppm": -20.0}
+    reference_ns = case.ingress[0].ts_ns + 1_500_000_000
+    expected = {"offset_ns": 1_500_000_000, "drift_ppm": -20.0, "reference_ns": reference_ns}
+    assert document["alignment"] == expected
+    schema = Path(lab.__file__).with_name("truth.schema.json").read_text()
+    jsonschema.validate(document, json.loads(schema))
 
 
 def test_captures_are_in_order_of_time(make):
@@ -281,5 +288,5 @@ def test_no_clients_is_an_empty_case(tmp_path):
 def test_every_protocol_runs(make):
     for name in PROTOCOLS:
         case: Case = make(small(name))
-        assert len(case.truth.tunnels) == 3
+        assert len({tunnel.name for tunnel in case.truth.tunnels}) == 3
         assert sum(f.packets for f in case.truth.flows) > 1000

@@ -30,7 +30,7 @@ from vpnforensics.groundtruth.lab.drivers import DRIVERS, Driver
 from vpnforensics.groundtruth.lab.manifest import describe
 from vpnforensics.groundtruth.lab.network import INNER_PREFIX, SERVER_PUBLIC, Network
 from vpnforensics.groundtruth.lab.processes import Processes
-from vpnforensics.groundtruth.lab.services import start_internet
+from vpnforensics.groundtruth.lab.services import start_internet, wait_for_internet
 from vpnforensics.groundtruth.lab.state import RunState
 from vpnforensics.groundtruth.lab.taps import Tap, TapCount
 from vpnforensics.groundtruth.lab.topology import (
@@ -171,7 +171,10 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
         mtu=vpn.mtu,
         countermeasures=vpn.countermeasures,
     )
-    taps = {"ingress": Tap.open(processes, "ingress", topology.vpn, "in0", partial / "raw-ingress.pcap")}
+    taps = {
+        side: Tap.open(processes, side, topology.vpn, dev, partial / f"raw-{side}.pcap")
+        for side, dev in (("ingress", "in0"), ("egress", "out0"))
+    }
     driver.start_server()
     wait_for_kernels(topology, processes)
     taps["ingress"].wait()
@@ -183,13 +186,12 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
         for client in (c for c in topology.clients if c.name in devices):
             path, dev = partial / f"inner-{client.name}.pcap", devices[client.name]
             taps[client.name] = Tap.open(processes, client.name, client.namespace, dev, path)
-    taps["egress"] = Tap.open(processes, "egress", topology.vpn, "out0", partial / "raw-egress.pcap")
     for tap in taps.values():
         tap.wait()
+    wait_for_internet(topology.servers, processes, topology.web)
     _traffic(scenario, topology, driver, internet, rng)
     time.sleep(_DRAIN_S)
-    order = ["ingress", "egress", *(name for name in taps if name not in ("ingress", "egress"))]
-    counts = {name: taps[name].close() for name in order}
+    counts = {name: tap.close() for name, tap in taps.items()}
     links = end_links(processes)
     processes.stop_named("conntrack")
     return _Raw(topology, driver, counts, list(inner.values()), links)
@@ -261,7 +263,7 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
             whose[flow.packets] = names.index(who.machine.client.name)
     egress = replace(_frames(raw_egress), client=whose)
     capture = scenario.capture
-    origin_ns = int(egress.ts_ns[0]) if len(egress.ts_ns) else 0
+    origin_ns = min((int(side.ts_ns[0]) for side in (ingress, egress) if len(side.ts_ns)), default=0)
     draws = np.random.default_rng(scenario.seed).spawn(2)
     seen = [
         degrade(side, frames, origin_ns=origin_ns, names=names, rng=draw)

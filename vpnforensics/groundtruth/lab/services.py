@@ -72,7 +72,7 @@ def start_internet(
     web: tuple[str, ...],
     calls: int,
 ) -> Internet:
-    """Start all servers of the namespace and wait until they answer.
+    """Start all servers of the namespace; :func:`wait_for_internet` waits until they listen.
 
     Parameters
     ----------
@@ -103,7 +103,11 @@ def start_internet(
     for number in range(calls):
         argv = ["iperf3", "-s", "-B", web[0], "-p", str(CALL_PORT + number)]
         processes.start(f"iperf3-{number}", namespace, argv)
-    internet = Internet(sites, names, web, ssh_config)
+    return Internet(sites, names, web, ssh_config)
+
+
+def wait_for_internet(namespace: str, processes: Processes, web: tuple[str, ...]) -> None:
+    """Wait until all servers listen."""
 
     def listening() -> bool:
         seen = processes.run(namespace, ["ss", "-Hlntu"])
@@ -113,7 +117,6 @@ def start_internet(
         )
 
     processes.wait_for("the Internet hosts", listening)
-    return internet
 
 
 def _plan(
@@ -224,9 +227,9 @@ def _start_ssh(namespace: str, network: Network, processes: Processes, folder: P
             timeout=20,
         )
     privilege_folder = Path("/run/sshd")  # compiled into Debian's sshd; missing where it never ran
-    if not privilege_folder.exists():
+    if not privilege_folder.exists() or network.state.used_elsewhere(privilege_folder):
         network.state.note("empty-folder", path=str(privilege_folder))
-        privilege_folder.mkdir(mode=0o755)
+        privilege_folder.mkdir(mode=0o755, exist_ok=True)
     (folder / "sshd.conf").write_text(f"""
 ListenAddress {SSH_ADDRESS}
 HostKey {folder}/ssh-host

@@ -87,6 +87,11 @@ class RunState:
             for r in self.records()
         )
 
+    def used_elsewhere(self, path: Path) -> bool:
+        """Whether another live run has a folder on file as one to remove once it is empty."""
+        others = (RunState(folder.name) for folder in RUNS.iterdir() if folder.name != self.run_id)
+        return any(str(path) in _shared(run.records()) and run.running() for run in others)
+
     def undo(self) -> list[str]:
         """Remove everything on file, processes first, and say what was removed."""
         records = self.records()
@@ -106,9 +111,9 @@ class RunState:
                 else:
                     continue
                 removed.append(f"path {path}")
-        for record in reversed(records):
-            if record["kind"] == "empty-folder" and _remove_if_empty(Path(str(record["path"]))):
-                removed.append(f"path {record['path']}")
+        for path in map(Path, reversed(_shared(records))):
+            if not self.used_elsewhere(path) and _remove_if_empty(path):
+                removed.append(f"path {path}")
         shutil.rmtree(self.folder, ignore_errors=True)
         _remove_if_empty(RUNS)
         return removed
@@ -159,6 +164,11 @@ def _belongs(pid: int, inodes: set[int], recorded: dict[int, object]) -> bool:
         return Path(f"/proc/{pid}/ns/net").stat().st_ino in inodes
     except OSError:
         return False
+
+
+def _shared(records: list[dict[str, object]]) -> list[str]:
+    """Folders with fixed places, which runs at the same time share."""
+    return [str(r["path"]) for r in records if r["kind"] == "empty-folder"]
 
 
 def _remove_if_empty(path: Path) -> bool:

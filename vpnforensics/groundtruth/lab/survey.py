@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,22 +28,40 @@ _CORRELATE_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Flows by what the correlator said of them.
+
+    Parameters
+    ----------
+    right, wrong : int
+        Linked to their client's tunnel, or to another's.
+    undecided : int
+        Neither linked nor excluded.
+    excluded : int
+        Said to have come through no tunnel of the capture. All did, so each of them is an error.
+    """
+
+    right: int = 0
+    wrong: int = 0
+    undecided: int = 0
+    excluded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One driver's line of the table; ``links`` are flows that the correlator named a tunnel for."""
+    """One driver's line of the table; `refusal` is why the correlator said nothing at all."""
 
     kind: str
     flows: int
     packets: int
     coverage: float
-    right: int
-    wrong: int
-    undecided: int
+    verdicts: Verdicts
     seconds: float
-    note: str = ""
+    refusal: str = ""
 
 
-def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Links right, links wrong, flows without a verdict.
+def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
+    """Compare a result with the truth.
 
     A flow of the result is the truth's flow on the same five-tuple that overlaps it most in time. Any of
     a client's conversations with the server counts as its tunnel.
@@ -53,19 +72,17 @@ def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[int, int
     for row in truth["flows"]:
         known.setdefault((row["proto"], row["src"], row["dst"]), []).append(row)
     flows = {f["id"]: f for f in result["flows"]}
-    right = wrong = undecided = 0
+    counts: Counter[str] = Counter()
     for link in result["links"]:
         flow = flows[link["flow"]]
         rows = known.get((flow["proto"], flow["src"], flow["dst"]), [])
         if link["verdict"] != "linked":
-            undecided += 1
+            counts["undecided" if link["verdict"] == "undecided" else "excluded"] += 1
             continue
         best = max(rows, key=lambda row: _overlap_ns(row, flow), default=None)
-        if best is not None and clients[best["client"]] == tunnels[link["tunnel"]]:
-            right += 1
-        else:
-            wrong += 1
-    return right, wrong, undecided
+        same = best is not None and clients[best["client"]] == tunnels[link["tunnel"]]
+        counts["right" if same else "wrong"] += 1
+    return Verdicts(**counts)
 
 
 def _overlap_ns(row: Mapping[str, Any], flow: Mapping[str, Any]) -> int:
@@ -85,22 +102,26 @@ def survey(kind: str, seconds: float, folder: Path, *, seed: int = 1, same_clock
     coverage = recording.coverage
     base = (kind, coverage.flows, coverage.egress_packets, coverage.share)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        return Row(
-            *base, 0, 0, coverage.flows, took_s, said[-1] if said else f"exit status {done.returncode}"
-        )
-    return Row(*base, *judge(json.loads(done.stdout), truth), took_s)
+        said = done.stderr.decode(errors="replace").replace(f"{folder}/", "").strip().splitlines()
+        refusal = said[-1].partition("error: ")[2] if said else f"exit status {done.returncode}"
+        return Row(*base, Verdicts(), took_s, refusal)
+    return Row(*base, judge(json.loads(done.stdout), truth), took_s)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
+    """The rows as Markdown, and below them what was refused and why."""
     lines = [
-        "| VPN | flows | packets | truth coverage | links right | wrong | no link | recorded in |",
+        "| VPN | flows | packets | truth coverage | linked right | wrong | undecided | `no_tunnel` |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for r in rows:
-        cells = f"{r.flows} | {r.packets} | {r.coverage:.2%} | {r.right} | {r.wrong} | {r.undecided}"
-        lines.append(f"| {r.kind} | {cells} | {r.seconds:.0f} s |{' ' + r.note if r.note else ''}")
+    refused: dict[str, list[str]] = {}
+    for row in rows:
+        v = row.verdicts
+        said = f"{v.right} | {v.wrong} | {v.undecided} | {v.excluded}" if not row.refusal else "refused | | |"
+        lines.append(f"| {row.kind} | {row.flows} | {row.packets} | {row.coverage:.2%} | {said} |")
+        if row.refusal:
+            refused.setdefault(row.refusal, []).append(row.kind)
+    lines += [f"\nRefused ({', '.join(kinds)}): {why}" for why, kinds in refused.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -122,10 +143,18 @@ def main(argv: list[str] | None = None) -> int:
             folder = (options.keep or Path(scratch)) / kind
             try:
                 rows.append(survey(kind, options.seconds, folder, same_clock=options.same_clock))
+                sys.stderr.write(f"{kind}: recorded in {rows[-1].seconds:.1f} s\n")
             except ScenarioError as error:
                 sys.stderr.write(f"{kind}: {error}\n")
                 return 2
+    if not rows:
+        return 2
     sys.stdout.write(table(rows))
+    slowest = max(rows, key=lambda row: row.seconds)
+    sys.stderr.write(
+        f"{len(rows)} recordings of {options.seconds:g} s took {sum(r.seconds for r in rows):.0f} s,"
+        f" the slowest ({slowest.kind}) {slowest.seconds:.1f} s\n"
+    )
     return 0
 
 

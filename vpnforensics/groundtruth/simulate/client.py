@@ -8,24 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
-from vpnforensics.groundtruth.simulate.egress import egress_records
+from vpnforensics.groundtruth.simulate.egress import egress_records, written_fields
 from vpnforensics.groundtruth.simulate.frames import RECORD
-from vpnforensics.groundtruth.simulate.ingress import Tap, datagram_records, stream_records, with_tunnel
+from vpnforensics.groundtruth.simulate.ingress import Tap, datagram_records, segment_records, with_outer
+from vpnforensics.groundtruth.simulate.inner import tun_records
 from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic, Wiring, run_network
 from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.network.links import JITTER_LAWS, Link
 from vpnforensics.groundtruth.simulate.outer import Protocol
 from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Datagrams, Endpoint, Framed
+from vpnforensics.groundtruth.simulate.outer.streams import stream_bytes
 from vpnforensics.groundtruth.simulate.padding import add_cover, padded
-from vpnforensics.groundtruth.simulate.scripts import Scripts, write_scripts
+from vpnforensics.groundtruth.simulate.relay import relay_ports, relay_records, relayed, server_device
+from vpnforensics.groundtruth.simulate.scripts import Scripts, internet_mss, write_scripts
 from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
-from vpnforensics.groundtruth.simulate.surroundings import TCP, UP, ClientRun, Records, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import DOWN, TCP, UP, ClientRun, Records, Surroundings
 from vpnforensics.groundtruth.simulate.traffic import Conversation, converse
 
 _FIRST_EPHEMERAL, _EPHEMERAL = 32768, 28232
 _CRYPTO_NS = 45_000.0
-_PLAIN_MSS = 1460
 
 
 def client_address(index: int) -> int:
@@ -71,35 +73,81 @@ def carry(
     talks: list[Conversation] = []
     for activity in client.traffic:
         talks += converse(activity, random, around.population.internet, delay_ns, around.end_ns)
-    mss = protocol.inner_mss if protocol else _PLAIN_MSS
-    scripts = write_scripts(talks, client.devices, around.population, mss, around.spec.server, random)
-    address, port = client_address(index), 0
+    ip = around.spec.ip
+    mss = protocol.inner_mss(ip) if protocol and not protocol.relay else internet_mss(ip)
+    devices = client.devices
+    if protocol and protocol.relay:
+        # The server itself talks to the Internet.
+        devices = (server_device(around.spec.server.stack),) * len(client.devices)
+        clocks = [around.server_clock] * len(devices)
+    seen = replace(client, devices=devices)
+    scripts = write_scripts(talks, devices, around.population, mss, around.spec.server, ip, random)
+    address, outer_ports = client_address(index), np.zeros(1, np.int64)
+    carrier = np.zeros(len(talks), np.int64)
     if protocol:
         port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
         tap = Tap(client.name, protocol, outer, address, port, outer.ttl - client.path.hops, around)
-        inner, ingress, ids = _through_tunnel(client, scripts, tap, outer_clock, random)
+        if protocol.relay:
+            assert protocol.stream is not None
+            tap = replace(tap, control=protocol.stream.set_up(random))
+            scripts, carrier = relayed(scripts, client, tap, delay_ns)
+            outer_ports = relay_ports(port, int(carrier.max(initial=0)) + 1, random)
+            inner, ingress = _through_relay(scripts, tap, outer_ports, client, outer_clock, random)
+            ids, _ = _sender_ids(
+                replace(seen, outer=outer), scripts, inner, np.empty(0, np.int64), False, random
+            )
+        else:
+            outer_ports = np.array([port], np.int64)
+            inner, ingress, ids = _through_tunnel(client, scripts, tap, outer_clock, random)
     else:
         inner = _network(scripts, _wiring(client, around, None), around, random)
         ingress = Records(np.empty(0, RECORD), np.empty(0, np.uint8))
         ids, _ = _sender_ids(client, scripts, inner, np.empty(0, np.int64), False, random)
     ports = _ports(len(talks), random)
-    egress, flow = egress_records(client, scripts, inner, ids, clocks, ports, mss, at, around, random)
+    written = written_fields(scripts, inner, ids, clocks, around, random)
+    egress, packet = egress_records(seen, scripts, inner, written, ports, mss, at, around, random)
     addresses = inner_addresses(index, len(client.devices))
-    return ClientRun(address, port, addresses, ports, talks, ingress, egress, flow)
+    tun = None
+    if around.spec.inner and protocol and not protocol.relay:
+        tun = tun_records(client, scripts, inner, written, addresses, ports, protocol, around)
+    flow = inner.column(k.FLOW)[packet]
+    return ClientRun(
+        address, outer_ports, carrier, addresses, ports, talks, ingress, egress, flow, packet, tun
+    )
 
 
 def _wiring(client: Client, around: Surroundings, protocol: Protocol | None) -> Wiring:
     up, down = access_links(client.path)
-    measures = around.spec.countermeasures
-    wiring = Wiring(up, down, around.law, _CRYPTO_NS, around.spec.server.internet_loss, overhead_bytes=0)
+    measures, ip = around.spec.countermeasures, around.spec.ip
+    wiring = Wiring(
+        up,
+        down,
+        around.law,
+        _CRYPTO_NS,
+        around.spec.server.internet_loss,
+        overhead_bytes=0,
+        inner_header=ip.inner_header_bytes,
+        outer_header=ip.outer_header_bytes,
+    )
     if protocol is None:
         return replace(wiring, crypto_ns=0.0, server=around.law._replace(slot_up_ns=0.0, slot_down_ns=0.0))
-    return replace(
+    wiring = replace(
         wiring,
-        overhead_bytes=protocol.overhead_bytes,
+        overhead_bytes=protocol.overhead_bytes + ip.outer_header_bytes,
         pad_bytes=protocol.mtu if measures.pad_mtu else 0,
         pad_block=max(measures.pad_block, protocol.stream.block if protocol.stream else 1),
         mtu=protocol.mtu,
+    )
+    stream = protocol.stream
+    if stream is None:
+        return wiring
+    return replace(
+        wiring,
+        stream_overhead=stream.overhead_bytes,
+        frame_extra=stream.frame_extra,
+        frame_block=stream.frame_block,
+        adjust_bytes=stream.adjust_bytes,
+        relay=stream.relay,
     )
 
 
@@ -115,24 +163,39 @@ def _through_tunnel(
     around, protocol = tap.around, tap.protocol
     wiring = _wiring(client, around, protocol)
     if protocol.stream:
-        control = protocol.stream.set_up(random)
-        scripts = with_tunnel(scripts, client, tap, control)
-        wiring = replace(
-            wiring, stream_overhead=protocol.stream.overhead_bytes, tunnel_flow=len(scripts.talks)
-        )
+        stream = protocol.stream
+        control = stream.set_up(random)
+        scripts = with_outer(scripts, tap, np.array([int(client.start_s * 1e9)]), control)
+        wiring = replace(wiring, tunnel_flow=len(scripts.talks))
         inner, own = _network(scripts, wiring, around, random).split(wiring.tunnel_flow)
         sent_ns = own[own[:, k.SIDE] == UP, k.SENT_NS]
         inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, True, random)
-        return (
-            inner,
-            stream_records(tap, inner, own, scripts, control, outer_ids, outer_clock, random),
-            inner_ids,
-        )
+        parts = [
+            stream_bytes(stream, control, side, inner.frame_end[side], inner.frame_packet[side], random)
+            for side in (UP, DOWN)
+        ]
+        has_ts = bool(scripts.flows[-1, k.HAS_TS])
+        return inner, segment_records(tap, parts, own, has_ts, outer_ids, outer_clock, random), inner_ids
     inner = _network(scripts, wiring, around, random)
     datagrams, framed = _datagrams(inner, protocol, client, around, random)
     sent_ns = datagrams.sent_ns[datagrams.side == UP]
     inner_ids, outer_ids = _sender_ids(client, scripts, inner, sent_ns, False, random)
     return inner, datagram_records(tap, datagrams, framed, outer_ids, random), inner_ids
+
+
+def _through_relay(
+    scripts: Scripts,
+    tap: Tap,
+    ports: Ints,
+    client: Client,
+    clock: TimestampClock,
+    random: np.random.Generator,
+) -> tuple[Traffic, Records]:
+    """Packets of the server's connections, and records of the outer ones."""
+    first = len(scripts.talks)
+    wiring = replace(_wiring(client, tap.around, tap.protocol), tunnel_flow=first)
+    inner, own = _network(scripts, wiring, tap.around, random).split(first)
+    return inner, relay_records(tap, own, first, ports, scripts, clock, random)
 
 
 def access_links(path: AccessPath) -> tuple[Link, Link]:

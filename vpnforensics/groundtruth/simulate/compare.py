@@ -2,14 +2,26 @@
 
 Compares what correlation methods feed on at the egress tap: lengths, inter-arrival times within a flow
 and direction, sizes and spans of flows, runs of one direction, acknowledgements a data segment.
+
+``python -m vpnforensics.groundtruth.simulate.compare SCENARIO RECORDED`` simulates the scenario that the lab
+recorded into that folder and prints the comparison as a Markdown table; in a notebook :func:`compare` shows
+itself.
 """
 
 from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.groundtruth.scenario import load
+from vpnforensics.groundtruth.simulate.from_scenario import simulate_scenario
+from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, TCP_SYN, PacketTable
 
 Floats = npt.NDArray[np.float64]
@@ -49,6 +61,58 @@ def compare(simulated: PacketTable, recorded: PacketTable) -> pd.DataFrame:
                     row[f"{name}_{round(100 * q)}"] = float(np.quantile(values, q)) if len(values) else np.nan
             rows.append(row | {"ks": distance(a, b)})
     return pd.DataFrame(rows).set_index(["traffic", "measure"])
+
+
+def compare_recording(scenario: Path, recorded: Path, seed: int | None = None) -> pd.DataFrame:
+    """Simulate a scenario and compare it with its recording.
+
+    Parameters
+    ----------
+    scenario : Path
+        YAML file.
+    recorded : Path
+        Folder that the lab wrote.
+    seed : int, optional
+        Of the simulation, in place of the scenario's own.
+    """
+    egress = next(path for path in sorted(recorded.glob("egress.pcap*")))
+    with tempfile.TemporaryDirectory() as folder:
+        simulate_scenario(load(scenario, seed=seed), folder)
+        simulated = read_capture(next(Path(folder).glob("egress.pcap*")))
+    return compare(simulated, read_capture(egress))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The comparison as a Markdown table: one row a measure, three points of each distribution."""
+    rows = [
+        [
+            "traffic",
+            "measure",
+            "simulated: n",
+            "10 %",
+            "50 %",
+            "90 %",
+            "recorded: n",
+            "10 %",
+            "50 %",
+            "90 %",
+            "KS",
+        ],
+        ["---", "---", *["---:"] * 9],
+    ]
+    for row in table.reset_index().to_dict("records"):
+        cells = [row["traffic"], row["measure"]]
+        for name in ("simulated", "recorded"):
+            points = [row[f"{name}_{round(100 * q)}"] for q in _QUANTILES]
+            cells += [f"{int(row[f'{name}_n'])}", *(_figure(p) for p in points)]
+        rows.append([*cells, "" if np.isnan(row["ks"]) else f"{row['ks']:.2f}"])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def _figure(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def distance(a: Floats, b: Floats) -> float:
@@ -132,3 +196,18 @@ def _handshakes_ms(packets: pd.DataFrame) -> Floats:
     asked, answered = (syn[way].groupby("flow")["ts_ns"].min() for way in (syn["up"], ~syn["up"]))
     both = pd.concat([asked, answered], axis=1, keys=["asked", "answered"]).dropna()
     return ((both["answered"] - both["asked"]) / 1e6).to_numpy(np.float64)
+
+
+def main() -> None:
+    """Parse the command line, simulate, compare, print."""
+    parser = argparse.ArgumentParser(prog="python -m vpnforensics.groundtruth.simulate.compare")
+    parser.add_argument("scenario", type=Path, help="YAML file that the lab recorded")
+    parser.add_argument("recorded", type=Path, help="folder with the recording")
+    parser.add_argument("--seed", type=int, help="of the simulation, in place of the scenario's own")
+    options = parser.parse_args()
+    table = compare_recording(options.scenario, options.recorded, options.seed)
+    sys.stdout.write(markdown(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
-"""Inner packets as the egress tap sees them: decrypted, with the fields their stacks gave them."""
+"""Inner packets in the clear, with the fields their stacks gave them; and as the egress tap sees them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.network import Ints, Traffic
 from vpnforensics.groundtruth.simulate.network import columns as k
-from vpnforensics.groundtruth.simulate.scripts import Scripts
+from vpnforensics.groundtruth.simulate.scripts import Scripts, internet_mss
 from vpnforensics.groundtruth.simulate.spec import Client
 from vpnforensics.groundtruth.simulate.surroundings import (
     DOWN,
@@ -24,18 +25,57 @@ from vpnforensics.groundtruth.simulate.surroundings import (
 )
 
 _SYN, _ACK = 2, 16
-_INTERNET_MSS = 1460
 _LOW32 = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the stacks wrote into one client's inner packets, in the packets' order.
+
+    Parameters
+    ----------
+    tsval, tsecr : ndarray of uint32
+    ids : ndarray of uint16
+        IP IDs.
+    isn : ndarray of int64, shape (flows, 2)
+        Initial sequence numbers.
+    """
+
+    tsval: npt.NDArray[np.uint32]
+    tsecr: npt.NDArray[np.uint32]
+    ids: npt.NDArray[np.uint16]
+    isn: Ints
+
+
+def written_fields(
+    scripts: Scripts,
+    traffic: Traffic,
+    up_ids: npt.NDArray[np.uint16],
+    clocks: list[TimestampClock],
+    around: Surroundings,
+    random: np.random.Generator,
+) -> Written:
+    """Fill the fields of both ends.
+
+    Parameters
+    ----------
+    up_ids : ndarray of uint16, shape (packets,)
+        IP IDs of what the devices sent.
+    clocks : list of TimestampClock
+        Of each device.
+    """
+    tsval, tsecr = _timestamps(scripts, traffic, clocks, around, random)
+    ids = _with_peers(up_ids, scripts, traffic, around, random)
+    return Written(tsval, tsecr, ids, random.integers(0, 1 << 32, (len(scripts.talks), 2)))
 
 
 def egress_records(
     client: Client,
     scripts: Scripts,
     traffic: Traffic,
-    up_ids: npt.NDArray[np.uint16],
-    clocks: list[TimestampClock],
+    written: Written,
     ports: Ints,
-    inner_mss: int,
+    mss: int,
     at: int,
     around: Surroundings,
     random: np.random.Generator,
@@ -44,12 +84,10 @@ def egress_records(
 
     Parameters
     ----------
-    up_ids : ndarray of uint16, shape (packets,)
-        IP IDs of what the devices sent.
-    clocks : list of TimestampClock
-        Of each device.
     ports : ndarray of int64, shape (flows,)
         Source ports.
+    mss : int
+        In SYN packets up.
     at : int
         Packet column with the time at the tap.
 
@@ -57,30 +95,69 @@ def egress_records(
     -------
     Records
     ndarray of int64
-        The flow of each.
+        The packet of each.
     """
-    flow_all = traffic.column(k.FLOW)
-    tsval, tsecr = _timestamps(scripts, traffic, clocks, around, random)
-    ids = _with_peers(up_ids, scripts, traffic, around, random)
-    isn = random.integers(0, 1 << 32, (len(scripts.talks), 2))
     out_ns = traffic.column(at)
     keep = captured(out_ns, around.spec.egress, client.name, around.end_ns, random)
-    packets, flow = traffic.packets[keep], flow_all[keep]
-    side = packets[:, k.SIDE]
+    near = np.full(len(scripts.talks), around.egress_address)
+    records = packet_records(client, scripts, traffic, written, keep, out_ns, near, ports, mss, around)
+    rows, flow = records.rows, traffic.column(k.FLOW)[keep]
+    down = traffic.column(k.SIDE)[keep] == DOWN
+    # One hop at the server, for what comes through it.
+    rows["ttl"] -= ~down
+    measures = around.spec.countermeasures
+    if measures.scrub_ip_id:
+        rows["ip_id"] = np.where(down, rows["ip_id"], random.integers(0, 65536, len(keep)))
+    if measures.scrub_tsval:
+        _scrub_tsval(rows, flow, down, len(scripts.talks), random)
+    if measures.normalise_ttl:
+        rows["ttl"] = np.where(down, rows["ttl"], measures.normalise_ttl)
+    return records, keep
+
+
+def packet_records(
+    client: Client,
+    scripts: Scripts,
+    traffic: Traffic,
+    written: Written,
+    keep: Ints,
+    times_ns: Ints,
+    near: Ints,
+    ports: Ints,
+    mss: int,
+    around: Surroundings,
+) -> Records:
+    """Some of the inner packets, in the clear, as they are between the client's host and the server.
+
+    Parameters
+    ----------
+    keep : ndarray of int64, shape (n,)
+        Which packets.
+    times_ns : ndarray of int64, shape (packets,)
+        When all of them stood at the tap.
+    near, ports : ndarray of int64, shape (flows,)
+        Address and port of the client's side.
+    mss : int
+        In SYN packets up.
+    """
+    packets = traffic.packets[keep]
+    flow, side = packets[:, k.FLOW], packets[:, k.SIDE]
+    isn = written.isn
     down = side == DOWN
     proto = scripts.proto[flow]
     tcp = proto == TCP
     flags = packets[:, k.FLAGS]
     syn = tcp & (flags & _SYN > 0)
     rows = np.zeros(len(keep), frames.RECORD)
-    rows["ts_ns"] = packets[:, at]
+    rows["ts_ns"] = times_ns[keep]
     far = around.population.address[scripts.host[flow]]
-    rows["src"] = np.where(down, far, around.egress_address)
-    rows["dst"] = np.where(down, around.egress_address, far)
+    rows["src"] = np.where(down, far, near[flow])
+    rows["dst"] = np.where(down, near[flow], far)
+    rows["version"] = around.spec.ip.inner
     rows["sport"] = np.where(down, scripts.port[flow], ports[flow])
     rows["dport"] = np.where(down, ports[flow], scripts.port[flow])
     rows["proto"] = proto
-    rows["ip_id"] = ids[keep]
+    rows["ip_id"] = written.ids[keep]
     rows["length"] = packets[:, k.LENGTH]
     rows["outgoing"] = ~down
     rows["seq"] = np.where(tcp, (isn[flow, side] + packets[:, k.SEQ]) & _LOW32, packets[:, k.SEQ] >> 1)
@@ -90,20 +167,13 @@ def egress_records(
     layout = np.where(syn, scripts.syn_layout[flow, side], np.where(tcp, plain, frames.NO_OPTIONS))
     rows["layout"] = layout
     stamped = np.isin(layout, (frames.DATA_TS, frames.SYN_LINUX, frames.SYN_MACOS))
-    rows["tsval"] = np.where(stamped, tsval[keep], 0)
-    rows["tsecr"] = np.where(stamped, tsecr[keep], 0)
+    rows["tsval"] = np.where(stamped, written.tsval[keep], 0)
+    rows["tsecr"] = np.where(stamped, written.tsecr[keep], 0)
     held = packets[:, k.SACK_RIGHT] > 0
     for name, column in (("sack_left", k.SACK_LEFT), ("sack_right", k.SACK_RIGHT)):
         rows[name] = np.where(held, (isn[flow, 1 - side] + packets[:, column]) & _LOW32, 0)
-    _stack_fields(rows, client, scripts, packets, syn, inner_mss, around)
-    measures = around.spec.countermeasures
-    if measures.scrub_ip_id:
-        rows["ip_id"] = np.where(down, rows["ip_id"], random.integers(0, 65536, len(keep)))
-    if measures.scrub_tsval:
-        _scrub_tsval(rows, flow, down, len(scripts.talks), random)
-    if measures.normalise_ttl:
-        rows["ttl"] = np.where(down, rows["ttl"], measures.normalise_ttl)
-    return Records(rows, _place_content(rows, packets, scripts)), flow
+    _stack_fields(rows, client, scripts, packets, syn, mss, around)
+    return Records(rows, _place_content(rows, packets, scripts))
 
 
 def _timestamps(
@@ -173,7 +243,7 @@ def _stack_fields(
     scripts: Scripts,
     packets: Ints,
     syn: npt.NDArray[np.bool_],
-    inner_mss: int,
+    mss: int,
     around: Surroundings,
 ) -> None:
     """TTL, DF, window, MSS and window scale, by the sender's stack."""
@@ -181,8 +251,8 @@ def _stack_fields(
     up = packets[:, k.SIDE] == UP
     host = scripts.host[flow]
     device = scripts.device[flow]
-    # One hop at the server, and one more at a gateway when the device lies behind it.
-    ttl = np.array([d.stack.ttl - 1 - (d.lan_delay_s > 0) for d in client.devices], np.int64)
+    # One hop at a gateway when the device lies behind it.
+    ttl = np.array([d.stack.ttl - (d.lan_delay_s > 0) for d in client.devices], np.int64)
     rows["ttl"] = np.where(up, ttl[device], around.population.ttl[host])
     rows["df"] = np.where(up, np.array([d.stack.df for d in client.devices])[device], True)
     tcp = rows["proto"] == TCP
@@ -199,7 +269,7 @@ def _stack_fields(
     window = np.where(syn, np.minimum(initial, 65535), np.minimum(opened, 65535))
     rows["window"] = np.where(tcp, window, 0)
     rows["scale"] = np.where(syn, scale, 0)
-    rows["mss"] = np.where(syn, np.where(up, inner_mss, _INTERNET_MSS), 0)
+    rows["mss"] = np.where(syn, np.where(up, mss, internet_mss(around.spec.ip)), 0)
 
 
 def _scrub_tsval(

@@ -56,8 +56,6 @@ def specification(scenario: given.Scenario) -> spec.SimulationSpec:
     if scenario.vpn.kind not in PROTOCOLS:
         known = ", ".join(sorted(PROTOCOLS))
         raise ScenarioError(f"{scenario.name}: the simulator has no {scenario.vpn.kind!r}; it has {known}")
-    if scenario.capture.inner:
-        raise ScenarioError(f"{scenario.name}: the simulator keeps no inner captures")
     draw = stdlib_random.Random(scenario.seed)  # noqa: S311 - reproducible, not secret
     internet = scenario.internet
     low_ms, high_ms = internet.delay_ms.low, internet.delay_ms.high
@@ -74,6 +72,8 @@ def specification(scenario: given.Scenario) -> spec.SimulationSpec:
         port=scenario.vpn.port or 0,
         mtu=scenario.vpn.mtu or 0,
         single_file=scenario.capture.single,
+        ip=spec.IpVersions(scenario.vpn.outer_ip, scenario.vpn.inner_ip),
+        inner=scenario.capture.inner,
     )
 
 

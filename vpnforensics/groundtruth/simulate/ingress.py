@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,13 @@ import numpy.typing as npt
 from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.ip_ids import ip_ids
-from vpnforensics.groundtruth.simulate.network import Ints, Traffic
+from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.outer import Protocol
-from vpnforensics.groundtruth.simulate.outer.datagrams import HEAD_BYTES, Control, Datagrams, Framed
-from vpnforensics.groundtruth.simulate.outer.streams import stream_bytes
+from vpnforensics.groundtruth.simulate.outer.datagrams import HEAD_BYTES, Bytes, Control, Datagrams, Framed
 from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS
 from vpnforensics.groundtruth.simulate.scripts import Scripts, write_endpoint
-from vpnforensics.groundtruth.simulate.spec import Client, Stack
+from vpnforensics.groundtruth.simulate.spec import Stack
 from vpnforensics.groundtruth.simulate.surroundings import (
     DOWN,
     ESP,
@@ -29,7 +28,6 @@ from vpnforensics.groundtruth.simulate.surroundings import (
     captured,
 )
 
-_OUTER_MSS = 1460
 _SYN, _ACK = 2, 16
 _LOW32 = 0xFFFFFFFF
 
@@ -45,6 +43,8 @@ class Tap:
     port: int
     ttl: int
     around: Surroundings
+    control: list[Control] = field(default_factory=list)
+    """Set-up of a relay."""
 
 
 def _addressed(tap: Tap, ts_ns: Ints, down: npt.NDArray[np.bool_], proto: int) -> npt.NDArray[np.void]:
@@ -59,7 +59,14 @@ def _addressed(tap: Tap, ts_ns: Ints, down: npt.NDArray[np.bool_], proto: int) -
     rows["ttl"] = np.where(down, stack.ttl, tap.ttl)
     rows["df"] = np.where(down, stack.df, tap.stack.df)
     rows["outgoing"] = down
+    rows["version"] = tap.around.spec.ip.outer
+    if tap.protocol.stream:
+        rows["tos"] = np.where(down, 0, tap.protocol.stream.up_tos)
     return rows
+
+
+def _mss(tap: Tap) -> int:
+    return 1460 - tap.around.spec.ip.outer_header_bytes
 
 
 def _all_ids(
@@ -112,30 +119,32 @@ def datagram_records(
     return Records(rows, framed.head[keep].reshape(-1))
 
 
-def with_tunnel(scripts: Scripts, client: Client, tap: Tap, control: list[Control]) -> Scripts:
-    """Append the tunnel's own connection to the kernel's rows; its script is the set-up."""
+def with_outer(scripts: Scripts, tap: Tap, starts_ns: Ints, control: list[Control]) -> Scripts:
+    """Append outer connections to the kernel's rows; their script is the set-up."""
     stream = tap.protocol.stream
     assert stream is not None
+    n = len(starts_ns)
     server = tap.around.spec.server.stack
     has_ts = int(tap.stack.clock.kind != "none" and server.clock.kind != "none")
-    flow = np.zeros((1, k.FLOW_COLUMNS), np.int64)
+    flows = np.zeros((n, k.FLOW_COLUMNS), np.int64)
     first = len(scripts.messages)
-    flow[0, k.PROTO] = TCP
-    flow[0, k.START] = int(client.start_s * 1e9)
-    flow[0, k.FIRST_MESSAGE], flow[0, k.END_MESSAGE] = first, first + len(control)
-    flow[0, k.CLOSER] = -1
-    flow[0, k.HAS_TS] = has_ts
+    flows[:, k.PROTO] = TCP
+    flows[:, k.START] = starts_ns
+    flows[:, k.FIRST_MESSAGE], flows[:, k.END_MESSAGE] = first, first + len(control)
+    flows[:, k.CLOSER] = -1
+    flows[:, k.HAS_TS] = has_ts
+    flows[:, k.ROLE] = k.OUTER
     endpoints = np.zeros((2, k.ENDPOINT_COLUMNS), np.int64)
     for side, (mine, peer) in enumerate(((tap.stack, server), (server, tap.stack))):
         options = int(frames.OPTION_BYTES[_syn_layouts(tap)[side]])
-        write_endpoint(endpoints[side], mine, peer, _OUTER_MSS - 12 * has_ts, options, reads=False)
-        endpoints[side, k.NAGLE] = stream.nagle
+        write_endpoint(endpoints[side], mine, peer, _mss(tap) - 12 * has_ts, options, reads=False)
+        endpoints[side, k.NAGLE] = stream.nagle[side]
     messages = [(m.side, m.length + stream.control_bytes, m.wait_ns, 0) for m in control]
     return replace(
         scripts,
-        flows=np.vstack([scripts.flows, flow]),
-        endpoints=np.vstack([scripts.endpoints, endpoints]),
-        messages=np.vstack([scripts.messages, np.array(messages, np.int64)]),
+        flows=np.vstack([scripts.flows, flows]),
+        endpoints=np.vstack([scripts.endpoints, np.tile(endpoints, (n, 1))]),
+        messages=np.vstack([scripts.messages, np.array(messages, np.int64).reshape(-1, 4)]),
     )
 
 
@@ -146,35 +155,30 @@ def _syn_layouts(tap: Tap) -> tuple[int, int]:
     return SYN_LAYOUTS[tap.stack.options, offered], SYN_LAYOUTS[server.options, agreed]
 
 
-def stream_records(
+def segment_records(
     tap: Tap,
-    inner: Traffic,
+    parts: list[Bytes],
     own: Ints,
-    scripts: Scripts,
-    control: list[Control],
+    has_ts: bool,
     up_ids: npt.NDArray[np.uint16],
     clock: TimestampClock,
     random: np.random.Generator,
 ) -> Records:
-    """Records of the segments of one tunnel over TCP.
+    """Records of the segments of one outer connection.
 
     Parameters
     ----------
-    inner : Traffic
-        For its frames.
+    parts : list of ndarray of uint8
+        The stream's bytes, up and down.
     own : ndarray of int64, shape (n, PACKET_COLUMNS)
-        The tunnel's segments.
+        The connection's segments.
+    has_ts : bool
+        They bear timestamps.
     up_ids : ndarray of uint16
         IP IDs of what the client sent, in the order of the UP rows.
     clock : TimestampClock
         Of the client's outer stack; a device that runs the tunnel itself has but one.
     """
-    stream = tap.protocol.stream
-    assert stream is not None
-    parts = [
-        stream_bytes(stream, control, side, inner.frame_end[side], inner.frame_packet[side], random)
-        for side in (UP, DOWN)
-    ]
     ids = _all_ids(tap, up_ids, own[:, k.SIDE], own[:, k.SENT_NS], True, random)
     salt = np.full(len(own), int(random.integers(0, 1 << 60)))
     side = own[:, k.SIDE]
@@ -194,7 +198,6 @@ def stream_records(
     rows["seq"] = (isn[side] + own[:, k.SEQ]) & _LOW32
     rows["ack"] = np.where(flags & _ACK > 0, (isn[1 - side] + own[:, k.ACK]) & _LOW32, 0)
     syn = flags & _SYN > 0
-    has_ts = scripts.flows[-1, k.HAS_TS] > 0
     layout = np.where(syn, np.array(_syn_layouts(tap))[side], frames.DATA_TS if has_ts else frames.NO_OPTIONS)
     rows["layout"] = layout
     stamped = np.isin(layout, (frames.DATA_TS, frames.SYN_LINUX, frames.SYN_MACOS))
@@ -210,7 +213,7 @@ def stream_records(
     opened = np.minimum(first + own[:, k.ACK], most) >> scale
     rows["window"] = np.where(syn, first, np.minimum(opened, 65535))
     rows["scale"] = np.where(syn, scale, 0)
-    rows["mss"] = np.where(syn, _OUTER_MSS, 0)
+    rows["mss"] = np.where(syn, _mss(tap), 0)
     offset = np.where(side == UP, 0, len(parts[0]))
     rows["content"] = offset + np.maximum(own[:, k.SEQ] - 1, 0)
     rows["content_length"] = own[:, k.LENGTH]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vpnforensics.groundtruth.simulate import presets
+from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
+from vpnforensics.groundtruth.simulate.relay import THROUGH_PROXY
 from vpnforensics.groundtruth.simulate.spec import (
     AccessPath,
     Activity,
@@ -63,7 +65,7 @@ def mixed_case(
     tunnels, flows : int
         Clients, and egress flows each of them makes, about.
     protocol : str
-        Of all tunnels.
+        Of all tunnels. A relay carries only what can use a proxy.
     duration_s : float
         Length of the captures.
     scale : float
@@ -74,6 +76,7 @@ def mixed_case(
         Draws who is who; what they then do depends on the seed of the simulation.
     """
     random = np.random.Generator(np.random.PCG64(seed))
+    relay = protocol in PROTOCOLS and PROTOCOLS[protocol].relay is not None
     shares = np.cumsum([share for share, _ in USUAL_STACKS])
     clients = []
     for i in range(tunnels):
@@ -89,7 +92,7 @@ def mixed_case(
         traffic = tuple(
             Activity(kind, flows=int(count), scale=scale, end_s=max(duration_s - 5.0, 3.0))
             for (_, kind), count in zip(USUAL_TRAFFIC, counts, strict=True)
-            if count
+            if count and not (relay and kind not in THROUGH_PROXY)
         )
         device = Device(f"client-{i + 1:04d}", with_skew(stack, float(random.normal(0.0, 8.0))))
         clients.append(Client(f"client-{i + 1:04d}", (device,), traffic, path))

@@ -19,9 +19,11 @@ from vpnforensics.groundtruth.simulate.background import own_traffic, visit
 from vpnforensics.groundtruth.simulate.client import carry
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
 from vpnforensics.groundtruth.simulate.containers import contain
+from vpnforensics.groundtruth.simulate.inner import write_inner
 from vpnforensics.groundtruth.simulate.nat import Nat
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS, Protocol
 from vpnforensics.groundtruth.simulate.population import make_population, server_law
+from vpnforensics.groundtruth.simulate.relay import refuse_impossible
 from vpnforensics.groundtruth.simulate.spec import Capture, Client, SimulationSpec
 from vpnforensics.groundtruth.simulate.spool import Spool
 from vpnforensics.groundtruth.simulate.surroundings import Records, Surroundings
@@ -49,6 +51,10 @@ def check(spec: SimulationSpec) -> None:
             raise ScenarioError(f"{client.name}: no protocol {name!r}; there are {known}")
         if PROTOCOLS[name].stream and (spec.countermeasures.cover_hz or spec.countermeasures.pad_buckets):
             raise ScenarioError(f"{client.name}: cover traffic and size buckets need datagrams, not {name}")
+        if PROTOCOLS[name].relay:
+            refuse_impossible(client, name)
+            if spec.countermeasures.pad_block or spec.countermeasures.pad_mtu:
+                raise ScenarioError(f"{client.name}: padding needs packets, not {name}")
         if any(not 0 <= activity.device < len(client.devices) for activity in client.traffic):
             raise ScenarioError(f"{client.name}: an activity names a device that is not there")
     cut = spec.ingress.cut_bytes or spec.egress.cut_bytes
@@ -72,7 +78,8 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
     spec : SimulationSpec
         What to simulate.
     out_dir : str or Path
-        Made if missing; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json``, ``manifest.json``.
+        Made if missing; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json``, ``manifest.json``, and
+        ``inner-CLIENT.pcap`` where asked for.
     seed : int
         The same specification and seed give the same bytes. A client keeps its packets when others are
         added after it.
@@ -92,20 +99,29 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
     folder.mkdir(parents=True, exist_ok=True)
     around = _surroundings(spec, seed)
     with Spool(folder) as ingress, Spool(folder) as egress:
-        told = _play(spec, around, seed, ingress, egress)
+        told = _play(spec, around, seed, ingress, egress, folder)
         clock = Clocks(spec, ingress.times_ns)
-        filler = int(generator(seed, _FILLER).integers(1 << 62))
         for name, spool, capture in (("ingress", ingress, spec.ingress), ("egress", egress, spec.egress)):
-            _write(folder / f"{name}.pcap", spool, capture, clock, filler)
+            _write(folder / f"{name}.pcap", spool, capture, clock, _filler(seed))
     truth = told.truth(clock)
     truth.write(folder / "truth.json")
-    _write_manifest(folder, spec, seed, [*contain(folder, spec), "truth.json"])
+    inner = [f"inner-{client.name}.pcap" for client in spec.clients if spec.inner]
+    written = [*contain(folder, spec), "truth.json", *(name for name in inner if (folder / name).exists())]
+    _write_manifest(folder, spec, seed, written)
     return truth
 
 
-def _play(spec: SimulationSpec, around: Surroundings, seed: int, ingress: Spool, egress: Spool) -> Teller:
+def _filler(seed: int) -> int:
+    """Seed of the payload that means nothing."""
+    return int(generator(seed, _FILLER).integers(1 << 62))
+
+
+def _play(
+    spec: SimulationSpec, around: Surroundings, seed: int, ingress: Spool, egress: Spool, folder: Path
+) -> Teller:
     """Clients one after the other, then what no tunnel carries; records go to the spools."""
     told = Teller(spec, around)
+    filler = _filler(seed)
     nat = Nat(spec.server.random_ports)
     for index, client in enumerate(spec.clients):
         random = generator(seed, _CLIENTS, index)
@@ -114,6 +130,8 @@ def _play(spec: SimulationSpec, around: Surroundings, seed: int, ingress: Spool,
         late(run.ingress, spec.ingress, random)
         late(run.egress, spec.egress, random)
         told.client(client, run, public)
+        if run.inner is not None:
+            write_inner(folder / f"inner-{client.name}.pcap", run, public, around, filler)
         ingress.add(run.ingress)
         egress.add(run.egress)
     for number in range(spec.background.ingress):

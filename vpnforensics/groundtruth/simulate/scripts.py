@@ -10,10 +10,13 @@ from vpnforensics.groundtruth.simulate.frames import OPTION_BYTES
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.population import SYN_LAYOUTS, Population
-from vpnforensics.groundtruth.simulate.spec import Device, Server, Stack
+from vpnforensics.groundtruth.simulate.spec import Device, IpVersions, Server, Stack
 from vpnforensics.groundtruth.simulate.traffic import Conversation
 
-_INTERNET_MSS = 1460
+
+def internet_mss(ip: IpVersions) -> int:
+    """MSS of hosts on Ethernet."""
+    return 1460 - ip.inner_header_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ def write_scripts(
     population: Population,
     inner_mss: int,
     server: Server,
+    ip: IpVersions,
     random: np.random.Generator,
 ) -> Scripts:
     """Rows for :func:`run_network`.
@@ -56,6 +60,8 @@ def write_scripts(
         Largest segment the tunnel lets through.
     server : Server
         For the ways beyond it.
+    ip : IpVersions
+        Longer headers leave less room.
     random : numpy.random.Generator
         Draws each path's rate and queueing.
     """
@@ -90,7 +96,7 @@ def write_scripts(
                 endpoints[2 * i + side],
                 stack,
                 peer,
-                inner_mss - 12 * has_ts,
+                min(inner_mss, internet_mss(ip)) - 12 * has_ts,
                 int(OPTION_BYTES[layout]),
                 reads=side == 0,
             )
@@ -106,7 +112,7 @@ def write_endpoint(row: Ints, stack: Stack, peer: Stack, mss: int, syn_options: 
 
     An end that mostly ``reads`` acknowledges what it has read; one that answers lets the answer do it.
     """
-    row[k.MSS] = min(mss, _INTERNET_MSS)
+    row[k.MSS] = mss
     row[k.RWND] = peer.receive_bytes
     row[k.ACK_EVERY] = stack.ack_every
     row[k.GRO] = int(stack.gro_us * 1000)

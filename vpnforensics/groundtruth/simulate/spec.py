@@ -234,6 +234,24 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
+class IpVersions:
+    """IP version of the tunnels' own packets, and of what they carry (which is what egress shows)."""
+
+    outer: Literal[4, 6] = 4
+    inner: Literal[4, 6] = 4
+
+    @property
+    def outer_header_bytes(self) -> int:
+        """By how much an outer IP header is longer than IPv4's."""
+        return 20 if self.outer == 6 else 0
+
+    @property
+    def inner_header_bytes(self) -> int:
+        """By how much an inner IP header is longer than IPv4's."""
+        return 20 if self.inner == 6 else 0
+
+
+@dataclass(frozen=True, slots=True)
 class Background:
     """Traffic that is no tunnel's: conversations of each kind with the server's own addresses.
 
@@ -299,3 +317,6 @@ class SimulationSpec:
     """Of the tunnel, where not the protocol's own."""
     single_file: bool = False
     """Both sides as two interfaces of one ``capture.pcapng``."""
+    ip: IpVersions = IpVersions()
+    inner: bool = False
+    """Also write ``inner-CLIENT.pcap``: each client's tunnel device. Relays have none."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.groundtruth.simulate.clocks import TimestampClock
+from vpnforensics.groundtruth.simulate.frames import RECORD
 from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network.links import ServerLaw
 from vpnforensics.groundtruth.simulate.population import Population
@@ -46,14 +47,49 @@ class Records:
     content: npt.NDArray[np.uint8]
 
 
+def joined(parts: list[Records]) -> Records:
+    """Records one after the other."""
+    offset = 0
+    for part in parts:
+        part.rows["content"] += offset
+        offset += len(part.content)
+    if not parts:
+        return Records(np.empty(0, RECORD), np.empty(0, np.uint8))
+    return Records(np.concatenate([p.rows for p in parts]), np.concatenate([p.content for p in parts]))
+
+
+@dataclass(frozen=True, slots=True)
+class InnerRun:
+    """Packets at a client's tunnel device.
+
+    Parameters
+    ----------
+    records : Records
+        With inner addresses and ports.
+    flow, packet : ndarray of int64, shape (n,)
+        Each row's conversation, and its packet's number.
+    out_ns : ndarray of int64, shape (n,)
+        When the same packet stood at the egress tap; -1 for never.
+    """
+
+    records: Records
+    flow: Ints
+    packet: Ints
+    out_ns: Ints
+
+
 @dataclass(frozen=True, slots=True)
 class ClientRun:
     """What one client left at both taps.
 
     Parameters
     ----------
-    address, port : int
-        The tunnel's outer endpoint.
+    address : int
+        The client's outer address.
+    ports : ndarray of int64
+        Of its outer connections: one, unless a relay opens one a flow.
+    carrier : ndarray of int64, shape (n,)
+        The outer connection of each conversation, an index into `ports`.
     inner_address : ndarray of int64
         Of each device.
     inner_port : ndarray of int64, shape (n,)
@@ -62,15 +98,20 @@ class ClientRun:
         One per inner flow.
     ingress, egress : Records
         The egress rows bear the inner port: the NAT comes later, because it is shared.
-    egress_flow : ndarray of int64
-        The conversation of each egress row.
+    egress_flow, egress_packet : ndarray of int64
+        The conversation of each egress row, and its packet's number.
+    inner : InnerRun or None
+        What the client's tunnel device saw, where that is asked for.
     """
 
     address: int
-    port: int
+    ports: Ints
+    carrier: Ints
     inner_address: Ints
     inner_port: Ints
     talks: list[Conversation]
     ingress: Records
     egress: Records
     egress_flow: Ints
+    egress_packet: Ints
+    inner: InnerRun | None = None

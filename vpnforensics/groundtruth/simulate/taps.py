@@ -30,5 +30,7 @@ class Clocks:
         ingress, egress = self._spec.ingress, self._spec.egress
         rate = (1 + egress.drift_ppm * 1e-6) / (1 + ingress.drift_ppm * 1e-6) - 1
         return AlignmentTruth(
-            round(egress.offset_s * 1e9) - round(ingress.offset_s * 1e9), round(rate * 1e6, 9)
+            round(egress.offset_s * 1e9) - round(ingress.offset_s * 1e9),
+            round(rate * 1e6, 9),
+            int(self.shown(np.array([self._first_ns]), egress)[0]),
         )

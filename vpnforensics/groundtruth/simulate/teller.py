@@ -22,13 +22,13 @@ class _Seen:
     """Endpoints of one client's flows, with their true first and last time at the egress tap."""
 
     keys: list[tuple[str, str, str]]
-    inner: list[str]
+    inner: list[str | None]
     device: list[str]
     kind: list[str]
     first_ns: Ints
     last_ns: Ints
     packets: Ints
-    outer: str
+    outer: list[str]
 
 
 class Teller:
@@ -46,19 +46,31 @@ class Teller:
         """Take in a client, with the public ports of its flows."""
         protocol = PROTOCOLS[client.protocol or self._spec.protocol]
         esp = protocol.transport == "esp"
-        outer = address_text(run.address, 0 if esp else run.port)
-        server = address_text(self._around.server_address, 0 if esp else self._spec.port or protocol.port)
-        if len(run.ingress.rows):
-            self._tunnels.append(TunnelTruth(outer, server, protocol.name))
+        version = self._spec.ip.outer
+        ports = [0] if esp else run.ports.tolist()
+        outer = [address_text(run.address, port, version) for port in ports]
+        server_port = 0 if esp else self._spec.port or protocol.port
+        server = address_text(self._around.server_address, server_port, version)
+        rows = run.ingress.rows
+        present = set(np.where(rows["outgoing"], rows["dport"], rows["sport"]).tolist())
+        for port, end in zip(ports, outer, strict=True):
+            if port in present:
+                self._tunnels.append(TunnelTruth(end, server, protocol.name, client.name))
         for device in client.devices:
-            self._devices[device.name] = DeviceTruth(device.stack.clock, device.stack.ip_id, outer)
-        self._seen.append(self._look(run, public, [device.name for device in client.devices], outer))
+            self._devices[device.name] = DeviceTruth(device.stack.clock, device.stack.ip_id, outer[0])
+        devices = [device.name for device in client.devices]
+        carriers = [outer[i] for i in run.carrier.tolist()]
+        self._seen.append(self._look(run, public, devices, carriers, inner=not protocol.relay))
 
     def own(self, run: ClientRun, public: Ints) -> None:
         """Take in a conversation of the server itself."""
-        self._own.append(self._look(run, public, ["server"], ""))
+        self._own.append(self._look(run, public, ["server"], [""] * len(run.talks)))
 
-    def _look(self, run: ClientRun, public: Ints, devices: list[str], outer: str) -> _Seen:
+    def _look(
+        self, run: ClientRun, public: Ints, devices: list[str], outer: list[str], *, inner: bool = True
+    ) -> _Seen:
+        version = self._spec.ip.inner
+        names = _NAMES | ({ICMP: "icmpv6"} if version == 6 else {})
         n = len(run.talks)
         first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, -1)
         times = run.egress.rows["ts_ns"]
@@ -68,15 +80,15 @@ class Teller:
         for talk, port in zip(run.talks, public.tolist(), strict=True):
             # A ping is named by its identifier at both ends.
             far_port = port if talk.proto == ICMP else talk.port
-            far = address_text(int(self._around.population.address[talk.host]), far_port)
-            keys.append((_NAMES[talk.proto], address_text(self._around.egress_address, port), far))
-        inner = [
-            address_text(int(run.inner_address[talk.device]), port)
+            far = address_text(int(self._around.population.address[talk.host]), far_port, version)
+            keys.append((names[talk.proto], address_text(self._around.egress_address, port, version), far))
+        inside = [
+            address_text(int(run.inner_address[talk.device]), port, version) if inner else None
             for talk, port in zip(run.talks, run.inner_port.tolist(), strict=True)
         ]
         return _Seen(
             keys,
-            inner,
+            inside,
             [devices[talk.device] for talk in run.talks],
             [talk.kind for talk in run.talks],
             first,
@@ -94,7 +106,9 @@ class Teller:
             for i in np.flatnonzero(seen.packets).tolist():
                 times = first[i], last[i], int(seen.packets[i])
                 flows.append(
-                    FlowTruth(*seen.keys[i], *times, seen.outer, seen.inner[i], seen.device[i], seen.kind[i])
+                    FlowTruth(
+                        *seen.keys[i], *times, seen.outer[i], seen.inner[i], seen.device[i], seen.kind[i]
+                    )
                 )
         flows.sort(key=lambda flow: (flow.first_ns, flow.src, flow.dst))
         unattributed: list[dict[str, Any]] = [
@@ -103,10 +117,18 @@ class Teller:
                 "src": key[1],
                 "dst": key[2],
                 "packets": count,
+                "first_ns": first_ns,
+                "last_ns": last_ns,
                 "reason": "the server's own traffic",
             }
             for seen in self._own
-            for key, count in zip(seen.keys, seen.packets.tolist(), strict=True)
+            for key, count, first_ns, last_ns in zip(
+                seen.keys,
+                seen.packets.tolist(),
+                clock.shown(seen.first_ns, self._spec.egress).tolist(),
+                clock.shown(seen.last_ns, self._spec.egress).tolist(),
+                strict=True,
+            )
             if count
         ]
         return Truth(tuple(flows), tuple(self._tunnels), self._devices, clock.alignment, tuple(unattributed))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vpnforensics.groundtruth.simulate.frames import IPV6_PREFIX
 from vpnforensics.groundtruth.simulate.spec import ClockModel, IpIdModel
 
 
@@ -21,7 +22,8 @@ class FlowTruth:
     last_ns: int
     packets: int
     client: str
-    inner: str
+    inner: str | None
+    """``None`` at a relay, where there is no inner packet."""
     device: str
     kind: str
 
@@ -33,6 +35,9 @@ class TunnelTruth:
     client: str
     server: str
     protocol: str
+    name: str
+    also: tuple[str, ...] = ()
+    captured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,11 @@ class DeviceTruth:
 
 @dataclass(frozen=True, slots=True)
 class AlignmentTruth:
-    """egress time = ingress time + offset + drift (ingress time - first ingress time)."""
+    """Egress clock minus ingress clock is offset + drift (t - reference), both on the egress clock."""
 
     offset_ns: int
     drift_ppm: float
+    reference_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class Truth:
     """Egress flows that no tunnel carried, with the reason."""
 
     def write(self, path: Path) -> None:
-        """As `truth.json`."""
+        """As `truth.json`, in the form of the lab's."""
         document = {
             "schema_version": 1,
             "flows": [_plain(flow) for flow in self.flows],
@@ -83,8 +89,10 @@ def _plain(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def address_text(address: int, port: int) -> str:
-    """``addr:port`` of an IPv4 address as an integer."""
+def address_text(address: int, port: int, version: int = 4) -> str:
+    """``addr:port`` of an IPv4 address as an integer, or of the IPv6 address in its place."""
+    if version == 6:
+        return f"[{IPV6_PREFIX}{address >> 16:x}:{address & 0xFFFF:x}]:{port}"
     return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}:{port}"
 
 

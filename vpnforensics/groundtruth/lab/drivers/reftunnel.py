@@ -5,12 +5,13 @@ It runs as a separate program, like every other VPN here, so that the lab import
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
 
-from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
+from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
 
 _COMPILE_TIMEOUT_S = 240
@@ -29,16 +30,16 @@ class RefTunnel(Driver):
 
     def start_server(self) -> None:
         """One interface, one peer a client."""
-        # Its device is there before its kernels are compiled; a first start would miss the traffic.
-        warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
-        subprocess.run(
-            [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
-        )
         self._keys = {number: _key_pair() for number in (0, *(c.number for c in self.clients))}
         peers = ""
         for client in self.clients:
             peers += f"[Peer]\nPublicKey = {self._keys[client.number][1]}\nAllowedIPs = {client.inner}/32\n"
         self._start(0, self.namespace, SERVER_INNER, self.port, peers)
+        # Its device is there before its kernels are compiled; a first start would miss the traffic.
+        warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
+        subprocess.run(
+            [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
+        )
         self._wait(0, self.namespace)
 
     def start_client(self, client: Client) -> None:
@@ -102,5 +103,8 @@ class RefTunnelTcp(RefTunnel):
 
 
 def _key_pair() -> tuple[str, str]:
-    private = make(*_COMMAND, "genkey").strip()
-    return private, make(*_COMMAND, "pubkey", given=private).strip()
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # the tunnel's need
+
+    key = X25519PrivateKey.generate()
+    private, public = key.private_bytes_raw(), key.public_key().public_bytes_raw()
+    return base64.b64encode(private).decode(), base64.b64encode(public).decode()

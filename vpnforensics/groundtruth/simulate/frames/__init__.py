@@ -17,6 +17,7 @@ RECORD: Final = np.dtype(
     [
         ("ts_ns", "i8"),  # true time since the start of the simulation
         ("content", "i8"),  # where the payload's first bytes stand in the content store
+        ("filler", "i8"),  # where the rest begins in the filler, plus 1; 0 for where it is usual
         ("src", "u4"),
         ("dst", "u4"),
         ("seq", "u4"),
@@ -40,6 +41,7 @@ RECORD: Final = np.dtype(
         ("layout", "u1"),  # which TCP options; see LAYOUTS
         ("scale", "u1"),
         ("outgoing", "u1"),  # leaves the server
+        ("version", "u1"),  # 6 for IPv6, whose addresses are IPV6_PREFIX and src, dst
     ],
     align=True,
 )
@@ -47,11 +49,21 @@ RECORD: Final = np.dtype(
 NO_OPTIONS, DATA_TS, SYN_LINUX, SYN_LINUX_PLAIN, SYN_WINDOWS, SYN_MACOS, SYN_MACOS_PLAIN = range(7)
 OPTION_BYTES: Final = np.array([0, 12, 20, 12, 12, 24, 12], np.int64)
 
+IPV6_PREFIX: Final = "2001:db8::"
+"""For documentation (RFC 3849): an address is this and 32 bits, those of the IPv4 address in its place."""
 LINKTYPES: Final = {"ethernet": 1, "sll2": 276, "raw": 101}
 _LINK_BYTES: Final = {"ethernet": 14, "sll2": 20, "raw": 0}
 _BATCH = 32_768
 _FILLER_BYTES = 1 << 17
 _RECORD_TYPES = [*range(14), *range(20, 27), 0x80]
+
+
+def usual_filler(rows: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+    """Where the pseudo-random payload of records begins in the filler (the kernel's own rule)."""
+    sport, dport, src, seq = (rows[name].astype(np.int64) for name in ("sport", "dport", "src", "seq"))
+    mixed = (sport * 40503 + dport * 30011 + src) * 2654435761
+    begin = np.where(rows["proto"] == 6, (mixed >> 7) + seq, (mixed + rows["ts_ns"] * 40503) >> 9)
+    return begin & (_FILLER_BYTES - 1)
 
 
 def write_capture(
@@ -97,7 +109,7 @@ def write_capture(
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             need = int(
-                np.minimum(records["length"][rows].astype(np.int64) + 80 + link_bytes, most).sum()
+                np.minimum(records["length"][rows].astype(np.int64) + 100 + link_bytes, most).sum()
             ) + 16 * len(rows)
             if len(buffer) < need:
                 buffer = np.empty(need, np.uint8)

@@ -140,17 +140,26 @@ def _options(out: Any, at: Any, r: Any) -> Any:
 
 
 @_kernel
+def _usual_filler(r: Any) -> Any:
+    mixed = (np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src)) * 2654435761
+    if r.proto == 6:
+        return ((mixed >> 7) + np.int64(r.seq)) & _HALF
+    return ((mixed + r.ts_ns * 40503) >> 9) & _HALF
+
+
+@_kernel
 def _fill(out: Any, at: Any, r: Any, content: Any, filler: Any, text: Any, want: Any) -> None:
     """The first `want` payload bytes: stored content, then filler that a retransmission repeats."""
     stored = np.int64(min(r.content_length, want))
     for i in range(stored):
         out[at + i] = content[r.content + i]
-    mixed = (np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src)) * 2654435761
+    if r.filler:
+        begin = r.filler - 1
+    else:
+        begin = _usual_filler(r)
     if r.proto == 6:
-        begin = ((mixed >> 7) + np.int64(r.seq)) & _HALF
         out[at + stored : at + want] = text[begin + stored : begin + want]
         return
-    begin = ((mixed + r.ts_ns * 40503) >> 9) & _HALF
     out[at + stored : at + want] = filler[begin + stored : begin + want]
     if r.proto == 17 and r.flags and want > 1 and stored == 0:
         # The first byte tells QUIC's short header (0x40) and RTP (0x80, then its payload type).
@@ -168,17 +177,57 @@ def _link_header(out: Any, at: Any, link_bytes: Any, r: Any) -> None:
         out[at + 6] = 2
         out[at + 5] = 1 if r.outgoing else 2
         out[at + 11] = 2 if r.outgoing else 1
-        _put16(out, at + 12, 0x0800)
+        _put16(out, at + 12, 0x86DD if r.version == 6 else 0x0800)
     elif link_bytes == 20:
         for i in range(20):
             out[at + i] = 0
-        _put16(out, at, 0x0800)
+        _put16(out, at, 0x86DD if r.version == 6 else 0x0800)
         out[at + 7] = 2  # interface index
         out[at + 9] = 1  # ARPHRD_ETHER
         out[at + 10] = 4 if r.outgoing else 0
         out[at + 11] = 6
         out[at + 12] = 2
         out[at + 17] = 2 if r.outgoing else 1
+
+
+@_kernel
+def _ipv4(out: Any, ip: Any, r: Any, length: Any) -> Any:
+    """Header; returns the sum over its addresses, for the transport's checksum."""
+    out[ip] = 0x45
+    out[ip + 1] = r.tos
+    _put16(out, ip + 2, length)
+    _put16(out, ip + 4, r.ip_id)
+    _put16(out, ip + 6, 0x4000 if r.df else 0)
+    out[ip + 8] = r.ttl
+    out[ip + 9] = r.proto
+    _put16(out, ip + 10, 0)
+    _put32(out, ip + 12, r.src)
+    _put32(out, ip + 16, r.dst)
+    _put16(out, ip + 10, _folded(_sum16(out, ip, ip + 20, 0)))
+    return _sum16(out, ip + 12, ip + 20, np.int64(0))
+
+
+@_kernel
+def _ipv6_address(out: Any, at: Any, low: Any) -> None:
+    _put32(out, at, 0x20010DB8)
+    _put32(out, at + 4, 0)
+    _put32(out, at + 8, 0)
+    _put32(out, at + 12, low)
+
+
+@_kernel
+def _ipv6(out: Any, ip: Any, r: Any, length: Any) -> Any:
+    """The same; the flow label is a hash of the flow, as Linux makes it (RFC 6437)."""
+    mixed = (
+        np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src) + np.int64(r.dst)
+    ) * 2654435761
+    _put32(out, ip, (6 << 28) | (np.int64(r.tos) << 20) | ((mixed >> 12) & 0xFFFFF))
+    _put16(out, ip + 4, length - 40)
+    out[ip + 6] = 58 if r.proto == 1 else r.proto
+    out[ip + 7] = r.ttl
+    _ipv6_address(out, ip + 8, r.src)
+    _ipv6_address(out, ip + 24, r.dst)
+    return _sum16(out, ip + 8, ip + 40, np.int64(0))
 
 
 @njit(cache=True, error_model="numpy")
@@ -201,7 +250,8 @@ def assemble(
         r = records[rows[k]]
         ip = link_bytes
         _link_header(frame, 0, link_bytes, r)
-        transport = ip + 20
+        six = r.version == 6
+        transport = ip + (40 if six else 20)
         length = np.int64(r.length)
         if r.proto == 6:
             options = _options(frame, transport + 20, r)
@@ -216,17 +266,7 @@ def assemble(
         kept = min(end, snaplen)
         _fill(frame, payload, r, content, filler, text, max(min(length, snaplen - payload), 0))
 
-        frame[ip] = 0x45
-        frame[ip + 1] = r.tos
-        _put16(frame, ip + 2, end - ip)
-        _put16(frame, ip + 4, r.ip_id)
-        _put16(frame, ip + 6, 0x4000 if r.df else 0)
-        frame[ip + 8] = r.ttl
-        frame[ip + 9] = r.proto
-        _put16(frame, ip + 10, 0)
-        _put32(frame, ip + 12, r.src)
-        _put32(frame, ip + 16, r.dst)
-        _put16(frame, ip + 10, _folded(_sum16(frame, ip, ip + 20, 0)))
+        addresses = _ipv6(frame, ip, r, end - ip) if six else _ipv4(frame, ip, r, end - ip)
 
         if r.proto == 6:
             _put16(frame, transport, r.sport)
@@ -246,7 +286,7 @@ def assemble(
             check = transport + 6
         elif r.proto == 1:
             # Echo: the source's port is the identifier; the type travels in the flags.
-            frame[transport] = r.flags
+            frame[transport] = (128 if r.flags == 8 else 129) if six else r.flags
             frame[transport + 1] = 0
             _put16(frame, transport + 2, 0)
             _put16(frame, transport + 4, r.sport if r.flags == 8 else r.dport)
@@ -257,8 +297,8 @@ def assemble(
         if check:
             if kept == end:
                 total = np.int64(0)
-                if r.proto != 1:
-                    total = _sum16(frame, ip + 12, ip + 20, np.int64(r.proto) + (end - transport))
+                if six or r.proto != 1:
+                    total = addresses + (58 if r.proto == 1 else np.int64(r.proto)) + (end - transport)
                 total = _folded(_sum16(frame, transport, end, total))
             else:
                 # Cut short: nobody can check it, so any value stands for the real one.

@@ -39,6 +39,21 @@ class World(NamedTuple):
     tunnel: Ints
 
 
+class Relay(NamedTuple):
+    """How a relay carries byte streams."""
+
+    channels: int
+    """1: channels of one connection, which the server confirms (ssh -D); 0: a connection a flow."""
+    chunk_bytes: int
+    """Most that one frame carries."""
+    confirm_bytes: int
+    """Frame that says that a channel is open."""
+    close_bytes: int
+    """Frames that end a channel."""
+    first_down_bytes: int
+    """Before the first frame down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What lies between one client's devices and the Internet.
@@ -61,6 +76,14 @@ class Wiring:
         Frame bytes added to each packet of a tunnel over TCP; -1 for a tunnel of datagrams.
     tunnel_flow : int
         Row of the tunnel's own connection among the flows; -1 without.
+    frame_extra, frame_block : int
+        A frame's content, with that many bytes more, is filled up to a multiple of the block.
+    adjust_bytes : int
+        Frame that the receiver of a channel returns for each 96 KiB it has taken; 0 for none.
+    inner_header, outer_header : int
+        Bytes by which an inner, and an outer, IP header is longer than IPv4's.
+    relay : Relay or None
+        Where byte streams are carried, not packets.
     """
 
     up: Link
@@ -74,6 +97,12 @@ class Wiring:
     mtu: int = 65535
     stream_overhead: int = -1
     tunnel_flow: int = -1
+    frame_extra: int = 0
+    frame_block: int = 1
+    adjust_bytes: int = 0
+    inner_header: int = 0
+    outer_header: int = 0
+    relay: Relay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +123,11 @@ class Traffic:
         return self.packets[:, index]
 
     def split(self, tunnel_flow: int) -> tuple[Traffic, Ints]:
-        """Inner packets, and the packets of the tunnel's own connection (none where that is -1).
+        """Inner packets, and those of the tunnel's own connections, which are the flows from that row on.
 
         Echoes are renumbered within each part; frames go by the new rows of the inner packets.
         """
-        own = self.packets[:, k.FLOW] == tunnel_flow
+        own = self.packets[:, k.FLOW] >= tunnel_flow
         row = np.where(own, np.cumsum(own), np.cumsum(~own)) - 1
         packets = self.packets.copy()
         echo = packets[:, k.ECHO]
@@ -166,7 +195,7 @@ def _world(
         holes=zeros(len(endpoints), k.MAX_HOLES, 2),
         messages=messages,
         heap=zeros(heap, 3),
-        frames=zeros(2, streams, 2),
+        frames=zeros(2, streams, k.FRAME_COLUMNS),
         counts=zeros(k.COUNTERS),
         random=np.array([seed], np.uint64),
         links=np.array([wiring.up, wiring.down], np.float64),
@@ -181,6 +210,12 @@ def _world(
                 wiring.mtu,
                 wiring.stream_overhead,
                 wiring.tunnel_flow,
+                wiring.frame_extra,
+                wiring.frame_block,
+                wiring.adjust_bytes,
+                wiring.inner_header,
+                wiring.outer_header,
+                *(wiring.relay or (0, 0, 0, 0, 0)),
             ],
             np.int64,
         ),

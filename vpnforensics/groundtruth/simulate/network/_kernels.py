@@ -5,7 +5,8 @@ retransmission time-outs) or plain datagrams carry them between the client's dev
 In between lie the tunnel, the access link, the server and the Internet path. Loss, queueing and stalls
 act back on the senders, so bursts, self-clocking, duplicate acknowledgements and retransmissions come
 from the same causes as in a real capture. A tunnel over TCP is itself a connection of this kernel whose
-byte stream carries the inner packets as frames: coalescing and head-of-line blocking follow.
+byte stream carries the inner packets as frames: coalescing and head-of-line blocking follow. So it is with
+a relay, whose frames carry the bytes of other connections.
 """
 
 from __future__ import annotations
@@ -16,14 +17,28 @@ import numpy as np
 from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
-from vpnforensics.groundtruth.simulate.network.links._kernels import CRYPTO, exponential, lognormal, pop
+from vpnforensics.groundtruth.simulate.network.links._kernels import exponential, pop
 from vpnforensics.groundtruth.simulate.network.path._kernels import (
     at,
     egress_down,
+    framed,
     padded,
     server_up,
     tunnel_up,
 )
+from vpnforensics.groundtruth.simulate.network.relay._kernels import (
+    deliver,
+    enqueue,
+    kick,
+    outer_open,
+    pump,
+    release,
+    server_open,
+    shut,
+    start_relayed,
+    unread,
+)
+from vpnforensics.groundtruth.simulate.network.stream._kernels import unpack, write
 from vpnforensics.groundtruth.simulate.network.tcp._kernels import (
     acknowledge,
     acknowledged,
@@ -41,45 +56,6 @@ _ZERO = np.int64(0)
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
 _LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
 _kernel = njit(cache=True, **_LEAN)
-
-
-@_kernel
-def _release(w: Any, side: Any, p: Any, now: Any) -> None:
-    """Inner packets whose last byte has arrived leave the tunnel's stream."""
-    received = w.endpoints[2 * w.tunnel[c.TUNNEL_FLOW] + 1 - side, c.RCV]
-    while w.counts[c.RELEASED + side] < w.counts[c.WRITTEN + side]:
-        k = w.counts[c.RELEASED + side]
-        if w.frames[side, k, 0] > received:
-            break
-        w.counts[c.RELEASED + side] += 1
-        inner = w.frames[side, k, 1]
-        if inner < 0:
-            continue
-        w.packets[inner, c.IN_NS] = w.packets[p, c.IN_NS]
-        if side == c.UP:
-            server_up(w, inner, now + 4_000)
-        else:
-            when = (
-                now
-                + np.int64(lognormal(w.random, w.law[CRYPTO], 0.5))
-                + w.flows[w.packets[inner, c.FLOW], c.LAN]
-            )
-            at(w, when, c.ARRIVE, inner)
-
-
-@_kernel
-def _write(w: Any, side: Any, frame_bytes: Any, inner: Any, now: Any) -> None:
-    """Append a frame to the tunnel's stream."""
-    e = 2 * w.tunnel[c.TUNNEL_FLOW] + side
-    ep = w.endpoints[e]
-    if inner >= 0 and ep[c.END] - ep[c.UNA] > 400_000:
-        return  # the tunnel's device queue is full
-    ep[c.END] += frame_bytes
-    k = w.counts[c.WRITTEN + side]
-    w.frames[side, k, 0] = ep[c.END]
-    w.frames[side, k, 1] = inner
-    w.counts[c.WRITTEN + side] += 1
-    transmit(w, e, now)
 
 
 @_kernel
@@ -103,14 +79,24 @@ def _app(w: Any, f: Any, now: Any) -> None:
         if flow[c.PROTO] == 6 and flow[c.CLOSER] >= 0 and flow[c.CLOSED] == 0:
             flow[c.CLOSED] = 1
             e = 2 * f + flow[c.CLOSER]
-            if w.endpoints[e, c.FIN] == 0:
+            if e == 2 * f and flow[c.ROLE] == c.RELAYED:
+                shut(w, f, np.int64(c.UP), now)
+            elif w.endpoints[e, c.FIN] == 0:
                 w.endpoints[e, c.FIN] = 1
                 transmit(w, e, now)
         return
     message = w.messages[m]
     e = 2 * f + message[c.TOWARDS]
-    if f == w.tunnel[c.TUNNEL_FLOW]:
-        _write(w, message[c.TOWARDS], message[c.BYTES], _ZERO - 1, now)
+    if flow[c.ROLE] == c.OUTER and w.tunnel[c.CHUNK] > 0:
+        enqueue(w, f, message[c.TOWARDS], message[c.BYTES], _ZERO - 1, _ZERO, np.int64(c.CONTROL_FRAME))
+        flow[c.GOAL] = w.endpoints[e, c.END]
+        transmit(w, e, now)
+    elif flow[c.ROLE] == c.RELAYED and message[c.TOWARDS] == c.UP:
+        flow[c.SAID] += message[c.BYTES]
+        flow[c.GOAL] = 1 + flow[c.SAID]
+        kick(w, f, np.int64(c.UP), now)
+    elif f == w.tunnel[c.TUNNEL_FLOW]:
+        write(w, message[c.TOWARDS], message[c.BYTES], _ZERO - 1, now)
         flow[c.GOAL] = w.endpoints[e, c.END]
     elif flow[c.PROTO] == 6:
         w.endpoints[e, c.END] += message[c.BYTES]
@@ -136,6 +122,9 @@ def _app(w: Any, f: Any, now: Any) -> None:
 def _data(w: Any, e: Any, p: Any, now: Any) -> None:
     """Bytes or a FIN arrive at an open endpoint."""
     f = e >> 1
+    flow = w.flows[f]
+    # Whoever waits for these bytes sits behind the relay, not here.
+    relayed_down = flow[c.ROLE] == c.RELAYED and e == 2 * f
     ep = w.endpoints[e]
     packet = w.packets[p]
     left = packet[c.SEQ]
@@ -156,19 +145,27 @@ def _data(w: Any, e: Any, p: Any, now: Any) -> None:
     fill(w, e)
     if fin and ep[c.RCV] == right:
         ep[c.RCV] += 1
-        if ep[c.FIN] == 0:
+        if ep[c.FIN] == 0 and not (relayed_down and w.tunnel[c.CHANNELS]):
             at(w, now + 40_000 + np.int64(exponential(w.random, 150_000.0)), c.HANG_UP, e)
     ep[c.UNACKED] += 1
-    if f == w.tunnel[c.TUNNEL_FLOW]:
-        _release(w, packet[c.SIDE], p, now)
-    flow = w.flows[f]
-    if flow[c.PENDING] == 1 and flow[c.POINTER] < flow[c.END_MESSAGE]:
+    if flow[c.ROLE] == c.OUTER:
+        if w.tunnel[c.CHUNK] > 0:
+            release(w, f, packet[c.SIDE], now)
+        else:
+            unpack(w, packet[c.SIDE], p, now)
+    if relayed_down:
+        if fin:
+            shut(w, f, np.int64(c.DOWN), now)
+        kick(w, f, np.int64(c.DOWN), now)
+    elif flow[c.PENDING] == 1 and flow[c.POINTER] < flow[c.END_MESSAGE]:
         message = w.messages[flow[c.POINTER]]
         if message[c.TOWARDS] == packet[c.SIDE] and ep[c.RCV] >= flow[c.GOAL]:
             _complete(w, f, now)
+    # While the program does not read, Linux acknowledges late: the window would shrink.
+    held_back = relayed_down and unread(w, f, np.int64(c.DOWN)) > 2 * ep[c.MSS]
     if had_holes or fin:
         acknowledge(w, e, now)
-    elif ep[c.UNACKED] >= ep[c.ACK_EVERY] or ep[c.QUICK] > 0:
+    elif (ep[c.UNACKED] >= ep[c.ACK_EVERY] or ep[c.QUICK] > 0) and not held_back:
         if ep[c.GRO] > 0:
             if ep[c.GRO_EVENT] == 0:
                 ep[c.GRO_EVENT] = 1
@@ -211,7 +208,11 @@ def _arrive(w: Any, p: Any, now: Any) -> None:
                 acknowledged(w, e, p, now)
                 ep[c.CWND] = ep[c.IW] * ep[c.MSS]
                 acknowledge(w, e, now)
-                if flow[c.FIRST_MESSAGE] < flow[c.END_MESSAGE]:
+                if flow[c.ROLE] == c.RELAYED:
+                    server_open(w, f, now)
+                elif flow[c.ROLE] == c.OUTER and w.tunnel[c.CHUNK] > 0 and not w.tunnel[c.CHANNELS]:
+                    outer_open(w, f, now)
+                elif flow[c.FIRST_MESSAGE] < flow[c.END_MESSAGE]:
                     at(w, now + w.messages[flow[c.FIRST_MESSAGE], c.WAIT], c.APP, f)
                     flow[c.OPENED] = now
                 transmit(w, e, now)
@@ -236,7 +237,9 @@ def _arrive(w: Any, p: Any, now: Any) -> None:
 def _start(w: Any, f: Any, now: Any) -> None:
     flow = w.flows[f]
     flow[c.OPENED] = now
-    if flow[c.PROTO] == 6:
+    if flow[c.ROLE] == c.RELAYED:
+        start_relayed(w, f, now)
+    elif flow[c.PROTO] == 6:
         e = 2 * f
         w.endpoints[e, c.STATE] = c.SYN_STATE
         w.endpoints[e, c.NXT] = 1
@@ -270,6 +273,7 @@ def run(w: Any, end_ns: Any) -> None:
         ep[c.RECENT] = -1
     for f in range(len(w.flows)):
         w.flows[f, c.POINTER] = w.flows[f, c.FIRST_MESSAGE]
+        w.flows[f, c.ROOM] = w.endpoints[2 * f + 1, c.RWND]
         if w.flows[f, c.START] < end_ns:
             at(w, w.flows[f, c.START], c.START_FLOW, f)
     while w.counts[c.EVENTS] > 0 and w.counts[c.PROBLEM] == 0:
@@ -307,9 +311,7 @@ def run(w: Any, end_ns: Any) -> None:
                 at(w, ep[c.DELACK_AT], c.DELAYED_ACK, argument)
         elif kind == c.TUNNEL_WRITE:
             side = w.packets[argument, c.SIDE]
-            _write(
-                w, side, padded(w, w.packets[argument, c.IP_LEN]) + w.tunnel[c.STREAM_OVERHEAD], argument, now
-            )
+            write(w, side, framed(w, padded(w, w.packets[argument, c.IP_LEN])), argument, now)
         elif kind == c.SERVER_UP:
             server_up(w, argument, now)
         elif kind == c.START_FLOW:
@@ -321,3 +323,9 @@ def run(w: Any, end_ns: Any) -> None:
             if ep[c.FIN] == 0:
                 ep[c.FIN] = 1
                 transmit(w, argument, now)
+        elif kind == c.PUMP:
+            pump(w, argument >> 1, argument & 1, now)
+        elif kind == c.DELIVER:
+            done = deliver(w, argument >> 1, argument & 1, now)
+            if done >= 0:
+                _complete(w, done, now)

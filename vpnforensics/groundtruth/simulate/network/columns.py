@@ -24,15 +24,21 @@ import numpy as np
     SACK_LEFT,
     SACK_RIGHT,
     IP_LEN,
-) = range(14)
-PACKET_COLUMNS = 14
+    TUN_NS,
+) = range(15)
+PACKET_COLUMNS = 15
 # Flow columns: what the caller sets ...
 PROTO, START, FIRST_MESSAGE, END_MESSAGE, CLOSER, CLOSE_WAIT, HAS_TS, DISTANCE, WOBBLE, PS_PER_BYTE, LAN = (
     range(11)
 )
+# ... also, where a relay plays: role, partner (see `relay`), bytes of the request to open.
+ROLE, PARTNER, OPEN_BYTES = range(11, 14)
 # ... and what the kernel keeps.
-POINTER, GOAL, PENDING, RETRIES, FAR_UP, FAR_DOWN, OPENED, CLOSED = range(11, 19)
-FLOW_COLUMNS = 19
+POINTER, GOAL, PENDING, RETRIES, FAR_UP, FAR_DOWN, OPENED, CLOSED = range(14, 22)
+# A relayed flow: bytes said by the client and received by it; a side: bytes put into frames, bytes taken
+# out of them, whether a read is due, whether the end is wanted (1) or sent (2). A tunnel: its unread frames.
+SAID, GOT, ROOM, PUMPED, _, TAKEN, _, PUMPING, _, SHUT, _, HEAD, _, TAIL, _, LAST_DELIVERY, _ = range(22, 39)
+FLOW_COLUMNS = 39
 # Endpoint columns: what the caller sets ...
 MSS, RWND, ACK_EVERY, GRO, DELACK, QUICK, NAGLE, IW, SYN_OPTIONS, READ = range(10)
 # ... and what the kernel keeps. Sequence numbers count from 0, the SYN; data from 1.
@@ -66,12 +72,24 @@ CLOSED_STATE, SYN_STATE, OPEN_STATE = range(3)
     SERVER_UP,
     RETRY,
     HANG_UP,
-) = range(12)
+    PUMP,
+    DELIVER,
+) = range(14)
 # Counters: events and events ever in the queue, packets, what ran out (1 packets, 2 events), frames a side.
 EVENTS, STAMPS, PACKETS, PROBLEM, WRITTEN, _, RELEASED, _ = range(8)
 COUNTERS = 8
-# The tunnel.
-OVERHEAD, PAD_BYTES, PAD_BLOCK, MTU, STREAM_OVERHEAD, TUNNEL_FLOW = range(6)
+# The tunnel; the last ones in the order of Relay's fields.
+OVERHEAD, PAD_BYTES, PAD_BLOCK, MTU, STREAM_OVERHEAD, TUNNEL_FLOW, FRAME_EXTRA, FRAME_BLOCK = range(8)
+ADJUST_BYTES, INNER_HEADER, OUTER_HEADER = range(8, 11)
+CHANNELS, CHUNK, CONFIRM_BYTES, CLOSE_BYTES, FIRST_DOWN_BYTES = range(11, 16)
+# Roles of flows: packets in a tunnel, or the tunnel over TCP that carries them; a byte stream that a relay
+# carries, a conversation of the relay itself, an outer connection of the relay.
+PACKETS_ROLE, RELAYED, RELAYS_OWN, OUTER = range(4)
+# Frames of streams: the stream's length after it; the inner packet or flow (-1 for set-up); bytes for that
+# flow, kind, and the tunnel's next frame (plus 1).
+FRAME_END, FRAME_FOR, FRAME_SIZE, FRAME_KIND, FRAME_NEXT = range(5)
+FRAME_COLUMNS = 5
+DATA_FRAME, OPEN_FRAME, CONFIRM_FRAME, CLOSE_FRAME, CONTROL_FRAME = range(5)
 KIND_BIT = 40
 TCP_FIN, TCP_SYN, TCP_RST, TCP_PSH, TCP_ACK = 1, 2, 4, 8, 16
 MS = 1_000_000

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from vpnforensics.groundtruth.simulate.network import Relay
 from vpnforensics.groundtruth.simulate.outer import esp, openvpn, plain, streams, tls, wireguard
 from vpnforensics.groundtruth.simulate.outer.datagrams import Framing
+from vpnforensics.groundtruth.simulate.spec import IpVersions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Protocol:
     framing
         Lengths, headers and own messages of a tunnel of datagrams.
     stream
-        The same of a tunnel over TCP.
+        The same of a tunnel or relay over TCP.
     """
 
     name: str
@@ -48,9 +50,16 @@ class Protocol:
     """Fixed source port; 0 for an ephemeral one."""
 
     @property
-    def inner_mss(self) -> int:
-        """MSS that inner connections end up with."""
-        return min(self.mss or self.mtu - 40, self.mtu - 40)
+    def relay(self) -> Relay | None:
+        """How it carries byte streams; ``None`` where it carries packets."""
+        return self.stream.relay if self.stream else None
+
+    def inner_mss(self, versions: IpVersions) -> int:
+        """MSS that inner connections end up with; a rewritten one makes room for the outer header, too."""
+        room = self.mtu - 40 - versions.inner_header_bytes
+        if not self.mss:
+            return room
+        return min(self.mss - versions.inner_header_bytes - versions.outer_header_bytes, room)
 
 
 PROTOCOLS: Final = {
@@ -72,5 +81,8 @@ PROTOCOLS: Final = {
         Protocol("reftunnel", "udp", 51820, wireguard.MTU, 0, 60, wireguard.frame),
         Protocol("reftunnel-tcp", "tcp", 51820, wireguard.MTU, 0, 0, stream=streams.REFTUNNEL_TCP),
         Protocol("sstp", "tcp", 443, 1400, 0, 0, stream=streams.SSTP),
+        Protocol("ssh-tun", "tcp", 22, 1400, 0, 0, stream=streams.SSH_TUN),
+        Protocol("ssh-socks", "tcp", 22, 1500, 0, 0, stream=streams.SSH_SOCKS),
+        Protocol("shadowsocks", "tcp", 8388, 1500, 0, 0, stream=streams.SHADOWSOCKS),
     )
 }

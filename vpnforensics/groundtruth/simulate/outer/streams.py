@@ -1,13 +1,14 @@
-"""Tunnels over TCP: the byte stream that their frames make."""
+"""Tunnels and relays over TCP: the byte stream that their frames make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vpnforensics.groundtruth.simulate.outer import openvpn, tls, wireguard
+from vpnforensics.groundtruth.simulate.network import Relay
+from vpnforensics.groundtruth.simulate.outer import openvpn, shadowsocks, ssh, tls, wireguard
 from vpnforensics.groundtruth.simulate.outer.datagrams import DOWN, UP, Bytes, Control, Ints, put
 
 
@@ -27,8 +28,20 @@ class StreamFraming:
         Writes the clear bytes of data frames: (frame lengths, counter) to an array of their first bytes.
     control_header : callable
         The same for one message of the set-up.
-    nagle : bool
-        Small frames wait for acknowledgements (RFC 896), which is what coalesces them.
+    nagle : tuple of bool
+        Up, down: small frames wait for acknowledgements (RFC 896), which is what coalesces them.
+    block : int
+        Inner packets are padded to this multiple, up to the MTU.
+    frame_extra, frame_block : int
+        What a frame carries, with that many bytes more, is filled up to a multiple of the block.
+    adjust_bytes : int
+        Frame that a receiver returns for each 96 KiB; 0 for none.
+    up_tos : int
+        Type of service of the client's packets.
+    relay : Relay or None
+        Where it carries byte streams, not packets.
+    open_bytes : callable or None
+        Of a relay: bytes of the request for a host name of a given length.
     """
 
     overhead_bytes: int
@@ -36,9 +49,14 @@ class StreamFraming:
     set_up: Callable[[np.random.Generator], list[Control]]
     header: Callable[[Ints, Ints], Bytes]
     control_header: Callable[[Control], bytes]
-    nagle: bool = True
+    nagle: tuple[bool, bool] = (True, True)
     block: int = 1
-    """Inner packets are padded to this multiple, up to the MTU."""
+    frame_extra: int = 0
+    frame_block: int = 1
+    adjust_bytes: int = 0
+    up_tos: int = 0
+    relay: Relay | None = None
+    open_bytes: Callable[[int], int] | None = None
 
 
 def stream_bytes(
@@ -74,6 +92,20 @@ def stream_bytes(
     return stream
 
 
+def relay_bytes(
+    framing: StreamFraming, script: list[Control], side: int, length: int, random: np.random.Generator
+) -> Bytes:
+    """One direction of a relay's stream of ``length`` bytes: the set-up, then nothing that can be read."""
+    stream = random.integers(0, 256, length, np.uint8)
+    start = 0
+    for message in script:
+        if message.side == side:
+            text = np.frombuffer(framing.control_header(message), np.uint8)[: max(length - start, 0)]
+            stream[start : start + len(text)] = text
+            start += message.length + framing.control_bytes
+    return stream
+
+
 def _openvpn_header(length: Ints, counter: Ints) -> Bytes:
     head = np.zeros((len(length), 10), np.uint8)
     put(head, 0, length - 2, 2, "big")
@@ -96,6 +128,14 @@ def _tls_header(length: Ints, counter: Ints) -> Bytes:
 
 def _tls_control(message: Control) -> bytes:
     return message.head
+
+
+def _hidden(length: Ints, counter: Ints) -> Bytes:
+    return np.empty((len(length), 0), np.uint8)
+
+
+def _no_set_up(random: np.random.Generator) -> list[Control]:
+    return []
 
 
 def _wireguard_set_up(random: np.random.Generator) -> list[Control]:
@@ -123,6 +163,35 @@ OPENVPN_TCP = StreamFraming(
 ANYCONNECT_TLS = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
 # Receiver indexes of data messages are left at 0.
 REFTUNNEL_TCP = StreamFraming(
-    2 + 32, 2, _wireguard_set_up, _wireguard_header, _openvpn_control, nagle=False, block=16
+    2 + 32, 2, _wireguard_set_up, _wireguard_header, _openvpn_control, nagle=(False, False), block=16
 )
 SSTP = StreamFraming(29 + 8, 0, tls.set_up, _tls_header, _tls_control)
+# The client sends without delay; sshd does so only for sessions, and so coalesces.
+SSH_TUN = StreamFraming(
+    ssh.FRAME_BYTES,
+    0,
+    ssh.set_up,
+    _hidden,
+    _tls_control,
+    nagle=(False, True),
+    frame_extra=ssh.TUN_EXTRA_BYTES,
+    frame_block=ssh.BLOCK_BYTES,
+    adjust_bytes=ssh.WINDOW_ADJUST_BYTES,
+    up_tos=0x10,
+)
+SSH_SOCKS = replace(
+    SSH_TUN,
+    frame_extra=ssh.CHANNEL_EXTRA_BYTES,
+    relay=Relay(1, ssh.CHUNK_BYTES, ssh.CONFIRMATION_BYTES, ssh.CLOSE_BYTES, 0),
+    open_bytes=ssh.open_bytes,
+)
+SHADOWSOCKS = StreamFraming(
+    shadowsocks.CHUNK_OVERHEAD_BYTES,
+    0,
+    _no_set_up,
+    _hidden,
+    _tls_control,
+    nagle=(False, False),
+    relay=Relay(0, shadowsocks.CHUNK_BYTES, 0, 0, shadowsocks.SALT_BYTES),
+    open_bytes=shadowsocks.open_bytes,
+)

@@ -70,6 +70,14 @@ def padded(w: Any, ip_len: Any) -> Any:
 
 
 @_kernel
+def framed(w: Any, size: Any) -> Any:
+    """Stream bytes of a frame that carries ``size``."""
+    block = w.tunnel[c.FRAME_BLOCK]
+    filled = (size + w.tunnel[c.FRAME_EXTRA] + block - 1) // block * block
+    return filled + w.tunnel[c.STREAM_OVERHEAD]
+
+
+@_kernel
 def server_up(w: Any, p: Any, now: Any) -> None:
     out = serve(w.law, w.stalls, w.path[c.UP], now, w.random)
     w.packets[p, c.OUT_NS] = out
@@ -113,6 +121,7 @@ def down_link(w: Any, p: Any, now: Any) -> None:
     if arrival < 0:
         lost(w, p, now)
     else:
+        w.packets[p, c.TUN_NS] = arrival
         at(w, arrival + w.flows[w.packets[p, c.FLOW], c.LAN], c.ARRIVE, p)
 
 
@@ -120,6 +129,9 @@ def down_link(w: Any, p: Any, now: Any) -> None:
 def egress_down(w: Any, p: Any, now: Any) -> None:
     """A packet from the Internet stands at the egress tap."""
     w.packets[p, c.OUT_NS] = now
+    if w.flows[w.packets[p, c.FLOW], c.ROLE] != c.PACKETS_ROLE:
+        at(w, now + 4_000, c.ARRIVE, p)  # the server's own
+        return
     when = serve(w.law, w.stalls, w.path[c.DOWN], now, w.random)
     if when < 0:
         lost(w, p, now)

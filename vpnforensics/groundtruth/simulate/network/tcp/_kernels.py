@@ -52,6 +52,7 @@ def emit(w: Any, e: Any, now: Any, seq: Any, length: Any, flags: Any) -> None:
     packet[c.TUNNEL_NS] = -1
     packet[c.IN_NS] = -1
     packet[c.OUT_NS] = -1
+    packet[c.TUN_NS] = -1
     packet[c.LENGTH] = length
     packet[c.SEQ] = seq
     packet[c.FLAGS] = flags
@@ -76,8 +77,10 @@ def emit(w: Any, e: Any, now: Any, seq: Any, length: Any, flags: Any) -> None:
                 packet[c.SACK_LEFT] = w.holes[e, 0, 0]
                 packet[c.SACK_RIGHT] = w.holes[e, 0, 1]
                 size += 12
+    role = w.flows[f, c.ROLE]
+    size += w.tunnel[c.OUTER_HEADER] if role == c.OUTER else w.tunnel[c.INNER_HEADER]
     packet[c.IP_LEN] = size
-    if f == w.tunnel[c.TUNNEL_FLOW]:
+    if role == c.OUTER:
         packet[c.TUNNEL_NS] = when
         if side == c.UP:
             arrival = cross(w.links[c.UP], w.path[c.UP], when, size, w.random)
@@ -87,8 +90,16 @@ def emit(w: Any, e: Any, now: Any, seq: Any, length: Any, flags: Any) -> None:
             arrival = cross(w.links[c.DOWN], w.path[c.DOWN], when, size, w.random)
         if arrival >= 0:
             at(w, arrival, c.ARRIVE, p)
+    elif side == c.UP and role == c.PACKETS_ROLE:
+        packet[c.TUN_NS] = when + w.flows[f, c.LAN]
+        at(w, packet[c.TUN_NS], c.TUNNEL_UP, p)
     elif side == c.UP:
-        at(w, when + w.flows[f, c.LAN], c.TUNNEL_UP, p)
+        packet[c.OUT_NS] = when
+        far = internet(w, p, when)
+        if far < 0:
+            lost(w, p, now)
+        else:
+            at(w, far, c.ARRIVE, p)
     else:
         far = internet(w, p, when)
         if far < 0:

@@ -1,0 +1,1 @@
+"""Relays: byte streams through a server that opens the connections itself (ssh -D, Shadowsocks)."""

@@ -1,0 +1,1 @@
+"""A tunnel over TCP: inner packets as frames of one stream."""
