@@ -65,7 +65,8 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
             ),
             EngineInfo(
                 name="ip_id",
-                citation="Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this project",
+                citation="Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this "
+                "project",
                 evidence="outer and inner IP IDs are drawn from one counter and interleave",
                 needs="a client whose stack counts IP IDs globally, aligned clocks",
                 speaks_when="older Windows and other global counters; links on its own there",
