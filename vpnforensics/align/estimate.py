@@ -21,6 +21,7 @@ identifiable. Captures that share only a few packets are, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import SizeClasses
 
 MAX_DRIFT_PPM = 120.0
+_DRIFT_SD = 100e-6  # quartz against quartz; decides only where a capture is too short to tell
 
 _COARSE_PAIRS = 4_000_000
 _COARSE_BIN_NS = 50_000_000
@@ -44,6 +46,7 @@ _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
 _LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
 _BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
+_NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
 _ONE_WAY_SLACK_NS = 20_000_000  # one direction alone cannot tell the offset from the server's delay
 
 
@@ -153,10 +156,9 @@ def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.
     span_in_ns = max(int(np.ptp(classes.ts_ns)), _COARSE_BIN_NS)
     per_bin = counts / (span_in_ns / _COARSE_BIN_NS)
     # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
-    budget = _COARSE_PAIRS / max(1, len(np.unique(egress.size_class)))
-    keep = rng.random(len(egress.ts_ns)) * counts[egress.size_class] * np.bincount(
-        egress.size_class, minlength=len(counts)
-    )[egress.size_class] <= max(budget, 20_000)
+    present = np.bincount(egress.size_class, minlength=len(counts))
+    budget = _COARSE_PAIRS / max(1, int(np.count_nonzero(present)))
+    keep = rng.random(len(egress.ts_ns)) * (counts * present)[egress.size_class] <= max(budget, 20_000)
     egress = egress.take(keep)
     if not len(egress.ts_ns):
         return []
@@ -208,7 +210,9 @@ def _rarest(
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
     counts = classes.counts[egress.size_class]
-    order = np.argsort(counts * (1.0 + rng.random(len(egress.ts_ns))), kind="stable")[:wanted]
+    rank = counts * (1.0 + rng.random(len(egress.ts_ns)))
+    order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))
+    order = order[np.lexsort((order, rank[order]))]
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
     affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
     return egress.take(np.sort(order[:affordable]))
@@ -271,7 +275,7 @@ def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gen
     # Bursts put wrong pairs near the right ones; a pair without a rival cannot be one of those.
     packet, record = pile.packet[near], pile.record[near]
     alone = (np.bincount(packet)[packet] == 1) & (np.bincount(record)[record] == 1)
-    chosen = np.flatnonzero(near)[alone] if alone.sum() >= 4 * _LEAST_PAIRS else np.flatnonzero(near)
+    chosen = np.flatnonzero(near)[alone] if alone.sum() >= _LEAST_PAIRS else np.flatnonzero(near)
     t, r, up = pile.t_ns[chosen], pile.residual_ns[chosen], pile.up[chosen]
     middle = float(np.median(t))
     x = t - middle
@@ -282,7 +286,7 @@ def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gen
     for _ in range(40):
         e = r - np.where(up, level[True], level[False]) - drift * x
         weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
-        drift += _slope(x, e, up, weight)
+        drift += _slope(x, e, up, weight, drift, scale / _DRIFT_SD)
         for side in (True, False):
             mine = up == side
             if mine.any():
@@ -290,7 +294,7 @@ def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gen
         e = r - np.where(up, level[True], level[False]) - drift * x
         scale = max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
     weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
-    offsets, drifts = _bootstrap(x, e, up, weight, rng)
+    offsets, drifts = _bootstrap(x, e, up, weight, scale / _DRIFT_SD, rng)
     # Weights that would change with the sample are held fixed in it: the sandwich's other slice (Huber 1967).
     z2 = (e / scale) ** 2
     slice_ = float(np.sum(weight) / max(np.sum((1 - 3 * z2) / (1 + z2) ** 3), 1e-3))
@@ -328,9 +332,14 @@ def _slope(
     e: npt.NDArray[np.float64],
     up: npt.NDArray[np.bool_],
     weight: npt.NDArray[np.float64],
+    drift: float,
+    prior: float,
 ) -> float:
-    """Weighted slope of e on x with an intercept for each direction."""
-    numerator = denominator = 0.0
+    """Weighted slope of e on x with an intercept for each direction, over the ``drift`` taken out already.
+
+    ``prior`` is the noise's scale over the drift's: ridge regression towards a drift of zero.
+    """
+    numerator, denominator = -drift * prior**2, prior**2
     for side in (True, False):
         mine = up == side
         if mine.sum() < 2:
@@ -339,7 +348,7 @@ def _slope(
         dx = x[mine] - np.average(x[mine], weights=w)
         numerator += float(np.sum(w * dx * e[mine]))
         denominator += float(np.sum(w * dx * dx))
-    return numerator / denominator if denominator > 0 else 0.0
+    return numerator / denominator
 
 
 def _bootstrap(
@@ -347,6 +356,7 @@ def _bootstrap(
     e: npt.NDArray[np.float64],
     up: npt.NDArray[np.bool_],
     weight: npt.NDArray[np.float64],
+    prior: float,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Changes of offset (at x = 0) and drift when whole blocks of time are resampled."""
@@ -361,7 +371,9 @@ def _bootstrap(
     w, wx, wxx, we, wex = np.moveaxis(s, -1, 0)
     safe = np.where(w > 0, w, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        slope = np.nansum(wex - wx * we / safe, axis=1) / np.nansum(wxx - wx * wx / safe, axis=1)
-    slope = np.where(np.isfinite(slope), slope, 0.0)
+        known = np.nansum(wxx - wx * wx / safe, axis=1)
+        slope = np.nansum(wex - wx * we / safe, axis=1) / (known + prior**2)
+    # What the packets leave open, the prior's own spread fills.
+    slope += np.sqrt(prior**2 / (known + prior**2)) * _DRIFT_SD * _NORMAL
     level = np.where(w > 0, (we - slope[:, None] * wx) / safe, np.nan)
     return np.nanmean(level, axis=1), slope
