@@ -22,6 +22,7 @@ from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_
 from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
+from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
@@ -209,11 +210,15 @@ def _egress_flows(
     inner: PacketTable, conversations: FlowTable, tunnels: TunnelSet, one_capture: bool
 ) -> FlowTable:
     """Flows of the egress side; in a capture of both sides, without the tunnels' own packets."""
-    if not one_capture:
-        return assemble_flows(inner)
-    outer = np.zeros(len(conversations), np.bool_)
-    outer[[t.conversation for t in tunnels.tunnels if t.sure]] = True
-    return assemble_flows(inner.take(~outer[conversations.flow]))
+    if one_capture:
+        outer = np.zeros(len(conversations), np.bool_)
+        outer[[t.conversation for t in tunnels.tunnels if t.sure]] = True
+        inner = inner.take(~outer[conversations.flow])
+    flows = assemble_flows(inner)
+    if not any(t.sure for t in tunnels.tunnels):
+        return flows  # both sides may be readable, and merged alike
+    on_the_wire = split_super_frames(flows)
+    return flows if on_the_wire is inner else assemble_flows(on_the_wire)
 
 
 def _decide(case: Case, options: Options, rng: np.random.Generator, tell: Progress) -> Decision:

@@ -156,10 +156,9 @@ def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.
     span_in_ns = max(int(np.ptp(classes.ts_ns)), _COARSE_BIN_NS)
     per_bin = counts / (span_in_ns / _COARSE_BIN_NS)
     # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
-    budget = _COARSE_PAIRS / max(1, len(np.unique(egress.size_class)))
-    keep = rng.random(len(egress.ts_ns)) * counts[egress.size_class] * np.bincount(
-        egress.size_class, minlength=len(counts)
-    )[egress.size_class] <= max(budget, 20_000)
+    present = np.bincount(egress.size_class, minlength=len(counts))
+    budget = _COARSE_PAIRS / max(1, int(np.count_nonzero(present)))
+    keep = rng.random(len(egress.ts_ns)) * (counts * present)[egress.size_class] <= max(budget, 20_000)
     egress = egress.take(keep)
     if not len(egress.ts_ns):
         return []
@@ -211,7 +210,9 @@ def _rarest(
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
     counts = classes.counts[egress.size_class]
-    order = np.argsort(counts * (1.0 + rng.random(len(egress.ts_ns))), kind="stable")[:wanted]
+    rank = counts * (1.0 + rng.random(len(egress.ts_ns)))
+    order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))
+    order = order[np.lexsort((order, rank[order]))]
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
     affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
     return egress.take(np.sort(order[:affordable]))

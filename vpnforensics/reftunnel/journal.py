@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import queue
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from vpnforensics.reftunnel.journal_block import (
     REFUSED,
     Block,
 )
+from vpnforensics.reftunnel.keys import open_private
 from vpnforensics.reftunnel.wire import TRANSPORT
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Journal:
     Parameters
     ----------
     path : Path
-        Where to; the suffix decides the format. An existing file is replaced.
+        Where to; the suffix decides the format. What was in the file is lost; a new one is its owner's only.
 
     Raises
     ------
@@ -68,7 +70,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         try:
-            path.open("wb").close()
+            os.close(open_private(path, os.O_TRUNC))
         except OSError as error:
             raise TunnelError(f"cannot write the journal {path}: {error.strerror}") from None
         # Another process decodes and writes: in this one it would hold the interpreter's lock, and the

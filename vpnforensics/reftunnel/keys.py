@@ -137,6 +137,11 @@ class PrivateKey(_Secret):
         return self._key.exchange(X25519PublicKey.from_public_bytes(public.raw))
 
 
+def open_private(path: Path, flags: int) -> int:
+    """Descriptor of a file to write that, where it is new, only its owner can open: it tells of people."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+
+
 def refuse_if_readable_by_others(path: Path) -> None:
     """Check that only its owner can read a file that holds keys.
 

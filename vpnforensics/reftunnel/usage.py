@@ -8,11 +8,13 @@ nothing about a peer reaches a disk.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.events import Connected, Disconnected, Moved
+from vpnforensics.reftunnel.keys import open_private
 from vpnforensics.reftunnel.peers import Peer
 
 
@@ -22,7 +24,7 @@ class UsageLog:
     Parameters
     ----------
     path : Path
-        Appended to.
+        Appended to; a new one is for its owner only.
 
     Raises
     ------
@@ -32,7 +34,7 @@ class UsageLog:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = path.open("a", encoding="utf-8", buffering=1)
+            self._file = os.fdopen(open_private(path, os.O_APPEND), "a", encoding="utf-8", buffering=1)
         except OSError as error:
             raise TunnelError(f"cannot write the usage log {path}: {error.strerror}") from None
         self._since_ns: dict[Peer, int] = {}

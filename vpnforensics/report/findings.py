@@ -45,7 +45,7 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
         "warning",
         "super_frames",
         "super-frame",
-        "(offloading at the tap: one frame was many packets on the wire); their lengths match nothing",
+        "(offloading at the tap: one frame was many packets on the wire); those of TCP are split by its MSS",
     )
     tell("warning", "time_jumps", "jump", "in time of more than an hour")
     tell("warning", "untimed", "frame", "without a time stamp")
