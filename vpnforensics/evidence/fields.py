@@ -7,9 +7,9 @@ tunnel that was there at the time (H2). They calibrate ``counters``, ``headers``
 case. ``timestamps`` and ``ip_id`` speak seldom under H2; what chance does there is seen on copies of the
 flows turned round in time, and on the known H2 pairs where clients are more alike than chance would have it
 (clocks of one make started together, clients on one host). Then all are fused
-(:mod:`vpnforensics.evidence.fusion`). ``counters`` counts the packets that ``packets`` looks for: the louder
-of the two is heard, never both; and it only speaks against, for that a tunnel sent enough packets speaks for
-no flow in particular.
+(:mod:`vpnforensics.evidence.fusion`). ``counters`` counts the packets that ``packets`` looks for: where
+both speak, only one is heard; and it only speaks against, for that a tunnel sent enough packets speaks for no
+flow in particular.
 
 Flows left undecided, as all are in tunnels without record boundaries, may be linked by ``timestamps`` or
 ``ip_id``, at what is left of the expected number of false links, clear of every other tunnel, and never
@@ -110,15 +110,13 @@ def weigh_fields(
         else:
             said = _ENGINES[name](case, pairs)
             voices.append(_voice_by_known(case, said, every, h1, h2))
-    known = [np.searchsorted(every, h1), np.searchsorted(every, h2)]
+    known = (np.searchsorted(every, h1), np.searchsorted(every, h2))
     llr = np.stack([v.llr for v in voices])
     lower, upper = np.stack([v.lower for v in voices]), np.stack([v.upper for v in voices])
-    shared = dependence(llr, known)
     heard = [v.engine for v in voices]
-    if packets_engine.NAME in heard and counters.NAME in heard:
-        i, j = heard.index(packets_engine.NAME), heard.index(counters.NAME)
-        shared[i, j] = shared[j, i] = 1.0
-    fused = fuse(llr, shared, lower, upper)
+    looked = {packets_engine.NAME, counters.NAME} <= set(heard)
+    same = (heard.index(packets_engine.NAME), heard.index(counters.NAME)) if looked else None
+    fused = fuse(llr, dependence(llr, known, same), lower, upper)
     shown = np.searchsorted(every, keys)
     tunnel, spent = _link(case, decision, seldom, alive, expected_false_links)
     if any(len(c.scores) for c in seldom.values()):
