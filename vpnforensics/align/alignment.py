@@ -37,8 +37,11 @@ class Alignment:
     def to_ingress(self, egress_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Egress times on the ingress clock, to the nanosecond."""
         since = egress_ns - self.reference_ns
-        drift = np.rint(since * (self.drift_ppm * 1e-6)).astype(np.int64)
-        return np.asarray(egress_ns - self.offset_ns - drift)
+        drift = since * (self.drift_ppm * 1e-6)
+        np.rint(drift, out=drift)
+        np.subtract(egress_ns, self.offset_ns, out=since)
+        since -= drift.astype(np.int64)
+        return since
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract's ``alignment``."""

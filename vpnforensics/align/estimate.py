@@ -98,7 +98,8 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         ``not_identifiable`` with the reason where no offset stands out.
     """
     reference_ns = int(egress.ts_ns.min()) if len(egress.ts_ns) else 0
-    known = egress.take(egress.size_class >= 0)
+    of_known_size = egress.size_class >= 0
+    known = egress if of_known_size.all() else egress.take(of_known_size)
     if len(known.ts_ns) < _LEAST_PAIRS:
         return Alignment(
             "not_identifiable",
@@ -210,7 +211,9 @@ def _rarest(
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
     counts = classes.counts[egress.size_class]
-    rank = counts * (1.0 + rng.random(len(egress.ts_ns)))
+    rank = rng.random(len(egress.ts_ns))
+    rank += 1.0
+    rank *= counts
     order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))
     order = order[np.lexsort((order, rank[order]))]
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))

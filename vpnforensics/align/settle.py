@@ -148,11 +148,13 @@ def _clocks(
         number[n] = maps.index(length_map)
     classes = classify_records(found.records, number, maps)
     packets = flows.packets
-    egress = EgressPackets(
-        np.tile(packets.ts_ns, len(maps)),
-        np.concatenate([classes.class_of(m, packets.ip_len_bytes, flows.up) for m in range(len(maps))]),
-        np.tile(flows.up, len(maps)),
-    )
+    size_class = [classes.class_of(m, packets.ip_len_bytes, flows.up) for m in range(len(maps))]
+    if len(maps) == 1:
+        egress = EgressPackets(packets.ts_ns, size_class[0], flows.up)
+    else:
+        egress = EgressPackets(
+            np.tile(packets.ts_ns, len(maps)), np.concatenate(size_class), np.tile(flows.up, len(maps))
+        )
     return estimate_alignment(egress, classes, rng)
 
 

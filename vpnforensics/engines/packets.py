@@ -56,6 +56,7 @@ from vpnforensics.engines._contest_kernels import own_records, score_contested
 from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment, successors
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
+from vpnforensics.flows._kernels import group_rows
 
 NAME = "packets"
 
@@ -343,13 +344,12 @@ def _delay_law(
     delays, ups = [], []
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
-        known = np.flatnonzero(per_map >= 0)
+        in_reach, rank = np.unique(classes.counts / span_ns * 2 * _DELAY_REACH_NS, return_inverse=True)
+        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[per_map], len(in_reach))
         if not len(known):
             continue
-        in_reach = classes.counts[per_map[known]] / span_ns * 2 * _DELAY_REACH_NS
-        order = np.argsort(in_reach, kind="stable")
-        enough = max(2_000, int(np.searchsorted(in_reach[order], 0.5)))
-        chosen = np.sort(known[order[: min(enough, 40_000)]])
+        enough = max(2_000, int(start[np.searchsorted(in_reach, 0.5)]))
+        chosen = np.sort(known[: min(enough, 40_000)])
         left, right = pairs_within(
             egress.ts_ns[chosen],
             per_map[chosen],

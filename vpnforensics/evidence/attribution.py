@@ -58,7 +58,7 @@ class Attribution:
     """P(score or more | H2) of that score."""
     round: npt.NDArray[np.int8]
     """Round in which the flow was linked, from 1; 0 for the others."""
-    record: npt.NDArray[np.int64]
+    record: npt.NDArray[np.int32]
     """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
     comparisons: int
     null_comparisons: int
@@ -105,7 +105,7 @@ def attribute(
     score = np.full(flows, -np.inf)
     rate_of = np.ones(flows)
     linked_round = np.zeros(flows, np.int8)
-    record = np.full(len(containment.egress.ts_ns), -1, np.int64)
+    record = np.full(len(containment.egress.ts_ns), -1, np.int32)
     comparisons = int(alive.sum())
     expected, null_comparisons = 0.0, 0
     tails: list[dict[int, NullTail]] = []
@@ -123,6 +123,7 @@ def attribute(
         )
         contested = _contested(containment, pairs, unmoved, owned)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
+        del owned  # as large as the captures
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
         tails.append(round_tails)

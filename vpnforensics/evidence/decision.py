@@ -43,7 +43,7 @@ class Decision:
     """Tunnels each flow was compared with."""
     tunnel: npt.NDArray[np.int32]
     """Linked tunnel of each flow, or -1."""
-    record: npt.NDArray[np.int64]
+    record: npt.NDArray[np.signedinteger[Any]]
     """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
     expected_false_links: float
     voices: tuple[Voice, ...]

@@ -6,8 +6,10 @@ import pytest
 
 from tests.groundtruth.lab.conftest import require
 from tests.groundtruth.lab.personalities import grade, scenario
+from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.lab.doctor import refuse_impossible
 from vpnforensics.groundtruth.lab.run import run
-from vpnforensics.groundtruth.scenario import PERSONALITIES
+from vpnforensics.groundtruth.scenario import PERSONALITIES, loads
 
 pytestmark = pytest.mark.root
 
@@ -21,3 +23,10 @@ def test_the_ip_ids_of_every_personality_are_classed_right(tmp_path):
         assert len(graded) == len(PERSONALITIES)
         assert min(g.packets for g in graded) >= 50
         assert [(g.device, g.found) for g in graded] == [(g.device, g.true) for g in graded]
+
+
+@pytest.mark.parametrize("key", ["outer_ip", "inner_ip"])
+def test_what_only_the_simulator_can_do_is_refused(key):
+    require("wireguard")
+    with pytest.raises(ScenarioError, match="IPv4 alone"):
+        refuse_impossible(loads(f"vpn: {{kind: wireguard, {key}: 6}}\nclients: [{{}}]\n"))

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from vpnforensics.groundtruth import lab
-from vpnforensics.groundtruth.simulate.spec import Activity, IpVersions
+from vpnforensics.groundtruth.simulate.spec import Activity, Background, IpVersions
 
 from .cases import small
 from .test_run import ones_complement
@@ -61,6 +61,15 @@ def test_headers_and_checksums(make, protocol, ip):
         assert seen[58] == 0 or version == 6
         if side == "egress" and protocol != "ssh-socks":
             assert seen[58 if version == 6 else 1] > 4
+
+
+def test_visitors_come_over_the_outer_version_and_the_server_speaks_the_inner_one(make):
+    plain = make(replace(small(), ip=OUTER))
+    case = make(replace(small(), ip=OUTER, background=Background(ingress=5, egress=4)))
+    for side, version in (("ingress", 6), ("egress", 4)):
+        found = frames(case.folder / f"{side}.pcap")
+        assert {headers(frame)[0] for frame in found} == {version}
+        assert len(found) > len(frames(plain.folder / f"{side}.pcap"))
 
 
 def test_outer_lengths_follow_the_longer_inner_packets(make):

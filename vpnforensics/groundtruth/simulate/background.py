@@ -16,6 +16,7 @@ from vpnforensics.groundtruth.simulate.spec import (
     Client,
     Countermeasures,
     Device,
+    IpVersions,
 )
 from vpnforensics.groundtruth.simulate.surroundings import ClientRun, Surroundings
 
@@ -49,7 +50,12 @@ def visit(number: int, around: Surroundings, random: np.random.Generator) -> Vis
     address = (100 << 24 | 80 << 16) + number
     here = replace(
         around,
-        spec=replace(around.spec, egress=around.spec.ingress, countermeasures=Countermeasures()),
+        spec=replace(
+            around.spec,
+            egress=around.spec.ingress,
+            countermeasures=Countermeasures(),
+            ip=IpVersions(around.spec.ip.outer, around.spec.ip.outer),
+        ),
         population=replace(
             population,
             address=np.full_like(population.address, around.server_address),
