@@ -66,7 +66,7 @@ def made_up(**changes: object) -> CaseResult:
                 "explained_share": [0.5, None],
             }
         ),
-        "flows": pd.DataFrame(
+        "endpoints": pd.DataFrame(
             {
                 "id": ["f1", "f2", "f3"],
                 "proto": ["udp", "tcp", "tcp"],
@@ -77,11 +77,9 @@ def made_up(**changes: object) -> CaseResult:
                 "bytes": [200, 30_000, 20_000],
                 "first_ns": START_NS,
                 "last_ns": START_NS + 10**9,
-                "device": None,
-                "clock": None,
-                "ip_id": None,
             }
         ),
+        "describe_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},
         "scores": pd.DataFrame(
             {
                 "flow": ["f1", "f2"],

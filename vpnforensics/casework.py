@@ -134,8 +134,8 @@ def correlate(
         case, decision = _decide_exactly(case, known_clock, options, one_capture, rng)
     else:
         decision = _decide(case, options, rng, tell)
-        if timestamps.NAME in options.engines:
-            tell("grouping devices", 0.0)
+        if timestamps.NAME in options.engines and any(t.transport == "tcp" for t in case.tunnels.tunnels):
+            tell("grouping devices", 0.0)  # their timestamps are pooled
             devices = find_devices(find_senders(flows))
         tell("reading header fields", 0.0)
         decision = fields.weigh_fields(
@@ -152,7 +152,12 @@ def correlate(
     if counters.NAME in options.engines:
         warnings += _accounts(case)
     tell("reporting", 0.0)
-    stacks = Stacks(case, devices, with_ip_ids=ip_id.NAME in options.engines)
+    stacks = Stacks(
+        case,
+        devices,
+        with_clocks=timestamps.NAME in options.engines,
+        with_ip_ids=ip_id.NAME in options.engines,
+    )
     return CaseResult(
         tool={
             "name": "vpnforensics",
@@ -170,7 +175,8 @@ def correlate(
         inputs=list(inputs),
         alignment=case.alignment,
         tunnels=rows.tunnel_rows(case, decision, stacks),
-        flows=rows.flow_rows(case, stacks),
+        endpoints=rows.flow_rows(case),
+        describe_stacks=stacks.flow_columns,
         scores=rows.score_rows(case, decision),
         links=rows.link_rows(case, decision),
         comparisons=decision.comparisons,
@@ -284,8 +290,7 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
         warnings.append(f"the two clocks cannot be aligned: {case.alignment.reason}; no flow can be linked")
     elif not decision.engine:
         warnings.append(
-            "no engine that was allowed to speak has anything to go on:"
-            f" {exact.NAME} is for an ingress side that can be read, {packets.NAME} for tunnels"
+            "no engine that was allowed to speak has anything to go on; `vpnf engines` says what each needs"
         )
     elif decision.engine == packets.NAME:
         warnings += [

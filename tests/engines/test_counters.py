@@ -65,6 +65,17 @@ def test_advance_over_gaps_disorder_and_new_keys(seed):
     assert found.between(np.array([0]), np.array([800]))[0] == found.total[-1]
 
 
+def test_short_keys_and_packets_of_the_old_one_after_the_new_began():
+    """Keys of 300 packets, the last three of each under way while the next is in use: all are counted."""
+    keys = [np.arange(300), np.arange(250), np.arange(400)]
+    counter = np.concatenate(keys)
+    late = counter.copy()
+    late[297:303] = [297, 0, 298, 1, 299, 2]
+    found = counters.counter_advance(np.arange(len(late)), late)
+    assert abs(found.total[-1] - len(counter)) <= 3
+    assert (np.diff(found.total) >= 0).all()
+
+
 def test_advance_of_nothing_and_of_noise_is_quick():
     assert len(counters.counter_advance(np.zeros(0, np.int64), np.zeros(0, np.int64)).total) == 0
     noise = np.random.default_rng(1).integers(0, 2**62, 200_000)

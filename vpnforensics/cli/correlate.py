@@ -155,7 +155,7 @@ def _explain(case: CaseResult, name: str, form: str, output: Output) -> None:
 
     flows = flows_named(case, name)
     if not flows:
-        known = f"f1 to f{len(case.flows)}" if len(case.flows) > 1 else "f1"
+        known = f"f1 to f{len(case.endpoints)}" if len(case.endpoints) > 1 else "f1"
         raise click.UsageError(
             f"--explain: no flow {name!r}; name one as {known}, by Community ID, or by the addr:port of its"
             " source, as in `vpnf flows OUT`"

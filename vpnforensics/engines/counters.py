@@ -50,8 +50,9 @@ _SLACK_NS = 75_000_000
 _LEAST_PACKETS = 10
 _MISS = 0.03
 _SPARE = 0.05
-_REORDERED = 1024
+_REORDERED = 64
 _JUMP = 1 << 20
+_AROUND = 5
 _LEAST_COUNTED = 8
 _LEAST_SCORE, _MOST_SCORE = -6.0, 0.5
 
@@ -86,6 +87,7 @@ def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]
     """
     if not len(counter):
         return Advance(ts_ns, np.zeros(0, np.int64))
+    counter = _without_strays(counter)
     step = np.diff(counter)
     anew = np.flatnonzero((step < -_REORDERED) | (step > _JUMP)) + 1
     # Lift each key's counts above those before it, so that one running maximum serves all.
@@ -97,6 +99,15 @@ def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]
     of_key = np.repeat(lift[starts], np.diff(np.r_[starts, len(counter)]))
     total = np.maximum.accumulate(np.maximum(counter + of_key, 0))
     return Advance(ts_ns, total)
+
+
+def _without_strays(counter: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Counts far off those around them, as of the old key while the new one is in use, put among them."""
+    if len(counter) < _AROUND:
+        return counter
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(counter, _AROUND // 2, mode="edge"), _AROUND)
+    usual = np.partition(around, _AROUND // 2, axis=1)[:, _AROUND // 2]
+    return np.where(np.abs(counter - usual) > _REORDERED, usual, counter)
 
 
 def advances(case: Case) -> dict[tuple[int, bool], Advance]:

@@ -25,7 +25,7 @@ def flows_named(case: CaseResult, name: str) -> list[str]:
     list of str
         Their ids: none, one, or, where a five-tuple or port was used again, several.
     """
-    flows = case.flows
+    flows = case.endpoints
     found = (flows["id"] == name) | (flows["community_id"] == name) | (flows["src"] == name)
     return [str(flow) for flow in flows.loc[found, "id"]]
 
@@ -44,7 +44,7 @@ def explanation_table(case: CaseResult, flows: list[str]) -> pd.DataFrame:
 def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     """One flow's packets beside the outer packets that carried them."""
     link = _only(case.links, "flow", flow)
-    row = _only(case.flows, "id", flow)
+    row = _only(case.endpoints, "id", flow)
     head = Text(f"{flow}  ", style="bold")
     head.append(f"{row['proto']} {visible(row['src'])} → {visible(row['dst'])}", style="not bold")
     head.append(f"  {row['community_id']}", style="not bold dim")

@@ -124,7 +124,7 @@ class CasePlots:
         ax.plot(x[~carried], np.full(int((~carried).sum()), -gap), "x", color=MISSING, ms=5)
         _label_pairs(ax, packets, gap, int(max(inner.max(), outer.max())))
         link = self.case.links.loc[self.case.links["flow"] == flow].iloc[0]
-        row = self.case.flows.loc[self.case.flows["id"] == flow].iloc[0]
+        row = self.case.endpoints.loc[self.case.endpoints["id"] == flow].iloc[0]
         shown = many(len(every), "packet")
         if len(packets) < len(every):
             shown = f"first {len(packets)} of {shown}"

@@ -33,7 +33,10 @@ class CaseResult:
     inputs: list[dict[str, Any]]
     alignment: Alignment
     tunnels: pd.DataFrame
-    flows: pd.DataFrame
+    endpoints: pd.DataFrame = field(repr=False)
+    """``flows`` without device, clock and IP IDs."""
+    describe_stacks: Callable[[], dict[str, list[Any]]] = field(repr=False)
+    """Makes those columns, which take long in a large case."""
     scores: pd.DataFrame
     links: pd.DataFrame
     comparisons: int
@@ -43,6 +46,11 @@ class CaseResult:
     """Makes ``pairings``, which is as large as the captures and seldom asked for."""
     delay_law: dict[str, Any] = field(default_factory=dict, repr=False)
     """Medians and 95 % points of the server's delay, ns, by direction; empty without an alignment."""
+
+    @cached_property
+    def flows(self) -> pd.DataFrame:
+        """``flows`` of the result contract: endpoints, counts, times, and the client's stack."""
+        return self.endpoints.assign(**self.describe_stacks())
 
     @cached_property
     def pairings(self) -> pd.DataFrame:
@@ -81,14 +89,14 @@ class CaseResult:
         KeyError
             No such flow.
         """
-        if flow not in set(self.flows["id"]):
+        if flow not in set(self.endpoints["id"]):
             raise KeyError(flow)
         return self.pairings[self.pairings["flow"] == flow].drop(columns="flow").reset_index(drop=True)
 
     @property
     def summary(self) -> pd.DataFrame:
         """One row a flow: its link beside its endpoints and its tunnel's client, strongest evidence first."""
-        flows = self.flows.set_index("id")
+        flows = self.endpoints.set_index("id")
         clients = self.tunnels.set_index("id")["client"]
         table = self.links.join(flows[["proto", "src", "dst", "packets", "bytes"]], on="flow")
         table.insert(2, "client", table["tunnel"].map(clients))
@@ -107,7 +115,7 @@ class CaseResult:
         verdicts = self.links["verdict"].value_counts()
         counts = ", ".join(f"{verdicts.get(v, 0)} {v}" for v in VERDICTS)
         return (
-            f"CaseResult({len(self.tunnels)} tunnels, {len(self.flows)} flows: {counts};"
+            f"CaseResult({len(self.tunnels)} tunnels, {len(self.endpoints)} flows: {counts};"
             f" alignment {self.alignment.status})"
         )
 

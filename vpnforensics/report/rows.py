@@ -88,8 +88,8 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
 
 
-def flow_rows(case: Case, stacks: Stacks) -> pd.DataFrame:
-    """``flows``, in the order of their first packets."""
+def flow_rows(case: Case) -> pd.DataFrame:
+    """``flows`` but for their stacks, in the order of their first packets."""
     flows = case.flows
     everyone = range(len(flows))
     return pd.DataFrame(
@@ -103,9 +103,6 @@ def flow_rows(case: Case, stacks: Stacks) -> pd.DataFrame:
             "bytes": flows.bytes,
             "first_ns": flows.first_ns,
             "last_ns": flows.last_ns,
-            "device": stacks.flow_devices(),
-            "clock": stacks.flow_clocks(),
-            "ip_id": stacks.flow_ip_ids(),
         }
     )
 

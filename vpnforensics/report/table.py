@@ -158,7 +158,7 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     """The links, strongest evidence first."""
     verdicts = case.links["verdict"].value_counts()
     rows = case.summary.head(top)
-    sources = _one_address(case.flows["src"])
+    sources = _one_address(case.endpoints["src"])
     table = plain_table(title=_title(verdicts, len(case.links), sources))
     table.add_column("flow", no_wrap=True)
     table.add_column("tunnel", no_wrap=True)

@@ -1,0 +1,83 @@
+"""Header fields in a decision: what they add, and what they must not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vpnforensics as vf
+from benchmarks.fusion import judge
+from vpnforensics import casework, samples
+from vpnforensics.evidence import fields
+
+WITHOUT_RECORDS = {"shadowsocks", "ssh-tun"}
+
+
+@pytest.mark.parametrize("name", sorted(set(samples.names()) - WITHOUT_RECORDS))
+def test_all_engines_are_never_worse_than_packets_alone(name: str) -> None:
+    """Links, false links and Cllr, with the truth of each sample."""
+    sample = samples.load(name)
+    alone = vf.correlate(sample.ingress, sample.egress, engines=("packets",))
+    every = vf.correlate(sample.ingress, sample.egress)
+    one, all_ = judge(sample, alone), judge(sample, every)
+    assert all_.wrong == one.wrong == 0
+    assert all_.linked >= one.linked
+    assert all_.cllr <= one.cllr + 1e-9
+
+
+def test_every_listed_pair_says_what_each_engine_said() -> None:
+    """Each engine has an entry: a ratio within its bounds, or silence with a reason."""
+    sample = samples.load("windows-global-ip-id")
+    case = vf.correlate(sample.ingress, sample.egress)
+    names = ("packets", *fields.NAMES)
+    heard = dict.fromkeys(names, 0)
+    for llr, engines in zip(case.scores["llr"], case.scores["engines"], strict=True):
+        assert tuple(engines) == names
+        spoken = [e["llr"] for e in engines.values() if e["llr"] is not None]
+        assert all(e["note"] for e in engines.values())
+        assert all(e["score"] is None for e in engines.values() if e["n"] == 0)
+        assert (llr == llr) == bool(spoken)
+        for name, e in engines.items():
+            heard[name] += e["llr"] is not None
+    assert heard["ip_id"] > 100  # one global counter behind each tunnel
+    assert heard["timestamps"] == 0
+    silent = {e["timestamps"]["note"] for e in case.scores["engines"]}
+    assert silent == {"tunnel not over TCP: its outer packets carry no timestamps"}
+
+
+def test_an_engine_may_be_left_out() -> None:
+    sample = samples.load("wireguard")
+    case = vf.correlate(sample.ingress, sample.egress, engines=("packets", "headers"))
+    assert {name for engines in case.scores["engines"] for name in engines} == {"packets", "headers"}
+    assert case.flows["clock"].isna().all()
+    assert set(case.tool["parameters"]["engines"]) == {"packets", "headers"}
+
+
+def test_clients_alike_in_clock_are_not_told_apart_by_it() -> None:
+    """Clients on one host share a clock line: heard of every tunnel, it must link nothing."""
+    sample = samples.load("legacy-clocks")
+    case = vf.correlate(sample.ingress, sample.egress, engines=("timestamps",))
+    assert (case.links["verdict"] != "linked").all()
+
+
+def test_results_are_the_same_bytes_twice_and_fit_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    sample = samples.load("two-devices")
+    first, second = (vf.correlate(sample.ingress, sample.egress).to_json() for _ in range(2))
+    assert first == second
+    schema = Path(casework.__file__).parent / "report" / "result.schema.json"
+    jsonschema.validate(json.loads(first), json.loads(schema.read_text()))
+    flows = vf.correlate(sample.ingress, sample.egress).flows
+    assert flows["ip_id"].notna().sum() > 50
+    assert flows["clock"].notna().sum() > 50
+
+
+def test_what_is_heard_of_no_carried_flow_is_chance() -> None:
+    """IP IDs that run with a tunnel's counter now and then, though never with that of a linked flow."""
+    sample = samples.load("nebula")
+    case = vf.correlate(sample.ingress, sample.egress)
+    assert all(e["ip_id"]["llr"] is None for e in case.scores["engines"])
+    assert np.isfinite(case.scores["llr"]).all()
