@@ -45,6 +45,7 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 
 bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireguard-go and OpenVPN (root)
 	$(PY) benchmarks/tunnel.py
+	$(PY) benchmarks/tunnel.py journal
 
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py

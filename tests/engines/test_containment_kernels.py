@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpnforensics.engines._contest_kernels import own_records, score_contested
-from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment, successors
+from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment
+from vpnforensics.flows._kernels import group_rows
 
 MISS = 0.03
 
@@ -128,11 +129,12 @@ def test_score_contested(seed: int, shift: int) -> None:
     pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
     limit = rng.normal(0, 2, 15)
+    row = _by_tunnel(case)[0]
     found = score_contested(
         pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
-        case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, case.record_ns,
-        case.record_tunnel, case.rate, _following(case), *case.density, case.low_ns, case.step_ns,
-        case.width_ns, MISS, owner, claim, rival,
+        case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, *_by_tunnel(case),
+        case.rate, *case.density, case.low_ns, case.step_ns, case.width_ns, MISS,
+        owner[row], claim, rival[row].astype(np.float32),
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
         blocked = set()
@@ -157,9 +159,11 @@ def test_own_records(seed: int) -> None:
     matched = np.full(len(case.egress_ns), -1, np.int32)
     own_records(
         flows, tunnels, scores, case.flow_start, case.egress_ns, case.egress_class, case.up, case.class_start,
-        case.record_ns, case.record_tunnel, _following(case), *case.density, case.low_ns, case.step_ns,
-        owner, rival, matched,
+        *_by_tunnel(case), *case.density, case.low_ns, case.step_ns, owner, rival, matched,
     )  # fmt: skip
+    row = _by_tunnel(case)[0]
+    matched = np.where(matched >= 0, row[matched], -1)
+    owner, rival = (np.take(of_place, np.argsort(row)) for of_place in (owner, rival))
     expected: dict[int, int] = {}
     wanted: dict[int, float] = {}
     for q, flow in enumerate(flows.tolist()):
@@ -180,21 +184,10 @@ def test_own_records(seed: int) -> None:
     assert {i: r for i, r in enumerate(rival.tolist()) if np.isfinite(r)} == wanted
 
 
-def _following(case: Small) -> np.ndarray:
-    return successors(case.class_start, case.record_tunnel, 3)[0]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_successors(seed: int) -> None:
-    case = _small(seed)
-    following, first = successors(case.class_start, case.record_tunnel, 3)
-    size_class = np.repeat(np.arange(4), np.diff(case.class_start))
-    groups = list(zip(size_class.tolist(), case.record_tunnel.tolist(), strict=True))
-    for i, group in enumerate(groups):
-        later = [n for n in range(i + 1, len(groups)) if groups[n] == group]
-        assert following[i] == (later[0] if later else -1)
-        assert first[i] == (group not in groups[:i])
+def _by_tunnel(case: Small) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, starts and times of the records, tunnel by tunnel."""
+    row, start = group_rows(case.record_tunnel, 3)
+    return row, start, case.record_ns[row]
 
 
 @settings(max_examples=60, deadline=None)
@@ -202,9 +195,8 @@ def test_successors(seed: int) -> None:
 def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> None:
     half = 50
     case = _small(seed)
-    found = occupancy_rates(
-        case.record_ns, *successors(case.class_start, case.record_tunnel, 3), float(width), half
-    )
+    row, start, ts = _by_tunnel(case)
+    found = occupancy_rates(row, start, case.class_start, ts, float(width), half)
     size_class = np.repeat(np.arange(4), np.diff(case.class_start))
     for i, t in enumerate(case.record_ns.tolist()):
         group = (size_class == size_class[i]) & (case.record_tunnel == case.record_tunnel[i])

@@ -1,7 +1,8 @@
 """The contest for records: who gets which, and what is left of a score without those that others want.
 
-Both go through the records of one tunnel only, from each to its successor
-(:func:`vpnforensics.engines._kernels.successors`).
+Both look at the records of one tunnel only, and get them tunnel by tunnel: ``row`` holds the rows of the
+size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``owner`` and ``rival``
+stand in its order.
 """
 
 from __future__ import annotations
@@ -9,32 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vpnforensics.align._kernels import first_at_least
+from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.engines._kernels import LARGE, follower_steps
-
-_PATIENT_STEPS = 64
-"""Records looked at one by one before the place is searched for."""
-
-
-@njit(cache=True, nogil=True)
-def _first_of_tunnel(  # type: ignore[no-untyped-def]
-    record_ns, record_tunnel, following, start, stop, k, known, known_from_ns, first_ns, last_ns
-):
-    """First record of tunnel k in a class at ``first_ns`` or later; -1 if there is none up to ``last_ns``.
-
-    ``known`` is that of ``known_from_ns``, -1 unknown.
-    """
-    if known >= 0 and first_ns >= known_from_ns:
-        for _ in range(_PATIENT_STEPS):
-            if known < 0 or record_ns[known] >= first_ns:
-                return known
-            known = following[known]
-    for i in range(first_at_least(record_ns, start, stop, first_ns), stop):
-        if record_ns[i] > last_ns:
-            break
-        if record_tunnel[i] == k:
-            return i
-    return -1
 
 
 @njit(cache=True, nogil=True)
@@ -47,9 +24,9 @@ def own_records(  # type: ignore[no-untyped-def]
     egress_class,
     egress_up,
     class_start,
+    row,
+    tunnel_start,
     record_ns,
-    record_tunnel,
-    following,
     density_up,
     density_down,
     low_ns,
@@ -65,9 +42,8 @@ def own_records(  # type: ignore[no-untyped-def]
     """
     bins = density_up.size
     reach_ns = low_ns + bins * step_ns
-    # Where the last packet of this flow and class began to look, and what it found.
     looked = np.full(class_start.size, -1, np.int64)
-    looked_ns = np.zeros(class_start.size, np.int64)
+    begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
     for q in range(flows.size):
         f, k = flows[q], flow_tunnel[q]
@@ -80,23 +56,18 @@ def own_records(  # type: ignore[no-untyped-def]
                 first, last = t - reach_ns, t - low_ns
             else:
                 first, last = t + low_ns, t + reach_ns
-            i = _first_of_tunnel(
-                record_ns,
-                record_tunnel,
-                following,
-                class_start[c],
-                class_start[c + 1],
-                k,
-                place[c] if looked[c] == q else -1,
-                looked_ns[c],
-                first,
-                last,
-            )
-            looked[c], looked_ns[c], place[c] = q, first, i
+            if looked[c] != q:
+                looked[c] = q
+                begin[c] = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
+                end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
+                place[c] = begin[c]
+            place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
             best_free, best_owned = 0.0, 0.0
             free, owned = -1, -1
-            while i >= 0 and record_ns[i] <= last:
+            for i in range(place[c], end[c]):
                 u = record_ns[i]
+                if u > last:
+                    break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
                 if owner[i] != f and slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
@@ -105,7 +76,6 @@ def own_records(  # type: ignore[no-untyped-def]
                             best_free, free = g, i
                     elif g > best_owned:
                         best_owned, owned = g, i
-                i = following[i]
             if free >= 0:
                 owner[free] = f
                 matched[j] = free
@@ -127,10 +97,10 @@ def score_contested(  # type: ignore[no-untyped-def]
     origin_ns,
     period_ns,
     class_start,
+    row,
+    tunnel_start,
     record_ns,
-    record_tunnel,
-    record_rate,
-    following,
+    class_rate,
     density_up,
     density_down,
     low_ns,
@@ -153,9 +123,8 @@ def score_contested(  # type: ignore[no-untyped-def]
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     follow_hit, follow_miss = follower_steps(miss)
     reach_ns = low_ns + bins * step_ns
-    # Where the last packet of this flow and class began to look, and what it found.
     looked = np.full(class_start.size, -1, np.int64)
-    looked_ns = np.zeros(class_start.size, np.int64)
+    begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
     for q in range(pair_flow.size):
         f, k, limit, shift_ns = pair_flow[q], pair_tunnel[q], pair_limit[q], pair_shift_ns[q]
@@ -177,34 +146,28 @@ def score_contested(  # type: ignore[no-untyped-def]
                 first, last = t - reach_ns, t - low_ns
             else:
                 first, last = t + low_ns, t + reach_ns
-            i = _first_of_tunnel(
-                record_ns,
-                record_tunnel,
-                following,
-                class_start[c],
-                class_start[c + 1],
-                k,
-                place[c] if looked[c] == q else -1,
-                looked_ns[c],
-                first,
-                last,
-            )
-            looked[c], looked_ns[c], place[c] = q, first, i
+            if looked[c] != q:
+                looked[c] = q
+                begin[c] = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
+                end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
+                place[c] = begin[c]
+            place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
             x, dense, best, best_record = 0.0, 0.0, 0.0, -1
-            while i >= 0 and record_ns[i] <= last:
+            for i in range(place[c], end[c]):
                 u = record_ns[i]
+                if u > last:
+                    break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
                 if slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     dense += g * width_ns
-                    g /= record_rate[i]
+                    g /= class_rate[row[i]]
                     x += g
                     if g > best and not used[i]:
                         mine = owner[i] == f and shift_ns == 0
                         contested = rival[i] > limit if mine else owner[i] >= 0 and claim[owner[i]] > limit
                         if not contested:
                             best, best_record = g, i
-                i = following[i]
             if best_record >= 0:
                 used[best_record] = True
                 taken[hits] = best_record

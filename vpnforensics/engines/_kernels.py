@@ -5,38 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from vpnforensics.align._kernels import first_at_least_from
+from vpnforensics.align._kernels import first_at_least, first_at_least_from
 
 LARGE = 1e200
 """A product of steps is turned into its logarithm before it could overflow (one step is below 1e100)."""
 
 
 @njit(cache=True, nogil=True)
-def successors(class_start, record_tunnel, tunnels):  # type: ignore[no-untyped-def]
-    """The next record of the same class and tunnel, -1 after the last; and whether a record is the first.
-
-    Returns
-    -------
-    following : ndarray of int32, shape (records,)
-    first : ndarray of bool, shape (records,)
-    """
-    following = np.full(record_tunnel.size, -1, np.int32)
-    first = np.zeros(record_tunnel.size, np.bool_)
-    latest = np.full(tunnels, -1, np.int32)
-    for c in range(class_start.size - 1):
-        for i in range(class_start[c], class_start[c + 1]):
-            k = record_tunnel[i]
-            if latest[k] < class_start[c]:  # that was another class
-                first[i] = True
-            else:
-                following[latest[k]] = i
-            latest[k] = i
-    return following, first
-
-
-@njit(cache=True, nogil=True)
-def occupancy_rates(ts_ns, following, first, width_ns, half_window_ns):  # type: ignore[no-untyped-def]
-    """How much of the time around each record its class and tunnel occupy, as a rate.
+def occupancy_rates(  # type: ignore[no-untyped-def]
+    row, tunnel_start, class_start, ts_ns, width_ns, half_window_ns
+):
+    """How much of the time around each record its tunnel and class occupy, as a rate.
 
     A record occupies ``width_ns`` around itself, a burst little more than one record. The covered share of
     a window, over ``width_ns``, is the rate of a Poisson stream where records stand alone, and the rate of
@@ -44,33 +23,37 @@ def occupancy_rates(ts_ns, following, first, width_ns, half_window_ns):  # type:
 
     Parameters
     ----------
+    row : ndarray of int32, shape (n,)
+        Rows of the size classes by tunnel (``tunnel_start``), ascending in each.
+    tunnel_start, class_start : ndarray of int64
     ts_ns : ndarray of int64, shape (n,)
-        Ascending from each record to its successor.
-    following, first : ndarray
-        As from :func:`successors`.
+        Their times; ascending within a tunnel and class.
     half_window_ns : int
 
     Returns
     -------
     ndarray of float32, shape (n,)
-        1/ns; the record itself counts, so no rate is zero.
+        1/ns, by row of the size classes; the record itself counts, so no rate is zero.
     """
     rates = np.empty(ts_ns.size, np.float32)
-    for begin in range(ts_ns.size):
-        if not first[begin]:
-            continue
-        low, high = begin, begin  # the last one within the window
-        covered = 0.0  # by the records in [low, high), each up to its successor
-        i = begin
-        while i >= 0:
-            while following[high] >= 0 and ts_ns[following[high]] <= ts_ns[i] + half_window_ns:
-                covered += min(ts_ns[following[high]] - ts_ns[high], width_ns)
-                high = following[high]
-            while ts_ns[low] < ts_ns[i] - half_window_ns:
-                covered -= min(ts_ns[following[low]] - ts_ns[low], width_ns)
-                low = following[low]
-            rates[i] = min(1.0, (covered + width_ns) / (2.0 * half_window_ns)) / width_ns
-            i = following[i]
+    for k in range(tunnel_start.size - 1):
+        begin, stop, c = tunnel_start[k], tunnel_start[k + 1], 0
+        while begin < stop:
+            while class_start[c + 1] <= row[begin]:
+                c += 1
+            end = first_at_least(row, begin, stop, class_start[c + 1])
+            low, high = begin, begin
+            covered = 0.0  # by the records in [low, high), each up to its successor
+            for i in range(begin, end):
+                while high < end and ts_ns[high] <= ts_ns[i] + half_window_ns:
+                    if high > low:
+                        covered += min(ts_ns[high] - ts_ns[high - 1], width_ns)
+                    high += 1
+                while ts_ns[low] < ts_ns[i] - half_window_ns:
+                    covered -= min(ts_ns[low + 1] - ts_ns[low], width_ns)
+                    low += 1
+                rates[row[i]] = min(1.0, (covered + width_ns) / (2.0 * half_window_ns)) / width_ns
+            begin = end
     return rates
 
 

@@ -14,12 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align._kernels import pairs_within
+from vpnforensics.align.classes import SizeClasses
+from vpnforensics.engines.case import EgressRows
+from vpnforensics.flows._kernels import group_rows
+
 _WINDOW_NS = 250_000_000
 _GROUND_FROM_NS = 120_000_000
 _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
 _TAIL_SHARE = 0.005
 _COVER = 0.997
-_LEAST_PAIRS = 30
+_LEAST_PAIRS, _MOST_PAIRS = 30, 200_000
 _SLOTS = 4096
 
 
@@ -51,6 +56,46 @@ class DelayLaw:
         return float(
             max(1.0 / (np.sum(density * density) * self.step_ns) for density in (self.up, self.down))
         )
+
+
+def observed_delays(
+    classes: SizeClasses, egress: EgressRows, egress_class: tuple[npt.NDArray[np.int32], ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Delays of the packets with the rarest sizes, and which of them go up.
+
+    Parameters
+    ----------
+    classes : SizeClasses
+    egress : EgressRows
+    egress_class : tuple of ndarray of int32
+        Class of each egress packet or -1, one array a length map.
+    """
+    delays, ups = [], []
+    span_ns = max(int(np.ptp(classes.ts_ns)), 1)
+    for per_map in egress_class:
+        in_reach, rank = np.unique(classes.counts / span_ns * 2 * _WINDOW_NS, return_inverse=True)
+        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[per_map], len(in_reach))
+        if not len(known):
+            continue
+        enough = max(2_000, int(start[np.searchsorted(in_reach, 0.5)]))
+        chosen = np.sort(known[: min(enough, 40_000)])
+        left, right = pairs_within(
+            egress.ts_ns[chosen],
+            per_map[chosen],
+            classes.start,
+            classes.ts_ns,
+            -_WINDOW_NS,
+            _WINDOW_NS,
+            _MOST_PAIRS,
+        )
+        # Bursts put wrong pairs near the right ones; a pair without any rival cannot be one of those.
+        alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
+        left, right = left[alone], right[alone]
+        forward = egress.up[chosen][left]
+        difference = egress.ts_ns[chosen][left] - classes.ts_ns[right]
+        delays.append(np.where(forward, difference, -difference))
+        ups.append(forward)
+    return np.concatenate(delays), np.concatenate(ups)
 
 
 def estimate_delay_law(delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> DelayLaw:

@@ -50,20 +50,17 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses, classify_records
 from vpnforensics.engines._contest_kernels import own_records, score_contested
-from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment, successors
+from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
-from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law
+from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law, observed_delays
 from vpnforensics.flows._kernels import group_rows
 
 NAME = "packets"
 
 _CHANCE_WINDOW_NS = 20_000_000_000
 _RENEWAL_NS = 250_000_000
-_DELAY_REACH_NS = 250_000_000
-_DELAY_PAIRS = 200_000
 _MISS, _MOST_MISS = 0.03, 0.3
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LEAST_PIECE = 256
@@ -71,17 +68,27 @@ _LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, eq=False)
+class TunnelOrder:
+    """The records once more, tunnel by tunnel: ``start[k]:start[k+1]`` are tunnel k's."""
+
+    start: npt.NDArray[np.int64]
+    row: npt.NDArray[np.int32]
+    """Row of the size classes, ascending within a tunnel."""
+    ts_ns: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Ownership:
-    """Which flow each record is given to."""
+    """Which flow each record is given to; records in the order of :attr:`Containment.by_tunnel`."""
 
     owner: npt.NDArray[np.int32]
-    """Flow of each row of the size classes, or -1."""
+    """Flow of each record, or -1."""
     claim: npt.NDArray[np.float64]
     """Score of each flow; -inf of those that claim nothing."""
     rival: npt.NDArray[np.float32]
-    """Best score of a flow that wanted a row and was turned away; -inf without."""
+    """Best score of a flow that wanted a record and was turned away; -inf without."""
     matched: npt.NDArray[np.int32]
-    """Row of the size classes that each egress packet got, or -1."""
+    """Record that each egress packet got, or -1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +103,7 @@ class Containment:
     """1 for an egress packet that does not merely continue a burst of its flow and size."""
     rate: npt.NDArray[np.float32]
     """Chance rate around each record, 1/ns."""
-    following: npt.NDArray[np.int32]
-    """Next record of the same class and tunnel, or -1."""
+    by_tunnel: TunnelOrder
     law: DelayLaw
     miss: float
     tunnels: int
@@ -194,9 +200,9 @@ class Containment:
                 egress_class,
                 self.egress.up,
                 self.classes.start,
-                self.classes.ts_ns,
-                self.classes.tunnel,
-                self.following,
+                self.by_tunnel.row,
+                self.by_tunnel.start,
+                self.by_tunnel.ts_ns,
                 self.law.up,
                 self.law.down,
                 self.law.low_ns,
@@ -242,10 +248,10 @@ class Containment:
                     self.origin_ns,
                     self.period_ns,
                     self.classes.start,
-                    self.classes.ts_ns,
-                    self.classes.tunnel,
+                    self.by_tunnel.row,
+                    self.by_tunnel.start,
+                    self.by_tunnel.ts_ns,
                     self.rate,
-                    self.following,
                     self.law.up,
                     self.law.down,
                     self.law.low_ns,
@@ -268,11 +274,18 @@ class Containment:
         contested[order] = best
         return contested
 
-    def without(self, taken: npt.NDArray[np.bool_]) -> Containment:
-        """The same case with some records gone: what is left to explain."""
-        classes = self.classes.keep(~taken)
-        rate, following = _rates(classes, self.law.width_ns, self.tunnels)
-        return replace(self, classes=classes, rate=rate, following=following)
+    def record_rows(self, owned: Ownership) -> npt.NDArray[np.int32]:
+        """RecordTable row that each egress packet got, or -1."""
+        got = owned.matched >= 0
+        return np.where(got, self.classes.record[self.by_tunnel.row[np.where(got, owned.matched, 0)]], -1)
+
+    def without(self, owned: Ownership) -> Containment:
+        """The same case with the owned records gone: what is left to explain."""
+        free = np.empty(len(owned.owner), np.bool_)
+        free[self.by_tunnel.row] = owned.owner < 0
+        classes = self.classes.keep(free)
+        rate, by_tunnel = _rates(classes, self.law.width_ns, self.tunnels)
+        return replace(self, classes=classes, rate=rate, by_tunnel=by_tunnel)
 
     def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
@@ -309,7 +322,7 @@ def prepare(case: Case) -> Containment | None:
     egress_class = tuple(
         classes.class_of(number, egress.inner_bytes, egress.up) for number in range(len(case.maps))
     )
-    law = _delay_law(classes, egress, egress_class)
+    law = estimate_delay_law(*observed_delays(classes, egress, egress_class))
     fresh = np.ones(len(egress.ts_ns), np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
@@ -331,39 +344,9 @@ def prepare(case: Case) -> Containment | None:
 
 def _rates(
     classes: SizeClasses, width_ns: float, tunnels: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Chance rate around each record, and its successor in class and tunnel."""
-    following, first = successors(classes.start, classes.tunnel, tunnels)
-    return occupancy_rates(classes.ts_ns, following, first, width_ns, _CHANCE_WINDOW_NS), following
-
-
-def _delay_law(
-    classes: SizeClasses, egress: EgressRows, egress_class: tuple[npt.NDArray[np.int32], ...]
-) -> DelayLaw:
-    """Delays of the packets with the rarest sizes."""
-    delays, ups = [], []
-    span_ns = max(int(np.ptp(classes.ts_ns)), 1)
-    for per_map in egress_class:
-        in_reach, rank = np.unique(classes.counts / span_ns * 2 * _DELAY_REACH_NS, return_inverse=True)
-        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[per_map], len(in_reach))
-        if not len(known):
-            continue
-        enough = max(2_000, int(start[np.searchsorted(in_reach, 0.5)]))
-        chosen = np.sort(known[: min(enough, 40_000)])
-        left, right = pairs_within(
-            egress.ts_ns[chosen],
-            per_map[chosen],
-            classes.start,
-            classes.ts_ns,
-            -_DELAY_REACH_NS,
-            _DELAY_REACH_NS,
-            _DELAY_PAIRS,
-        )
-        # Bursts put wrong pairs near the right ones; a pair without any rival cannot be one of those.
-        alone = (np.bincount(left)[left] == 1) & (np.bincount(right)[right] == 1)
-        left, right = left[alone], right[alone]
-        forward = egress.up[chosen][left]
-        difference = egress.ts_ns[chosen][left] - classes.ts_ns[right]
-        delays.append(np.where(forward, difference, -difference))
-        ups.append(forward)
-    return estimate_delay_law(np.concatenate(delays), np.concatenate(ups))
+) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
+    """Chance rate around each record, and the records by tunnel."""
+    row, start = group_rows(classes.tunnel, tunnels)
+    by_tunnel = TunnelOrder(start, row, classes.ts_ns[row])
+    rate = occupancy_rates(row, start, classes.start, by_tunnel.ts_ns, width_ns, _CHANCE_WINDOW_NS)
+    return rate, by_tunnel

@@ -157,9 +157,8 @@ def attribute(
         tunnel[accepted] = pairs.tunnel[best[accepted]]
         linked_round[accepted] = number
         final = containment.own(accepted.astype(np.int32), tunnel[accepted], score[accepted])
-        got = final.matched >= 0
-        record[got] = containment.classes.record[final.matched[got]]
-        containment = containment.without(final.owner >= 0)
+        record = np.maximum(record, containment.record_rows(final))
+        containment = containment.without(final)
         remaining = remaining[tunnel[remaining] < 0]
     return Attribution(
         tunnel,

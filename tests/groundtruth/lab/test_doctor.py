@@ -53,6 +53,8 @@ def test_no_root(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("strongswan-kernel, port: 4500",), "strongswan-kernel sends bare ESP"),
+        (("strongswan-kernel", "{host: uml, devices: [{}]}"), "has no devices behind it"),
         (("sstp",), "the lab has no driver for sstp"),
         (("wireguard", "{stack: {clock_ppm: 5}}"), "needs `host: uml`"),
         (("wireguard", "{stack: {timestamps: per_destination}}"), "scope per_destination"),

@@ -23,6 +23,7 @@ _VERSION_FLAGS = {
     "ss-server": "-h",
     "ss-local": "-h",
     "nebula": "-version",
+    "busybox": "--help",
 }
 
 

@@ -69,7 +69,7 @@ class StrongSwan(Driver):
         connections = secrets = ""
         for client in self.clients:
             ends = (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
-            connections += _connection(client.name, *ends)
+            connections += self._connection(client.name, *ends)
             secrets += _secret(client.name)
         self._start("server", place, connections, secrets)
         self._wait("server", f"added vici connection: {self.clients[-1].name}\n")
@@ -77,7 +77,7 @@ class StrongSwan(Driver):
     def _initiate(self, client: Client, before: str, *more: str) -> None:
         """Start a client's charon after a shell command, with further settings of its connection."""
         ends = (client.outer, client.name, f"{client.inner}/32"), (SERVER_OUTER, "server", "0.0.0.0/0")
-        connection = _connection(client.name, *ends, "start_action = start", *more)
+        connection = self._connection(client.name, *ends, "start_action = start", *more)
         self._start(client.name, client.namespace, connection, _secret(client.name), before)
 
     def _start(self, identity: str, place: str, connections: str, secrets: str, before: str = "true") -> None:
@@ -91,6 +91,15 @@ class StrongSwan(Driver):
         own_run = f"mount --make-rprivate / && mount --bind {run} /run"
         command = f"{before} && {own_run} && STRONGSWAN_CONF={folder}/strongswan.conf exec {_CHARON}"
         self.processes.start(f"charon-{identity}", place, ["unshare", "-m", "sh", "-c", command])
+
+    def _connection(
+        self, name: str, local: tuple[str, str, str], remote: tuple[str, str, str], *more: str
+    ) -> str:
+        """A connection between two ends, each (address, identity, traffic selector)."""
+        # From port 500 the ends would move to 4500, wherever they were told to listen.
+        ports = "" if self.port == self.usual_port else _PORTS.format(port=self.port)
+        lines = "\n        ".join(more)
+        return _CONNECTION.format(name=name, local=local, remote=remote, ports=ports, more=lines)
 
     def _wait(self, identity: str, words: str) -> None:
         log = self.folder / f"charon-{identity}" / "charon.log"
@@ -125,11 +134,13 @@ swanctl {{
 }}
 """
 
+_PORTS = "\n    local_port = {port}\n    remote_port = {port}"
+
 _CONNECTION = """  {name} {{
     version = 2
     proposals = aes128gcm16-prfsha256-x25519
     local_addrs = {local[0]}
-    remote_addrs = {remote[0]}
+    remote_addrs = {remote[0]}{ports}
     local {{
       auth = psk
       id = {local[1]}
@@ -148,11 +159,6 @@ _CONNECTION = """  {name} {{
     }}
   }}
 """
-
-
-def _connection(name: str, local: tuple[str, str, str], remote: tuple[str, str, str], *more: str) -> str:
-    """A connection between two ends, each (address, identity, traffic selector)."""
-    return _CONNECTION.format(name=name, local=local, remote=remote, more="\n        ".join(more))
 
 
 def _secret(name: str) -> str:

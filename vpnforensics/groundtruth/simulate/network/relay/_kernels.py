@@ -7,7 +7,8 @@ in at one side and writes it to the other, and reads no further while the other 
 so the receive window towards the host closes, and the egress side runs at the pace of the access line.
 
 Simplified: the buffer is twice the congestion window, as Linux's autotuning has it, and the program looks
-again after a pause instead of being woken; the host learns of a window half a round trip too early.
+again after a pause instead of being woken; the host learns of a window half a round trip too early, and
+the window that packets advertise does not show it. Datagrams (SOCKS UDP ASSOCIATE) are not relayed.
 """
 
 from __future__ import annotations
