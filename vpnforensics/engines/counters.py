@@ -220,12 +220,15 @@ def _demands(
     if not len(flow):
         none = np.zeros(0, np.int64)
         return none, none, none
-    pairs, counts = np.unique(np.stack([flow, window]), axis=1, return_counts=True)
-    block = pairs[1] // (_BLOCK_NS // _WINDOW_NS)
-    order = np.lexsort((-counts, block, pairs[0]))
-    first = np.r_[True, (np.diff(pairs[0][order]) != 0) | (np.diff(block[order]) != 0)]
+    # A flow's packets stand together and in order of time, so equal windows do, too.
+    begins = np.flatnonzero(np.r_[True, (np.diff(flow) != 0) | (np.diff(window) != 0)])
+    counts = np.diff(np.r_[begins, len(flow)])
+    flow, window = flow[begins], window[begins]
+    block = window // (_BLOCK_NS // _WINDOW_NS)
+    order = np.lexsort((-counts, block, flow))
+    first = np.r_[True, (np.diff(flow[order]) != 0) | (np.diff(block[order]) != 0)]
     busiest = order[first]
-    return pairs[0][busiest], pairs[1][busiest] * _WINDOW_NS, counts[busiest].astype(np.int64)
+    return flow[busiest], window[busiest] * _WINDOW_NS, counts[busiest].astype(np.int64)
 
 
 def _expand(

@@ -71,7 +71,7 @@ class _Counters:
     """A tunnel whose client sends the bytes exchanged."""
 
 
-def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
+def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = None) -> EngineScores:
     """Scores of flows in tunnels whose outer IDs are a counter.
 
     Parameters
@@ -79,6 +79,8 @@ def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
     case : Case
     shift_ns : int
         Turn the flows in time, for null scores.
+    of : ndarray of bool, shape (flows,), optional
+        The flows to compare; without, all.
 
     Returns
     -------
@@ -91,6 +93,8 @@ def score(case: Case, *, shift_ns: int = 0) -> EngineScores:
     inner = inner_upstream(case, shift_ns)
     inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
     bare = int(np.sum(np.diff(inner.start) == 0))
+    if of is not None:
+        inner = inner.keep(of[inner.owner])
     if bare:
         silence["flow without IP IDs (zero, or IPv6)"] = bare
     if not len(counters.ip_id) or not len(inner.ts_ns):

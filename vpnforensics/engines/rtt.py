@@ -99,30 +99,43 @@ def echo_round_trips(
     ts_ns : ndarray of int64, shape (n,)
         Their times, on the clock to be used.
     """
+    _, answered_ns, rtt = _echoes(packets, np.zeros(len(rows), np.int64), rows, up, ts_ns)
+    return RoundTrips(answered_ns, rtt) if len(rtt) else _syn_round_trip(packets, rows, up, ts_ns)
+
+
+def _echoes(
+    packets: PacketTable,
+    group: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int32],
+    up: npt.NDArray[np.bool_],
+    ts_ns: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Group, time and round trip of each first echo of a TSval, of many conversations at once.
+
+    Packets stand by ``group``, ascending, in order of the capture within it.
+    """
     stamped = packets.has_ts[rows] == 1
     asks = packets.payload_bytes[rows] > 0
     asks |= packets.tcp_flags[rows] & TCP_SYN != 0
     asking = np.flatnonzero(~up & stamped & asks)
-    value, first = np.unique(packets.tsval[rows[asking]], return_index=True)
+    value, first = np.unique(group[asking] << 32 | packets.tsval[rows[asking]], return_index=True)
     asked_ns = ts_ns[asking[first]]
     answers = np.flatnonzero(up & stamped & (packets.tcp_flags[rows] & TCP_ACK != 0))
-    echo = packets.tsecr[rows[answers]]
+    echo = group[answers] << 32 | packets.tsecr[rows[answers]]
     acked = packets.ack[rows[answers]].astype(np.int64)
-    news = (
-        np.r_[True, (np.diff(acked) & 0xFFFFFFFF) - 1 < 0x7FFFFFFF] if len(acked) else np.zeros(0, np.bool_)
-    )
-    _, first_echo = np.unique(echo, return_index=True)
+    news = np.ones(len(answers), np.bool_)
+    news[1:] = ((np.diff(acked) & 0xFFFFFFFF) - 1 < 0x7FFFFFFF) | (np.diff(group[answers]) != 0)
+    # Only the first echo of a value: a retransmission's would be too long (Karn & Partridge).
     chosen = np.zeros(len(answers), np.bool_)
-    chosen[first_echo] = True
+    chosen[np.unique(echo, return_index=True)[1]] = True
     answers, echo = answers[chosen & news], echo[chosen & news]
     at = np.searchsorted(value, echo)
     known = at < len(value)
     known[known] = value[at[known]] == echo[known]
     rtt = ts_ns[answers[known]] - asked_ns[at[known]]
     sound = (rtt > 0) & (rtt < _MOST_NS)
-    if not sound.any():
-        return _syn_round_trip(packets, rows, up, ts_ns)
-    return RoundTrips(ts_ns[answers[known]][sound], rtt[sound])
+    answered = answers[known][sound]
+    return group[answered], ts_ns[answered], rtt[sound]
 
 
 def _syn_round_trip(
@@ -207,24 +220,26 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     seconds = {t: outer[t].by_second() for t in heard}
     least = {t: outer[t].least_ns for t in heard}
     wanted = _by_flow(only or every_pair(len(flows), len(outer)), len(flows), np.array(heard))
+    of_flow = np.repeat(np.arange(len(flows)), np.diff(egress.start))
+    group, answered_ns, rtt_ns = _echoes(flows.packets, of_flow, egress.row, egress.up, egress.ts_ns)
+    bounds = np.searchsorted(group, np.arange(len(flows) + 1))
     for f in range(len(flows)):
         if not len(wanted[f]):
             continue
-        rows = slice(egress.start[f], egress.start[f + 1])
-        trips = (
-            echo_round_trips(flows.packets, egress.row[rows], egress.up[rows], egress.ts_ns[rows])
-            if flows.proto[f] == PROTO_TCP
-            else None
-        )
-        if trips is None or not len(trips):
+        mine = slice(bounds[f], bounds[f + 1])
+        trips = RoundTrips(answered_ns[mine], rtt_ns[mine])
+        if not len(trips) and flows.proto[f] == PROTO_TCP:
+            rows = slice(egress.start[f], egress.start[f + 1])
+            trips = _syn_round_trip(flows.packets, egress.row[rows], egress.up[rows], egress.ts_ns[rows])
+        if not len(trips):
             without += 1
             continue
-        mine, inner = trips.by_second(), trips.least_ns
+        inner, by_second = trips.least_ns, trips.by_second()
         for t in wanted[f].tolist():
             if int(trips.ts_ns[-1]) < span[t][0] or int(trips.ts_ns[0]) > span[t][1]:
                 continue
             level = _level(inner, least[t])
-            varies, common = _covariation(mine, seconds[t])
+            varies, common = _covariation(by_second, seconds[t])
             note = f"{inner / 1e6:.1f} ms inside, {least[t] / 1e6:.1f} ms outside"
             note += f", {common} common seconds" if common >= _LEAST_SECONDS else ""
             columns.append((f, t, level + varies, len(trips), note))
@@ -268,6 +283,8 @@ def _covariation(
     outer: tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]],
 ) -> tuple[float, int]:
     """Log10 ratio of a rank correlation over common seconds, and their number."""
+    if min(len(inner[0]), len(outer[0])) < _LEAST_SECONDS:
+        return 0.0, 0
     _, a, b = np.intersect1d(inner[0], outer[0], assume_unique=True, return_indices=True)
     n = len(a)
     if n < _LEAST_SECONDS:

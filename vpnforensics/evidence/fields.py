@@ -94,11 +94,11 @@ def weigh_fields(
     seldom: dict[str, _Chance] = {}
     if timestamps.NAME in chosen:
         seldom[timestamps.NAME] = _by_chance(
-            case, alive, h1, h2, rng, lambda shift: timestamps.score(case, devices, shift_ns=shift)
+            case, alive, h1, h2, rng, lambda shift, of: timestamps.score(case, devices, shift_ns=shift)
         )
     if ip_id.NAME in chosen:
         seldom[ip_id.NAME] = _by_chance(
-            case, alive, h1, h2, rng, lambda shift: ip_id.score(case, shift_ns=shift)
+            case, alive, h1, h2, rng, lambda shift, of: ip_id.score(case, shift_ns=shift, of=of)
         )
     keys = _listed(case, decision, seldom)
     every = np.unique(np.concatenate([keys, h1, h2]))
@@ -165,14 +165,18 @@ def _by_chance(
     h1: Keys,
     h2: Keys,
     rng: np.random.Generator,
-    score: Callable[[int], EngineScores],
+    score: Callable[[int, npt.NDArray[np.bool_] | None], EngineScores],
 ) -> _Chance:
     """An engine's scores, and how often copies of the flows turned in time score as high."""
-    said: EngineScores = score(0)
+    linked = np.zeros(len(case.flows), np.bool_)
+    linked[h1 // len(case.tunnels)] = True
+    said = score(0, linked) if len(h1) >= LEAST_KNOWN else score(0, None)
+    heard = int(np.isin(h1, _keys(case, said)).sum())
+    if heard and len(h1) >= LEAST_KNOWN:
+        said = score(0, None)  # a first look at the known pairs is cheap, and often enough
     size = np.diff(case.egress.start)
     strata = stratum_of(size)
     rate, llr, upper = (np.full(len(said), v) for v in (1.0, np.nan, 0.0))
-    heard = int(np.isin(h1, _keys(case, said)).sum())
     if not len(said) or (len(h1) >= LEAST_KNOWN and not heard):
         return _Chance(said, rate, llr, upper)  # what is heard of no carried flow is chance
     span_ns = int(np.ptp(case.conversations.packets.ts_ns))
@@ -180,7 +184,7 @@ def _by_chance(
     turns = int(np.clip(_NULL_COMPARISONS // compared, _LEAST_TURNS, _TURNS))
     edges = np.linspace(0.05, 0.95, turns + 1)
     shifts = [int(rng.uniform(a, b) * span_ns) for a, b in pairwise(edges.tolist())]
-    nulls = [score(shift) for shift in shifts]
+    nulls = [score(shift, None) for shift in shifts]
     flow = np.concatenate([n.flow for n in nulls])
     value = np.concatenate([n.score for n in nulls])
     heard_share = (heard + 1.0) / (len(h1) + 2.0)
