@@ -33,9 +33,10 @@ def main() -> None:
     parser.add_argument("--tunnels", type=int, default=TUNNELS)
     parser.add_argument("--scale", type=float, default=0.045, help="factor on transfer sizes")
     parser.add_argument("--keep", type=Path, help="folder for the captures, reused if they are there")
+    parser.add_argument("--engines", nargs="+", default=[], help="only these (default: all)")
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure)))
+        print(json.dumps(measure(options.measure, options.engines)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         root = options.keep or Path(scratch)
@@ -47,8 +48,8 @@ def main() -> None:
             folder = root / name
             if not (folder / "egress.pcap").exists():
                 simulate(folder, options.tunnels, duration_s, scale, 1 if name == "one" else 2)
-            in_own_process(folder)  # warms the kernel cache and the page cache
-            rows.append(in_own_process(folder))
+            in_own_process(folder, options.engines)  # warms the kernel cache and the page cache
+            rows.append(in_own_process(folder, options.engines))
     report(*rows)
 
 
@@ -60,12 +61,13 @@ def simulate(folder: Path, tunnels: int, duration_s: float, scale: float, factor
     subprocess.run(command, check=True)
 
 
-def in_own_process(folder: Path) -> dict[str, float]:
+def in_own_process(folder: Path, engines: list[str]) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", str(folder)]
+    command += ["--engines", *engines] if engines else []
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path, engines: list[str]) -> dict[str, float]:
     """Read and correlate once; peak memory is above that of the process with its libraries loaded."""
     import vpnforensics as vf
 
@@ -74,14 +76,14 @@ def measure(folder: Path) -> dict[str, float]:
     if small is not None:
         vf.correlate(small, small.with_name(small.name.replace("ingress", "egress")))
     before = peak_bytes()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     ingress = vf.read_capture(folder / "ingress.pcap")
     egress = vf.read_capture(folder / "egress.pcap")
-    read = time.perf_counter() - start
+    read, read_cpu = time.perf_counter() - start, time.process_time() - start_cpu
     after_reading = peak_bytes()
-    start = time.perf_counter()
-    case = vf.correlate(ingress, egress)
-    correlated = time.perf_counter() - start
+    start, start_cpu = time.perf_counter(), time.process_time()
+    case = vf.correlate(ingress, egress, **({"engines": engines} if engines else {}))
+    correlated, correlated_cpu = time.perf_counter() - start, time.process_time() - start_cpu
     wrong = wrong_links(case, json.loads((folder / "truth.json").read_text()))
     links = case.summary[case.summary["verdict"] == "linked"]
     return {
@@ -92,6 +94,8 @@ def measure(folder: Path) -> dict[str, float]:
         "wrong": wrong,
         "read_s": read,
         "correlate_s": correlated,
+        "read_cpu_s": read_cpu,
+        "correlate_cpu_s": correlated_cpu,
         "read_bytes": after_reading - before,
         "peak_bytes": peak_bytes() - before,
     }
@@ -120,7 +124,12 @@ def report(one: dict[str, float], two: dict[str, float]) -> None:
     counts = {"packets, both sides": "packets", "tunnels": "tunnels", "flows": "flows"}
     for label, key in {**counts, "linked": "linked", "linked wrongly": "wrong"}.items():
         print(f"{label:34}{one[key]:>14,}{two[key]:>14,}")
-    for label, key in (("reading both, s", "read_s"), ("correlating, s", "correlate_s")):
+    for label, key in (
+        ("reading both, s", "read_s"),
+        ("correlating, s", "correlate_s"),
+        ("reading both, CPU s", "read_cpu_s"),
+        ("correlating, CPU s", "correlate_cpu_s"),
+    ):
         print(f"{label:34}{one[key]:>14.2f}{two[key]:>14.2f}")
     print(f"{'pairs compared a second':34}{pairs(one):>14,.0f}{pairs(two):>14,.0f}")
     growth = (two["correlate_s"] / one["correlate_s"]) / (two["packets"] / one["packets"]) * 2

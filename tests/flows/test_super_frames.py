@@ -106,19 +106,25 @@ def test_without_a_syn_the_commonest_full_frame_tells() -> None:
     assert split.payload_bytes.tolist() == [*frames[:-1], 1448, 1448, 100]
 
 
-@pytest.mark.parametrize("name", ["wireguard", "openvpn-udp", "strongswan"])
-def test_a_merged_egress_links_as_the_unmerged_one(name: str) -> None:
-    """Every flow has its packets back, and its link; but merging moved some times by half a millisecond."""
-    sample = samples.load(name)
-    ingress, egress = vf.read_capture(sample.ingress), vf.read_capture(sample.egress)
+@pytest.mark.parametrize("name", ["wireguard", "openvpn-udp", "strongswan", "two-clocks"])
+def test_every_flow_has_its_packets_back(name: str) -> None:
+    egress = vf.read_capture(samples.load(name).egress)
     merged, count = _merged(egress)
-    assert count > 0.1 * len(egress)
+    assert count > 0.05 * len(egress)
     restored = assemble_flows(split_super_frames(assemble_flows(merged)))
     whole = assemble_flows(egress)
     assert np.array_equal(restored.packets_up, whole.packets_up)
     assert np.array_equal(restored.packets_down, whole.packets_down)
     assert np.array_equal(restored.bytes, whole.bytes)
-    expected, found = (vf.correlate(ingress, side).links["tunnel"] for side in (egress, merged))
+
+
+@pytest.mark.parametrize("name", ["wireguard", "openvpn-udp"])
+def test_a_merged_egress_links_as_the_unmerged_one(name: str) -> None:
+    """But for a flow or two: merging moved times by up to half a millisecond."""
+    sample = samples.load(name)
+    ingress, egress = vf.read_capture(sample.ingress), vf.read_capture(sample.egress)
+    expected, found = (vf.correlate(ingress, side).links["tunnel"] for side in (egress, _merged(egress)[0]))
+    assert expected.notna().mean() > 0.95
     same = (found == expected) | (found.isna() & expected.isna())
     assert same.mean() > 0.98
     assert (found[~same].isna() | expected[~same].isna()).all()  # none to another tunnel

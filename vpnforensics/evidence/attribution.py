@@ -40,8 +40,7 @@ CLEAR_SHARE = 0.5
 
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
-_ENOUGH_SCORES = 30
-"""A threshold far beyond so many scores is within a tenth of one with twice as many behind it."""
+_ENOUGH_SCORES = 60
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
