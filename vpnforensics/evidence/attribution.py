@@ -38,7 +38,8 @@ MARGIN, MARGIN_SHARE = 2.0, 0.35
 CLEAR_SHARE = 0.5
 """How much weaker, as a share of the score, the same flow must look in every other tunnel."""
 
-_ROUND_SHARES = (0.5, 0.25, 0.15, 0.10)
+_ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
+"""Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
 _ENOUGH_SCORES = 60
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
@@ -150,9 +151,9 @@ def attribute(
         ]
         if progress is not None:
             progress(number / len(_ROUND_SHARES))
-        if not len(accepted):
-            break
         expected += allowed * float(alive[remaining].sum())
+        if not len(accepted):
+            continue  # a tail that chance made heavy is drawn anew
         tunnel[accepted] = pairs.tunnel[best[accepted]]
         linked_round[accepted] = number
         final = containment.own(accepted.astype(np.int32), tunnel[accepted], score[accepted])

@@ -18,9 +18,12 @@ from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
 from vpnforensics.evidence.null_scores import stratum_of
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 
 NO_TUNNEL_CHANCE = 1e-3
 """A flow is in no tunnel if each would have lost so much of it only this often."""
+
+_BOUT_NS = 100_000_000
 
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
@@ -95,22 +98,26 @@ def decide_by_packets(
     )
     scores = _listed(containment, found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    carried = share_of_carried(scores.hits, sizes, _miss_rate(case, found))
-    chance = np.zeros(len(case.flows))
-    np.maximum.at(chance, scores.flow, carried)
+    miss = _miss_rate(case, found)
+    carried = share_of_carried(scores.hits, sizes, miss)
+    chance = _share_in_bouts(case, np.arange(len(case.flows)), np.zeros(len(case.flows), np.int32), miss)
+    np.maximum.at(chance, scores.flow, _share_in_bouts(case, scores.flow, scores.hits, miss))
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
     chance[~_within_ingress(case)] = 1.0
+    error = _is_error(case)
+    chance[error] = 1.0
     law = containment.law
     voice = _voice(scores, sizes, found, carried)
+    tunnel = _of_one_client(scores, voice.llr, found.tunnel, error)
     return Decision(
         packets_engine.NAME,
         scores,
         voice.llr,
         chance,
         alive,
-        found.tunnel,
-        found.record,
+        tunnel,
+        np.where(np.repeat(tunnel, np.diff(case.egress.start)) >= 0, found.record, -1),
         found.expected_false_links,
         (voice,),
         {
@@ -199,6 +206,44 @@ def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
     first = case.alignment.to_ingress(case.flows.first_ns)
     last = case.alignment.to_ingress(case.flows.last_ns)
     return np.asarray((first >= outer.min()) & (last <= outer.max()))
+
+
+def _of_one_client(
+    scores: ScoreTable,
+    llr: npt.NDArray[np.float64],
+    tunnel: npt.NDArray[np.int32],
+    error: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int32]:
+    """The links, but for those of ICMP errors too many of which are missing: the rest is another client's."""
+    refuted = scores.flow[(tunnel[scores.flow] == scores.tunnel) & (llr <= 0) & error[scores.flow]]
+    kept = tunnel.copy()
+    kept[refuted] = -1
+    return kept
+
+
+def _share_in_bouts(
+    case: Case, flow: npt.NDArray[np.integer], hits: npt.NDArray[np.int32], miss: float
+) -> npt.NDArray[np.float64]:
+    """P(so much of a flow found, or less | H1), where packets that come together are missed together.
+
+    A server that stalls, or a burst that overruns the capture, takes all packets of a moment: those of the
+    same tenth of a second, from the flow's first packet on, count as one, found as far as they were.
+    """
+    egress = case.egress
+    first = np.ones(len(egress.ts_ns), np.bool_)
+    begin = np.repeat(egress.ts_ns[egress.start[:-1]], np.diff(egress.start))
+    first[1:] = np.diff((egress.ts_ns - begin) // _BOUT_NS) != 0
+    first[egress.start[:-1]] = True
+    bouts = np.add.reduceat(first, egress.start[:-1], dtype=np.int64)[flow]
+    found = hits * bouts / np.diff(egress.start)[flow]
+    return share_of_carried(np.ceil(found).astype(np.int32), bouts, miss)
+
+
+def _is_error(case: Case) -> npt.NDArray[np.bool_]:
+    """ICMP other than echo: routers and the server send it, too, and several clients' look like one flow."""
+    flows = case.flows
+    icmp = np.isin(flows.proto, (PROTO_ICMP, PROTO_ICMPV6))
+    return np.asarray(icmp & (flows.sport == 0) & (flows.dport == 0))
 
 
 def _miss_rate(case: Case, found: Attribution) -> float:
