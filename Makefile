@@ -50,8 +50,9 @@ bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireg
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py
 
-validate-fields: .venv/dev.stamp ## figures of the clock, IP ID and device estimators
+validate-fields: .venv/dev.stamp ## figures of the field engines, alone and fused
 	$(PY) benchmarks/fields.py
+	$(PY) benchmarks/fusion.py
 
 lab: .venv/dev.stamp ## record every VPN driver and correlate it (root)
 	$(PY) -m vpnforensics.groundtruth.lab.survey
