@@ -52,6 +52,7 @@ def main() -> None:
                 simulate(folder, options.tunnels, duration_s, scale, 1 if name == "one" else 2)
             in_own_process(folder, _ALONE)  # warms the kernel cache and the page cache
             rows.append(in_own_process(folder, _ALONE))
+        in_own_process(root / "one", [])
         rows.append(in_own_process(root / "one", []))
     report(*rows)
 

@@ -46,6 +46,7 @@ CLEAR = 1.0
 _LISTED_LLR = 1.0
 _KNOWN_FLOWS = 2_000
 _TURNS, _LEAST_TURNS, _NULL_COMPARISONS = 20, 2, 200_000
+_FEW_HEARD = 3
 _LN_MOST = 12.0
 
 Keys = npt.NDArray[np.int64]
@@ -170,15 +171,17 @@ def _by_chance(
     """An engine's scores, and how often copies of the flows turned in time score as high."""
     linked = np.zeros(len(case.flows), np.bool_)
     linked[h1 // len(case.tunnels)] = True
-    said = score(0, linked) if len(h1) >= LEAST_KNOWN else score(0, None)
-    heard = int(np.isin(h1, _keys(case, said)).sum())
-    if heard and len(h1) >= LEAST_KNOWN:
+    enough = len(h1) >= LEAST_KNOWN
+    said = score(0, linked if enough else None)
+    heard, by_chance = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
+    worthless = enough and heard <= _FEW_HEARD + 2 * by_chance
+    if enough and not worthless:
         said = score(0, None)  # a first look at the known pairs is cheap, and often enough
     size = np.diff(case.egress.start)
     strata = stratum_of(size)
     rate, llr, upper = (np.full(len(said), v) for v in (1.0, np.nan, 0.0))
-    if not len(said) or (len(h1) >= LEAST_KNOWN and not heard):
-        return _Chance(said, rate, llr, upper)  # what is heard of no carried flow is chance
+    if not len(said) or worthless:
+        return _Chance(said, rate, llr, upper)  # what is heard of others as often is chance
     span_ns = int(np.ptp(case.conversations.packets.ts_ns))
     compared = max(int(alive.sum()), 1)
     turns = int(np.clip(_NULL_COMPARISONS // compared, _LEAST_TURNS, _TURNS))
@@ -192,9 +195,8 @@ def _by_chance(
     for s in np.unique(strata[said.flow]).tolist():
         tail = fit_tail(value[strata[flow] == s], turns * int(alive[strata == s].sum()))
         mine = strata[said.flow] == s
-        by_chance = tail.false_positive_rate(said.score[mine])
         by_likeness = (len(alike) - np.searchsorted(alike, said.score[mine])) / max(len(h2), 1)
-        rate[mine] = np.maximum(by_chance, by_likeness)
+        rate[mine] = np.maximum(tail.false_positive_rate(said.score[mine]), by_likeness)
         upper[mine] = np.log10(tail.comparisons)
         llr[mine] = llr_by_chance(rate[mine], heard_share, tail.comparisons)
     return _Chance(said, rate, llr, upper)
