@@ -149,8 +149,7 @@ def correlate(
     if not len(case.tunnels):
         raise CaseError(_no_tunnels(outer, inner, one_capture))
     warnings = _warnings(case, decision)
-    if counters.NAME in options.engines:
-        warnings += _accounts(case)
+    warnings += _accounts(case, options)
     tell("reporting", 0.0)
     stacks = Stacks(
         case,
@@ -302,9 +301,9 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
     return warnings
 
 
-def _accounts(case: Case) -> list[str]:
+def _accounts(case: Case, options: Options) -> list[str]:
     """What the tunnels' clear counters and byte streams say that the captures lack."""
-    conserved = counters.conserve(case)
+    conserved = counters.conserve(case) if counters.NAME in options.engines else None
     found = list(conserved.findings) if conserved is not None else []
     for tunnel in case.tunnels.tunnels:
         if tunnel.stream is not None and tunnel.stream.lost_share > _LOST_SHARE:

@@ -10,6 +10,7 @@ from vpnforensics.align.alignment import Alignment, same_clock
 from vpnforensics.align.settle import settle
 from vpnforensics.engines import counters
 from vpnforensics.engines.case import Case
+from vpnforensics.engines.scores import Pairs
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.find import TunnelSet, find_tunnels
 
@@ -153,3 +154,14 @@ def test_silence_has_reasons(complete):
     )  # fmt: skip
     assert counters.score(silent).silence["tunnel without a clear counter"] == len(complete.tunnels)
     assert counters.conserve(silent) is None
+
+
+def test_no_pairs_wanted_are_none_compared_and_a_leap_in_time_costs_nothing(complete):
+    """An empty choice is not all pairs; a clock that stood at 1970 does not size the work."""
+    none = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    assert len(counters.score(complete, none)) == 0
+    late = np.r_[np.arange(100), np.arange(100) + 1_800_000_000] * 1_000_000_000
+    advance = counters.counter_advance(late, np.arange(200))
+    step, alive = counters._steps(advance, late[10:12], np.array([1, 1]))
+    assert alive.all()
+    assert np.isfinite(step).all()

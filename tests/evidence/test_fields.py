@@ -10,8 +10,11 @@ import pytest
 
 import vpnforensics as vf
 from benchmarks.fusion import judge
+from tests.truth import load, tally
 from vpnforensics import casework, samples
 from vpnforensics.evidence import fields
+from vpnforensics.groundtruth.simulate.field_cases import legacy_tcp_tunnels
+from vpnforensics.groundtruth.simulate.run import simulate
 
 WITHOUT_RECORDS = {"shadowsocks", "ssh-tun"}
 
@@ -81,3 +84,15 @@ def test_what_is_heard_of_no_carried_flow_is_chance() -> None:
     case = vf.correlate(sample.ingress, sample.egress)
     assert all(e["ip_id"]["llr"] is None for e in case.scores["engines"])
     assert np.isfinite(case.scores["llr"]).all()
+
+
+def test_one_clock_behind_outer_and_inner_timestamps_links_on_its_own(tmp_path: Path) -> None:
+    """Legacy clients over TCP: all flows of ten packets and more, none wrongly, without ``packets``."""
+    simulate(legacy_tcp_tunnels(clients=12, flows=12, duration_s=60.0), tmp_path, 3)
+    case = vf.correlate(tmp_path / "ingress.pcap", tmp_path / "egress.pcap", engines=("timestamps",))
+    recording = load(tmp_path)
+    found = tally(recording, case)
+    assert found.long > 50
+    assert found.long_linked >= 0.99 * found.long
+    assert found.wrong == 0
+    assert case.expected_false_links <= 0.01

@@ -31,7 +31,7 @@ class Case:
 
     @cached_property
     def egress(self) -> EgressRows:
-        """Egress packets grouped by flow, in order of time within a flow, on the ingress clock."""
+        """Egress packets grouped by flow, in the file's order within a flow, on the ingress clock."""
         rows, start = self.flows.order
         packets = self.flows.packets
         return EgressRows(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 _MOST_TUNNELS = 64
-_LEAST_WINDOWS = 10
+_LEAST_WINDOWS, _MOST_WINDOWS = 10, 20_000
 _TOLERANCE = 0.005
 _ABSENT = 0.5
 _SIGMAS = 3.0
@@ -94,6 +94,8 @@ def conserve_advances(
     """
     first = max(int(ingress_ns.min()), int(egress_ns.min()))
     last = min(int(ingress_ns.max()), int(egress_ns.max()))
+    # Time stamps of a capture may be anything: its span must not size the work.
+    window_ns = max(window_ns, (last - first) // _MOST_WINDOWS)
     edges = np.arange(first, last + 1, window_ns, dtype=np.int64)
     if len(edges) <= _LEAST_WINDOWS:
         return None

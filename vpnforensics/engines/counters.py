@@ -53,6 +53,7 @@ _SPARE = 0.05
 _REORDERED = 64
 _JUMP = 1 << 20
 _AROUND = 5
+_MOST_WINDOWS = 100_000
 _LEAST_COUNTED = 8
 _LEAST_SCORE, _MOST_SCORE = -6.0, 0.5
 
@@ -153,7 +154,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     parts: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], npt.NDArray[np.int64]]] = []
     demands = {up: _demands(case, up) for up in (True, False)}
     starts = {up: np.searchsorted(demands[up][0], np.arange(flows + 1)) for up in demands}
-    wanted = (only or every_pair(flows, len(case.tunnels))).by_tunnel(len(case.tunnels))
+    wanted = (every_pair(flows, len(case.tunnels)) if only is None else only).by_tunnel(len(case.tunnels))
     for t in range(len(case.tunnels)):
         total, packets = np.zeros(len(wanted[t])), np.zeros(len(wanted[t]), np.int64)
         for up in (True, False):
@@ -220,7 +221,10 @@ def _demands(
     if not len(flow):
         none = np.zeros(0, np.int64)
         return none, none, none
-    # A flow's packets stand together and in order of time, so equal windows do, too.
+    # A flow's packets stand together, in the order of the file, which need not be that of time.
+    if ((np.diff(window) < 0) & (np.diff(flow) == 0)).any():
+        order = np.lexsort((window, flow))
+        flow, window = flow[order], window[order]
     begins = np.flatnonzero(np.r_[True, (np.diff(flow) != 0) | (np.diff(window) != 0)])
     counts = np.diff(np.r_[begins, len(flow)])
     flow, window = flow[begins], window[begins]
@@ -249,7 +253,9 @@ def _steps(
     alive = (begin >= first) & (begin + _WINDOW_NS <= last)
     begin, wanted = begin[alive], wanted[alive]
     have = advance.between(begin - _SLACK_NS, begin + _WINDOW_NS + _SLACK_NS)
-    grid = np.arange(first, max(last - _WINDOW_NS, first + 1), _WINDOW_NS, dtype=np.int64)
+    # Time stamps of a capture may be anything: its span must not size the work.
+    every_ns = max(_WINDOW_NS, (last - first) // _MOST_WINDOWS)
+    grid = np.arange(first, max(last - _WINDOW_NS, first + 1), every_ns, dtype=np.int64)
     usual = np.sort(advance.between(grid - _SLACK_NS, grid + _WINDOW_NS + _SLACK_NS))
     needed = np.maximum(1, np.floor(wanted * (1 - _SPARE))).astype(np.int64)
     suffices = len(usual) - np.searchsorted(usual, needed, side="left")

@@ -82,7 +82,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     capable_flow = _ecn_capable(case)
     columns: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], list[str]]] = []
     compared = np.zeros(flows, np.bool_)
-    wanted = (only or every_pair(flows, tunnels)).by_tunnel(tunnels)
+    wanted = (every_pair(flows, tunnels) if only is None else only).by_tunnel(tunnels)
     for t, tunnel in enumerate(case.tunnels.tunnels):
         mine = wanted[t]
         mine = mine[(end[mine] >= tunnel.first_ns - _EDGE_NS) & (begin[mine] <= tunnel.last_ns + _EDGE_NS)]

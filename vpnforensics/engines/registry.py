@@ -59,7 +59,7 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 evidence="the clock in the outer TCP timestamps is the clock in the inner ones: one line "
                 "for global offsets, rate and tick phase for random ones; flows of one device pool theirs",
                 needs="a tunnel over TCP from the host that opened the flow, aligned clocks",
-                speaks_when="OpenVPN over TCP, TLS tunnels, ssh; links on its own where offsets are global",
+                speaks_when="OpenVPN over TCP and TLS tunnels; links on its own where offsets are global",
                 silent_when="the tunnel is UDP or ESP, either side has no timestamps, or no tunnel's line "
                 "is near the flow's; never speaks against a pair",
             ),

@@ -80,9 +80,9 @@ class RoundTrips:
 
     def by_second(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Seconds with samples, and the least of each."""
-        seconds = self.ts_ns // _SECOND_NS
-        distinct, first = np.unique(seconds, return_index=True)
-        return distinct, np.minimum.reduceat(self.rtt_ns, first).astype(np.float64)
+        order = np.argsort(self.ts_ns, kind="stable")  # files need not be in order of time
+        distinct, first = np.unique(self.ts_ns[order] // _SECOND_NS, return_index=True)
+        return distinct, np.minimum.reduceat(self.rtt_ns[order], first).astype(np.float64)
 
 
 def echo_round_trips(
@@ -219,7 +219,8 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     span = {t: (case.tunnels.tunnels[t].first_ns, case.tunnels.tunnels[t].last_ns) for t in heard}
     seconds = {t: outer[t].by_second() for t in heard}
     least = {t: outer[t].least_ns for t in heard}
-    wanted = _by_flow(only or every_pair(len(flows), len(outer)), len(flows), np.array(heard))
+    pairs = every_pair(len(flows), len(outer)) if only is None else only
+    wanted = _by_flow(pairs, len(flows), np.array(heard))
     of_flow = np.repeat(np.arange(len(flows)), np.diff(egress.start))
     group, answered_ns, rtt_ns = _echoes(flows.packets, of_flow, egress.row, egress.up, egress.ts_ns)
     bounds = np.searchsorted(group, np.arange(len(flows) + 1))

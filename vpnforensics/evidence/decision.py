@@ -104,12 +104,10 @@ def decide_by_packets(
     np.maximum.at(chance, scores.flow, _share_in_bouts(case, scores.flow, scores.hits, miss))
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
-    chance[~_within_ingress(case)] = 1.0
-    error = _is_error(case)
-    chance[error] = 1.0
+    chance[~can_be_denied(case)] = 1.0
     law = containment.law
     voice = _voice(scores, sizes, found, carried)
-    tunnel = _of_one_client(scores, voice.llr, found.tunnel, error)
+    tunnel = _of_one_client(scores, voice.llr, found.tunnel, _is_error(case))
     return Decision(
         packets_engine.NAME,
         scores,
@@ -200,6 +198,11 @@ def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
 
 
+def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows of which the ingress capture can say that a tunnel did not have them."""
+    return _within_ingress(case) & ~_is_error(case)
+
+
 def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
     """Flows within the time of the ingress capture; of others it cannot say that no tunnel had them."""
     outer = case.conversations.packets.ts_ns
@@ -257,19 +260,16 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     without = np.ones(len(found.tunnel), np.bool_)
     without[found.pairs.flow] = False
     # A flow linked in a later round is among the pairs, too: its score there can only have been lower.
-    without[found.tunnel >= 0] |= ~np.isin(
-        np.flatnonzero(found.tunnel >= 0) * len(found.tunnel) + found.tunnel[found.tunnel >= 0],
-        found.pairs.flow.astype(np.int64) * len(found.tunnel) + found.pairs.tunnel,
-    )
+    linked, width = np.flatnonzero(found.tunnel >= 0), containment.tunnels + 1
+    listed = found.pairs.flow.astype(np.int64) * width + found.pairs.tunnel
+    without[linked] |= ~np.isin(linked * width + found.tunnel[linked], listed)
     rest, _ = containment.score(np.flatnonzero(without).astype(np.int32))
     order = np.lexsort((rest.tunnel, -rest.score, rest.flow))
     rest = rest.take(order)
     lead = np.r_[True, rest.flow[1:] != rest.flow[:-1]] if len(rest) else np.zeros(0, np.bool_)
     rest = rest.take(lead | (found.tunnel[rest.flow] == rest.tunnel))
     every = concatenate([found.pairs, rest])
-    first = np.unique(
-        every.flow.astype(np.int64) * (containment.tunnels + 1) + every.tunnel, return_index=True
-    )[1]
+    first = np.unique(every.flow.astype(np.int64) * width + every.tunnel, return_index=True)[1]
     every = every.take(first)
     return every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
 

@@ -11,7 +11,7 @@ flows turned round in time, and on the known H2 pairs where clients are more ali
 both speak, only one is heard; and it only speaks against, for that a tunnel sent enough packets speaks for no
 flow in particular.
 
-Flows left undecided, as all are in tunnels without record boundaries, may be linked by ``timestamps`` or
+Flows left undecided, as all are in tunnels whose length map is not known, may be linked by ``timestamps`` or
 ``ip_id``, at what is left of the expected number of false links, clear of every other tunnel, and never
 against containment where that can be looked into.
 
@@ -33,7 +33,7 @@ from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.engines.scores import EngineScores, Pairs
 from vpnforensics.evidence.calibration import LEAST_KNOWN, calibrate, llr_by_chance
-from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, present
+from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, can_be_denied, present
 from vpnforensics.evidence.fusion import dependence, fuse
 from vpnforensics.evidence.null_scores import fit_tail, stratum_of
 from vpnforensics.evidence.voices import Voice
@@ -120,7 +120,7 @@ def weigh_fields(
     fused = fuse(llr, dependence(llr, known, same), lower, upper)
     shown = np.searchsorted(every, keys)
     tunnel, spent = _link(case, decision, seldom, alive, expected_false_links)
-    if any(len(c.scores) for c in seldom.values()):
+    if any(np.isfinite(c.llr).any() for c in seldom.values()):
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     return _retold(case, decision, keys, fused[shown], [v.take(shown) for v in voices], tunnel, spent)
 
@@ -171,12 +171,14 @@ def _by_chance(
     """An engine's scores, and how often copies of the flows turned in time score as high."""
     linked = np.zeros(len(case.flows), np.bool_)
     linked[h1 // len(case.tunnels)] = True
-    enough = len(h1) >= LEAST_KNOWN
-    said = score(0, linked if enough else None)
+    said = score(0, linked if len(h1) else None)  # a look at the known pairs is cheap, and often enough
+    # Known pairs in tunnels of which the engine can never speak say nothing of it.
+    could = len(h1[np.isin(h1 % len(case.tunnels), said.tunnel)])
     heard, by_chance = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
-    worthless = enough and heard <= _FEW_HEARD + 2 * by_chance
-    if enough and not worthless:
-        said = score(0, None)  # a first look at the known pairs is cheap, and often enough
+    worthless = could >= LEAST_KNOWN and heard <= 2 * by_chance + (_FEW_HEARD if by_chance else 0)
+    worthless |= bool(linked[said.flow].any()) and not heard  # heard only of flows that are elsewhere
+    if len(h1) and not worthless:
+        said = score(0, None)
     size = np.diff(case.egress.start)
     strata = stratum_of(size)
     rate, llr, upper = (np.full(len(said), v) for v in (1.0, np.nan, 0.0))
@@ -190,7 +192,7 @@ def _by_chance(
     nulls = [score(shift, None) for shift in shifts]
     flow = np.concatenate([n.flow for n in nulls])
     value = np.concatenate([n.score for n in nulls])
-    heard_share = (heard + 1.0) / (len(h1) + 2.0)
+    heard_share = (heard + 1.0) / (could + 2.0)
     alike = np.sort(said.score[np.isin(_keys(case, said), h2)])
     for s in np.unique(strata[said.flow]).tolist():
         tail = fit_tail(value[strata[flow] == s], turns * int(alive[strata == s].sum()))
@@ -215,7 +217,8 @@ def _of_every(case: Case, decision: Decision, voice: Voice, every: Keys) -> Voic
     row[np.searchsorted(every, _keys(case, decision.scores))] = np.arange(len(decision.scores))
     told = _spread(voice, row, "too few of its packets found to list")
     if case.tunnels.lost_share <= MISS_UNKNOWN:
-        vain = (row < 0) & (case.map_of_tunnel[every % len(case.tunnels)] >= 0)
+        flow, tunnel = np.divmod(every, len(case.tunnels))
+        vain = (row < 0) & (case.map_of_tunnel[tunnel] >= 0) & can_be_denied(case)[flow]
         least = -float(np.log10(max(int((decision.tunnel >= 0).sum()), 1)))
         for column, value in ((told.llr, least), (told.lower, least), (told.upper, 0.0)):
             column[vain] = value
@@ -313,7 +316,7 @@ def _link(
 ) -> tuple[npt.NDArray[np.int32], float]:
     """Tunnel of each flow, and the expected false links that the fields' links add."""
     tunnel = decision.tunnel.copy()
-    speaking = [c for c in seldom.values() if len(c.scores)]
+    speaking = [c for c in seldom.values() if np.isfinite(c.llr).any()]
     left = expected_false_links - decision.expected_false_links
     compared = int(alive[tunnel < 0].sum())
     if not speaking or left <= 0 or not compared:
@@ -348,10 +351,11 @@ def _against(
     """Whether containment can look into a tunnel and did not find a flow there."""
     looked = decision.engine == packets_engine.NAME
     found = np.sort(_keys(case, decision.scores)[decision.llr > 0])
+    deniable = can_be_denied(case)
 
     def against(flow: npt.NDArray[np.int32], tunnel: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         keys = flow.astype(np.int64) * len(case.tunnels) + tunnel
-        readable = case.map_of_tunnel[tunnel] >= 0
+        readable = (case.map_of_tunnel[tunnel] >= 0) & deniable[flow]
         return np.asarray(looked & readable & ~np.isin(keys, found))
 
     return against

@@ -85,6 +85,8 @@ def match_lanes(
         Record of each packet, or -1; no record stands twice.
     """
     matched = np.full(len(packet_lane), -1, np.int64)
+    if not len(record_lane):
+        return matched
     packet = np.lexsort((packet_ns, packet_lane))
     record = np.lexsort((record_ns, record_lane))
     for quiet_ns in _QUIET_NS:

@@ -4,7 +4,8 @@ A tap behind receive offloading (GRO), or before segmentation offloading (TSO), 
 64 KiB where many full segments and a remainder were on the wire. Its length matches nothing on the other
 side of a VPN server; those of the segments do. The payload of a full segment is the MSS that the two SYNs
 agree on, less the options that every segment carries (RFC 9293, 3.7.1; RFC 6691); for a connection whose SYNs
-were not captured, the commonest payload of the capture's nearly full frames.
+were not captured, the commonest payload of the capture's nearly full frames, unless a host of the capture
+announces more than the usual MTU allows.
 
 What cannot be told: segments smaller than that which were merged (a sender that wrote them so, an MSS that
 was lowered beyond the tap), and merged UDP datagrams, which announce no size.
@@ -25,7 +26,8 @@ _TIMESTAMP_OPTION_BYTES = 12
 _TCP_PUSH = 0x08
 _NOT_LAST = 0xFFFF & ~(TCP_FIN | _TCP_PUSH)
 _USUAL_MTU_BYTES = 1500
-_LEAST_FULL_BYTES, _LEAST_MSS_BYTES = 1000, 88
+_LEAST_FULL_BYTES, _LEAST_MSS_BYTES = 1000, 500
+_MOST_PIECES = 50  # rows for each packet of the capture, beyond which lengths lie
 _LEAST_LEARNED = 10
 _UNKNOWN = 1 << 30
 
@@ -55,6 +57,8 @@ def split_super_frames(flows: FlowTable) -> PacketTable:
     frame, segment = large[merged], segment[merged]
     pieces = np.ones(len(packets), np.int64)
     pieces[frame] = -(-packets.payload_bytes[frame] // segment)
+    if pieces.sum() > _MOST_PIECES * len(packets):
+        return packets
     row = np.repeat(np.arange(len(packets)), pieces)
     split = packets.take(row)
     size = np.zeros(len(packets), np.int64)

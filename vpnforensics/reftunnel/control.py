@@ -68,6 +68,8 @@ def _is_listening(path: Path) -> bool:
             sock.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except (BlockingIOError, TimeoutError):
+            return True
     return True
 
 

@@ -2,7 +2,7 @@
 
 `device` judges what comes in; this is what goes out, and what the timers make of it
 (https://www.wireguard.com/papers/wireguard.pdf, section 6). It is the only place that changes a peer's
-timers and endpoint, and the only one that puts something into the outbox.
+timers and endpoint.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _LENGTH = struct.Struct(">H")
 _RECEIVE_BYTES = 1 << 18
 _MAX_QUEUED_BYTES = 1 << 20
 _MAX_CONNECTIONS = 1024
-"""That others may hold open; one more closes the one that has been silent longest."""
+"""That others may hold open; one more closes the oldest that never said anything, or the longest silent."""
 
 MAX_MESSAGE_BYTES = 65_535
 
@@ -83,8 +83,10 @@ class TcpLinks:
         self._mark = mark
         self._links: dict[Endpoint, _Link] = {}
         self._by_fd: dict[int, _Link] = {}
-        # Connections that others made, the one heard from longest ago first.
+        # Connections that others made, the one heard from longest ago first; strangers have not sent a
+        # whole message yet.
         self._guests: dict[_Link, None] = {}
+        self._strangers: dict[_Link, None] = {}
         self._poll: select.epoll | None = None
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
@@ -151,13 +153,13 @@ class TcpLinks:
             sock, address = self._listener.accept()
         except OSError:
             return
-        if len(self._guests) >= _MAX_CONNECTIONS:
+        if len(self._guests) + len(self._strangers) >= _MAX_CONNECTIONS:
             # Strangers that connect and say nothing must not lock out those who have something to say.
-            self._close(next(iter(self._guests)))
+            self._close(next(iter(self._strangers or self._guests)))
         host = address[0].removeprefix("::ffff:")
         link = _Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
         self._add(link)
-        self._guests[link] = None
+        self._strangers[link] = None
 
     def _connect(self, endpoint: Endpoint) -> _Link | None:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
@@ -190,6 +192,7 @@ class TcpLinks:
             del self._links[link.endpoint]
         self._by_fd.pop(link.sock.fileno(), None)
         self._guests.pop(link, None)
+        self._strangers.pop(link, None)
         link.sock.close()  # epoll forgets a closed descriptor by itself
 
     def _enqueue(self, link: _Link, data: bytes) -> None:
@@ -225,8 +228,10 @@ class TcpLinks:
         if not data:
             self._close(link)
             return
-        if link in self._guests:
-            del self._guests[link]
+        messages = list(link.deframer.feed(data))
+        if messages and (link in self._guests or link in self._strangers):
+            self._strangers.pop(link, None)
+            self._guests.pop(link, None)
             self._guests[link] = None
-        for message in link.deframer.feed(data):
+        for message in messages:
             take(message, len(message), link.endpoint, now)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.engines import exact
+from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
@@ -78,7 +80,7 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
                 "clock": clocks[t],
                 "ip_id": ip_ids[t],
                 "explained_share": round(float(explained[t] / total[t]), 6)
-                if total[t] and decision.engine
+                if total[t] and decision.engine in (packets_engine.NAME, exact.NAME)
                 else None,
             }
         )
