@@ -174,9 +174,11 @@ def _by_chance(
     said = score(0, linked if len(h1) else None)  # a look at the known pairs is cheap, and often enough
     # Known pairs in tunnels of which the engine can never speak say nothing of it.
     could = len(h1[np.isin(h1 % len(case.tunnels), said.tunnel)])
-    heard, by_chance = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
+    heard, elsewhere = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
+    wrongly = int(linked[said.flow].sum()) - heard
+    by_chance = max(float(elsewhere), wrongly / max(len(case.tunnels) - 1, 1))
     worthless = could >= LEAST_KNOWN and heard <= 2 * by_chance + (_FEW_HEARD if by_chance else 0)
-    worthless |= bool(linked[said.flow].any()) and not heard  # heard only of flows that are elsewhere
+    worthless |= wrongly > 0 and not heard
     if len(h1) and not worthless:
         said = score(0, None)
     size = np.diff(case.egress.start)
