@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpnforensics.engines._contest_kernels import own_records, score_contested
-from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment
+from vpnforensics.engines._contest_kernels import own_records, score_pairs
+from vpnforensics.engines._kernels import chance_gaps, fresh_packets, rarest_packets, score_containment
 from vpnforensics.flows._kernels import group_rows
 
 MISS = 0.03
@@ -28,10 +28,10 @@ class Small:
     class_start: np.ndarray
     record_ns: np.ndarray
     record_tunnel: np.ndarray
-    rate: np.ndarray
+    gap_ns: np.ndarray
     density: tuple[np.ndarray, np.ndarray]
     low_ns: int = -3
-    step_ns: int = 4
+    step_bits: int = 2
     width_ns: float = 9.0
 
 
@@ -55,7 +55,7 @@ def _small(seed: int) -> Small:
         np.searchsorted(size_class, np.arange(5)).astype(np.int64),
         record_ns.astype(np.int64),
         rng.integers(0, 3, records).astype(np.int32),
-        (rng.random(records) / 50 + 1e-3).astype(np.float32),
+        (1 / (rng.random(records) / 50 + 1e-3)).astype(np.float32),
         (density[0], density[1]),
     )
 
@@ -66,7 +66,7 @@ def _candidates(case: Small, j: int, t: int, tunnel: int) -> list[tuple[int, flo
     found = []
     for i in range(case.class_start[c], case.class_start[c + 1]) if c >= 0 else ():
         delay = t - case.record_ns[i] if case.up[j] else case.record_ns[i] - t
-        slot = (delay - case.low_ns) // case.step_ns
+        slot = (delay - case.low_ns) // 2**case.step_bits
         if case.record_tunnel[i] == tunnel and 0 <= slot < 6:
             found.append((i, float(case.density[0 if case.up[j] else 1][slot])))
     return found
@@ -81,14 +81,14 @@ def _twin(case: Small, flow: int, tunnel: int, shift: int, blocked: set[int]) ->
         t = int(case.egress_ns[j])
         t = (t + shift) % 400 if shift else t
         near = _candidates(case, j, t, tunnel)
-        free = [(g / case.rate[i], i) for i, g in near if i not in used and i not in blocked]
+        free = [(g * case.gap_ns[i], i) for i, g in near if i not in used and i not in blocked]
         if not free:
             total += np.log(MISS) if case.fresh[j] else 0.0
             against += 0.0 if case.fresh[j] else miss_step
             continue
         hits += 1
         used.add(max(free, key=lambda pair: (pair[0], -pair[1]))[1])
-        x = sum(g / case.rate[i] for i, g in near) / max(1.0, sum(g * case.width_ns for _, g in near))
+        x = sum(g * case.gap_ns[i] for i, g in near) / max(1.0, sum(g * case.width_ns for _, g in near))
         total += np.log(MISS + (1 - MISS) * x) if case.fresh[j] else 0.0
         against += 0.0 if case.fresh[j] else hit_step
     return total + min(0.0, against), hits
@@ -100,10 +100,11 @@ def test_score_containment(seed: int, shift: int) -> None:
     case = _small(seed)
     flows = np.array([3, 0, 4, 1, 2, 3], np.int32)
     shifts = np.full(len(flows), shift, np.int64)
+    every = np.arange(len(case.egress_ns), dtype=np.int32)
     listed, tunnel, score, hits = score_containment(
-        flows, case.flow_start, case.egress_ns, case.egress_class, case.fresh, case.up, shifts, 0, 400,
-        case.class_start, case.record_ns, case.record_tunnel, case.rate, *case.density,
-        case.low_ns, case.step_ns, case.width_ns, MISS, 3, -np.inf,
+        flows, case.flow_start, case.flow_start, every, case.egress_ns, case.egress_class,
+        case.fresh, case.up, shifts, 0, 400, case.class_start, case.record_ns, case.record_tunnel, case.gap_ns, *case.density,
+        case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
     )  # fmt: skip
     found = {(int(q), int(k)): (s, int(h)) for q, k, s, h in zip(listed, tunnel, score, hits, strict=True)}
     assert len(found) == len(listed)
@@ -119,7 +120,7 @@ def test_score_containment(seed: int, shift: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57]))
-def test_score_contested(seed: int, shift: int) -> None:
+def test_score_pairs(seed: int, shift: int) -> None:
     case = _small(seed)
     rng = np.random.default_rng(seed)
     records = len(case.record_ns)
@@ -130,10 +131,10 @@ def test_score_contested(seed: int, shift: int) -> None:
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
     limit = rng.normal(0, 2, 15)
     row = _by_tunnel(case)[0]
-    found = score_contested(
+    found, hits = score_pairs(
         pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
         case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, *_by_tunnel(case),
-        case.rate, *case.density, case.low_ns, case.step_ns, case.width_ns, MISS,
+        case.gap_ns, *case.density, case.low_ns, case.step_bits, case.width_ns, MISS,
         owner[row], claim, rival[row].astype(np.float32),
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
@@ -143,7 +144,58 @@ def test_score_contested(seed: int, shift: int) -> None:
             against = rival[i] if mine else claim[owner[i]] if owner[i] >= 0 else -np.inf
             if against > limit[q]:
                 blocked.add(i)
-        np.testing.assert_allclose(found[q], _twin(case, flow, k, shift, blocked)[0], rtol=1e-5, atol=1e-6)
+        expected, expected_hits = _twin(case, flow, k, shift, blocked)
+        np.testing.assert_allclose(found[q], expected, rtol=1e-5, atol=1e-6)
+        assert hits[q] == expected_hits
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_a_choice_of_packets_lists_tunnels_with_a_quarter_of_it(seed: int, most: int) -> None:
+    case = _small(seed)
+    start, probe = rarest_packets(
+        case.flow_start, case.egress_class, case.fresh, np.diff(case.class_start), most
+    )
+    flows, shifts = np.arange(5, dtype=np.int32), np.zeros(5, np.int64)
+    listed, tunnel, _, hits = score_containment(
+        flows, case.flow_start, start, probe, case.egress_ns, case.egress_class, case.fresh, case.up, shifts,
+        0, 400, case.class_start, case.record_ns, case.record_tunnel, case.gap_ns, *case.density,
+        case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
+    )  # fmt: skip
+    found = {(int(q), int(k)): int(h) for q, k, h in zip(listed, tunnel, hits, strict=True)}
+    for f in range(5):
+        chosen = probe[start[f] : start[f + 1]].tolist()
+        packets = range(case.flow_start[f], case.flow_start[f + 1])
+        if len(packets) <= most:
+            assert chosen == list(packets)
+            continue
+        for k in range(3):
+            used: set[int] = set()
+            for j in chosen:
+                near = _candidates(case, j, int(case.egress_ns[j]), k)
+                free = [(g * case.gap_ns[i], -i) for i, g in near if i not in used]
+                used.update([-max(free)[1]] if free else [])
+            assert ((f, k) in found) is (len(used) > 0 and 4 * len(used) >= len(chosen))
+            assert found.get((f, k), len(used)) == len(used)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_the_rarest_packets_are_fresh_and_of_the_rarest_classes(seed: int, most: int) -> None:
+    case = _small(seed)
+    counts = np.diff(case.class_start)
+    start, probe = rarest_packets(case.flow_start, case.egress_class, case.fresh, counts, most)
+    for f in range(5):
+        packets = np.arange(case.flow_start[f], case.flow_start[f + 1])
+        chosen = probe[start[f] : start[f + 1]]
+        if len(packets) <= most:
+            continue
+        fit = packets[(case.egress_class[packets] >= 0) & (case.fresh[packets] > 0)]
+        assert np.isin(chosen, fit).all()
+        assert len(set(chosen.tolist())) == len(chosen) == min(most, len(fit))
+        assert (np.diff(chosen) > 0).all()
+        taken = np.sort(counts[case.egress_class[chosen]])
+        assert taken.tolist() == np.sort(counts[case.egress_class[fit]])[: len(chosen)].tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -159,7 +211,7 @@ def test_own_records(seed: int) -> None:
     matched = np.full(len(case.egress_ns), -1, np.int32)
     own_records(
         flows, tunnels, scores, case.flow_start, case.egress_ns, case.egress_class, case.up, case.class_start,
-        *_by_tunnel(case), *case.density, case.low_ns, case.step_ns, owner, rival, matched,
+        *_by_tunnel(case), *case.density, case.low_ns, case.step_bits, owner, rival, matched,
     )  # fmt: skip
     row = _by_tunnel(case)[0]
     matched = np.where(matched >= 0, row[matched], -1)
@@ -196,13 +248,13 @@ def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> 
     half = 50
     case = _small(seed)
     row, start, ts = _by_tunnel(case)
-    found = occupancy_rates(row, start, case.class_start, ts, float(width), half)
+    found = chance_gaps(row, start, case.class_start, ts, float(width), half)
     size_class = np.repeat(np.arange(4), np.diff(case.class_start))
     for i, t in enumerate(case.record_ns.tolist()):
         group = (size_class == size_class[i]) & (case.record_tunnel == case.record_tunnel[i])
         inside = [u for u in case.record_ns[group].tolist() if t - half <= u <= t + half]
         covered = sum(min(b - a, width) for a, b in pairwise(inside)) + width
-        np.testing.assert_allclose(found[i], min(1.0, covered / (2 * half)) / width, rtol=1e-6)
+        np.testing.assert_allclose(found[i], width / min(1.0, covered / (2 * half)), rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

@@ -30,7 +30,7 @@ def own_records(  # type: ignore[no-untyped-def]
     density_up,
     density_down,
     low_ns,
-    step_ns,
+    step_bits,
     owner,
     rival,
     matched,
@@ -41,7 +41,7 @@ def own_records(  # type: ignore[no-untyped-def]
     it and found nothing free); one entry an egress packet: ``matched`` (record, -1 none).
     """
     bins = density_up.size
-    reach_ns = low_ns + bins * step_ns
+    reach_ns = low_ns + (bins << step_bits)
     looked = np.full(class_start.size, -1, np.int64)
     begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
@@ -68,7 +68,7 @@ def own_records(  # type: ignore[no-untyped-def]
                 u = record_ns[i]
                 if u > last:
                     break
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
                 if owner[i] != f and slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     if owner[i] < 0:
@@ -84,7 +84,7 @@ def own_records(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def score_contested(  # type: ignore[no-untyped-def]
+def score_pairs(  # type: ignore[no-untyped-def]
     pair_flow,
     pair_tunnel,
     pair_limit,
@@ -100,29 +100,37 @@ def score_contested(  # type: ignore[no-untyped-def]
     row,
     tunnel_start,
     record_ns,
-    class_rate,
+    class_gap_ns,
     density_up,
     density_down,
     low_ns,
-    step_ns,
+    step_bits,
     width_ns,
     miss,
     owner,
     claim,
     rival,
 ):
-    """:func:`score_containment` of given pairs, where a record serves only if nobody as good wants it.
+    """Containment scores of given pairs, where a record serves only if nobody as good wants it.
 
     A record is out of reach of a flow if another flow owns it whose ``claim`` (one a flow) is above the
     pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. Rotated flows
-    (``pair_shift_ns`` not 0) own nothing.
+    (``pair_shift_ns`` not 0) own nothing. Without a limit (inf) there is no contest.
+
+    Returns
+    -------
+    score : ndarray of float64
+        Nats; see :func:`vpnforensics.engines._kernels.score_containment`.
+    hits : ndarray of int32
+        Packets of the flow with a record in the tunnel.
     """
     score = np.empty(pair_flow.size, np.float64)
+    hits_of = np.empty(pair_flow.size, np.int32)
     used = np.zeros(record_ns.size, np.bool_)
     bins = density_up.size
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     follow_hit, follow_miss = follower_steps(miss)
-    reach_ns = low_ns + bins * step_ns
+    reach_ns = low_ns + (bins << step_bits)
     looked = np.full(class_start.size, -1, np.int64)
     begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
@@ -157,15 +165,19 @@ def score_contested(  # type: ignore[no-untyped-def]
                 u = record_ns[i]
                 if u > last:
                     break
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
                 if slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     dense += g * width_ns
-                    g /= class_rate[row[i]]
+                    g *= class_gap_ns[row[i]]
                     x += g
                     if g > best and not used[i]:
-                        mine = owner[i] == f and shift_ns == 0
-                        contested = rival[i] > limit if mine else owner[i] >= 0 and claim[owner[i]] > limit
+                        contested = False
+                        if limit < np.inf:
+                            mine = owner[i] == f and shift_ns == 0
+                            contested = (
+                                rival[i] > limit if mine else owner[i] >= 0 and claim[owner[i]] > limit
+                            )
                         if not contested:
                             best, best_record = g, i
             if best_record >= 0:
@@ -182,4 +194,5 @@ def score_contested(  # type: ignore[no-untyped-def]
         for m in range(hits):
             used[taken[m]] = False
         score[q] = total + np.log(product) + min(0.0, against)
-    return score
+        hits_of[q] = hits
+    return score, hits_of

