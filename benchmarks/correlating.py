@@ -1,7 +1,7 @@
 """Time and memory of correlating a large case, beside the time of reading it.
 
 Simulates 500 tunnels with 20,000 flows, about 1 M packets a side (and the same with twice the packets), then
-correlates in fresh processes. Read the ratios: single times move with the machine.
+correlates in fresh processes, each a few times. Read the ratios of the medians: times move with the machine.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,34 +28,34 @@ _AIMS = (
     ("all engines / packets alone", "<= 2"),
 )
 _ALONE = ["packets"]
+_RUNS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--tunnels", type=int, default=TUNNELS)
     parser.add_argument("--scale", type=float, default=0.045, help="factor on transfer sizes")
     parser.add_argument("--keep", type=Path, help="folder for the captures, reused if they are there")
     parser.add_argument("--engines", nargs="+", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.engines)))
+        print(json.dumps((memory if options.memory else measure)(options.measure, options.engines)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         root = options.keep or Path(scratch)
-        rows = []
-        for name, duration_s, scale in (
-            ("one", 300.0, options.scale),
-            ("two", 600.0, options.scale),
-        ):
-            folder = root / name
-            if not (folder / "egress.pcap").exists():
-                simulate(folder, options.tunnels, duration_s, scale, 1 if name == "one" else 2)
-            in_own_process(folder, _ALONE)  # warms the kernel cache and the page cache
-            rows.append(in_own_process(folder, _ALONE))
-        in_own_process(root / "one", [])
-        rows.append(in_own_process(root / "one", []))
-    report(*rows)
+        for name, duration_s, factor in (("one", 300.0, 1), ("two", 600.0, 2)):
+            if not (root / name / "egress.pcap").exists():
+                simulate(root / name, options.tunnels, duration_s, options.scale, factor)
+        in_own_process(root / "one", [])  # warms the kernel cache and the page cache
+        in_own_process(root / "two", _ALONE)
+        report(
+            several(root / "one", _ALONE),
+            several(root / "two", _ALONE),
+            several(root / "one", []),
+            in_own_process(root / "one", _ALONE, "--memory"),
+        )
 
 
 def simulate(folder: Path, tunnels: int, duration_s: float, scale: float, factor: int) -> None:
@@ -65,30 +66,30 @@ def simulate(folder: Path, tunnels: int, duration_s: float, scale: float, factor
     subprocess.run(command, check=True)
 
 
-def in_own_process(folder: Path, engines: list[str]) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", str(folder)]
+def several(folder: Path, engines: list[str]) -> dict[str, float]:
+    """Medians over a few processes: a shared machine's single times say little."""
+    runs = [in_own_process(folder, engines) for _ in range(_RUNS)]
+    return {key: median(run[key] for run in runs) for key in runs[0]}
+
+
+def in_own_process(folder: Path, engines: list[str], *flags: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", str(folder), *flags]
     command += ["--engines", *engines] if engines else []
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def measure(folder: Path, engines: list[str]) -> dict[str, float]:
-    """Read and correlate once; peak memory is above that of the process with its libraries loaded."""
+    """Read and correlate once, and the time of each."""
     import vpnforensics as vf
 
-    # A small case first, so that compiled kernels and libraries are in memory before anything is counted.
-    small = next(Path(__file__).parent.parent.glob("samples/wireguard/ingress.pcap*"), None)
-    if small is not None:
-        vf.correlate(small, small.with_name(small.name.replace("ingress", "egress")))
-    before = peak_bytes()
+    warm_up(engines)
     start, start_cpu = time.perf_counter(), time.process_time()
     ingress = vf.read_capture(folder / "ingress.pcap")
     egress = vf.read_capture(folder / "egress.pcap")
     read, read_cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    after_reading = peak_bytes()
     start, start_cpu = time.perf_counter(), time.process_time()
-    case = vf.correlate(ingress, egress, **({"engines": engines} if engines else {}))
+    case = vf.correlate(ingress, egress, **chosen(engines))
     correlated, correlated_cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    peak = peak_bytes()
     wrong = wrong_links(case, json.loads((folder / "truth.json").read_text()))
     links = case.summary[case.summary["verdict"] == "linked"]
     return {
@@ -101,9 +102,30 @@ def measure(folder: Path, engines: list[str]) -> dict[str, float]:
         "correlate_s": correlated,
         "read_cpu_s": read_cpu,
         "correlate_cpu_s": correlated_cpu,
-        "read_bytes": after_reading - before,
-        "peak_bytes": peak - before,
     }
+
+
+def memory(folder: Path, engines: list[str]) -> dict[str, float]:
+    """Peak memory of correlating two files, above that of the process with its libraries loaded."""
+    import vpnforensics as vf
+
+    warm_up(engines)
+    before = peak_bytes()
+    case = vf.correlate(folder / "ingress.pcap", folder / "egress.pcap", **chosen(engines))
+    packets = sum(row["packets"] for row in case.inputs)
+    return {"bytes_a_packet": (peak_bytes() - before) / packets}
+
+
+def warm_up(engines: list[str]) -> None:
+    """A small case first, so that compiled kernels and libraries are in memory before anything is counted."""
+    import vpnforensics as vf
+
+    sample = Path(__file__).parent.parent / "samples" / "wireguard"
+    vf.correlate(sample / "ingress.pcap", sample / "egress.pcap", **chosen(engines))
+
+
+def chosen(engines: list[str]) -> dict[str, Any]:
+    return {"engines": engines} if engines else {}
 
 
 def wrong_links(case: vf.CaseResult, truth: dict[str, Any]) -> int:
@@ -124,11 +146,13 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def report(one: dict[str, float], two: dict[str, float], every: dict[str, float]) -> None:
+def report(
+    one: dict[str, float], two: dict[str, float], every: dict[str, float], peak: dict[str, float]
+) -> None:
     print(f"{'':34}{'one':>14}{'two':>14}{'one, all':>14}")
     counts = {"packets, both sides": "packets", "tunnels": "tunnels", "flows": "flows"}
     for label, key in {**counts, "linked": "linked", "linked wrongly": "wrong"}.items():
-        print(f"{label:34}{one[key]:>14,}{two[key]:>14,}{every[key]:>14,}")
+        print(f"{label:34}{one[key]:>14,.0f}{two[key]:>14,.0f}{every[key]:>14,.0f}")
     for label, key in (
         ("reading both, s", "read_s"),
         ("correlating, s", "correlate_s"),
@@ -141,7 +165,7 @@ def report(one: dict[str, float], two: dict[str, float], every: dict[str, float]
     ratios = (
         one["correlate_s"] / one["read_s"],
         growth,
-        one["peak_bytes"] / one["packets"],
+        peak["bytes_a_packet"],
         every["correlate_s"] / one["correlate_s"],
     )
     print()

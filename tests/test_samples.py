@@ -95,3 +95,13 @@ def test_flows_before_the_ingress_capture_began_are_not_denied_a_tunnel() -> Non
     links = _correlate(SAMPLES / "cut-file").links["verdict"]
     assert (links != "no_tunnel").all()
     assert (links == "linked").sum() > 100
+
+
+def test_a_users_own_tables_stay_whole_and_give_the_same_result():
+    """Of captures that it reads itself, the correlator forgets the payloads on the way."""
+    sample = samples.load("wireguard")
+    ingress, egress = vf.read_capture(sample.ingress), vf.read_capture(sample.egress)
+    of_tables, of_files = vf.correlate(ingress, egress), vf.correlate(sample.ingress, sample.egress)
+    assert of_tables.to_json() == of_files.to_json()
+    assert ingress.head.any(axis=1).mean() > 0.9
+    assert egress.head.any()

@@ -126,6 +126,10 @@ def correlate(
         raise CaseError(f"{_name(inner, 'egress')}: nothing but tunnels; is this the decrypted side?")
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
+    if any(t.sure for t in tunnels.tunnels):
+        for capture, table in ((ingress, outer), (ingress if one_capture else egress, inner)):
+            if not isinstance(capture, PacketTable):
+                table.forget_heads()  # ours alone, and what there was to recognise is recognised
     settled = settle(tunnels, flows, known_clock, rng)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
     tell("scoring", 0.0)

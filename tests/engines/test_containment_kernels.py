@@ -103,8 +103,8 @@ def test_score_containment(seed: int, shift: int) -> None:
     every = np.arange(len(case.egress_ns), dtype=np.int32)
     listed, tunnel, score, hits = score_containment(
         flows, case.flow_start, case.flow_start, every, case.egress_ns, case.egress_class,
-        case.fresh, case.up, shifts, 0, 400, case.class_start, case.record_ns, case.record_tunnel, case.gap_ns, *case.density,
-        case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
+        case.fresh, case.up, shifts, 0, 400, case.class_start, case.record_ns, case.record_tunnel,
+        case.gap_ns, *case.density, case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
     )  # fmt: skip
     found = {(int(q), int(k)): (s, int(h)) for q, k, s, h in zip(listed, tunnel, score, hits, strict=True)}
     assert len(found) == len(listed)

@@ -8,6 +8,7 @@ from vpnforensics.align.alignment import Alignment, same_clock
 from vpnforensics.engines import rtt
 from vpnforensics.engines.case import Case
 from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.tunnels.find import find_tunnels
 from vpnforensics.tunnels.table import Tunnel, TunnelSet, no_records
 
 CLIENT, SERVER = ("10.0.0.1", 5000), ("10.9.9.9", 443)
@@ -124,7 +125,7 @@ def test_wireguard_handshake_gives_the_tunnels_round_trip():
         udp(1.05, *server, *client, 80, head=b"\4"),
     ]
     conversations = assemble_flows(table(rows), idle_tcp_s=np.inf, idle_other_s=np.inf)
-    tunnel = Tunnel("10.0.0.1:5000", "10.9.9.9:51820", "udp", "wireguard", "", 0.9, 0, 1, 2, 2, (), 0)
+    (tunnel,) = find_tunnels(conversations).tunnels
     assert rtt.tunnel_round_trips(conversations, tunnel).rtt_ns.tolist() == [40_000_000]
 
 

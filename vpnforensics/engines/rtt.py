@@ -59,7 +59,6 @@ _SECOND_NS = 1_000_000_000
 _LEAST_SECONDS = 8
 _USUAL_CORRELATION = 0.4
 _CAP = 1.5
-_HANDSHAKE_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +160,7 @@ def tunnel_round_trips(conversations: FlowTable, tunnel: Tunnel) -> RoundTrips:
     ts_ns = packets.ts_ns[rows]
     if tunnel.transport == "tcp":
         return echo_round_trips(packets, rows, up, ts_ns)
-    first = packets.head[rows[:_HANDSHAKE_ROWS], 0]
+    first = np.frombuffer(tunnel.opening, np.uint8)
     if tunnel.protocol == "wireguard":
         return _answered(first == RESPONSE, first == TRANSPORT, up, ts_ns)
     if tunnel.protocol == "openvpn":

@@ -32,6 +32,7 @@ PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
     }
 )
 _SAMPLE_DATAGRAMS = 400
+_OPENING_DATAGRAMS = 64
 _TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
 _TLS_HANDSHAKE, _TINC_GREETING = 22, b"0 "
 _BESIDE_TWIN = 0.9
@@ -94,6 +95,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 packets_down=int((~up).sum()),
                 length_maps=protocol.length_maps(datagrams, recognition.variant),
                 conversation=number,
+                opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
             )
         )
     tunnels = _beside_dtls(conversations, tunnels)
