@@ -110,26 +110,30 @@ def correlate(
     one_capture = egress is None or _same_capture(ingress, egress)
     inner = outer if one_capture or egress is None else _read(egress, "egress", tell)
     rng = np.random.default_rng(seed)
-    aside = ThreadPoolExecutor(1)  # the files' digests take as long as many a step
-    inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))
-    aside.shutdown(wait=False)
-    tell("finding tunnels", 0.0)
     if not len(outer):
         raise CaseError(f"{_name(outer, 'ingress')}: no IP packets, so no tunnels")
     if not len(inner):
         raise CaseError(f"{_name(inner, 'egress')}: no IP packets, so no flows")
+    tell("finding tunnels", 0.0)
+    aside = ThreadPoolExecutor(1)
+    inner_flows = None if one_capture else aside.submit(assemble_flows, inner)
+    inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))  # their digests take long
+    aside.shutdown(wait=False)
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
+    recognised = any(t.sure for t in tunnels.tunnels)
     tell("assembling flows", 0.0)
-    flows = _egress_flows(inner, conversations, tunnels, one_capture)
+    flows = inner_flows.result() if inner_flows else assemble_flows(_beside(conversations, tunnels))
+    if recognised:  # otherwise both sides may be readable, and merged alike
+        on_the_wire = split_super_frames(flows)
+        flows = flows if on_the_wire is flows.packets else assemble_flows(on_the_wire)
+        for table in (outer, inner, flows.packets):
+            if table is not ingress and table is not egress:
+                table.forget_heads()  # ours alone, and nobody will look at payloads again
     if not len(flows):
         raise CaseError(f"{_name(inner, 'egress')}: nothing but tunnels; is this the decrypted side?")
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
-    if any(t.sure for t in tunnels.tunnels):
-        for capture, table in ((ingress, outer), (ingress if one_capture else egress, inner)):
-            if not isinstance(capture, PacketTable):
-                table.forget_heads()  # ours alone, and what there was to recognise is recognised
     settled = settle(tunnels, flows, known_clock, rng)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
     tell("scoring", 0.0)
@@ -215,19 +219,11 @@ def _known_clock(options: Options, one_capture: bool) -> Alignment | None:
     return same_clock("stated by the user") if options.same_clock else None
 
 
-def _egress_flows(
-    inner: PacketTable, conversations: FlowTable, tunnels: TunnelSet, one_capture: bool
-) -> FlowTable:
-    """Flows of the egress side; in a capture of both sides, without the tunnels' own packets."""
-    if one_capture:
-        outer = np.zeros(len(conversations), np.bool_)
-        outer[[t.conversation for t in tunnels.tunnels if t.sure]] = True
-        inner = inner.take(~outer[conversations.flow])
-    flows = assemble_flows(inner)
-    if not any(t.sure for t in tunnels.tunnels):
-        return flows  # both sides may be readable, and merged alike
-    on_the_wire = split_super_frames(flows)
-    return flows if on_the_wire is inner else assemble_flows(on_the_wire)
+def _beside(conversations: FlowTable, tunnels: TunnelSet) -> PacketTable:
+    """Of a capture of both sides, what is not the tunnels' own packets."""
+    outer = np.zeros(len(conversations), np.bool_)
+    outer[[t.conversation for t in tunnels.tunnels if t.sure]] = True
+    return conversations.packets.take(~outer[conversations.flow])
 
 
 def _decide(case: Case, options: Options, rng: np.random.Generator, tell: Progress) -> Decision:

@@ -1,5 +1,6 @@
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -102,8 +103,11 @@ def test_ctrl_c_ends_a_running_command():
     read_end, write_end = os.pipe()  # standard input that never comes
     running = subprocess.Popen([*VPNF, "info", "-"], stdin=read_end, stderr=subprocess.PIPE, text=True)
     try:
-        os.write(write_end, b"\xd4\xc3\xb2\xa1")
-        time.sleep(1.0)
+        header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1)
+        record = struct.pack("<IIII", 1, 0, 250_000, 250_000)
+        # More than a pipe holds: once it is written, the command is reading, and waits for the rest.
+        os.write(write_end, header + record + bytes(200_000))
+        time.sleep(0.3)
         assert running.poll() is None
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=10)

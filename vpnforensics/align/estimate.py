@@ -47,6 +47,7 @@ _LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
 _BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
+_SETTLED_NS = 1.0  # the line and its scatter no longer move
 _ONE_WAY_SLACK_NS = 20_000_000  # one direction alone cannot tell the offset from the server's delay
 
 
@@ -289,13 +290,16 @@ def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gen
     for _ in range(40):
         e = r - np.where(up, level[True], level[False]) - drift * x
         weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
-        drift += _slope(x, e, up, weight, drift, scale / _DRIFT_SD)
+        change = _slope(x, e, up, weight, drift, scale / _DRIFT_SD)
+        drift += change
         for side in (True, False):
             mine = up == side
             if mine.any():
                 level[side] = float(np.average((r - drift * x)[mine], weights=weight[mine]))
         e = r - np.where(up, level[True], level[False]) - drift * x
-        scale = max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
+        before, scale = scale, max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
+        if abs(change) * np.ptp(x) < _SETTLED_NS and abs(scale - before) < _SETTLED_NS:
+            break
     weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
     offsets, drifts = _bootstrap(x, e, up, weight, scale / _DRIFT_SD, rng)
     # Weights that would change with the sample are held fixed in it: the sandwich's other slice (Huber 1967).

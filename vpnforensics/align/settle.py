@@ -35,6 +35,10 @@ _OWN_SHARE = 0.2
 _OBEYED_SHARE, _OBEYED_WELL = 0.05, 0.5
 
 
+_Support = dict[tuple[int, LengthMap], float]
+"""Share of the records that obey a map, by the first tunnel of a group and the map."""
+
+
 @dataclass(frozen=True, eq=False)
 class Settled:
     """One clock, the tunnels that are some, and their length maps."""
@@ -62,13 +66,14 @@ def settle(
     rng : numpy.random.Generator
     """
     groups = _groups(found)
+    chosen: dict[int, LengthMap] = {}
+    support: _Support = {}
     if known_clock is not None:
         alignment = known_clock
-        chosen: dict[int, LengthMap] = {}
     else:
-        alignment, chosen = _align(found, groups, flows, rng)
+        alignment, chosen, support = _align(found, groups, flows, rng)
     if alignment.usable:
-        chosen = _settle_maps(found, groups, chosen, flows, alignment, rng)
+        chosen = _settle_maps(found, groups, chosen, support, flows, alignment, rng)
     keep = np.array([t.sure or n in chosen for n, t in enumerate(found.tunnels)], np.bool_)
     maps: list[LengthMap] = []
     number = np.full(len(found), -1, np.int64)
@@ -92,7 +97,7 @@ def _groups(found: TunnelSet) -> list[list[int]]:
 
 def _align(
     found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
-) -> tuple[Alignment, dict[int, LengthMap]]:
+) -> tuple[Alignment, dict[int, LengthMap], _Support]:
     """Clocks from the known maps, likeliest first; from volume where no known map serves."""
     sure = [group for group in groups if found.tunnels[group[0]].sure]
     lengths = flows.packets.ip_len_bytes
@@ -109,8 +114,10 @@ def _align(
             for n in group
         }
         alignment = _clocks(found, chosen, flows, rng)
-        if alignment.usable and _obeyed(found, known, chosen, flows, alignment, rng):
-            return alignment, chosen
+        support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
+        # A pile can be found in anything; under the right clocks some group's packets obey its map.
+        if any(share >= _OBEYED_SHARE for share in support.values()):
+            return alignment, chosen, support
         if alignment.usable:
             alignment = Alignment(
                 "not_identifiable",
@@ -119,24 +126,24 @@ def _align(
         first = first or alignment
     rough, chosen = _align_by_volume(found, groups, flows, rng)
     if rough.usable:
-        return rough, chosen
-    return first or rough, {}
+        return rough, chosen, {}
+    return first or rough, {}, {}
 
 
-def _obeyed(
+def _support(
     found: TunnelSet,
     groups: list[list[int]],
     chosen: dict[int, LengthMap],
     flows: FlowTable,
     alignment: Alignment,
     rng: np.random.Generator,
-) -> bool:
-    """Whether any group's packets obey its map under an alignment: a pile can be found in anything."""
+) -> _Support:
+    """How well each group's packets obey its map under an alignment."""
     egress = _egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
-    return any(
-        share_obeying(chosen[group[0]], _records_of(found, group), egress, rng) >= _OBEYED_SHARE
+    return {
+        (group[0], chosen[group[0]]): share_obeying(chosen[group[0]], _records_of(found, group), egress, rng)
         for group in groups
-    )
+    }
 
 
 def _clocks(
@@ -185,6 +192,7 @@ def _settle_maps(
     found: TunnelSet,
     groups: list[list[int]],
     chosen: dict[int, LengthMap],
+    known_support: _Support,
     flows: FlowTable,
     alignment: Alignment,
     rng: np.random.Generator,
@@ -198,7 +206,10 @@ def _settle_maps(
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
         if hides_lengths(records, egress.inner_bytes):
             known = {}  # padded to one size, whatever the protocol does by itself
-        support = {m: share_obeying(m, records, egress, rng) for m in known} if tunnel.sure else {}
+        support = {
+            m: known_support.get((group[0], m)) or share_obeying(m, records, egress, rng)
+            for m in (known if tunnel.sure else ())
+        }
         best = max(support, key=lambda m: support[m], default=None)
         if rank < _GROUPS_TO_LEARN and (best is None or support[best] < _OBEYED_WELL):
             learned = learn_length_map(records, egress, rng)
