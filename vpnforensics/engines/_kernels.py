@@ -197,8 +197,8 @@ def score_containment(  # type: ignore[no-untyped-def]
     product = np.ones(tunnels, np.float64)
     hits = np.zeros(tunnels, np.int32)
     followers = np.zeros(tunnels, np.int32)
-    touched = np.empty(tunnels, np.int64)
-    here = np.empty(tunnels, np.int64)
+    touched = np.empty(tunnels + 1, np.int64)
+    here = np.empty(tunnels + 1, np.int64)
     x = np.zeros(tunnels, np.float64)
     dense = np.zeros(tunnels, np.float64)
     best = np.zeros(tunnels, np.float64)
@@ -243,22 +243,20 @@ def score_containment(  # type: ignore[no-untyped-def]
                     continue
                 g = density[slot] * record_gap_ns[i]
                 k = record_tunnel[i]
-                if x[k] == 0.0:
-                    here[here_count] = k
-                    here_count += 1
+                here[here_count] = k  # without a branch: which tunnel comes next cannot be foretold
+                here_count += x[k] == 0.0
                 # All records in reach count towards the sum, also those that served a packet before: which
                 # record was whose is unknowable in a burst. But a packet needs a free one to be a hit.
                 x[k] += g
                 dense[k] += density[slot] * width_ns
-                if g > best[k] and not used[i]:
-                    best[k] = g
-                    best_record[k] = i
+                better = (g > best[k]) & ~used[i]
+                best[k] = g if better else best[k]
+                best_record[k] = i if better else best_record[k]
             for m in range(here_count):
                 k = here[m]
                 if best_record[k] >= 0:
-                    if hits[k] == 0:
-                        touched[touched_count] = k
-                        touched_count += 1
+                    touched[touched_count] = k
+                    touched_count += hits[k] == 0
                     hits[k] += 1
                     used[best_record[k]] = True
                     if taken_count == taken.size:
