@@ -31,7 +31,19 @@ def _sides(
     packets: int = 6000,
     span_s: float = 90.0,
 ) -> tuple[EgressPackets, SizeClasses]:
-    ts, lengths, up = _traffic(rng, packets, span_s)
+    return _seen(rng, *_traffic(rng, packets, span_s), offset_s, drift_ppm, jitter_s)
+
+
+def _seen(
+    rng: np.random.Generator,
+    ts: np.ndarray,
+    lengths: np.ndarray,
+    up: np.ndarray,
+    offset_s: float,
+    drift_ppm: float,
+    jitter_s: float,
+) -> tuple[EgressPackets, SizeClasses]:
+    """Both sides of a server that passes the given packets on."""
     zero = np.zeros(len(ts), np.int32)
     records = RecordTable(ts, zero, up, MAP.outer(lengths).astype(np.int32), zero - 1, np.arange(len(ts)))
     classes = classify_records(records, np.zeros(1, np.int64), (MAP,))
@@ -105,3 +117,16 @@ def test_known_pairs_give_the_line() -> None:
     found = align_pairs(egress, ingress, np.ones(500, np.bool_), rng)
     assert abs(found.drift_ppm - 30) < 0.5
     assert found.offset_interval_ns[0] <= 5_000_000_000 <= found.offset_interval_ns[1]
+
+
+def test_a_pile_is_compared_in_bins_as_fine_as_its_own() -> None:
+    """A talk repeated every three seconds piles up there, too, but only as sharply as it is repeated."""
+    rng = np.random.default_rng(2)
+    turns, sizes = 30, rng.integers(60, 1400, 12)
+    began = np.repeat(3.0 * np.arange(turns), len(sizes)) + np.tile(0.1 * np.arange(len(sizes)), turns)
+    ts = EPOCH_NS + np.sort((began + rng.uniform(-0.008, 0.008, len(began))) * 1e9).astype(np.int64)
+    up = np.tile(np.arange(len(sizes)) % 2 == 0, turns)
+    egress, classes = _seen(rng, ts, np.tile(sizes, turns), up, 12.5, 0.0, 0.0)
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert found.status == "aligned"
+    assert abs(found.offset_ns - 12_500_000_000) < 60_000

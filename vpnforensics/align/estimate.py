@@ -45,6 +45,7 @@ _BURSTINESS = 4.0  # pairs stand closer together than their mean rate suggests
 _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
 _LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
+_HOLDS_SHARE = 0.45
 _BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
 _SETTLED_NS = 1.0  # the line and its scatter no longer move
@@ -71,8 +72,10 @@ class _Pile:
     center_ns: float
     drift: float
     width_ns: int
-    support: float
-    """Packets in the pile beyond what chance puts there."""
+    supports: tuple[float, ...]
+    """Packets in the pile beyond what chance puts there, bins shrinking; it may break up in the last."""
+    held: int
+    """Bins down to which it held together."""
     t_ns: npt.NDArray[np.float64]
     residual_ns: npt.NDArray[np.float64]
     up: npt.NDArray[np.bool_]
@@ -80,6 +83,10 @@ class _Pile:
     packet: npt.NDArray[np.int64]
     """Egress packet of each pair."""
     record: npt.NDArray[np.int64]
+
+    def support_in(self, bins: int) -> float:
+        """Support in that many steps of finer bins; of a pile that broke up before, the last there was."""
+        return self.supports[min(bins, len(self.supports)) - 1]
 
 
 def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> Alignment:
@@ -111,14 +118,17 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         return Alignment("not_identifiable", reason="no size-compatible packet pairs")
     sample = _rarest(known, classes, _FINE_POINTS, rng)
     piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
-    piles.sort(key=lambda pile: -pile[1].support)
+    # In wide bins chance gathers more: all are compared in the finest in which one of them held together.
+    finest = max(pile.held for _, pile in piles)
+    piles.sort(key=lambda pile: -pile[1].support_in(finest))
     offset, best = piles[0]
-    runner_up = piles[1][1].support if len(piles) > 1 else 0.0
-    if best.support < _LEAST_PAIRS or best.support < _CLEAR_OF_NEXT * runner_up:
+    gathered = best.support_in(finest)
+    runner_up = piles[1][1].support_in(finest) if len(piles) > 1 else 0.0
+    if gathered < _LEAST_PAIRS or gathered < _CLEAR_OF_NEXT * runner_up:
         return Alignment(
             "not_identifiable",
-            pairs=int(best.support),
-            reason=f"the best offset gathers {best.support:.0f} packet pairs, the next best {runner_up:.0f}",
+            pairs=int(gathered),
+            reason=f"the best offset gathers {gathered:.0f} packet pairs, the next best {runner_up:.0f}",
         )
     line = _fit_line(best, offset, reference_ns, rng)
     if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
@@ -145,7 +155,7 @@ def align_pairs(
     reach = max(4 * int(np.median(np.abs(residual))), 100_000)
     every = np.arange(len(egress_ns))
     t = (egress_ns - reference_ns).astype(np.float64)
-    pile = _Pile(0.0, 0.0, reach, float(len(every)), t, residual, up, every, every)
+    pile = _Pile(0.0, 0.0, reach, (float(len(every)),), 1, t, residual, up, every, every)
     return _fit_line(pile, offset, reference_ns, rng)
 
 
@@ -245,7 +255,9 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
     # A packet with many candidates in reach says little about each.
     weight = 1.0 / np.bincount(left, minlength=len(egress.ts_ns))[left] if len(left) else np.zeros(0)
     middle = half_span_ns + float(egress.ts_ns.min() - reference_ns)
-    center, drift, support, width = 0.0, 0.0, 0.0, _FINE_BINS_NS[0]
+    center, drift, width = 0.0, 0.0, _FINE_BINS_NS[0]
+    supports: list[float] = []
+    held = 0
     reach, drift_reach = float(reach_ns), MAX_DRIFT_PPM * 1e-6
     for bin_ns in _FINE_BINS_NS:
         step = bin_ns / max(half_span_ns, 1.0)
@@ -265,12 +277,14 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
             if wide[top] - chance > best[0]:
                 best = (float(wide[top]) - chance, slope, center - reach + (top + 1.5) * bin_ns)
         # Finer bins must keep most of the pile: a jittery path has no sharper truth to find.
-        if support and best[0] < 0.45 * support:
+        supports.append(best[0])
+        if held and best[0] < _HOLDS_SHARE * supports[-2]:
             break
-        support, drift, center = best
-        width = bin_ns
+        held, width = held + 1, bin_ns
+        _, drift, center = best
         reach, drift_reach = 8.0 * bin_ns, 3 * step
-    return _Pile(center - drift * middle, drift, width, support, t, residual, egress.up[left], left, right)
+    line = (center - drift * middle, drift)
+    return _Pile(*line, width, tuple(supports), held, t, residual, egress.up[left], left, right)
 
 
 def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Generator) -> Alignment:

@@ -9,7 +9,7 @@ that it carries the egress traffic.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
 
@@ -34,7 +34,7 @@ PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
 _SAMPLE_DATAGRAMS = 400
 _OPENING_DATAGRAMS = 64
 _TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
-_TLS_HANDSHAKE, _TINC_GREETING = 22, b"0 "
+_TLS_HANDSHAKE, _TINC_GREETING = b"\x16", b"0 "
 _BESIDE_TWIN = 0.9
 _SUREST = 0.99
 
@@ -53,7 +53,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         Ordered by first packet.
     """
     packets = conversations.packets
-    tcp_pairs = _tcp_services(conversations)
+    tcp_services = _tcp_services(conversations)
     degree = _degrees(conversations)
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
@@ -72,7 +72,10 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
             continue
         rows = conversations.rows_of(number)
         sample = _datagrams(packets, conversations, number, rows[:_SAMPLE_DATAGRAMS])
-        protocol, recognition = _recognise(sample, conversations, number, tcp_pairs)
+        twin = tcp_services.get(_service(conversations, number, reverse=False)) or tcp_services.get(
+            _service(conversations, number, reverse=True)
+        )
+        protocol, recognition = _recognise(sample, twin)
         if recognition is None:
             plain.append(number)
             continue
@@ -95,6 +98,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 packets_down=int((~up).sum()),
                 length_maps=protocol.length_maps(datagrams, recognition.variant),
                 conversation=number,
+                twin=twin.number if twin and protocol.name == tinc.name else -1,
                 opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
             )
         )
@@ -116,9 +120,7 @@ def _datagrams(
 
 def _recognise(
     sample: Datagrams,
-    conversations: FlowTable,
-    number: int,
-    tcp_services: dict[tuple[int, int, int], bytes],
+    twin: _TcpTwin | None,
 ) -> tuple[VpnProtocol, Recognition | None]:
     """The protocol that is surest of a conversation."""
     best: tuple[VpnProtocol, Recognition | None] = (PROTOCOLS["unknown"], None)
@@ -130,12 +132,9 @@ def _recognise(
                 break
     if best[1] is None:
         return best
-    beside = tcp_services.get(_service(conversations, number, reverse=False)) or tcp_services.get(
-        _service(conversations, number, reverse=True)
-    )
-    if beside and best[0].name == "dtls" and beside[0] == _TLS_HANDSHAKE:
+    if twin and best[0].name == "dtls" and twin.spoken.startswith(_TLS_HANDSHAKE):
         return best[0], replace(best[1], confidence=_BESIDE_TWIN)
-    if beside and beside.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
+    if twin and twin.spoken.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
         return PROTOCOLS["tinc"], replace(best[1], confidence=0.95)
     return best
 
@@ -148,15 +147,25 @@ def _service(conversations: FlowTable, number: int, *, reverse: bool) -> tuple[i
     return src, dst, int(conversations.dport[number])
 
 
-def _tcp_services(conversations: FlowTable) -> dict[tuple[int, int, int], bytes]:
-    """First payload bytes of the TCP sessions, by client, server and server port."""
-    services: dict[tuple[int, int, int], bytes] = {}
+@dataclass(frozen=True, slots=True)
+class _TcpTwin:
+    """A TCP session between the hosts of a datagram conversation, at the same server port."""
+
+    number: int
+    spoken: bytes
+    """Its first payload bytes."""
+
+
+def _tcp_services(conversations: FlowTable) -> dict[tuple[int, int, int], _TcpTwin]:
+    """The TCP sessions by client, server and server port; the last of each."""
+    services: dict[tuple[int, int, int], _TcpTwin] = {}
     packets = conversations.packets
     for number in np.flatnonzero(conversations.proto == PROTO_TCP):
         rows = conversations.rows_of(int(number))[:12]
         spoken = rows[packets.payload_bytes[rows] > 0]
         if len(spoken):
-            services[_service(conversations, int(number), reverse=False)] = packets.head[spoken[0]].tobytes()
+            service = _service(conversations, int(number), reverse=False)
+            services[service] = _TcpTwin(int(number), packets.head[spoken[0]].tobytes())
     return services
 
 

@@ -39,6 +39,8 @@ class Tunnel:
     """Its number in the ingress FlowTable."""
     stream: StreamHealth | None = None
     """What became of the bytes of a tunnel over TCP; ``None`` for datagrams, and without frames."""
+    twin: int = -1
+    """Ingress conversation over TCP, unread, that carries packets while this one cannot; -1 without."""
     opening: bytes = b""
     """First byte of each of its first datagrams, where handshakes show; empty of a tunnel over TCP."""
 
