@@ -45,6 +45,11 @@ class SizeClasses:
         """Records of each class."""
         return np.diff(self.start)
 
+    def largest(self, map_number: int) -> int:
+        """Outer size of the largest record of a length map's tunnels; 0 without any."""
+        mine = self.key[self.key // (2 * _SIZES) == map_number] % _SIZES
+        return int(mine.max(initial=0))
+
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
         start = np.r_[0, np.cumsum(kept, dtype=np.int32)][self.start].astype(np.int64)

@@ -15,15 +15,13 @@ from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.engines.packets import Containment
 from vpnforensics.evidence.attribution import Attribution, attribute
+from vpnforensics.evidence.denial import can_be_denied, chance_of_so_little, is_error, per_flow, whole_packets
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
 from vpnforensics.evidence.null_scores import stratum_of
 from vpnforensics.evidence.voices import Voice
-from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 
 NO_TUNNEL_CHANCE = 1e-3
 """A flow is in no tunnel if each would have lost so much of it only this often."""
-
-_BOUT_NS = 100_000_000
 
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
@@ -98,16 +96,17 @@ def decide_by_packets(
     )
     scores = _listed(containment, found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    miss = _miss_rate(case, found)
-    carried = share_of_carried(scores.hits, sizes, miss)
-    chance = _share_in_bouts(case, np.arange(len(case.flows)), np.zeros(len(case.flows), np.int32), miss)
-    np.maximum.at(chance, scores.flow, _share_in_bouts(case, scores.flow, scores.hits, miss))
+    whole = whole_packets(case, containment.classes)
+    miss = _miss_rate(case, found, whole)
+    expected = per_flow(case, whole)[case.map_of_tunnel[scores.tunnel], scores.flow]
+    carried = share_of_carried(np.minimum(scores.hits, expected).astype(np.int32), expected, miss)
+    chance = chance_of_so_little(case, whole, scores, miss)
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
     chance[~can_be_denied(case)] = 1.0
     law = containment.law
     voice = _voice(scores, sizes, found, carried)
-    tunnel = _of_one_client(scores, voice.llr, found.tunnel, _is_error(case))
+    tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
     return Decision(
         packets_engine.NAME,
         scores,
@@ -198,19 +197,6 @@ def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
 
 
-def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
-    """Flows of which the ingress capture can say that a tunnel did not have them."""
-    return _within_ingress(case) & ~_is_error(case)
-
-
-def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
-    """Flows within the time of the ingress capture; of others it cannot say that no tunnel had them."""
-    outer = case.conversations.packets.ts_ns
-    first = case.alignment.to_ingress(case.flows.first_ns)
-    last = case.alignment.to_ingress(case.flows.last_ns)
-    return np.asarray((first >= outer.min()) & (last <= outer.max()))
-
-
 def _of_one_client(
     scores: ScoreTable,
     llr: npt.NDArray[np.float64],
@@ -224,35 +210,12 @@ def _of_one_client(
     return kept
 
 
-def _share_in_bouts(
-    case: Case, flow: npt.NDArray[np.integer], hits: npt.NDArray[np.int32], miss: float
-) -> npt.NDArray[np.float64]:
-    """P(so much of a flow found, or less | H1), where packets that come together are missed together.
-
-    A server that stalls, or a burst that overruns the capture, takes all packets of a moment: those of the
-    same tenth of a second, from the flow's first packet on, count as one, found as far as they were.
-    """
-    egress = case.egress
-    first = np.ones(len(egress.ts_ns), np.bool_)
-    begin = np.repeat(egress.ts_ns[egress.start[:-1]], np.diff(egress.start))
-    first[1:] = np.diff((egress.ts_ns - begin) // _BOUT_NS) != 0
-    first[egress.start[:-1]] = True
-    bouts = np.add.reduceat(first, egress.start[:-1], dtype=np.int64)[flow]
-    found = hits * bouts / np.diff(egress.start)[flow]
-    return share_of_carried(np.ceil(found).astype(np.int32), bouts, miss)
-
-
-def _is_error(case: Case) -> npt.NDArray[np.bool_]:
-    """ICMP other than echo: routers and the server send it, too, and several clients' look like one flow."""
-    flows = case.flows
-    icmp = np.isin(flows.proto, (PROTO_ICMP, PROTO_ICMPV6))
-    return np.asarray(icmp & (flows.sport == 0) & (flows.dport == 0))
-
-
-def _miss_rate(case: Case, found: Attribution) -> float:
-    """Share of the linked flows' packets without a record."""
-    of_linked = np.repeat(found.tunnel >= 0, np.diff(case.egress.start))
-    return float(np.mean(found.record[of_linked] < 0)) if of_linked.any() else MISS_UNKNOWN
+def _miss_rate(case: Case, found: Attribution, whole: npt.NDArray[np.bool_]) -> float:
+    """Share without a record of the packets that the linked flows' tunnels would have carried as one."""
+    tunnel = np.repeat(found.tunnel, np.diff(case.egress.start))
+    expected = np.flatnonzero(tunnel >= 0)
+    expected = expected[whole[case.map_of_tunnel[tunnel[expected]], expected]]
+    return float(np.mean(found.record[expected] < 0)) if len(expected) else MISS_UNKNOWN
 
 
 def _listed(containment: Containment, found: Attribution) -> ScoreTable:

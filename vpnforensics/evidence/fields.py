@@ -33,7 +33,8 @@ from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.engines.scores import EngineScores, Pairs
 from vpnforensics.evidence.calibration import LEAST_KNOWN, calibrate, llr_by_chance
-from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, can_be_denied, present
+from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, present
+from vpnforensics.evidence.denial import can_be_denied
 from vpnforensics.evidence.fusion import dependence, fuse
 from vpnforensics.evidence.null_scores import fit_tail, stratum_of
 from vpnforensics.evidence.voices import Voice

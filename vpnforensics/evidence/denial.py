@@ -1,0 +1,103 @@
+"""What speaks against every tunnel: packets of a flow that its tunnel would have, and none has.
+
+Theory of operation
+-------------------
+A flow is in no tunnel of the capture if each would have lost so much of it only seldom. Only what a tunnel
+would have carried as one packet can be missing from it:
+
+- a packet longer than any that the tunnels of its length map carry was cut on its way, or sent beside them
+  (tinc sends over TCP what its datagrams cannot hold): it says nothing of either;
+- a server that stalls, or a burst that overruns the capture, takes all packets of a moment: those of the
+  same tenth of a second, from the flow's first packet on, count as one, found as far as they were;
+- before and after the ingress capture, and of ICMP errors, which the server itself sends, nothing is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.classes import SizeClasses
+from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.evidence.likelihood import share_of_carried
+from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
+
+_BOUT_NS = 100_000_000
+
+
+def whole_packets(case: Case, classes: SizeClasses) -> npt.NDArray[np.bool_]:
+    """Egress packets that the tunnels of each length map would carry as one, shape (maps, packets)."""
+    inner_bytes = case.egress.inner_bytes
+    lengths = np.arange(int(inner_bytes.max(initial=0)) + 1)
+    fit = [
+        (length_map.outer(lengths) <= classes.largest(number))
+        # The cap of a rounded length is the tunnel's MTU; what is longer comes in pieces.
+        & ((length_map.kind != "block") | (lengths <= length_map.cap))
+        for number, length_map in enumerate(case.maps)
+    ]
+    return np.stack([each[inner_bytes] for each in fit])
+
+
+def per_flow(case: Case, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Packets of each flow among ``whole``, shape (maps, flows)."""
+    return np.add.reduceat(whole, case.egress.start[:-1], axis=1, dtype=np.int64)
+
+
+def chance_of_so_little(
+    case: Case, whole: npt.NDArray[np.bool_], scores: ScoreTable, miss: float
+) -> npt.NDArray[np.float64]:
+    """P(so little found of the flow in any tunnel | one of them carried it), shape (flows,).
+
+    Parameters
+    ----------
+    case : Case
+    whole : ndarray of bool, shape (maps, packets)
+        From :func:`whole_packets`.
+    scores : ScoreTable
+        Pairs with hits; in all others nothing was found.
+    miss : float
+        Share of carried packets without a record.
+    """
+    start = case.egress.start[:-1]
+    begin = np.repeat(case.egress.ts_ns[start], np.diff(case.egress.start))
+    bout = (case.egress.ts_ns - begin) // _BOUT_NS
+    flow = np.repeat(np.arange(len(start)), np.diff(case.egress.start))
+    chance = np.zeros(len(start))
+    number_of = case.map_of_tunnel[scores.tunnel]
+    for number, (fits, packets) in enumerate(zip(whole, per_flow(case, whole), strict=True)):
+        bouts = _runs(flow[fits], bout[fits], len(start))
+        nothing = share_of_carried(np.zeros(len(start), np.int32), bouts, miss)
+        np.maximum(chance, nothing, out=chance)
+        mine = np.flatnonzero(number_of == number)
+        of = scores.flow[mine]
+        found = np.ceil(np.minimum(scores.hits[mine] / np.maximum(packets[of], 1), 1.0) * bouts[of])
+        np.maximum.at(chance, of, share_of_carried(found.astype(np.int32), bouts[of], miss))
+    return chance
+
+
+def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows of which the ingress capture can say that a tunnel did not have them."""
+    return _within_ingress(case) & ~is_error(case)
+
+
+def is_error(case: Case) -> npt.NDArray[np.bool_]:
+    """ICMP other than echo: routers and the server send it, too, and several clients' look like one flow."""
+    flows = case.flows
+    icmp = np.isin(flows.proto, (PROTO_ICMP, PROTO_ICMPV6))
+    return np.asarray(icmp & (flows.sport == 0) & (flows.dport == 0))
+
+
+def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows within the time of the ingress capture; of others it cannot say that no tunnel had them."""
+    outer = case.conversations.packets.ts_ns
+    first = case.alignment.to_ingress(case.flows.first_ns)
+    last = case.alignment.to_ingress(case.flows.last_ns)
+    return np.asarray((first >= outer.min()) & (last <= outer.max()))
+
+
+def _runs(flow: npt.NDArray[np.int64], bout: npt.NDArray[np.int64], flows: int) -> npt.NDArray[np.int64]:
+    """Bouts of each flow: runs of packets of one flow and bout."""
+    if not len(flow):
+        return np.zeros(flows, np.int64)
+    begins = np.r_[True, (flow[1:] != flow[:-1]) | (bout[1:] != bout[:-1])]
+    return np.bincount(flow[begins], minlength=flows)
