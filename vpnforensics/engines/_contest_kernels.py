@@ -12,6 +12,10 @@ from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.engines._kernels import LARGE, follower_steps
+from vpnforensics.engines._room_kernels import make_room
+
+_MOST_ASKED = 1024
+"""Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
 
 
 @njit(cache=True, nogil=True)
@@ -34,17 +38,22 @@ def own_records(  # type: ignore[no-untyped-def]
     owner,
     rival,
     matched,
+    carried,
 ):
     """Give each listed flow, strongest first, its likeliest free records in its tunnel.
 
-    Updates, one entry a record: ``owner`` (flow, -1 free) and ``rival`` (best score of a flow that wanted
-    it and found nothing free); one entry an egress packet: ``matched`` (record, -1 none).
+    Packets that find none free come once more when all have been served: others move to make room for them.
+
+    Updates, one entry a record: ``owner`` (flow, -1 free), ``carried`` (its egress packet) and ``rival``
+    (best score of a flow that wanted it and found no room); one entry an egress packet: ``matched`` (record,
+    -1 none).
     """
     bins = density_up.size
     reach_ns = low_ns + (bins << step_bits)
     looked = np.full(class_start.size, -1, np.int64)
     begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
+    without = np.zeros(flows.size, np.bool_)
     for q in range(flows.size):
         f, k = flows[q], flow_tunnel[q]
         for j in range(flow_start[f], flow_start[f + 1]):
@@ -62,24 +71,48 @@ def own_records(  # type: ignore[no-untyped-def]
                 end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
                 place[c] = begin[c]
             place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
-            best_free, best_owned = 0.0, 0.0
-            free, owned = -1, -1
+            likeliest, free = 0.0, -1
             for i in range(place[c], end[c]):
                 u = record_ns[i]
                 if u > last:
                     break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if owner[i] != f and slot < bins:
+                if owner[i] < 0 and slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
-                    if owner[i] < 0:
-                        if g > best_free:
-                            best_free, free = g, i
-                    elif g > best_owned:
-                        best_owned, owned = g, i
+                    if g > likeliest:
+                        likeliest, free = g, i
             if free >= 0:
-                owner[free] = f
-                matched[j] = free
-            elif owned >= 0:
+                owner[free], carried[free], matched[j] = f, j, free
+            else:
+                without[q] = True
+    reached_by = np.empty(_MOST_ASKED, np.int64)
+    for q in np.flatnonzero(without):
+        f, k = flows[q], flow_tunnel[q]
+        for j in range(flow_start[f], flow_start[f + 1]):
+            c = egress_class[j]
+            if c < 0 or matched[j] >= 0:
+                continue
+            low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
+            high = first_at_least(row, low, tunnel_start[k + 1], class_start[c + 1])
+            free = make_room(
+                j, low, high, egress_ns, egress_up[j], record_ns, low_ns, reach_ns,
+                owner, carried, matched, reached_by,
+            )  # fmt: skip
+            if free >= 0:
+                owner[free], carried[free], matched[j] = f, j, free
+                continue
+            t = egress_ns[j]
+            first = t - reach_ns + 1 if egress_up[j] else t + low_ns
+            likeliest, owned = 0.0, -1
+            for i in range(first_at_least(record_ns, low, high, first), high):
+                u = record_ns[i]
+                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
+                if slot < 0 or slot >= bins:
+                    break
+                g = density_up[slot] if egress_up[j] else density_down[slot]
+                if owner[i] != f and g > likeliest:
+                    likeliest, owned = g, i
+            if owned >= 0:
                 rival[owned] = max(rival[owned], flow_score[q])
 
 
@@ -110,12 +143,14 @@ def score_pairs(  # type: ignore[no-untyped-def]
     owner,
     claim,
     rival,
+    matched,
 ):
     """Containment scores of given pairs, where a record serves only if nobody as good wants it.
 
     A record is out of reach of a flow if another flow owns it whose ``claim`` (one a flow) is above the
-    pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. Rotated flows
-    (``pair_shift_ns`` not 0) own nothing. Without a limit (inf) there is no contest.
+    pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. What it owns serves
+    the packet that it was given to (``matched``). Rotated flows (``pair_shift_ns`` not 0) own nothing.
+    Without a limit (inf) there is no contest.
 
     Returns
     -------
@@ -172,13 +207,12 @@ def score_pairs(  # type: ignore[no-untyped-def]
                     g *= class_gap_ns[row[i]]
                     x += g
                     if g > best and not used[i]:
-                        contested = False
-                        if limit < np.inf:
-                            mine = owner[i] == f and shift_ns == 0
-                            contested = (
-                                rival[i] > limit if mine else owner[i] >= 0 and claim[owner[i]] > limit
-                            )
-                        if not contested:
+                        if limit == np.inf:
+                            best, best_record = g, i
+                        elif owner[i] == f and shift_ns == 0:
+                            if matched[j] == i and rival[i] <= limit:
+                                best, best_record = np.inf, i
+                        elif owner[i] < 0 or claim[owner[i]] <= limit:
                             best, best_record = g, i
             if best_record >= 0:
                 used[best_record] = True

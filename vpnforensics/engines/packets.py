@@ -67,7 +67,7 @@ _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LEAST_PIECE = 256
 _PROBES = 16
 """Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
-_NO_CONTEST = (np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.float32))
+_NO_CONTEST = (np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, np.int32))
 _LN10 = float(np.log(10.0))
 
 
@@ -93,6 +93,16 @@ class Ownership:
     """Best score of a flow that wanted a record and was turned away; -inf without."""
     matched: npt.NDArray[np.int32]
     """Record that each egress packet got, or -1."""
+
+    def only(self, flows: npt.NDArray[np.intp]) -> Ownership:
+        """What the listed flows own; the records of others are free."""
+        kept = np.zeros(len(self.claim) + 1, np.bool_)  # the last is nobody's
+        kept[flows] = True
+        owner = np.where(kept[self.owner], self.owner, np.int32(-1))
+        matched = self.matched.copy()
+        given = np.flatnonzero(matched >= 0)
+        matched[given[owner[matched[given]] < 0]] = -1
+        return Ownership(owner, self.claim, self.rival, matched)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +219,7 @@ class Containment:
         owner = np.full(records, -1, np.int32)
         rival = np.full(records, -np.inf, np.float32)
         matched = np.full(len(self.egress.ts_ns), -1, np.int32)
+        carried = np.full(records, -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
         shares = [tunnels % _THREADS == share for share in range(_THREADS)]
 
@@ -232,6 +243,7 @@ class Containment:
                 owner,
                 rival,
                 matched,
+                carried,
             )
 
         for egress_class in self.egress_class:
@@ -264,7 +276,7 @@ class Containment:
         order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
         flow, tunnel, shift_ns = pairs.flow[order], pairs.tunnel[order], shift_ns[order]
         limit = np.full(len(pairs), np.inf) if limit is None else limit[order]
-        contest = (owned.owner, owned.claim, owned.rival) if owned else _NO_CONTEST
+        contest = (owned.owner, owned.claim, owned.rival, owned.matched) if owned else _NO_CONTEST
 
         def score_piece(
             piece: slice, egress_class: npt.NDArray[np.int32]

@@ -7,7 +7,8 @@ the case as a whole: *a flow has at most one tunnel, and an outer packet carries
 A lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow
 fits its records better and explains them away. So, in rounds:
 
-1. every flow claims its likeliest records in its best tunnel, strongest flows first;
+1. every flow claims its likeliest records in its best tunnel, strongest flows first, and room is made for
+   those that come later as long as there are records for all;
 2. scores are taken again without the records that a flow about as strong (within a margin) wants too; a
    flow that loses nearly half of its score in it is out of this round;
 3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
@@ -118,12 +119,11 @@ def attribute(
         pairs, unmoved = containment.score(remaining, floor_log10=0.0)
         best = _best(pairs, pairs.score, flows)
         claimed = np.flatnonzero(best >= 0).astype(np.int32)
-        owned = containment.own(
-            claimed, pairs.tunnel[best[claimed]].astype(np.int32), pairs.score[best[claimed]]
-        )
+        claim = np.full(flows, -1, np.int32)
+        claim[claimed] = pairs.tunnel[best[claimed]]
+        owned = containment.own(claimed, claim[claimed], pairs.score[best[claimed]])
         contested = _contested(containment, pairs, unmoved, owned)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
-        del owned  # as large as the captures
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
         tails.append(round_tails)
@@ -148,15 +148,17 @@ def attribute(
         accepted = have[
             (score[have] >= limit)
             & (score[have] - runner_up >= np.maximum(MARGIN, CLEAR_SHARE * score[have]))
+            & (candidate[have] == claim[have])
         ]
         if progress is not None:
             progress(number / len(_ROUND_SHARES))
         expected += allowed * float(alive[remaining].sum())
         if not len(accepted):
             continue  # a tail that chance made heavy is drawn anew
-        tunnel[accepted] = pairs.tunnel[best[accepted]]
+        tunnel[accepted] = claim[accepted]
         linked_round[accepted] = number
-        final = containment.own(accepted.astype(np.int32), tunnel[accepted], score[accepted])
+        # Others keep the records that they claim: a linked flow takes none that it can do without.
+        final = owned.only(accepted)
         record = np.maximum(record, containment.record_rows(final))
         containment = containment.without(final)
         remaining = remaining[tunnel[remaining] < 0]

@@ -24,6 +24,8 @@ STRATA_PACKETS = (1, 2, 3, 4, 6, 10, 30, 100)
 
 _TAIL_SCORES = 60
 _LEAST_SCORES = 5
+_FEWER = 0.7
+_STEPHENS = 1.094
 _PERFECT_SCALE = 1.0 / float(np.log(10.0))
 
 
@@ -79,7 +81,9 @@ def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
     """The tail of a stratum's null scores.
 
     Only scores above 0 count: below, the evidence speaks for H2 and how loudly is no matter. With many of
-    them the fit starts at the highest ``_TAIL_SCORES``.
+    them the fit starts at the highest ``_TAIL_SCORES``, and higher where those are not like exponential ones:
+    chance that hits a packet here and there is one law, chance that finds a whole burst alike is another, and
+    the tail is the latter's.
 
     Parameters
     ----------
@@ -89,8 +93,7 @@ def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
         All null comparisons made.
     """
     ascending = np.sort(scores)
-    start = max(0.0, float(ascending[-_TAIL_SCORES - 1])) if len(ascending) > _TAIL_SCORES else 0.0
-    excess = ascending[ascending > start] - start
+    start, excess = _exponential_part(ascending[ascending > 0])
     # Pseudo-scores of twice the perfect mean stand in for what is missing to a few.
     pseudo = max(0, _LEAST_SCORES - len(excess))
     shape = float(len(excess) + pseudo)
@@ -103,3 +106,23 @@ def fit_tail(scores: npt.NDArray[np.float64], comparisons: int) -> NullTail:
         max(scale, _PERFECT_SCALE),
         ascending,
     )
+
+
+def _exponential_part(positive: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+    """Where the highest scores (ascending) begin to look exponential, and their excesses over it."""
+    k = min(len(positive), _TAIL_SCORES)
+    while True:
+        start = float(positive[-k - 1]) if k < len(positive) else 0.0
+        excess = positive[len(positive) - k :] - start
+        if k <= _LEAST_SCORES or _is_exponential(excess):
+            return start, excess
+        k = max(_LEAST_SCORES, int(k * _FEWER))
+
+
+def _is_exponential(ascending: npt.NDArray[np.float64]) -> bool:
+    """Kolmogorov's distance to an exponential law of the same mean, at 5 % (Stephens 1974, JASA 69)."""
+    n = len(ascending)
+    law = -np.expm1(-ascending / max(float(ascending.mean()), 1e-12))
+    steps = np.arange(n + 1) / n
+    distance = max(float((steps[1:] - law).max()), float((law - steps[:-1]).max()))
+    return bool((distance - 0.2 / n) * (n**0.5 + 0.26 + 0.5 / n**0.5) < _STEPHENS)
