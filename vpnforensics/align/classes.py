@@ -17,6 +17,9 @@ from vpnforensics.flows._kernels import group_rows
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
 
+IN_PIECES = -2
+"""In place of a class: of a packet that no tunnel carries as one."""
+
 _SIZES = 1 << 17  # more than any outer payload
 _MAPS = 1 << 10
 
@@ -45,11 +48,6 @@ class SizeClasses:
         """Records of each class."""
         return np.diff(self.start)
 
-    def largest(self, map_number: int) -> int:
-        """Outer size of the largest record of a length map's tunnels; 0 without any."""
-        mine = self.key[self.key // (2 * _SIZES) == map_number] % _SIZES
-        return int(mine.max(initial=0))
-
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
         start = np.r_[0, np.cumsum(kept, dtype=np.int32)][self.start].astype(np.int64)
@@ -58,15 +56,25 @@ class SizeClasses:
     def class_of(
         self, map_number: int, inner_bytes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int32]:
-        """Class of egress packets under one length map; -1 where no record has that size."""
+        """Class of egress packets under one length map.
+
+        -1 where no record has that size; :data:`IN_PIECES` where no record is that large, or the packet
+        exceeds the tunnels' MTU: it was cut on its way or sent beside them, so that its size says nothing.
+        """
         if len(self.key) == 0 or not len(inner_bytes):
             return np.full(len(inner_bytes), -1, np.int32)
         # There are fewer lengths than packets.
         lengths = np.arange(int(inner_bytes.max()) + 1)
-        outer = self.maps[map_number].outer(lengths)
+        length_map = self.maps[map_number]
+        outer = length_map.outer(lengths)
         wanted = np.concatenate([_key(map_number, np.full(len(lengths), side), outer) for side in (0, 1)])
         at = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
         known = np.where(self.key[at] == wanted, at, -1).astype(np.int32)
+        sizes = self.key[self.key // (2 * _SIZES) == map_number] % _SIZES
+        too_long = outer > sizes.max(initial=0)
+        if length_map.kind == "block":  # its cap is the MTU
+            too_long |= lengths > length_map.cap
+        known[np.tile(too_long, 2)] = IN_PIECES
         return known[np.where(up, np.int32(len(lengths)), np.int32(0)) + inner_bytes]
 
 

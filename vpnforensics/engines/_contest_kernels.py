@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines._kernels import LARGE, follower_steps
 from vpnforensics.engines._room_kernels import make_room
 
@@ -175,11 +176,13 @@ def score_pairs(  # type: ignore[no-untyped-def]
         taken = np.empty(flow_start[f + 1] - flow_start[f], np.int32)
         hits = 0
         for j in range(flow_start[f], flow_start[f + 1]):
+            c = egress_class[j]
+            if c == IN_PIECES:
+                continue
             if egress_fresh[j]:
                 total += log_miss
             else:
                 against += follow_miss
-            c = egress_class[j]
             if c < 0:
                 continue
             t = egress_ns[j]

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
+from vpnforensics.align.classes import IN_PIECES
 
 PROBES_A_HIT = 4
 """A tunnel with fewer of a flow's rarest packets than one of so many did not carry it."""
@@ -217,8 +218,11 @@ def score_containment(  # type: ignore[no-untyped-def]
         touched_count = taken_count = fresh = 0
         for p in range(probe_start[f], probe_start[f + 1]):
             j = probe[p]
-            fresh += egress_fresh[j]
             c = egress_class[j]
+            if c == IN_PIECES:
+                probes -= 1
+                continue
+            fresh += egress_fresh[j]
             if c < 0:
                 continue
             t = egress_ns[j]

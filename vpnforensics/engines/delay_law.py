@@ -81,7 +81,7 @@ def observed_delays(
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
         in_reach, rank = np.unique(classes.counts / span_ns * 2 * _WINDOW_NS, return_inverse=True)
-        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[per_map], len(in_reach))
+        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[np.maximum(per_map, -1)], len(in_reach))
         if not len(known):
             continue
         enough = max(2_000, int(start[np.searchsorted(in_reach, 0.5)]))

@@ -26,6 +26,8 @@ counting more than once:
 What dependence remains is for the calibration on rotated flows to find (:mod:`vpnforensics.evidence`), which
 runs this very code. The score is the sum of the steps over both directions, as a decimal logarithm.
 
+A packet longer than any that the tunnels carry was cut on its way, or sent beside them: it says nothing.
+
 Assumptions: one outer packet for one inner packet; a known or learned length map; aligned clocks.
 
 Silent where no tunnel has records, no length map is known, or the clocks cannot be aligned.

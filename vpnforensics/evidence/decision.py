@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.engines.packets import Containment
 from vpnforensics.evidence.attribution import Attribution, attribute
-from vpnforensics.evidence.denial import can_be_denied, chance_of_so_little, is_error, per_flow, whole_packets
+from vpnforensics.evidence.denial import can_be_denied, chance_of_so_little, is_error, per_flow
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
 from vpnforensics.evidence.null_scores import stratum_of
 from vpnforensics.evidence.voices import Voice
@@ -96,7 +97,7 @@ def decide_by_packets(
     )
     scores = _listed(containment, found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    whole = whole_packets(case, containment.classes)
+    whole = np.stack(containment.egress_class) != IN_PIECES
     miss = _miss_rate(case, found, whole)
     expected = per_flow(case, whole)[case.map_of_tunnel[scores.tunnel], scores.flow]
     carried = share_of_carried(np.minimum(scores.hits, expected).astype(np.int32), expected, miss)

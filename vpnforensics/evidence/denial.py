@@ -17,7 +17,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align.classes import SizeClasses
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence.likelihood import share_of_carried
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
@@ -25,21 +24,15 @@ from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 _BOUT_NS = 100_000_000
 
 
-def whole_packets(case: Case, classes: SizeClasses) -> npt.NDArray[np.bool_]:
-    """Egress packets that the tunnels of each length map would carry as one, shape (maps, packets)."""
-    inner_bytes = case.egress.inner_bytes
-    lengths = np.arange(int(inner_bytes.max(initial=0)) + 1)
-    fit = [
-        (length_map.outer(lengths) <= classes.largest(number))
-        # The cap of a rounded length is the tunnel's MTU; what is longer comes in pieces.
-        & ((length_map.kind != "block") | (lengths <= length_map.cap))
-        for number, length_map in enumerate(case.maps)
-    ]
-    return np.stack([each[inner_bytes] for each in fit])
-
-
 def per_flow(case: Case, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Packets of each flow among ``whole``, shape (maps, flows)."""
+    """Packets of each flow among ``whole``, shape (maps, flows).
+
+    Parameters
+    ----------
+    case : Case
+    whole : ndarray of bool, shape (maps, packets)
+        Egress packets that the tunnels of each length map would carry as one.
+    """
     return np.add.reduceat(whole, case.egress.start[:-1], axis=1, dtype=np.int64)
 
 
@@ -52,7 +45,7 @@ def chance_of_so_little(
     ----------
     case : Case
     whole : ndarray of bool, shape (maps, packets)
-        From :func:`whole_packets`.
+        Egress packets that the tunnels of each length map would carry as one.
     scores : ScoreTable
         Pairs with hits; in all others nothing was found.
     miss : float
