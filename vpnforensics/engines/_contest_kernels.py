@@ -87,7 +87,9 @@ def own_records(  # type: ignore[no-untyped-def]
             else:
                 without[q] = True
     reached_by = np.empty(_MOST_ASKED, np.int64)
-    for q in np.flatnonzero(without):
+    for q in range(flows.size):
+        if not without[q]:
+            continue
         f, k = flows[q], flow_tunnel[q]
         for j in range(flow_start[f], flow_start[f + 1]):
             c = egress_class[j]
