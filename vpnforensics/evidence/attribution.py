@@ -121,7 +121,8 @@ def attribute(
         claimed = np.flatnonzero(best >= 0).astype(np.int32)
         claim = np.full(flows, -1, np.int32)
         claim[claimed] = pairs.tunnel[best[claimed]]
-        owned = containment.own(claimed, claim[claimed], pairs.score[best[claimed]])
+        strength = pairs.score[best[claimed]]
+        owned = containment.own(claimed, claim[claimed], strength)
         contested = _contested(containment, pairs, unmoved, owned)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
         null_comparisons += sum(n.comparisons for n in nulls.values())
@@ -157,8 +158,9 @@ def attribute(
             continue  # a tail that chance made heavy is drawn anew
         tunnel[accepted] = claim[accepted]
         linked_round[accepted] = number
-        # Others keep the records that they claim: a linked flow takes none that it can do without.
-        final = owned.only(accepted)
+        # Linked flows come first, but leave to the others what they can do without.
+        first = np.where(np.isin(claimed, accepted), strength.max(), 0.0)
+        final = containment.own(claimed, claim[claimed], strength + first).only(accepted)
         record = np.maximum(record, containment.record_rows(final))
         containment = containment.without(final)
         remaining = remaining[tunnel[remaining] < 0]
