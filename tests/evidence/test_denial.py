@@ -10,8 +10,12 @@ import pytest
 
 import vpnforensics as vf
 from tests.truth import Recording, load, tally, without_client
+from vpnforensics import samples
+from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
+from vpnforensics.packets.table import PROTO_TCP
+from vpnforensics.tunnels.find import find_tunnels
 
 TOO_LONG_BYTES = 1600
 
@@ -51,3 +55,26 @@ def test_the_others_still_exclude(cut: Recording) -> None:
     assert not excluded[~np.array(gone)].any()
     assert excluded[long & gone].mean() > 0.5
     assert tally(cut, case, only_client=client).wrong == 0
+
+
+def test_what_a_tcp_twin_may_have_carried_is_not_denied() -> None:
+    """From a moment on all datagrams go through the meta connection of the same tinc tunnel instead."""
+    sample = samples.load("tinc")
+    ingress = vf.read_capture(sample.ingress)
+    outer = assemble_flows(ingress, idle_tcp_s=np.inf, idle_other_s=np.inf)
+    tunnel = max(find_tunnels(outer).tunnels, key=lambda t: t.packets_up)
+    assert outer.proto[tunnel.twin] == PROTO_TCP
+    assert tunnel.client.split(":")[0] in (outer.source(tunnel.twin) + outer.destination(tunnel.twin))
+    since_s = (ingress.ts_ns - ingress.ts_ns[0]) / 1e9
+    moved = (outer.flow == tunnel.conversation) & (since_s > 4.0)
+    assert moved.sum() > 100
+    like = outer.rows_of(tunnel.twin)
+    same_way = {int(ingress.src[row]): row for row in like.tolist()}
+    columns = {name: getattr(ingress, name).copy() for name in ("proto", "sport", "dport", "tcp_flags")}
+    for row in np.flatnonzero(moved).tolist():
+        for name, column in columns.items():
+            column[row] = getattr(ingress, name)[same_way[int(ingress.src[row])]]
+    case = vf.correlate(replace(ingress, **columns), sample.egress)
+    whole = vf.correlate(sample.ingress, sample.egress)
+    assert (whole.links["verdict"] == "linked").sum() - (case.links["verdict"] == "linked").sum() > 5
+    assert not (case.links["verdict"] == "no_tunnel").any()

@@ -9,6 +9,8 @@ would have carried as one packet can be missing from it:
   (tinc sends over TCP what its datagrams cannot hold): it says nothing of either;
 - a server that stalls, or a burst that overruns the capture, takes all packets of a moment: those of the
   same tenth of a second, from the flow's first packet on, count as one, found as far as they were;
+- a tunnel over datagrams may send packets through a TCP connection of its own (tinc does until it knows that
+  datagrams arrive): of a flow during which that one was busy nothing is known;
 - before and after the ingress capture, and of ICMP errors, which the server itself sends, nothing is known.
 """
 
@@ -22,6 +24,8 @@ from vpnforensics.evidence.likelihood import share_of_carried
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 
 _BOUT_NS = 100_000_000
+_TWIN_EDGE_NS = 1_000_000_000
+_TWIN_SHARE = 0.03
 
 
 def per_flow(case: Case, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -70,7 +74,7 @@ def chance_of_so_little(
 
 def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
     """Flows of which the ingress capture can say that a tunnel did not have them."""
-    return _within_ingress(case) & ~is_error(case)
+    return _within_ingress(case) & ~is_error(case) & ~_beside(case)
 
 
 def is_error(case: Case) -> npt.NDArray[np.bool_]:
@@ -86,6 +90,22 @@ def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
     first = case.alignment.to_ingress(case.flows.first_ns)
     last = case.alignment.to_ingress(case.flows.last_ns)
     return np.asarray((first >= outer.min()) & (last <= outer.max()))
+
+
+def _beside(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows of which a tunnel's TCP twin may have carried more than captures lose."""
+    first = case.alignment.to_ingress(case.flows.first_ns) - _TWIN_EDGE_NS
+    last = case.alignment.to_ingress(case.flows.last_ns) + _TWIN_EDGE_NS
+    packets = case.conversations.packets
+    beside = np.zeros(len(case.flows), np.bool_)
+    for twin in {tunnel.twin for tunnel in case.tunnels.tunnels} - {-1}:
+        rows = case.conversations.rows_of(twin)
+        order = np.argsort(packets.ts_ns[rows], kind="stable")
+        ts_ns = packets.ts_ns[rows][order]
+        sent = np.r_[0, np.cumsum(packets.payload_bytes[rows][order], dtype=np.int64)]
+        during = sent[np.searchsorted(ts_ns, last, side="right")] - sent[np.searchsorted(ts_ns, first)]
+        beside |= during >= _TWIN_SHARE * case.flows.bytes
+    return beside
 
 
 def _runs(flow: npt.NDArray[np.int64], bout: npt.NDArray[np.int64], flows: int) -> npt.NDArray[np.int64]:

@@ -164,8 +164,9 @@ def _tcp_services(conversations: FlowTable) -> dict[tuple[int, int, int], _TcpTw
         rows = conversations.rows_of(int(number))[:12]
         spoken = rows[packets.payload_bytes[rows] > 0]
         if len(spoken):
-            service = _service(conversations, int(number), reverse=False)
-            services[service] = _TcpTwin(int(number), packets.head[spoken[0]].tobytes())
+            twin = _TcpTwin(int(number), packets.head[spoken[0]].tobytes())
+            for reverse in (True, False):  # who opened it may lie before the capture
+                services[_service(conversations, int(number), reverse=reverse)] = twin
     return services
 
 
