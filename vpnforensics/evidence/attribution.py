@@ -42,7 +42,7 @@ CLEAR_SHARE = 0.5
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
-_ENOUGH_SCORES = 60
+_ENOUGH_SCORES, _AMPLE = 60, 1.2
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
@@ -236,12 +236,16 @@ def _null_scores(
         most = _NULL_PACKETS / len(present) / packets
         turns = float(min(wanted, most, _ROTATIONS))
         drawn: list[_Nulls] = []
+        turned = 0.0
         while True:
             drawn.append(_rotated(containment, mine, alive, owned, turns, rng))
+            turned += turns
             found = sum(int((n.contested > 0).sum()) for n in drawn)
             # A tail of a few scores moves with each of them: look for more. Of none, nothing hangs.
-            if not 0 < found < _ENOUGH_SCORES or len(drawn) * turns >= min(_MORE * most, _MORE * _ROTATIONS):
+            left = _MORE * min(most, _ROTATIONS) - turned
+            if not 0 < found < _ENOUGH_SCORES or left <= 0:
                 break
+            turns = min(turned * (_ENOUGH_SCORES / found - 1) * _AMPLE, left, most)
         nulls[s] = _Nulls(
             np.concatenate([n.contested for n in drawn]),
             np.concatenate([n.lone for n in drawn]),
