@@ -46,6 +46,7 @@ _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
 _LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
+_SURELY = 3.0  # standard deviations
 _BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
 _SETTLED_NS = 1.0  # the line and its scatter no longer move
@@ -84,6 +85,11 @@ class _Pile:
     """Egress packet of each pair."""
     record: npt.NDArray[np.int64]
 
+    @property
+    def support(self) -> float:
+        """Support in the finest bins in which it held together."""
+        return self.supports[self.held - 1]
+
     def support_in(self, bins: int) -> float:
         """Support in that many steps of finer bins; of a pile that broke up before, the last there was."""
         return self.supports[min(bins, len(self.supports)) - 1]
@@ -118,13 +124,18 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         return Alignment("not_identifiable", reason="no size-compatible packet pairs")
     sample = _rarest(known, classes, _FINE_POINTS, rng)
     piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
-    # In wide bins chance gathers more: all are compared in the finest in which one of them held together.
-    finest = max(pile.held for _, pile in piles)
-    piles.sort(key=lambda pile: -pile[1].support_in(finest))
+    piles.sort(key=lambda pile: -pile[1].support)
+    gathered, runner_up = piles[0][1].support, piles[1][1].support if len(piles) > 1 else 0.0
+    clear = gathered >= _CLEAR_OF_NEXT * runner_up
+    if not clear:
+        # Wider bins gather more by chance, so those that broke up early are compared in the finest that held;
+        # the few pairs left there must differ by more than chance.
+        finest = max(pile.held for _, pile in piles)
+        piles.sort(key=lambda pile: -pile[1].support_in(finest))
+        fine, next_fine = (pile.support_in(finest) for _, pile in piles[:2])
+        clear = fine >= _CLEAR_OF_NEXT * next_fine + _SURELY * np.sqrt(fine + next_fine)
     offset, best = piles[0]
-    gathered = best.support_in(finest)
-    runner_up = piles[1][1].support_in(finest) if len(piles) > 1 else 0.0
-    if gathered < _LEAST_PAIRS or gathered < _CLEAR_OF_NEXT * runner_up:
+    if best.support < _LEAST_PAIRS or not clear:
         return Alignment(
             "not_identifiable",
             pairs=int(gathered),
@@ -396,5 +407,5 @@ def _bootstrap(
         slope = np.nansum(wex - wx * we / safe, axis=1) / (known + prior**2)
     # What the packets leave open, the prior's own spread fills.
     slope += np.sqrt(prior**2 / (known + prior**2)) * _DRIFT_SD * _NORMAL
-    level = np.where(w > 0, (we - slope[:, None] * wx) / safe, np.nan)
-    return np.nanmean(level, axis=1), slope
+    level = np.where(w > 0, (we - slope[:, None] * wx) / safe, 0.0)
+    return level.sum(axis=1) / np.maximum((w > 0).sum(axis=1), 1), slope
