@@ -61,3 +61,12 @@ def test_strata_partition_the_sizes() -> None:
         7,
         7,
     ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_second_higher_peak_has_a_tail_of_its_own(seed: int) -> None:
+    """Forty coincidences of whole bursts above thousands of single ones: the threshold is just above them."""
+    rng = np.random.default_rng(seed)
+    peak = rng.normal(7.0, 0.4, 40)
+    tail = fit_tail(np.concatenate([rng.exponential(0.7, 45), peak]), 1_000_000)
+    assert peak.max() - 0.5 < tail.threshold(1e-6) < peak.max() + 1.5

@@ -3,15 +3,16 @@
 Scoring takes for each packet the likeliest record, one packet at a time, by a delay law learned from rare
 sizes. For links that is enough. For the packets of a burst it is not: equal ones swap places, and where the
 server was busy, all of them may lie outside the law. But a server keeps the order of packets of one
-direction, so counting tells more than timing: between two quiet moments, if as many packets of a size left
-on one side as came on the other, the first is the first, and so on.
+direction, and its delay changes little from one packet to the next.
 
-So in each lane (a tunnel, a direction, an outer size) the two sides are cut at their common quiet moments;
-what balances is paired in order, and what does not is cut finer. The rest (losses, records of flows that
-were not linked) keeps the records that scoring gave it, put into order.
+So in each lane (a tunnel, a direction, an outer size) the two sides are cut at their common quiet moments,
+and each block's packets and records are aligned as two sequences of which either lacks some: in order, with
+as even a delay and as few absent as possible. A block too large for that is cut finer; what is still too
+large keeps the records that scoring gave it, put into order.
 
-Known weakness: where a capture lost one of a burst of equal packets, which one cannot be told, and those
-behind it may be off by one.
+Known weakness: where a capture lost one of a burst of equal packets that came evenly, which one cannot be
+told, and those beside it may be off by one. Jitter beyond the gaps between equal packets leaves their order
+alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,18 @@ import numpy.typing as npt
 from vpnforensics.align.classes import SizeClasses, classify_records
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
+from vpnforensics.evidence._pairing_kernels import align_blocks
 from vpnforensics.evidence.decision import Decision
 
 _QUIET_NS = (20_000_000, 5_000_000, 2_000_000, 1_000_000)
 """How long both sides of a lane are silent at a cut, in turn; the longest bridges a busy server's queue."""
+
+_ABSENT = 8.0
+"""Nats: of a packet in a hundred lost, which one may be guessed among a few dozen."""
+_SLACK, _PACKETS_A_SLACK, _MOST_SLACK = 16, 64, 128
+_MOST_CELLS = 8_000_000
+_USUAL_NS, _LEAST_USUAL_NS = 1e5, 1e4
+"""Delay of a packet on its own, where none is; and not taken smaller than clocks and captures can tell."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -77,7 +86,7 @@ def match_lanes(
     record_lane, record_ns : ndarray of int64, shape (m,)
         Likewise of each record, on the same clock.
     likeliest : ndarray of int64, shape (n,)
-        The record that each packet has where counting does not help, or -1.
+        The record that each packet has in a block too large to align, or -1.
 
     Returns
     -------
@@ -89,14 +98,33 @@ def match_lanes(
         return matched
     packet = np.lexsort((packet_ns, packet_lane))
     record = np.lexsort((record_ns, record_lane))
+    usual_ns = 0.0
     for quiet_ns in _QUIET_NS:
         packet_block, record_block = _blocks(
             packet_lane[packet], packet_ns[packet], record_lane[record], record_ns[record], quiet_ns
         )
         blocks = 1 + max(packet_block.max(initial=-1), record_block.max(initial=-1))
-        balances = np.bincount(packet_block, minlength=blocks) == np.bincount(record_block, minlength=blocks)
-        matched[packet[balances[packet_block]]] = record[balances[record_block]]
-        packet, record = packet[~balances[packet_block]], record[~balances[record_block]]
+        packets, records = (np.bincount(of, minlength=blocks) for of in (packet_block, record_block))
+        if not usual_ns:
+            lone = (packets == 1) & (records == 1)
+            delays = packet_ns[packet[lone[packet_block]]] - record_ns[record[lone[record_block]]]
+            usual_ns = max(float(np.median(np.abs(delays))), _LEAST_USUAL_NS) if len(delays) else _USUAL_NS
+        slack = np.minimum(_SLACK + packets // _PACKETS_A_SLACK, _MOST_SLACK)
+        small = (packets + 1) * (np.abs(records - packets) + 2 * slack + 1) <= _MOST_CELLS
+        mine, theirs = packet[small[packet_block]], record[small[record_block]]
+        found = np.full(len(mine), -1, np.int64)
+        align_blocks(
+            packet_ns[mine],
+            record_ns[theirs],
+            np.r_[0, np.cumsum(packets[small])],
+            np.r_[0, np.cumsum(records[small])],
+            slack[small],
+            usual_ns,
+            _ABSENT,
+            found,
+        )
+        matched[mine] = np.where(found >= 0, theirs[found], -1) if len(theirs) else -1
+        packet, record = packet[~small[packet_block]], record[~small[record_block]]
     free = np.zeros(len(record_lane), np.bool_)
     free[record] = True
     likely = likeliest[packet]
