@@ -64,7 +64,7 @@ def lookup(random: np.random.Generator, internet: Internet, device: int, start_n
         for n, (_, answer) in enumerate(exchanges):
             talk.down(
                 len(answer),
-                lognormal(random, 120_000, 0.7) if n else work_ns,
+                lognormal(random, 40_000, 0.8) if n else work_ns,
                 AFTER_SENDING if n else AFTER_ARRIVAL,
             )
         texts = [query for query, _ in exchanges] + [answer for _, answer in exchanges]
