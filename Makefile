@@ -54,11 +54,16 @@ validate-fields: .venv/dev.stamp ## figures of the field engines, alone and fuse
 	$(PY) benchmarks/fields.py
 	$(PY) benchmarks/fusion.py
 
-lab: .venv/dev.stamp ## record every VPN driver and correlate it (root)
+lab: .venv/dev.stamp ## record every VPN driver and correlate it; fails where one takes 20 s too long (root)
 	$(PY) -m vpnforensics.groundtruth.lab.survey
+
+likeness: .venv/dev.stamp ## record a scenario, simulate it, and compare their distributions (root)
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	  .venv/bin/vpnf lab run benchmarks/likeness.yaml -o "$$folder" && \
+	  $(PY) -m vpnforensics.groundtruth.simulate.compare benchmarks/likeness.yaml "$$folder"
 
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check format notebooks bench bench-tunnel validate-truth validate-fields lab clean
+.PHONY: help demo test check format notebooks bench bench-tunnel validate-truth validate-fields lab likeness clean

@@ -12,7 +12,9 @@ from vpnforensics.features.ip_id import classify_ip_ids
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.scenario import PERSONALITIES, Scenario, loads
 from vpnforensics.packets.read import read_capture
-from vpnforensics.packets.table import PROTO_TCP
+from vpnforensics.packets.table import PROTO_ICMP, PROTO_TCP, PROTO_UDP
+
+_PROTOCOLS = {"tcp": PROTO_TCP, "udp": PROTO_UDP, "icmp": PROTO_ICMP}
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,7 @@ def scenario(seconds: float, each: int = 1, seed: int = 5) -> Scenario:
 def grade(folder: Path, loss: float = 0.0, seed: int = 1) -> list[Graded]:
     """Class of each device's IP IDs at egress, beside the truth.
 
-    A device whose datagrams have a class of their own is judged by its TCP packets: on Linux it is the
-    program that decides how datagrams are numbered, by connecting its socket or not.
+    A device is judged by the packets that are numbered as its TCP is: Linux has another way for echoes.
     """
     truth = json.loads((folder / "truth.json").read_text())
     packets = read_capture(folder / "egress.pcap")
@@ -55,8 +56,10 @@ def grade(folder: Path, loss: float = 0.0, seed: int = 1) -> list[Graded]:
     graded = []
     for name, known in truth["devices"].items():
         mine = sent & (device[flows.flow] == name)
-        if known["ip_id"]["tcp"] != known["ip_id"]["udp"]:
-            mine &= packets.proto == PROTO_TCP
+        alike = [
+            number for name, number in _PROTOCOLS.items() if known["ip_id"][name] == known["ip_id"]["tcp"]
+        ]
+        mine &= np.isin(packets.proto, alike)
         rows = np.flatnonzero(mine)
         found = classify_ip_ids(
             packets.ts_ns[rows], packets.ip_id[rows], flows.flow[rows], packets.dst[rows]

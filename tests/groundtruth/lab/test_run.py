@@ -32,6 +32,7 @@ def check(folder: Path) -> dict:
     manifest = json.loads((folder / "manifest.json").read_text())
     jsonschema.validate(truth, SCHEMA)
     assert set(manifest["dropped"].values()) == {0}
+    assert manifest["congestion_control"] in ("cubic", "reno")
     assert {p.name for p in folder.iterdir()} == {*manifest["sha256"], "manifest.json"}
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
@@ -56,8 +57,26 @@ def test_ten_seconds_of_wireguard_are_covered_by_the_truth(tmp_path):
         outer = [dpkt.ethernet.Ethernet(frame).data for _, frame in dpkt.pcap.Reader(file)]
     initiation = next(ip.data.data for ip in outer if isinstance(ip, dpkt.ip.IP) and ip.p == 17)
     assert initiation[:4] == b"\1\0\0\0", "the capture began after the handshake"
+    assert {tuple(d["ip_id"].items()) for d in truth["devices"].values()} == {
+        (("tcp", "per_flow"), ("udp", "per_flow"), ("icmp", "bucket"))
+    }
+    steps = udp_id_steps(frames)
+    assert steps[1] > 0.9 * steps.total() > 10, "the kernel numbers connected UDP sockets otherwise"
     inner = sorted(p.name for p in result.folder.glob("inner-*"))
     assert inner == [*(f"inner-client-{i}.pcap" for i in (1, 2, 3)), "inner-server-1.pcap"]
+
+
+def udp_id_steps(frames: list[bytes]) -> Counter[int]:
+    """By how much IP IDs grow from one datagram up to the next of the same flow."""
+    last: dict[tuple[int, bytes], int] = {}
+    steps: Counter[int] = Counter()
+    for ip in (dpkt.ethernet.Ethernet(frame).data for frame in frames):
+        if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.udp.UDP) and ip.data.dport == 53:
+            flow = ip.data.sport, ip.dst
+            if flow in last:
+                steps[(ip.id - last[flow]) & 0xFFFF] += 1
+            last[flow] = ip.id
+    return steps
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vpnforensics.groundtruth.lab.survey import Row, Verdicts, judge, table
+from vpnforensics.groundtruth.lab.survey import Row, Verdicts, judge, table, times
 
 ENDS = {"proto": "udp", "src": "p:1", "dst": "f:53"}
 TRUTH = {
@@ -46,7 +46,7 @@ def test_a_link_of_what_the_truth_does_not_know_is_wrong():
 
 
 def test_the_table_is_markdown():
-    some = Row("tinc", 10, 100, 0.9996, Verdicts(8, 0, 1, 1), 12.4)
+    some = Row("tinc", 10, 100, 0.9996, Verdicts(8, 0, 1, 1), 4.4)
     none = [
         Row(kind, 9, 90, 1.0, Verdicts(), 12.0, "nothing to compare") for kind in ("ssh-tun", "ssh-socks")
     ]
@@ -55,3 +55,10 @@ def test_the_table_is_markdown():
     assert lines[2] == "| tinc | 10 | 100 | 99.96% | 8 | 0 | 1 | 1 |"
     assert lines[3].startswith("| ssh-tun | 9 | 90 | 100.00% | refused |")
     assert lines[-1] == "Refused (ssh-tun, ssh-socks): nothing to compare"
+
+
+def test_a_recording_that_took_too_long_is_named():
+    some = [Row(kind, 10, 100, 1.0, Verdicts(), over_s) for kind, over_s in (("tinc", 4.4), ("nebula", 6.0))]
+    assert times(some, 10.0) == "2 recordings of 10 s took 30 s, at most 6.0 s over (nebula)\n"
+    late = Row("ssh-tun", 10, 100, 1.0, Verdicts(), 20.2)
+    assert times([*some, late], 60.0).splitlines()[1:] == ["ssh-tun: 20.2 s over is too long"]

@@ -29,7 +29,16 @@ END = 120 * SECOND
 QUIET = Server(stall_hz=0.0, internet_loss=0.0, host_jitter_s=0.0, host_mbit=8000.0)
 
 
-def play(talks, path=None, server=QUIET, seed=1, measures=None, stack=presets.LINUX, **wiring):
+def play(
+    talks,
+    path=None,
+    server=QUIET,
+    seed=1,
+    measures=None,
+    stack=presets.LINUX,
+    far_jitter_ns=0,
+    **wiring,
+):
     random = np.random.default_rng(2)
     population = make_population(SimulationSpec((), hosts=4, host_delay_s=(0.005, 0.005)), END, random)
     population = replace(population, hosts=tuple(replace(h, stack=presets.LINUX) for h in population.hosts))
@@ -37,6 +46,7 @@ def play(talks, path=None, server=QUIET, seed=1, measures=None, stack=presets.LI
     up, down = access_links(path)
     law = server_law(server, measures or Countermeasures(), END, random)
     scripts = write_scripts(talks, (Device("d", stack),), population, 1380, server, IpVersions(), random)
+    scripts.flows[:, k.FAR_JITTER] = far_jitter_ns
     made = Wiring(up, down, law, 1000.0, server.internet_loss, 60, **wiring)
     return run_network(scripts.flows, scripts.endpoints, scripts.messages, made, seed, END).packets
 
@@ -239,3 +249,18 @@ def test_two_flows_share_the_link():
             last[row[k.FLOW]] = max(last[row[k.FLOW]], row[k.SENT_NS])
         done[n] = max(last.values()) - SECOND
     assert done[2] > 1.6 * done[1]
+
+
+def test_a_packet_held_up_on_the_way_to_its_host_holds_up_those_behind_it():
+    talk = Conversation("talk", UDP, 2, 53, 0, SECOND)
+    for i in range(4000):
+        talk.down(200, i * 500_000, k.SINCE_OPENING)
+    even = play([talk])
+    assert np.diff(even[:, k.OUT_NS]).std() < 30_000
+    rough = play([talk], far_jitter_ns=1_000_000)
+    late = np.sort(rough[:, k.OUT_NS]) - rough[np.argsort(rough[:, k.OUT_NS]), k.SENT_NS]
+    gaps = np.diff(rough[:, k.OUT_NS])
+    assert gaps.min() >= 5_800, "in order, one behind the other"
+    assert (gaps < 60_000).mean() > 0.3, "bursts"
+    # At least the mean of the law, and not much more: those in front are waited for.
+    assert 1_000_000 < late.mean() - 5_000_000 < 3_000_000

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vpnforensics._version import __version__
+from vpnforensics.groundtruth.lab.network import congestion_control
 from vpnforensics.groundtruth.lab.taps import TapCount
 from vpnforensics.groundtruth.lab.truth_file import Coverage
 from vpnforensics.groundtruth.scenario import Scenario
@@ -59,6 +62,7 @@ def describe(
         "scenario": scenario.as_dict(),
         "seed": scenario.seed,
         "programs": versions | {"linux": os.uname().release},
+        "congestion_control": congestion_control(),
         "captured": {name: count.captured for name, count in counts.items()},
         "dropped": {name: count.dropped for name, count in counts.items()},
         "links": dict(links),
@@ -68,10 +72,17 @@ def describe(
 
 
 def _version(program: str) -> str:
+    """What the program that would be run now says of its version."""
+    found = shutil.which(program)
+    return _first_line(found, Path(program).name) if found else "unknown"
+
+
+@cache
+def _first_line(path: str, name: str) -> str:
     """First line that a program says about its version; many say it in their own way."""
     try:
         done = subprocess.run(
-            [program, _VERSION_FLAGS.get(Path(program).name, "--version")],
+            [path, _VERSION_FLAGS.get(name, "--version")],
             capture_output=True,
             timeout=10,
             check=False,

@@ -71,6 +71,7 @@ class Network:
             "net.ipv6.conf.default.disable_ipv6=1",
             "net.ipv4.conf.all.rp_filter=0",
             "net.ipv4.conf.default.rp_filter=0",
+            f"net.ipv4.tcp_congestion_control={congestion_control()}",
         )
         return full
 
@@ -156,6 +157,16 @@ class Network:
 
     def _index(self, namespace: str, dev: str) -> int:
         return int(self._open[namespace].link_lookup(ifname=dev)[0])
+
+
+def congestion_control() -> str:
+    """How the lab's TCP fills a line: by CUBIC, as most systems do, where a namespace may; else by Reno.
+
+    The machine's own default may be BBR, which paces what it sends: recordings would depend on where they
+    were made. On lines as short as the lab's CUBIC grows as Reno does (RFC 9438, section 4.3).
+    """
+    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().split()
+    return "cubic" if "cubic" in allowed else "reno"
 
 
 def mac(kind: int, number: int) -> str:

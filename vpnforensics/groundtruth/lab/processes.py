@@ -143,4 +143,4 @@ class Processes:
 
     def stop_all(self) -> None:
         """End every program still running, the last started first; none has anything more to say."""
-        self.stop(*(process for _, process in reversed(self.started)), patience_s=1.0)
+        self.stop(*(process for _, process in reversed(self.started)), patience_s=0.2)

@@ -44,10 +44,11 @@ from vpnforensics.groundtruth.lab.topology import (
 )
 from vpnforensics.groundtruth.lab.traffic import Host, run_all
 from vpnforensics.groundtruth.lab.truth import cut_flows, read_frames
+from vpnforensics.groundtruth.places import draw_places
 from vpnforensics.groundtruth.scenario import Scenario
 from vpnforensics.groundtruth.scenario_capture import Frames, clock, degrade, write_captures
 
-_DRAIN_S = 1.6
+_DRAIN_S = 1.2
 """libpcap hands over a half-full ring block only after a second."""
 
 
@@ -158,9 +159,12 @@ def _terminable() -> Iterator[None]:
 def _record(scenario: Scenario, network: Network, processes: Processes, partial: Path) -> _Raw:
     rng = random.Random(scenario.seed)
     driver_type = DRIVERS[scenario.vpn.kind]
-    topology = build(scenario, network, processes, rng)
+    places = draw_places(scenario)
+    topology = build(scenario, places, network, processes, rng)
     nat(topology, network, processes, random_ports=scenario.nat.ports == "random", relay=driver_type.relay)
-    internet = start_internet(topology.servers, network, processes, rng, topology.web, calls=_calls(topology))
+    internet = start_internet(
+        topology.servers, network, processes, rng, places, topology.web, calls=_calls(topology)
+    )
     vpn = scenario.vpn
     driver = driver_type(
         topology.vpn,

@@ -14,32 +14,10 @@ from pathlib import Path
 
 from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS, Network
 from vpnforensics.groundtruth.lab.processes import Processes
+from vpnforensics.groundtruth.places import BULK_BYTES, Places, Site
 
-_WORDS = (
-    "amber",
-    "basalt",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "garnet",
-    "harbor",
-    "iris",
-    "juniper",
-    "kelp",
-    "maple",
-)
 POLL_PORT = 8080
 CALL_PORT = 5201
-_BULK_BYTES = {"bulk-2m": 2 << 20, "bulk-6m": 6 << 20, "bulk-16m": 16 << 20}
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One web site: its hosts by name, and the objects that pages choose from."""
-
-    hosts: tuple[str, ...]
-    objects: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +47,7 @@ def start_internet(
     network: Network,
     processes: Processes,
     rng: random.Random,
+    places: Places,
     web: tuple[str, ...],
     calls: int,
 ) -> Internet:
@@ -81,16 +60,17 @@ def start_internet(
     network, processes
         To build with.
     rng : Random
-        Chooses sites, names and object sizes.
+        Fills the objects.
+    places : Places
+        Sites, names and object sizes.
     web : tuple of str
         Addresses of the web servers.
     calls : int
         Voice-like calls that may run at the same time: one iperf3 server each.
     """
     folder = processes.state.folder
-    sites, hosts, names = _plan(rng, web)
-    _start_dns(namespace, processes, folder, hosts)
-    _start_web(namespace, processes, folder, rng, web)
+    _start_dns(namespace, processes, folder, {name: web[i] for name, i in places.names.items()})
+    _start_web(namespace, processes, folder, rng, places.object_bytes, web)
     ssh_config = _start_ssh(namespace, network, processes, folder)
     poll = [
         "-m",
@@ -103,7 +83,7 @@ def start_internet(
     for number in range(calls):
         argv = ["iperf3", "-s", "-B", web[0], "-p", str(CALL_PORT + number)]
         processes.start(f"iperf3-{number}", namespace, argv)
-    return Internet(sites, names, web, ssh_config)
+    return Internet(places.sites, tuple(places.names), web, ssh_config)
 
 
 def wait_for_internet(namespace: str, processes: Processes, web: tuple[str, ...]) -> None:
@@ -117,27 +97,6 @@ def wait_for_internet(namespace: str, processes: Processes, web: tuple[str, ...]
         )
 
     processes.wait_for("the Internet hosts", listening)
-
-
-def _plan(
-    rng: random.Random, web: tuple[str, ...]
-) -> tuple[tuple[Site, ...], dict[str, str], tuple[str, ...]]:
-    """Sites, name to address, and further names for lookups alone."""
-    hosts: dict[str, str] = {}
-    sites = []
-    for word in rng.sample(_WORDS, 8):
-        parts = [f"www.{word}.example"]
-        parts += [
-            f"{rng.choice(('cdn', 'img', 'static-assets', 'api', 'media.eu-west'))}{i}.{word}.example"
-            for i in range(rng.randint(1, 3))
-        ]
-        addresses = rng.sample(web, len(parts)) if len(web) >= len(parts) else rng.choices(web, k=len(parts))
-        hosts |= dict(zip(parts, addresses, strict=True))
-        sites.append(Site(tuple(parts), tuple(f"o{rng.randrange(80)}" for _ in range(rng.randint(8, 24)))))
-    for _ in range(40):
-        label = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(rng.randint(3, 40)))
-        hosts[f"{label}.{rng.choice(_WORDS)}.example"] = rng.choice(web)
-    return tuple(sites), hosts, tuple(hosts)
 
 
 def _start_dns(namespace: str, processes: Processes, folder: Path, hosts: dict[str, str]) -> None:
@@ -164,14 +123,19 @@ def _start_dns(namespace: str, processes: Processes, folder: Path, hosts: dict[s
 
 
 def _start_web(
-    namespace: str, processes: Processes, folder: Path, rng: random.Random, web: tuple[str, ...]
+    namespace: str,
+    processes: Processes,
+    folder: Path,
+    rng: random.Random,
+    object_bytes: tuple[int, ...],
+    web: tuple[str, ...],
 ) -> None:
     root = folder / "www"
     root.mkdir()
-    for i in range(80):
-        (root / f"o{i}").write_bytes(rng.randbytes(min(int(rng.lognormvariate(8.8, 1.5)), 600_000) + 60))
-    for name, size in _BULK_BYTES.items():
-        (root / name).write_bytes(rng.randbytes(size))
+    for number, size in enumerate(object_bytes):
+        (root / f"o{number}").write_bytes(rng.randbytes(size))
+    for size in BULK_BYTES:
+        (root / f"bulk-{size >> 20}m").write_bytes(rng.randbytes(size))
     subprocess.run(
         [
             "openssl",
@@ -230,6 +194,10 @@ def _start_ssh(namespace: str, network: Network, processes: Processes, folder: P
     if not privilege_folder.exists() or network.state.used_elsewhere(privilege_folder):
         network.state.note("empty-folder", path=str(privilege_folder))
         privilege_folder.mkdir(mode=0o755, exist_ok=True)
+    # The machine's own shell may read start-up files that take their time.
+    users = Path("/etc/passwd").read_text().splitlines()
+    users = ["root:x:0:0:root:/:/bin/sh" if user.startswith("root:") else user for user in users]
+    network.etc(namespace, "passwd", "\n".join(users) + "\n")
     (folder / "sshd.conf").write_text(f"""
 ListenAddress {SSH_ADDRESS}
 HostKey {folder}/ssh-host

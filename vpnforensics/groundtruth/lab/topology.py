@@ -24,7 +24,8 @@ from vpnforensics.groundtruth.lab.network import (
 from vpnforensics.groundtruth.lab.processes import Processes
 from vpnforensics.groundtruth.lab.stacks import apply_stack, kernel_settings
 from vpnforensics.groundtruth.lab.uml import Line, boot, wait_until_up
-from vpnforensics.groundtruth.scenario import ClientSpec, Device, Link, Scenario
+from vpnforensics.groundtruth.places import Places, Way
+from vpnforensics.groundtruth.scenario import ClientSpec, Device, Internet, Link, Scenario
 
 _GATEWAY = "203.0.113.254"
 _LINKS = ("access", "internet")
@@ -56,7 +57,9 @@ class Topology:
     web: tuple[str, ...]
 
 
-def build(scenario: Scenario, network: Network, processes: Processes, rng: random.Random) -> Topology:
+def build(
+    scenario: Scenario, places: Places, network: Network, processes: Processes, rng: random.Random
+) -> Topology:
     """Make all namespaces and wires, dress the stacks, start the links.
 
     Clients with a kernel of their own are still booting: see :func:`wait_for_kernels`.
@@ -86,9 +89,12 @@ def build(scenario: Scenario, network: Network, processes: Processes, rng: rando
         machines += _machines(network, processes, client, spec, web, rng)
     for namespace in (vpn, *(m.namespace for m in machines if "@" not in m.namespace)):
         network.etc(namespace, "resolv.conf", f"nameserver {DNS_ADDRESS}\noptions timeout:2 attempts:3\n")
-    lines = [_line(client, spec.access, rng) for client, spec in zip(clients, scenario.clients, strict=True)]
+    lines = [
+        _line(client, spec.access, way)
+        for client, spec, way in zip(clients, scenario.clients, places.access, strict=True)
+    ]
     for side, namespace, paths in zip(
-        _LINKS, (access, internet), (lines, _hosts(scenario, web, rng)), strict=True
+        _LINKS, (access, internet), (lines, internet_paths(scenario.internet, places, web)), strict=True
     ):
         _start_link(processes, side, namespace, paths, rng)
     return Topology(vpn, access, internet, servers, clients, tuple(machines), web)
@@ -246,23 +252,19 @@ def _machines(
     return machines
 
 
-def _line(client: Client, link: Link, rng: random.Random) -> NetworkPath:
-    delay, jitter = link.delay_ms.draw(rng), link.jitter_ms.draw(rng)
-    rates = link.up_rate_mbit.draw(rng), link.rate_mbit.draw(rng)
+def _line(client: Client, link: Link, way: Way) -> NetworkPath:
     up, down = (
-        LinkLaw(delay, jitter, link.jitter, link.loss, rate, link.queue_ms, link.reorder) for rate in rates
+        LinkLaw(way.delay_ms, way.jitter_ms, link.jitter, link.loss, rate, link.queue_ms, link.reorder)
+        for rate in (way.up_mbit, way.down_mbit)
     )
     return NetworkPath(client.outer, f"c{client.number}", up, down)
 
 
-def _hosts(scenario: Scenario, web: tuple[str, ...], rng: random.Random) -> list[NetworkPath]:
-    internet = scenario.internet
+def internet_paths(internet: Internet, places: Places, web: tuple[str, ...]) -> list[NetworkPath]:
+    """What the emulator does on the way to each Internet host."""
     paths = []
-    for address in (DNS_ADDRESS, SSH_ADDRESS, *web):
-        delay, jitter, rate = (
-            r.draw(rng) for r in (internet.delay_ms, internet.jitter_ms, internet.rate_mbit)
-        )
-        law = LinkLaw(delay, jitter, "exponential", internet.loss, rate)
+    for address, way in zip((DNS_ADDRESS, SSH_ADDRESS, *web), places.hosts, strict=True):
+        law = LinkLaw(way.delay_ms, way.jitter_ms, "exponential", internet.loss, way.up_mbit)
         paths.append(NetworkPath(address, "far", law, law))
     return paths
 

@@ -18,6 +18,7 @@ from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, SSH_ADDRESS
 from vpnforensics.groundtruth.lab.processes import in_namespace
 from vpnforensics.groundtruth.lab.services import CALL_PORT, POLL_PORT, Internet
+from vpnforensics.groundtruth.places import DOWNLOADS_BYTES
 
 _TYPED = (
     "ls -l /usr/lib | head -40",
@@ -108,7 +109,7 @@ def browse(host: Host) -> None:
         site = host.rng.choice(host.internet.sites)
         objects = host.rng.sample(site.objects, min(len(site.objects), host.rng.randint(3, 14)))
         scheme = host.rng.choice(("http", "https", "https"))
-        urls = [f"{scheme}://{host.rng.choice(site.hosts)}/{o}" for o in objects]
+        urls = [f"{scheme}://{host.rng.choice(site.hosts)}/o{o}" for o in objects]
         version = ["--http1.1"] if host.rng.random() < 0.5 else []
         outputs = [part for url in urls for part in ("-o", "/dev/null", url)]
         host.curl("-Z", "--parallel-immediate", "--parallel-max", "6", "-m", "20", *version, *outputs)
@@ -119,7 +120,7 @@ def download(host: Host) -> None:
     """Large files, one after the other."""
     while host.left() > 0:
         site = host.rng.choice(host.internet.sites)
-        name = host.rng.choice(("bulk-2m", "bulk-6m", "bulk-6m", "bulk-16m"))
+        name = f"bulk-{host.rng.choice(DOWNLOADS_BYTES) >> 20}m"
         host.curl("-m", "60", "-o", "/dev/null", f"https://{host.rng.choice(site.hosts)}/{name}")
         host.rest(3.0)
 
@@ -203,7 +204,7 @@ def idle(host: Host) -> None:
     while host.left() > 0:
         host.rest(9.0)
         site = host.rng.choice(host.internet.sites)
-        url = f"https://{host.rng.choice(site.hosts)}/{host.rng.choice(site.objects)}"
+        url = f"https://{host.rng.choice(site.hosts)}/o{host.rng.choice(site.objects)}"
         host.curl("-m", "10", "-o", "/dev/null", url)
 
 

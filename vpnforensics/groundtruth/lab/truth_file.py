@@ -16,6 +16,7 @@ from vpnforensics.groundtruth.lab.drivers import Client
 from vpnforensics.groundtruth.lab.network import SERVER_OUTER
 from vpnforensics.groundtruth.lab.topology import Machine
 from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoint
+from vpnforensics.groundtruth.scenario import IpIdClass
 from vpnforensics.groundtruth.scenario_capture import Frames
 
 _PROTO = {"tcp": 6, "udp": 17, "esp": 50}
@@ -140,17 +141,26 @@ def device_rows(
     rows = {}
     for machine in machines:
         stack = machine.device.stack
-        # Where nothing rewrites it, Linux numbers datagrams by a hash of both addresses.
-        datagrams = "bucket" if stack.ip_id == "per_flow" else stack.ip_id
         rows[machine.device.name] = {
             "client": str(tunnels[machine.client.name][0]) if machine.client.name in tunnels else None,
             "personality": stack.personality,
             "clock": {"kind": stack.timestamps, "hz": stack.timestamp_hz, "skew_ppm": stack.clock_ppm},
-            "ip_id": {"tcp": stack.ip_id, "udp": datagrams},
+            "ip_id": ip_id_classes(stack.ip_id),
             "ttl": stack.ttl,
             "traffic": list(machine.device.traffic),
         }
     return rows
+
+
+def ip_id_classes(asked: IpIdClass) -> dict[str, IpIdClass]:
+    """How a device numbers its packets, protocol by protocol.
+
+    ``per_flow`` is what Linux does where nothing rewrites the field (``ip_select_ident_segs``, since 5.17): a
+    connected socket, of UDP too, has a counter of its own, and the lab's programs connect theirs (dig, the C
+    library's resolver, iperf3). What is sent without, as ping does, gets a counter hashed from addresses and
+    protocol, which jumps ahead with time.
+    """
+    return {"tcp": asked, "udp": asked, "icmp": "bucket" if asked == "per_flow" else asked}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vpnforensics.groundtruth.lab.network import DNS_ADDRESS, mac
@@ -156,6 +157,7 @@ def missing_modules(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"the module {name}" for name in wanted if name not in _modules())
 
 
+@cache
 def _modules() -> dict[str, list[Path]]:
     """The newest kernel's modules by name: files to load, in order; none where it is built in."""
     found: dict[str, list[Path]] = {}

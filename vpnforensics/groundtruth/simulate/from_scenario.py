@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth import scenario as given
+from vpnforensics.groundtruth.places import Way, draw_places
 from vpnforensics.groundtruth.simulate import presets, spec
 from vpnforensics.groundtruth.simulate.outer import PROTOCOLS
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -28,6 +29,8 @@ _PERSONALITIES: dict[given.Personality, spec.Stack] = {
     "random-id": presets.OPENBSD,
 }
 _NOT_SNAPPED = 65535
+_GAP_S = 0.0000055
+"""Between packets that the server lets go one behind the other (a lab recording of wireguard-go)."""
 
 
 def simulate_scenario(scenario: given.Scenario, out_dir: str | Path, seed: int | None = None) -> Truth:
@@ -57,18 +60,19 @@ def specification(scenario: given.Scenario) -> spec.SimulationSpec:
         known = ", ".join(sorted(PROTOCOLS))
         raise ScenarioError(f"{scenario.name}: the simulator has no {scenario.vpn.kind!r}; it has {known}")
     draw = stdlib_random.Random(scenario.seed)  # noqa: S311 - reproducible, not secret
-    internet = scenario.internet
-    low_ms, high_ms = internet.delay_ms.low, internet.delay_ms.high
+    places = draw_places(scenario)
     return spec.SimulationSpec(
-        clients=tuple(_client(client, scenario.duration_s, draw) for client in scenario.clients),
+        clients=tuple(
+            _client(client, way, scenario.duration_s, draw)
+            for client, way in zip(scenario.clients, places.access, strict=True)
+        ),
         duration_s=scenario.duration_s,
         protocol=scenario.vpn.kind,
         server=_server(scenario),
         ingress=_side(scenario.capture.ingress),
         egress=_side(scenario.capture.egress),
         countermeasures=_countermeasures(scenario.vpn.countermeasures),
-        hosts=internet.web_servers + 2,
-        host_delay_s=(low_ms / 1e3, high_ms / 1e3),
+        places=places,
         port=scenario.vpn.port or 0,
         mtu=scenario.vpn.mtu or 0,
         single_file=scenario.capture.single,
@@ -87,15 +91,15 @@ def _stack(stack: given.Stack) -> spec.Stack:
     return replace(like, name=stack.personality, clock=clock, ip_id=ids, ttl=stack.ttl)
 
 
-def _client(client: given.ClientSpec, duration_s: float, draw: stdlib_random.Random) -> spec.Client:
+def _client(client: given.ClientSpec, way: Way, duration_s: float, draw: stdlib_random.Random) -> spec.Client:
     access = client.access
     path = spec.AccessPath(
-        delay_s=access.delay_ms.draw(draw) / 1e3,
-        jitter_s=access.jitter_ms.draw(draw) / 1e3,
+        delay_s=way.delay_ms / 1e3,
+        jitter_s=way.jitter_ms / 1e3,
         jitter=access.jitter,
         loss=access.loss,
-        up_mbit=access.up_rate_mbit.draw(draw),
-        down_mbit=access.rate_mbit.draw(draw),
+        up_mbit=way.up_mbit,
+        down_mbit=way.down_mbit,
         queue_s=access.queue_ms / 1e3,
         reorder=access.reorder,
     )
@@ -128,16 +132,14 @@ def _server(scenario: given.Scenario) -> spec.Server:
     median_s, p99_s, most_s = law.delay_median_ms / 1e3, law.delay_p99_ms / 1e3, law.delay_max_ms / 1e3
     least_s = min(0.0012, p99_s / 4)
     excess_s = least_s**exponent / (exponent - 1) * (p99_s ** (1 - exponent) - most_s ** (1 - exponent))
-    internet = scenario.internet
     return spec.Server(
         delay_s=0.85 * median_s,
+        gap_s=_GAP_S,
         stall_hz=0.01 / max(excess_s, 1e-9),
         stall_s=least_s,
         stall_max_s=most_s,
-        internet_loss=internet.loss,
+        internet_loss=scenario.internet.loss,
         random_ports=scenario.nat.ports == "random",
-        host_jitter_s=0.5 * (internet.jitter_ms.low + internet.jitter_ms.high) / 1e3,
-        host_mbit=internet.rate_mbit.high,
     )
 
 

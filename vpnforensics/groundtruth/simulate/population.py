@@ -20,7 +20,7 @@ from vpnforensics.groundtruth.simulate.network import Ints
 from vpnforensics.groundtruth.simulate.network.links import ServerLaw
 from vpnforensics.groundtruth.simulate.presets import LINUX, MACOS, WINDOWS
 from vpnforensics.groundtruth.simulate.spec import ClockModel, Countermeasures, Server, SimulationSpec, Stack
-from vpnforensics.groundtruth.simulate.traffic.conversation import Internet, make_internet
+from vpnforensics.groundtruth.simulate.traffic.conversation import Internet, make_internet, scenario_internet
 
 # RFC 2544 addresses: routed nowhere.
 _FIRST_ADDRESS: Final = (198 << 24) | (18 << 16)
@@ -62,8 +62,11 @@ class Population:
 
 def make_population(spec: SimulationSpec, duration_ns: int, random: np.random.Generator) -> Population:
     """Mostly Linux servers with NTP-steered clocks; some Windows, some that send no IP ID."""
-    hosts = max(spec.hosts, 4)
-    internet = make_internet(hosts, spec.host_delay_s, random)
+    if spec.places is not None:
+        internet = scenario_internet(spec.places)
+    else:
+        internet = make_internet(max(spec.hosts, 4), spec.host_delay_s, random)
+    hosts = len(internet.distance_ns)
     addresses = _FIRST_ADDRESS + random.permutation(_ADDRESSES)[:hosts]
     made = []
     for i in range(hosts):

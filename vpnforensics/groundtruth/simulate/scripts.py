@@ -70,6 +70,7 @@ def write_scripts(
     endpoints = np.zeros((2 * n, k.ENDPOINT_COLUMNS), np.int64)
     syn_layout = np.zeros((n, 2), np.int64)
     rows: list[tuple[int, int, int, int]] = []
+    places = population.internet.places
     rate_mbit = server.host_mbit * random.lognormal(0.0, 0.8, n)
     for i, talk in enumerate(talks):
         device = devices[talk.device]
@@ -87,6 +88,11 @@ def write_scripts(
         flow[k.DISTANCE] = population.internet.distance_ns[talk.host]
         flow[k.WOBBLE] = int(server.host_jitter_s * 1e9)
         flow[k.PS_PER_BYTE] = int(8e6 / rate_mbit[i])
+        if places is not None:
+            # As the lab's links do: each packet has its own delay, and order is kept.
+            way = places.hosts[talk.host]
+            flow[k.WOBBLE], flow[k.FAR_JITTER] = 0, int(way.jitter_ms * 1e6)
+            flow[k.PS_PER_BYTE] = int(8e6 / way.up_mbit) if way.up_mbit else 0
         flow[k.LAN] = int(device.lan_delay_s * 1e9)
         for side, (stack, peer) in enumerate(((device.stack, host.stack), (host.stack, device.stack))):
             offered = has_ts if side else stack.clock.kind != "none"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vpnforensics.groundtruth.places import Places
+
 ClockKind = Literal["none", "global", "per_connection", "per_pair"]
 IpIdKind = Literal[
     "zero", "constant", "global", "per_destination", "per_flow", "bucket", "byte_swapped", "random"
@@ -311,6 +313,8 @@ class SimulationSpec:
     hosts: int = 300
     host_delay_s: tuple[float, float] | None = None
     """Nearest and farthest host, uniform; ``None`` for a log-normal law."""
+    places: Places | None = None
+    """Of a scenario: its hosts, the ways to them, and the lab's programs, in place of the wide Internet's."""
     port: int = 0
     """Of the VPN server, where not the protocol's own."""
     mtu: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,11 +36,7 @@ class RefTunnel(Driver):
         for client in self.clients:
             peers += f"[Peer]\nPublicKey = {self._keys[client.number][1]}\nAllowedIPs = {client.inner}/32\n"
         self._start(0, self.namespace, SERVER_INNER, self.port, peers)
-        # Its device is there before its kernels are compiled; a first start would miss the traffic.
-        warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
-        subprocess.run(
-            [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
-        )
+        _compile_kernels()
         self._wait(0, self.namespace)
 
     def start_client(self, client: Client) -> None:
@@ -100,6 +97,15 @@ class RefTunnelTcp(RefTunnel):
     kind = "reftunnel-tcp"
     transport = "tcp"
     carrier = "tcp"
+
+
+@cache
+def _compile_kernels() -> None:
+    """Its device is there before its kernels are compiled; a first start would miss the traffic."""
+    warm_up = "from vpnforensics.reftunnel._kernels import warm_up; warm_up()"
+    subprocess.run(
+        [sys.executable, "-c", warm_up], check=True, capture_output=True, timeout=_COMPILE_TIMEOUT_S
+    )
 
 
 def _key_pair() -> tuple[str, str]:

@@ -38,7 +38,9 @@ POINTER, GOAL, PENDING, RETRIES, FAR_UP, FAR_DOWN, OPENED, CLOSED = range(14, 22
 # A relayed flow: bytes said by the client and received by it; a side: bytes put into frames, bytes taken
 # out of them, whether a read is due, whether the end is wanted (1) or sent (2). A tunnel: its unread frames.
 SAID, GOT, ROOM, PUMPED, _, TAKEN, _, PUMPING, _, SHUT, _, HEAD, _, TAIL, _, LAST_DELIVERY, _ = range(22, 39)
-FLOW_COLUMNS = 39
+# Beyond the server: mean delay by chance of each packet (the caller's), and the last arrival each way.
+FAR_JITTER, FAR_LAST, _ = range(39, 42)
+FLOW_COLUMNS = 42
 # Endpoint columns: what the caller sets ...
 MSS, RWND, ACK_EVERY, GRO, DELACK, QUICK, NAGLE, IW, SYN_OPTIONS, READ = range(10)
 # ... and what the kernel keeps. Sequence numbers count from 0, the SYN; data from 1.

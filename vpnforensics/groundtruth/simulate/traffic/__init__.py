@@ -17,9 +17,9 @@ from vpnforensics.groundtruth.simulate.traffic.conversation import (
     Conversation,
     Internet,
 )
+from vpnforensics.groundtruth.simulate.traffic.programs import PROGRAMS, Person, run_program
 
 __all__ = ["Conversation", "Internet", "converse"]
-
 
 PAUSE_S: dict[ActivityKind, float] = {
     "browse": 3.0,
@@ -72,6 +72,9 @@ def converse(
     """
     start_ns = int(activity.start_s * SECOND)
     end_ns = duration_ns if activity.end_s is None else int(activity.end_s * SECOND)
+    if internet.places is not None and activity.kind in PROGRAMS:
+        who = Person(random, internet, internet.places, activity.device, client_ns)
+        return run_program(activity, who, start_ns, end_ns)
     found: list[Conversation] = []
     when = start_ns
     while when < end_ns and (activity.flows is None or len(found) < activity.flows):

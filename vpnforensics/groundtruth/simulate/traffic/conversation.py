@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vpnforensics.groundtruth.places import Places
 from vpnforensics.groundtruth.simulate.network.columns import AFTER_ARRIVAL
 
 UP, DOWN = 0, 1
@@ -68,10 +69,13 @@ class Internet:
         One-way delay from the VPN server. Host 0 and 1 are resolvers.
     popularity : ndarray of float64, shape (hosts,)
         Cumulative share of visits.
+    places : Places or None
+        Of a scenario: name server, SSH server and web servers, in this order, instead of the wide world.
     """
 
     distance_ns: np.ndarray[tuple[int], np.dtype[np.int64]]
     popularity: np.ndarray[tuple[int], np.dtype[np.float64]]
+    places: Places | None = None
 
     def pick(self, random: np.random.Generator) -> int:
         """A host by popularity, no resolver."""
@@ -88,6 +92,13 @@ def make_internet(hosts: int, span_s: tuple[float, float] | None, random: np.ran
     distance_ns[:2] = (900_000, 1_600_000)
     popularity = np.cumsum(1.0 / np.arange(1, hosts - 1) ** 0.9)
     return Internet(distance_ns, popularity)
+
+
+def scenario_internet(places: Places) -> Internet:
+    """The hosts of a scenario, where its lines put them; all web servers are as popular."""
+    delay_ms = [way.delay_ms for way in places.hosts]
+    distance_ns = (np.array(delay_ms) * MS).astype(np.int64)
+    return Internet(distance_ns, np.arange(1.0, len(places.web) + 1), places)
 
 
 def lognormal(random: np.random.Generator, median: float, sigma: float) -> float:

@@ -24,6 +24,9 @@ from vpnforensics.groundtruth.simulate.network.links._kernels import (
     uniform,
 )
 
+_BEHIND_NS, _BEHIND_MORE_NS = 5_800, 6_000.0
+"""Between packets that were held up together, and the mean of what comes on top, as on the lab's links."""
+
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
 _LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
 _kernel = njit(cache=True, **_LEAN)
@@ -57,7 +60,15 @@ def internet(w: Any, p: Any, now: Any) -> Any:
     # The wobble delays what follows, too: a queue, not a lottery.
     busy += np.int64(exponential(w.random, float(flow[c.WOBBLE])))
     flow[c.FAR_UP + side] = busy
-    return busy + flow[c.DISTANCE]
+    arrival = busy + flow[c.DISTANCE]
+    if flow[c.FAR_JITTER] > 0:
+        # Whoever is late holds up those behind it, which then come in one burst.
+        arrival += np.int64(exponential(w.random, float(flow[c.FAR_JITTER])))
+        earliest = flow[c.FAR_LAST + side] + _BEHIND_NS
+        if arrival < earliest:
+            arrival = earliest + np.int64(exponential(w.random, _BEHIND_MORE_NS))
+        flow[c.FAR_LAST + side] = arrival
+    return arrival
 
 
 @_kernel
