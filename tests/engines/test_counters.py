@@ -162,6 +162,7 @@ def test_no_pairs_wanted_are_none_compared_and_a_leap_in_time_costs_nothing(comp
     assert len(counters.score(complete, none)) == 0
     late = np.r_[np.arange(100), np.arange(100) + 1_800_000_000] * 1_000_000_000
     advance = counters.counter_advance(late, np.arange(200))
-    step, alive = counters._steps(advance, late[10:12], np.array([1, 1]))
-    assert alive.all()
+    alone = counters.Advances(np.array([0, 200]), advance.ts_ns, advance.total)
+    alive, step = counters._steps(alone, np.array([0, 0]), late[10:12], np.array([1, 1]))
+    assert alive.tolist() == [0, 1]
     assert np.isfinite(step).all()

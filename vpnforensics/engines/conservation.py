@@ -133,7 +133,8 @@ def conserve_advances(
 def _per_window(
     ts_ns: npt.NDArray[np.int64], total: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    reached = np.r_[0, total][np.searchsorted(ts_ns, edges, side="left")]
+    before = np.searchsorted(ts_ns, edges, side="left")
+    reached = np.where(before > 0, total[before - 1], 0)
     return np.asarray(np.diff(reached), np.float64)
 
 

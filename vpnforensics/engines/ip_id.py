@@ -60,7 +60,7 @@ _LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, eq=False)
-class _Counters:
+class OuterCounters:
     """Outer counters: packets grouped by tunnel, IDs as the counter counts."""
 
     packets: Upstream
@@ -69,9 +69,17 @@ class _Counters:
     """Without wraps."""
     swapped: npt.NDArray[np.bool_]
     """A tunnel whose client sends the bytes exchanged."""
+    silence: dict[str, int]
+    """Why tunnels have none."""
 
 
-def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = None) -> EngineScores:
+def score(
+    case: Case,
+    *,
+    shift_ns: int = 0,
+    of: npt.NDArray[np.bool_] | None = None,
+    counters: OuterCounters | None = None,
+) -> EngineScores:
     """Scores of flows in tunnels whose outer IDs are a counter.
 
     Parameters
@@ -81,15 +89,17 @@ def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = N
         Turn the flows in time, for null scores.
     of : ndarray of bool, shape (flows,), optional
         The flows to compare; without, all.
+    counters : OuterCounters, optional
+        Those of the case, where they have been read already.
 
     Returns
     -------
     EngineScores
     """
-    silence: dict[str, int] = {}
     if not case.alignment.usable:
         return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
-    counters = _counters(case, silence)
+    counters = counters or outer_counters(case)
+    silence = dict(counters.silence)
     inner = inner_upstream(case, shift_ns)
     inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
     bare = int(np.sum(np.diff(inner.start) == 0))
@@ -137,9 +147,10 @@ def outer_profiles(case: Case) -> list[IpIdProfile]:
     return profiles
 
 
-def _counters(case: Case, silence: dict[str, int]) -> _Counters:
+def outer_counters(case: Case) -> OuterCounters:
     """Outer packets of the tunnels whose IDs count."""
     profiles = outer_profiles(case)
+    silence: dict[str, int] = {}
     counts = np.array([p.scope is not None for p in profiles], np.bool_)
     for profile in profiles:
         if profile.scope is None:
@@ -157,10 +168,10 @@ def _counters(case: Case, silence: dict[str, int]) -> _Counters:
     for t in np.flatnonzero(counts).tolist():
         mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
         line[mine] = np.maximum.accumulate(unwrap(ids[mine], 16))
-    return _Counters(outer, ids, line, swapped)
+    return OuterCounters(outer, ids, line, swapped, silence)
 
 
-def _pairs(counters: _Counters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
+def _pairs(counters: OuterCounters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
     """Flows and tunnels whose IDs are near each other at about the same time, often enough.
 
     A join on half seconds and bins of 32 IDs: a tunnel's counter stands in few bins at a time.

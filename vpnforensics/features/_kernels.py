@@ -1,12 +1,47 @@
-"""Loops over packets: hulls, clock breaks, clocks of short flows, IP-ID strings."""
+"""Loops over packets: order of time, hulls, clock breaks, clocks of short flows, IP-ID steps and strings."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from vpnforensics.flows._kernels import group_rows
+
 _HALF32 = np.int64(1) << 31
 _WRAP32 = np.int64(1) << 32
+
+
+@njit(cache=True, nogil=True)
+def rows_in_time(group, groups, ts_ns):  # type: ignore[no-untyped-def]
+    """Rows by group and time (ties: their order); rows of a negative group are left out.
+
+    Returns
+    -------
+    rows : ndarray of int32
+    start : ndarray of int64, shape (groups + 1,)
+        ``rows[start[g]:start[g + 1]]`` are those of group g.
+    """
+    rows, start = group_rows(group, groups)
+    for g in range(groups):
+        for i in range(start[g] + 1, start[g + 1]):
+            if ts_ns[rows[i]] < ts_ns[rows[i - 1]]:  # captures are in order of time, nearly always
+                mine = rows[start[g] : start[g + 1]].copy()
+                order = np.argsort(ts_ns[mine], kind="mergesort")
+                rows[start[g] : start[g + 1]] = mine[order]
+                break
+    return rows, start
+
+
+@njit(cache=True, nogil=True)
+def summed_log_p(steps, log_p):  # type: ignore[no-untyped-def]
+    """Sums of ``log_p[step]``, a row of laws, over steps taken modulo the number of rows."""
+    sums = np.zeros(log_p.shape[1])
+    mask = log_p.shape[0] - 1
+    for i in range(steps.size):
+        step = steps[i] & mask
+        for k in range(log_p.shape[1]):
+            sums[k] += log_p[step, k]
+    return sums
 
 
 @njit(cache=True, nogil=True)

@@ -127,14 +127,15 @@ def classify_ip_ids(
         )
     order = used[np.argsort(ts_ns[used], kind="stable")]
     t, ids = ts_ns[order], ip_id[order].astype(np.int64)
-    if np.bincount(ids).max() >= _MOSTLY * len(ids):
+    if np.mean(ids == np.partition(ids, len(ids) // 2)[len(ids) // 2]) >= _MOSTLY:
         return IpIdProfile("constant", packets, zero_share=zero_share)
     pools = {"host": np.zeros(len(ids), np.int64), "destination": destination[order], "flow": flow[order]}
     gains, scales = {}, {}
     for swapped in (False, True):
         values = swap_bytes(ids) if swapped else ids
+        whole = _gain(values, pools["host"])
         for scope in _SCOPES:
-            gain, scale = _gain(values, pools[scope])
+            gain, scale = whole if _is_one(pools[scope]) else _gain(values, pools[scope])
             gains[swapped, scope], scales[swapped, scope] = gain, scale
     swapped = max(gains[True, s] for s in _SCOPES) > max(gains[False, s] for s in _SCOPES) + 5.0
     figures: dict[str, float] = {scope: round(gains[swapped, scope] / len(ids), 4) for scope in _SCOPES}
@@ -180,6 +181,8 @@ def _gain(values: Ints, pool: npt.NDArray[Any]) -> tuple[float, float]:
 
 def _steps(values: Ints, pool: npt.NDArray[Any], t: Ints) -> tuple[Ints, Ints]:
     """Counter steps and time gaps between neighbours of one pool."""
+    if _is_one(pool):
+        return signed_difference(values[1:], values[:-1], 16) % 65_536, np.diff(t)
     order = np.argsort(pool, kind="stable")
     same = np.diff(pool[order]) == 0
     return (
@@ -188,9 +191,17 @@ def _steps(values: Ints, pool: npt.NDArray[Any], t: Ints) -> tuple[Ints, Ints]:
     )
 
 
+def _is_one(pool: npt.NDArray[Any]) -> bool:
+    return bool((pool == pool[0]).all())
+
+
+def _count(pool: npt.NDArray[Any]) -> int:
+    return 1 if _is_one(pool) else len(np.unique(pool))
+
+
 def _tested(scope: Scope, pools: dict[str, npt.NDArray[Any]]) -> tuple[Scope, str]:
     """The scope as far as it was put to the test, and what was not."""
-    flows, destinations = len(np.unique(pools["flow"])), len(np.unique(pools["destination"]))
+    flows, destinations = _count(pools["flow"]), _count(pools["destination"])
     if scope == "host" and destinations == 1:
         scope = "destination"
     if scope == "destination" and flows == destinations:
@@ -219,7 +230,8 @@ def _missing(values: Ints, pool: npt.NDArray[Any], steps: Ints, gaps_ns: Ints, n
     missing = 0
     for part in np.split(values[order], np.flatnonzero(np.diff(pool[order])) + 1):
         line = unwrap(part, 16)
-        missing += int(line.max() - line.min()) + 1 - len(np.unique(line))
+        seen = np.sort(line)
+        missing += int(seen[-1] - seen[0]) - int(np.count_nonzero(np.diff(seen)))
     return missing
 
 
