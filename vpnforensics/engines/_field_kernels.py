@@ -102,9 +102,14 @@ def windows_covered(  # type: ignore[no-untyped-def]
             every = max(window_ns, (last - first) // most_windows)
             stop = max(last - window_ns, first + 1)
             usual = np.empty((stop - first + every - 1) // every, np.int64)
+            low, high = 0, 0
             for k in range(usual.size):
                 at = first + k * every
-                usual[k] = _advance(ts, sent, at - slack_ns, at + window_ns + slack_ns)
+                while low < ts.size and ts[low] < at - slack_ns:
+                    low += 1
+                while high < ts.size and ts[high] < at + window_ns + slack_ns:
+                    high += 1
+                usual[k] = (sent[high - 1] if high else 0) - (sent[low - 1] if low else 0)
             usual.sort()
         if begin_ns[i] < first or begin_ns[i] + window_ns > last:
             continue
@@ -112,6 +117,55 @@ def windows_covered(  # type: ignore[no-untyped-def]
         windows[i] = usual.size
         suffice[i] = usual.size - np.searchsorted(usual, needed[i])
     return have, suffice, windows
+
+
+@njit(cache=True, nogil=True)
+def busiest_windows(flows, start, wanted, ts_ns, window_ns, windows_a_block):  # type: ignore[no-untyped-def]
+    """The window with most packets of each block of each flow; of equal ones the first.
+
+    Parameters
+    ----------
+    flows : ndarray of int64
+        Those to look at, ascending.
+    start : ndarray of int64, shape (flows of the case + 1,)
+    wanted : ndarray of bool, shape (n,)
+        Packets that count.
+    ts_ns : ndarray of int64, shape (n,)
+        In the order of the file, which need not be that of time.
+    window_ns, windows_a_block : int
+
+    Returns
+    -------
+    flow, window, packets : ndarray of int64
+        By flow and time; ``window`` counts from the epoch.
+    """
+    room = 1024
+    out = np.empty((room, 3), np.int64)
+    found = 0
+    for f in flows:
+        window = ts_ns[start[f] : start[f + 1]][wanted[start[f] : start[f + 1]]] // window_ns
+        for i in range(1, window.size):
+            if window[i] < window[i - 1]:
+                window.sort()
+                break
+        begin, best = 0, -1
+        for i in range(window.size):
+            if i + 1 < window.size and window[i + 1] == window[i]:
+                continue
+            packets = i + 1 - begin
+            begin = i + 1
+            block = window[i] // windows_a_block
+            if best < 0 or out[best, 1] // windows_a_block != block:
+                if found == room:
+                    wider = np.empty((2 * room, 3), np.int64)
+                    wider[:room] = out
+                    out, room = wider, 2 * room
+                best = found
+                found += 1
+                out[best] = f, window[i], packets
+            elif packets > out[best, 2]:
+                out[best] = f, window[i], packets
+    return out[:found, 0].copy(), out[:found, 1].copy(), out[:found, 2].copy()
 
 
 @njit(cache=True, nogil=True)

@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines._field_kernels import counter_totals, windows_covered
+from vpnforensics.engines._field_kernels import busiest_windows, counter_totals, windows_covered
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.conservation import Conservation, conserve_advances
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
@@ -108,9 +108,11 @@ class Advances:
 def advances(case: Case) -> Advances:
     """The advance of every tunnel and direction that has a clear counter."""
     records, groups = case.tunnels.records, 2 * len(case.tunnels)
-    group = np.where(records.counter >= 0, 2 * records.tunnel + records.up, -1)
-    enough = np.bincount(group[group >= 0], minlength=groups) >= _LEAST_COUNTED
-    row, start = group_rows(np.where(np.r_[enough, False][group], group, -1), groups)
+    row, start = group_rows(np.where(records.counter >= 0, 2 * records.tunnel + records.up, -1), groups)
+    enough = np.diff(start) >= _LEAST_COUNTED
+    if not enough.all():
+        row = row[np.repeat(enough, np.diff(start))]
+        start = np.r_[0, np.cumsum(np.where(enough, np.diff(start), 0))]
     total = counter_totals(records.counter[row], start, _REORDERED, _JUMP)
     return Advances(start, records.ts_ns[row], np.asarray(total))
 
@@ -193,25 +195,11 @@ def _demands(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Flow, begin and packets of the busiest window of each block of each flow, one direction."""
     egress = case.egress
-    sizes = np.diff(egress.start)
-    flow = np.repeat(np.arange(len(sizes)), sizes)
-    used = (egress.up == up) & (sizes[flow] >= _LEAST_PACKETS)
-    flow, window = flow[used], egress.ts_ns[used] // _WINDOW_NS
-    if not len(flow):
-        none = np.zeros(0, np.int64)
-        return none, none, none
-    # A flow's packets stand together, in the order of the file, which need not be that of time.
-    if ((np.diff(window) < 0) & (np.diff(flow) == 0)).any():
-        order = np.lexsort((window, flow))
-        flow, window = flow[order], window[order]
-    begins = np.flatnonzero(np.r_[True, (np.diff(flow) != 0) | (np.diff(window) != 0)])
-    counts = np.diff(np.r_[begins, len(flow)])
-    flow, window = flow[begins], window[begins]
-    block = window // (_BLOCK_NS // _WINDOW_NS)
-    order = np.lexsort((-counts, block, flow))
-    first = np.r_[True, (np.diff(flow[order]) != 0) | (np.diff(block[order]) != 0)]
-    busiest = order[first]
-    return flow[busiest], window[busiest] * _WINDOW_NS, counts[busiest].astype(np.int64)
+    asked = np.flatnonzero(np.diff(egress.start) >= _LEAST_PACKETS)
+    flow, window, count = busiest_windows(
+        asked, egress.start, egress.up == up, egress.ts_ns, _WINDOW_NS, _BLOCK_NS // _WINDOW_NS
+    )
+    return flow, window * _WINDOW_NS, count
 
 
 def _expand(

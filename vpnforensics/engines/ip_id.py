@@ -34,7 +34,6 @@ from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
-from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 
 NAME = "ip_id"
@@ -133,23 +132,9 @@ def score(
     )
 
 
-def outer_profiles(case: Case) -> list[IpIdProfile]:
-    """Class of the outer IDs of each tunnel's client."""
-    outer = outer_upstream(case)
-    packets = case.conversations.packets
-    outer = outer.keep(packets.ip_id[outer.row] >= 0)
-    ids = field(packets, outer, "ip_id")
-    profiles = []
-    for t in range(len(outer)):
-        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
-        one = np.zeros(mine.stop - mine.start, np.int64)
-        profiles.append(classify_ip_ids(outer.ts_ns[mine], ids[mine], one, one))
-    return profiles
-
-
 def outer_counters(case: Case) -> OuterCounters:
     """Outer packets of the tunnels whose IDs count."""
-    profiles = outer_profiles(case)
+    profiles = case.outer_ip_ids
     silence: dict[str, int] = {}
     counts = np.array([p.scope is not None for p in profiles], np.bool_)
     for profile in profiles:

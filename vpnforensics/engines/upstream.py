@@ -7,13 +7,17 @@ runs on it; the server only forwards the inner ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines.case import Case
 from vpnforensics.features._kernels import rows_in_time
+from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.packets.table import FRAG_LATER, PacketTable
+
+if TYPE_CHECKING:
+    from vpnforensics.engines.case import Case
 
 Ints = npt.NDArray[np.int64]
 
@@ -75,6 +79,20 @@ def inner_upstream(case: Case, shift_ns: int = 0) -> Upstream:
         moved = (begin - first + shift_ns) % max(last - first, 1) + first - begin
         ts_ns = ts_ns + np.repeat(moved, np.diff(start))
     return Upstream(start, ts_ns, row.astype(np.int64))
+
+
+def outer_profiles(case: Case) -> list[IpIdProfile]:
+    """Class of the outer IP IDs of each tunnel's client."""
+    outer = outer_upstream(case)
+    packets = case.conversations.packets
+    outer = outer.keep(packets.ip_id[outer.row] >= 0)
+    ids = field(packets, outer, "ip_id")
+    profiles = []
+    for t in range(len(outer)):
+        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
+        one = np.zeros(mine.stop - mine.start, np.int64)
+        profiles.append(classify_ip_ids(outer.ts_ns[mine], ids[mine], one, one))
+    return profiles
 
 
 def field(packets: PacketTable, side: Upstream, name: str) -> Ints:

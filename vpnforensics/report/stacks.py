@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.ip_id import outer_profiles
 from vpnforensics.features.contract import clock_dicts, ip_id_dicts
 from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import Senders, find_senders
@@ -70,7 +69,7 @@ class Stacks:
         """``ip_id`` of each tunnel's client."""
         if not self._with_ip_ids:
             return [None] * len(self._case.tunnels)
-        return [profile.to_dict() for profile in outer_profiles(self._case)]
+        return [profile.to_dict() for profile in self._case.outer_ip_ids]
 
     @cached_property
     def _inner(self) -> Senders:
