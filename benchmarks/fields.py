@@ -67,7 +67,13 @@ def clock() -> None:
                 aim,
                 bool(median <= most) if most else None,
             )
-            figure(f"{name}: 95 % interval covers the truth", f"{inside:.3f}", "0.95", bool(inside >= 0.93))
+            by_chance = 2 * np.sqrt(0.95 * 0.05 / len(covered))  # of so few trials
+            figure(
+                f"{name}: 95 % interval covers the truth",
+                f"{inside:.3f}",
+                f">= 0.95, less {by_chance:.3f} for chance",
+                bool(inside >= 0.95 - by_chance),
+            )
 
 
 def ipid() -> None:
@@ -148,7 +154,7 @@ def tunnels() -> None:
                 int(np.sum(long & (linked == owner))),
                 int(np.sum((linked >= 0) & (linked != owner))),
             )
-            reason = max(scores.silence, key=lambda r: scores.silence[r]) if scores.silence else ""
+            reason = "; ".join(f"{count} × {why}" for why, count in scores.silence.items())
             said = f"{share(right, int(long.sum()))}, false {wrong}"
             aim, met = "none false", wrong == 0
             if least:
@@ -157,7 +163,7 @@ def tunnels() -> None:
                 aim, met = "silence, with its reason", not len(scores) and bool(reason)
             figure(
                 f"{stack} over {protocol}, {engine.NAME}",
-                said + (f'; silent: "{reason}"' if reason and not right else ""),
+                said + (f"; silent: {reason}" if reason and not right else ""),
                 aim,
                 bool(met),
             )

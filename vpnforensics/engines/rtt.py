@@ -114,7 +114,9 @@ def _echoes(
 
     Packets stand by ``group``, ascending, in order of the capture within it.
     """
-    stamped = packets.has_ts[rows] == 1
+    # What a middlebox blanked to 0 is the same in all packets: whose echo is whose cannot be told.
+    given = np.where(up, packets.tsecr[rows], packets.tsval[rows]) != 0
+    stamped = (packets.has_ts[rows] == 1) & given
     asks = packets.payload_bytes[rows] > 0
     asks |= packets.tcp_flags[rows] & TCP_SYN != 0
     asking = np.flatnonzero(~up & stamped & asks)
