@@ -68,15 +68,6 @@ class Advance:
     total: npt.NDArray[np.int64]
     """Packets sent up to and with each record, from the first on."""
 
-    def between(
-        self, first_ns: npt.NDArray[np.int64], last_ns: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Advance in windows [first, last)."""
-        padded = np.r_[0, self.total]
-        low = np.searchsorted(self.ts_ns, first_ns, side="left")
-        high = np.searchsorted(self.ts_ns, last_ns, side="left")
-        return np.asarray(padded[high] - padded[low])
-
 
 def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]) -> Advance:
     """The advance of a counter that may be re-ordered, have gaps, and start anew.
