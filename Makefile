@@ -50,9 +50,11 @@ bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireg
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py
 
-validate-fields: .venv/dev.stamp ## figures of the field engines, alone and fused
+validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused and recorded (root: 10 min more)
 	$(PY) benchmarks/fields.py
+	$(PY) benchmarks/fields_lab.py
 	$(PY) benchmarks/fusion.py
+	@echo; echo 'cost: "all engines / packets alone" of `make bench` (aim at most 2)'
 
 lab: .venv/dev.stamp ## record every VPN driver and correlate it; fails where one takes 20 s too long (root)
 	$(PY) -m vpnforensics.groundtruth.lab.survey

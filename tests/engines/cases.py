@@ -75,7 +75,15 @@ def owners(flows, truth, of):
 
 def case_of(folder, truth, alignment=None):
     """Case of a simulated folder with the true tunnels, and each flow's true tunnel."""
-    outer = assemble_flows(read_capture(folder / "ingress.pcap"), idle_tcp_s=np.inf, idle_other_s=np.inf)
+    case = case_between(
+        *(read_capture(folder / f"{side}.pcap") for side in ("ingress", "egress")), truth, alignment
+    )
+    return case, owners(case.flows, truth, "client")
+
+
+def case_between(ingress, egress, truth, alignment=None):
+    """Case of two captures with the true tunnels."""
+    outer = assemble_flows(ingress, idle_tcp_s=np.inf, idle_other_s=np.inf)
     known = {(t.client, t.server): t for t in truth.tunnels}
     tunnels = []
     for t in truth.tunnels:
@@ -89,16 +97,14 @@ def case_of(folder, truth, alignment=None):
     records = RecordTable(
         none, none.astype(np.int32), none.astype(np.bool_), none.astype(np.int32), none, none
     )
-    flows = assemble_flows(read_capture(folder / "egress.pcap"))
-    case = Case(
+    return Case(
         outer,
         TunnelSet(tuple(tunnels), records, none),
-        flows,
+        assemble_flows(egress),
         alignment or same_clock("stated by the simulation"),
         (),
         np.full(len(tunnels), -1, np.int64),
     )
-    return case, owners(flows, truth, "client")
 
 
 def best_alone(scores, flows):

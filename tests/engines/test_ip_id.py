@@ -66,4 +66,4 @@ def test_silent_without_alignment(windows):
 
 def test_profiles_of_outer_ids(windows):
     case, _ = windows
-    assert all(p.scope is not None for p in ip_id.outer_profiles(case))
+    assert all(p.scope is not None for p in case.outer_ip_ids)

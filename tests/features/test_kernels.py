@@ -65,3 +65,37 @@ def test_no_packets():
     none = np.zeros(0, np.int64)
     assert len(_kernels.id_strings(none, none, none, none, 64, 1, 1)) == 0
     assert len(_kernels.upper_hull(np.zeros(0), np.zeros(0))) == 0
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_rows_in_time(late):
+    rng = np.random.default_rng(late)
+    group = rng.integers(-1, 6, 200).astype(np.int32)
+    t = np.sort(rng.integers(0, 120, 200)) - rng.integers(0, late + 1, 200)
+    rows, start = _kernels.rows_in_time(group, 6, t)
+    for g in range(6):
+        mine = sorted(np.flatnonzero(group == g).tolist(), key=lambda i: t[i])
+        assert rows[start[g] : start[g + 1]].tolist() == mine
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_id_steps(seed):
+    rng = np.random.default_rng(seed)
+    log_p = rng.normal(size=(65_536, 3))
+    pool = np.sort(rng.integers(0, 3, 120))
+    ids = (np.cumsum(rng.choice([1, 1, 2, 256, 40_000], 120)) + rng.integers(0, 65_536)) % 65_536
+    t = np.cumsum(rng.integers(0, 40, 120))
+    sums, ones, long, passed, steps, idle = _kernels.id_steps(ids, pool, t, log_p, 30, 4, 10, 1000)
+    for order, read in enumerate((int, lambda v: (v >> 8) | (v & 255) << 8)):
+        seen = [
+            ((read(ids[i]) - read(ids[i - 1])) % 65_536, t[i] - t[i - 1])
+            for i in range(1, 120)
+            if pool[i] == pool[i - 1]
+        ]
+        assert sums[order] == pytest.approx(sum(log_p[step] for step, _ in seen))
+        assert ones[order] == sum(step == 1 for step, _ in seen)
+        assert long[order] == sum(step > 4 for step, gap in seen if gap >= 30)
+        assert passed[order] == sum(max(step - 1, 0) for step, gap in seen if gap < 10 and step < 1000)
+        assert (steps, idle) == (len(seen), sum(gap >= 30 for _, gap in seen))
+    raw = np.diff(ids)
+    assert _kernels.summed_log_p(raw, log_p) == pytest.approx(log_p[raw % 65_536].sum(axis=0))

@@ -62,6 +62,24 @@ def test_openvpn_over_tcp(tmp_path, handshake):
     assert "0.0%" in tunnels.to_pandas()["stream"][0]
 
 
+def test_a_capture_that_begins_within_a_bulk_transfer(tmp_path):
+    """Segments full of frames that begin anywhere, for longer than the first look; then ordinary traffic."""
+    rng = np.random.default_rng(5)
+    bulk, _ = openvpn_frames(rng, 500, sizes=(1400,))
+    rest, _ = openvpn_frames(rng, 200, first=501)
+    sent, _ = openvpn_frames(rng, 100)
+    talk = Talk()
+    down = segments_of([bulk, *groups(rest, rng)], start=5000)[3:]
+    for seq, data in down[:450]:
+        talk.segment(False, seq, data)
+    for i, (seq, data) in enumerate(segments_of([[f] for f in sent], start=1000)):
+        talk.segment(True, seq, data)
+        for later in down[450 + 3 * i : 453 + 3 * i]:
+            talk.segment(False, *later)
+    (tunnel,) = find_tunnels(talk.from_file(tmp_path / "c.pcap")).tunnels
+    assert (tunnel.protocol, tunnel.client, tunnel.sure) == ("openvpn", "10.0.0.2:40000", True)
+
+
 @pytest.mark.parametrize("snaplen", [70, 96, 200])
 def test_snapped_records_are_a_true_part_of_all(tmp_path, snaplen):
     rng = np.random.default_rng(2)

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.engines.upstream import outer_profiles
+from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
@@ -41,6 +43,11 @@ class Case:
             packets.ip_len_bytes[rows],
             self.flows.up[rows],
         )
+
+    @cached_property
+    def outer_ip_ids(self) -> list[IpIdProfile]:
+        """Class of the outer IP IDs of each tunnel's client: the engine's and the report's."""
+        return outer_profiles(self)
 
 
 @dataclass(frozen=True, eq=False)

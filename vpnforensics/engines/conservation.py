@@ -104,7 +104,7 @@ def conserve_advances(
     frames = []
     for up in (True, False):
         tunnels = [t for t, side in advance if side == up]
-        out = np.histogram(egress_ns[egress_up == up], edges)[0].astype(np.float64)
+        out = _counted(egress_ns[egress_up == up], edges)
         into = np.array([_per_window(*advance[t, up], edges) for t in tunnels])
         if not len(tunnels):
             continue
@@ -133,8 +133,17 @@ def conserve_advances(
 def _per_window(
     ts_ns: npt.NDArray[np.int64], total: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    reached = np.r_[0, total][np.searchsorted(ts_ns, edges, side="left")]
+    before = np.searchsorted(ts_ns, edges, side="left")
+    reached = np.where(before > 0, total[before - 1], 0)
     return np.asarray(np.diff(reached), np.float64)
+
+
+def _counted(ts_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Packets in each window; the windows are alike, and the last has its end."""
+    windows, width_ns = len(edges) - 1, int(edges[1] - edges[0])
+    inside = ts_ns[(ts_ns >= edges[0]) & (ts_ns <= edges[-1])]
+    at = np.minimum((inside - edges[0]) // width_ns, windows - 1)
+    return np.bincount(at, minlength=windows).astype(np.float64)
 
 
 def _recorded(ts_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> int:

@@ -37,9 +37,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.engines._field_kernels import busiest_windows, counter_totals, windows_covered
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.conservation import Conservation, conserve_advances
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
+from vpnforensics.flows._kernels import group_rows
 
 NAME = "counters"
 CITATION = "counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288"
@@ -52,7 +54,6 @@ _MISS = 0.03
 _SPARE = 0.05
 _REORDERED = 64
 _JUMP = 1 << 20
-_AROUND = 5
 _MOST_WINDOWS = 100_000
 _LEAST_COUNTED = 8
 _LEAST_SCORE, _MOST_SCORE = -6.0, 0.5
@@ -67,15 +68,6 @@ class Advance:
     total: npt.NDArray[np.int64]
     """Packets sent up to and with each record, from the first on."""
 
-    def between(
-        self, first_ns: npt.NDArray[np.int64], last_ns: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """Advance in windows [first, last)."""
-        padded = np.r_[0, self.total]
-        low = np.searchsorted(self.ts_ns, first_ns, side="left")
-        high = np.searchsorted(self.ts_ns, last_ns, side="left")
-        return np.asarray(padded[high] - padded[low])
-
 
 def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]) -> Advance:
     """The advance of a counter that may be re-ordered, have gaps, and start anew.
@@ -86,44 +78,34 @@ def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]
         One direction's records in order of time. A step back of more than a re-ordering, or an absurd leap,
         is a new key with a counter of its own, which counts its first packet only.
     """
-    if not len(counter):
-        return Advance(ts_ns, np.zeros(0, np.int64))
-    counter = _without_strays(counter)
-    step = np.diff(counter)
-    anew = np.flatnonzero((step < -_REORDERED) | (step > _JUMP)) + 1
-    # Lift each key's counts above those before it, so that one running maximum serves all.
-    lift = np.zeros(len(counter), np.int64)
-    lift[0] = 1 - counter[0]
-    starts = np.r_[0, anew]
-    highest = np.maximum.reduceat(counter, starts) - counter[starts] + 1
-    lift[anew] = np.cumsum(highest)[:-1] + 1 - counter[anew]
-    of_key = np.repeat(lift[starts], np.diff(np.r_[starts, len(counter)]))
-    total = np.maximum.accumulate(np.maximum(counter + of_key, 0))
-    return Advance(ts_ns, total)
+    whole = np.array([0, len(counter)], np.int64)
+    return Advance(ts_ns, np.asarray(counter_totals(counter, whole, _REORDERED, _JUMP)))
 
 
-def _without_strays(counter: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Counts far off those around them, as of the old key while the new one is in use, put among them."""
-    if len(counter) < _AROUND:
-        return counter
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(counter, _AROUND // 2, mode="edge"), _AROUND)
-    usual = np.partition(around, _AROUND // 2, axis=1)[:, _AROUND // 2]
-    return np.where(np.abs(counter - usual) > _REORDERED, usual, counter)
+@dataclass(frozen=True, eq=False)
+class Advances:
+    """Of all tunnels: ``start[2 * t + up]`` is where the records of tunnel t's direction begin."""
+
+    start: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64]
+    total: npt.NDArray[np.int64]
+
+    def of(self, tunnel: int, up: bool) -> Advance | None:
+        """One direction of a tunnel; ``None`` without a clear counter."""
+        mine = slice(int(self.start[2 * tunnel + up]), int(self.start[2 * tunnel + up + 1]))
+        return Advance(self.ts_ns[mine], self.total[mine]) if mine.stop > mine.start else None
 
 
-def advances(case: Case) -> dict[tuple[int, bool], Advance]:
-    """The advance of every tunnel and direction (True: up) that has a clear counter."""
-    records = case.tunnels.records
-    counted = np.flatnonzero(records.counter >= 0)
-    group = records.tunnel[counted].astype(np.int64) * 2 + records.up[counted]
-    order = counted[np.argsort(group, kind="stable")]
-    bounds = np.searchsorted(np.sort(group), np.arange(2 * len(case.tunnels) + 1))
-    found: dict[tuple[int, bool], Advance] = {}
-    for g in range(2 * len(case.tunnels)):
-        mine = order[bounds[g] : bounds[g + 1]]
-        if len(mine) >= _LEAST_COUNTED:
-            found[g >> 1, bool(g & 1)] = counter_advance(records.ts_ns[mine], records.counter[mine])
-    return found
+def advances(case: Case) -> Advances:
+    """The advance of every tunnel and direction that has a clear counter."""
+    records, groups = case.tunnels.records, 2 * len(case.tunnels)
+    row, start = group_rows(np.where(records.counter >= 0, 2 * records.tunnel + records.up, -1), groups)
+    enough = np.diff(start) >= _LEAST_COUNTED
+    if not enough.all():
+        row = row[np.repeat(enough, np.diff(start))]
+        start = np.r_[0, np.cumsum(np.where(enough, np.diff(start), 0))]
+    total = counter_totals(records.counter[row], start, _REORDERED, _JUMP)
+    return Advances(start, records.ts_ns[row], np.asarray(total))
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
@@ -144,44 +126,33 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         return silent(NAME, {"the two clocks cannot be aligned": len(case.flows)})
     found = advances(case)
     silence: dict[str, int] = {}
-    without = sum((t, True) not in found and (t, False) not in found for t in range(len(case.tunnels)))
+    without = int((np.diff(found.start).reshape(-1, 2).sum(axis=1) == 0).sum())
     if without:
         silence["tunnel without a clear counter"] = without
     small = int((np.diff(case.egress.start) < _LEAST_PACKETS).sum())
     if small:
         silence["flow of fewer than 10 packets"] = small
     flows = len(case.flows)
-    parts: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], npt.NDArray[np.int64]]] = []
-    demands = {up: _demands(case, up) for up in (True, False)}
-    starts = {up: np.searchsorted(demands[up][0], np.arange(flows + 1)) for up in demands}
-    wanted = (every_pair(flows, len(case.tunnels)) if only is None else only).by_tunnel(len(case.tunnels))
-    for t in range(len(case.tunnels)):
-        total, packets = np.zeros(len(wanted[t])), np.zeros(len(wanted[t]), np.int64)
-        for up in (True, False):
-            if (t, up) not in found:
-                continue
-            place, row = _expand(starts[up], wanted[t])
-            _, begin, count = demands[up]
-            step, alive = _steps(found[t, up], begin[row], count[row])
-            total += np.bincount(place[alive], step, len(total))
-            packets += np.bincount(place[alive], count[row][alive], len(total)).astype(np.int64)
-        listed = np.flatnonzero(packets)
-        parts.append(
-            (wanted[t][listed], t, np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE), packets[listed])
-        )
-    if not any(len(p[0]) for p in parts):
+    pairs = (every_pair(flows, len(case.tunnels)) if only is None else only).in_order()
+    total, packets = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
+    for up in (True, False):
+        of, begin, count = _demands(case, up)
+        pair, row = _expand(np.searchsorted(of, np.arange(flows + 1)), pairs.flow)
+        alive, step = _steps(found, 2 * pairs.tunnel[pair].astype(np.int64) + up, begin[row], count[row])
+        total += np.bincount(pair[alive], step, len(total))
+        packets += np.bincount(pair[alive], count[row][alive], len(total)).astype(np.int64)
+    listed = np.flatnonzero(packets)
+    if not len(listed):
         return silent(NAME, silence or {"no flow at the time of a tunnel": flows})
-    flow_column = np.concatenate([p[0] for p in parts]).astype(np.int32)
-    packets_column = np.concatenate([p[3] for p in parts]).astype(np.int32)
     return EngineScores(
         NAME,
-        flow_column,
-        np.concatenate([np.full(len(p[0]), p[1], np.int32) for p in parts]),
-        np.concatenate([p[2] for p in parts]),
-        packets_column,
+        pairs.flow[listed],
+        pairs.tunnel[listed],
+        np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE),
+        packets[listed].astype(np.int32),
         tuple(
             f"{n} packets in the busiest windows against the counter's advance"
-            for n in packets_column.tolist()
+            for n in packets[listed].tolist()
         ),
         silence,
     )
@@ -197,10 +168,11 @@ def conserve(case: Case, *, window_s: float = 1.0) -> Conservation | None:
     found = advances(case)
     records = case.tunnels.records
     egress = case.egress
-    if not found or not len(egress.ts_ns):
+    if not len(found.total) or not len(egress.ts_ns):
         return None
+    known = {(t, up): found.of(t, up) for up in (True, False) for t in range(len(case.tunnels))}
     return conserve_advances(
-        {key: (a.ts_ns, a.total) for key, a in found.items()},
+        {key: (a.ts_ns, a.total) for key, a in known.items() if a is not None},
         records.ts_ns,
         egress.ts_ns,
         egress.up,
@@ -214,29 +186,15 @@ def _demands(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Flow, begin and packets of the busiest window of each block of each flow, one direction."""
     egress = case.egress
-    sizes = np.diff(egress.start)
-    flow = np.repeat(np.arange(len(sizes)), sizes)
-    used = (egress.up == up) & (sizes[flow] >= _LEAST_PACKETS)
-    flow, window = flow[used], egress.ts_ns[used] // _WINDOW_NS
-    if not len(flow):
-        none = np.zeros(0, np.int64)
-        return none, none, none
-    # A flow's packets stand together, in the order of the file, which need not be that of time.
-    if ((np.diff(window) < 0) & (np.diff(flow) == 0)).any():
-        order = np.lexsort((window, flow))
-        flow, window = flow[order], window[order]
-    begins = np.flatnonzero(np.r_[True, (np.diff(flow) != 0) | (np.diff(window) != 0)])
-    counts = np.diff(np.r_[begins, len(flow)])
-    flow, window = flow[begins], window[begins]
-    block = window // (_BLOCK_NS // _WINDOW_NS)
-    order = np.lexsort((-counts, block, flow))
-    first = np.r_[True, (np.diff(flow[order]) != 0) | (np.diff(block[order]) != 0)]
-    busiest = order[first]
-    return flow[busiest], window[busiest] * _WINDOW_NS, counts[busiest].astype(np.int64)
+    asked = np.flatnonzero(np.diff(egress.start) >= _LEAST_PACKETS)
+    flow, window, count = busiest_windows(
+        asked, egress.start, egress.up == up, egress.ts_ns, _WINDOW_NS, _BLOCK_NS // _WINDOW_NS
+    )
+    return flow, window * _WINDOW_NS, count
 
 
 def _expand(
-    start: npt.NDArray[np.int64], flows: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64], flows: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Rows of the flows' windows, and the place of their flow among ``flows``."""
     count = start[flows + 1] - start[flows]
@@ -246,19 +204,17 @@ def _expand(
 
 
 def _steps(
-    advance: Advance, begin: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Log10 ratio of each window of which the tunnel was alive, and which those are."""
-    first, last = int(advance.ts_ns[0]), int(advance.ts_ns[-1])
-    alive = (begin >= first) & (begin + _WINDOW_NS <= last)
-    begin, wanted = begin[alive], wanted[alive]
-    have = advance.between(begin - _SLACK_NS, begin + _WINDOW_NS + _SLACK_NS)
-    # Time stamps of a capture may be anything: its span must not size the work.
-    every_ns = max(_WINDOW_NS, (last - first) // _MOST_WINDOWS)
-    grid = np.arange(first, max(last - _WINDOW_NS, first + 1), every_ns, dtype=np.int64)
-    usual = np.sort(advance.between(grid - _SLACK_NS, grid + _WINDOW_NS + _SLACK_NS))
+    found: Advances,
+    group: npt.NDArray[np.int64],
+    begin: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The windows of whose time a tunnel's direction (``group``) was alive, and their log10 ratios."""
     needed = np.maximum(1, np.floor(wanted * (1 - _SPARE))).astype(np.int64)
-    suffices = len(usual) - np.searchsorted(usual, needed, side="left")
-    share = (suffices + 1.0) / (len(usual) + 2.0)
-    step = np.where(have >= needed, np.log10((1 - _MISS) / share), np.log10(_MISS / (1 - share)))
-    return step, alive
+    have, suffice, windows = windows_covered(
+        group, begin, needed, found.start, found.ts_ns, found.total, _WINDOW_NS, _SLACK_NS, _MOST_WINDOWS
+    )
+    alive = np.flatnonzero(have >= 0)
+    share = (suffice[alive] + 1.0) / (windows[alive] + 2.0)
+    enough = have[alive] >= needed[alive]
+    return alive, np.where(enough, np.log10((1 - _MISS) / share), np.log10(_MISS / (1 - share)))

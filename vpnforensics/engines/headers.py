@@ -31,18 +31,20 @@ Shin 2007, "Hop-count filtering".
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.engines._field_kernels import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
-from vpnforensics.tunnels.table import Tunnel
+from vpnforensics.engines.upstream import Upstream, field, outer_upstream
 
 NAME = "headers"
 CITATION = "RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 (initial TTL)"
 
 _MISS = 0.03
-_VETO_PACKETS = 3
 _FULL_RECORDS = 5
 _COPIES_ECN = ("wireguard", "esp")
 _ECN_MISS = 0.02
@@ -76,39 +78,30 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         return silent(NAME, {"no tunnels or no flows": max(flows, tunnels)})
     begin = case.alignment.to_ingress(case.flows.first_ns)
     end = case.alignment.to_ingress(case.flows.last_ns)
-    largest = _largest_inner(case)
-    longest = {up: _longest_packets(case, up) for up in (True, False)}
-    flow_ttl, outer_ttl = _flow_ttl(case), _tunnel_ttl(case)
-    capable_flow = _ecn_capable(case)
-    columns: list[tuple[npt.NDArray[np.int64], int, npt.NDArray[np.float64], list[str]]] = []
+    pairs = (every_pair(flows, tunnels) if only is None else only).in_order()
+    first = np.array([t.first_ns for t in case.tunnels.tunnels])[pairs.tunnel] - _EDGE_NS
+    last = np.array([t.last_ns for t in case.tunnels.tunnels])[pairs.tunnel] + _EDGE_NS
+    pairs = pairs.take((end[pairs.flow] >= first) & (begin[pairs.flow] <= last))
+    outer = outer_upstream(case)
+    size = _size_step(case, pairs)
+    ttl = _ttl_step(_flow_ttl(case)[pairs.flow], _tunnel_ttl(case, outer)[pairs.tunnel])
+    ecn = _ecn_step(case, outer, pairs, begin, end)
+    total = np.nan_to_num(size) + np.nan_to_num(ttl) + np.nan_to_num(ecn)
+    known = ~(np.isnan(size) & np.isnan(ttl) & np.isnan(ecn))
     compared = np.zeros(flows, np.bool_)
-    wanted = (every_pair(flows, tunnels) if only is None else only).by_tunnel(tunnels)
-    for t, tunnel in enumerate(case.tunnels.tunnels):
-        mine = wanted[t]
-        mine = mine[(end[mine] >= tunnel.first_ns - _EDGE_NS) & (begin[mine] <= tunnel.last_ns + _EDGE_NS)]
-        if not len(mine):
-            continue
-        ways = np.stack([_size_step(longest[up], largest[t, int(up)], mine) for up in (True, False)])
-        size = np.where(np.isnan(ways).all(axis=0), np.nan, np.nansum(ways, axis=0))
-        ttl = _ttl_step(flow_ttl[mine], int(outer_ttl[t]))
-        ecn = _ecn_step(case, tunnel, capable_flow[mine], begin[mine], end[mine])
-        total = np.nan_to_num(size) + np.nan_to_num(ttl) + np.nan_to_num(ecn)
-        known = ~(np.isnan(size) & np.isnan(ttl) & np.isnan(ecn))
-        compared[mine[known]] = True
-        listed = np.flatnonzero(known & (total != 0.0))
-        columns.append((mine[listed], t, total[listed], _notes(listed, size, ttl, ecn)))
+    compared[pairs.flow[known]] = True
+    listed = np.flatnonzero(known & (total != 0.0))
     silence = {"nothing in common to compare": int((~compared).sum())} if not compared.all() else {}
-    packets = np.diff(case.egress.start)
-    flow = np.concatenate([c[0] for c in columns] or [np.zeros(0, np.int64)]).astype(np.int32)
-    if not len(flow):
+    if not len(listed):
         return silent(NAME, silence or {"the fields say the same of every tunnel": flows})
+    flow = pairs.flow[listed]
     return EngineScores(
         NAME,
         flow,
-        np.concatenate([np.full(len(c[0]), c[1], np.int32) for c in columns]),
-        np.concatenate([c[2] for c in columns]),
-        packets[flow].astype(np.int32),
-        tuple(note for c in columns for note in c[3]),
+        pairs.tunnel[listed],
+        total[listed],
+        np.diff(case.egress.start)[flow].astype(np.int32),
+        _notes(size[listed], ttl[listed], ecn[listed]),
         silence,
     )
 
@@ -123,81 +116,52 @@ def _largest_inner(case: Case) -> npt.NDArray[np.int64]:
 
     The record size that full packets have is the largest one seen a few times.
     """
-    records = case.tunnels.records
-    out = np.full((len(case.tunnels), 2), -1, np.int64)
+    records, tunnels = case.tunnels.records, len(case.tunnels)
+    largest, times, size = (
+        found.reshape(tunnels, 2)
+        for found in largest_values(2 * records.tunnel + records.up, records.size, 2 * tunnels)
+    )
+    full = (size >= 10 * _FULL_RECORDS) & (times >= _FULL_RECORDS)
+    out = np.full((tunnels, 2), -1, np.int64)
     inner = np.arange(20, 9001)
-    order = np.argsort(records.tunnel, kind="stable")
-    bounds = np.searchsorted(records.tunnel[order], np.arange(len(case.tunnels) + 1))
-    for t in range(len(case.tunnels)):
-        number = case.map_of_tunnel[t]
-        if number < 0:
-            continue
-        index = order[bounds[t] : bounds[t + 1]]
-        outer = case.maps[number].outer(inner)
-        for up in (0, 1):
-            sizes = records.size[index][records.up[index] == bool(up)]
-            if len(sizes) < 10 * _FULL_RECORDS:
-                continue
-            largest = int(sizes.max())
-            if (sizes == largest).sum() >= _FULL_RECORDS:
-                fits = inner[outer <= largest]
-                out[t, up] = fits[-1] if len(fits) else -1
+    for number, length_map in enumerate(case.maps):
+        outer = length_map.outer(inner)  # never falls
+        fits = np.r_[-1, inner][np.searchsorted(outer, largest, side="right")]
+        out = np.where(full & (case.map_of_tunnel == number)[:, None], fits, out)
     return out
 
 
-def _longest_packets(case: Case, up: bool) -> tuple[npt.NDArray[np.int64], ...]:
-    """Sorted keys ``flow * 2^17 + length`` of one direction's packets, and each flow's place in them."""
-    egress = case.egress
-    sizes = np.diff(egress.start)
-    flow = np.repeat(np.arange(len(sizes)), sizes)
-    mine = egress.up == up
-    keys = np.sort(flow[mine] << 17 | np.minimum(egress.inner_bytes[mine], (1 << 17) - 1))
-    stop = np.searchsorted(keys, np.arange(1, len(sizes) + 1) << 17)
-    return keys, stop
-
-
-def _size_step(
-    longest: tuple[npt.NDArray[np.int64], ...], largest: int, flows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _size_step(case: Case, pairs: Pairs) -> npt.NDArray[np.float64]:
     """Log10 of the chance that the capture missed all packets too long for the tunnel; NaN if unknown."""
-    keys, stop = longest
-    if largest < 0:
-        return np.full(len(flows), np.nan)
-    over = stop[flows] - np.searchsorted(keys, (flows << 17) + largest, side="right")
-    return np.where(over > 0, np.minimum(over, _VETO_PACKETS) * np.log10(_MISS), 0.0)
+    egress = case.egress
+    longest = longest_packets(egress.start, egress.up, egress.inner_bytes)[pairs.flow]
+    largest = _largest_inner(case)[pairs.tunnel]
+    over = (longest > largest[:, :, None]).sum(axis=2)  # of the longest three: more make it no surer
+    step = np.where(largest >= 0, over * np.log10(_MISS), np.nan)
+    return np.where((largest < 0).all(axis=1), np.nan, np.nansum(step, axis=1))
 
 
 def _flow_ttl(case: Case) -> npt.NDArray[np.int64]:
     """Initial TTL of each flow's client side; 0 where no packet or not constant."""
-    packets, flows = case.flows.packets, case.flows
-    up = flows.up
-    low = np.full(len(flows), 256)
-    high = np.zeros(len(flows), np.int64)
-    np.minimum.at(low, flows.flow[up], packets.ttl[up])
-    np.maximum.at(high, flows.flow[up], packets.ttl[up])
+    flows = case.flows
+    low, high = extremes(flows.flow, flows.packets.ttl, flows.up, len(flows))
     steady = (high > 0) & (high - low <= 1)
     # One hop, the VPN server, lies between the tunnel and egress in any case.
     return np.where(steady, initial_ttl(high + 1), 0)
 
 
-def _tunnel_ttl(case: Case) -> npt.NDArray[np.int64]:
+def _tunnel_ttl(case: Case, outer: Upstream) -> npt.NDArray[np.int64]:
     """Initial TTL of each tunnel's outer packets from the client; 0 where unknown or not constant."""
-    conversations, packets = case.conversations, case.conversations.packets
-    out = np.zeros(len(case.tunnels), np.int64)
-    for t, tunnel in enumerate(case.tunnels.tunnels):
-        rows = conversations.rows_of(tunnel.conversation)
-        forward = conversations.source(tunnel.conversation) == tunnel.client
-        ttl = packets.ttl[rows[conversations.up[rows] == forward]]
-        if len(ttl):
-            usual = int(np.bincount(ttl).argmax())
-            out[t] = int(initial_ttl(np.array([usual]))[0]) if (ttl == usual).mean() > 0.5 else 0
-    return out
+    seen = outer.owner * 256 + field(case.conversations.packets, outer, "ttl")
+    counts = np.bincount(seen, minlength=256 * len(outer)).reshape(-1, 256)
+    usual = counts.argmax(axis=1)
+    return np.where(counts.max(axis=1) > 0.5 * np.diff(outer.start), initial_ttl(usual), 0)
 
 
-def _ttl_step(flow_ttl: npt.NDArray[np.int64], outer: int) -> npt.NDArray[np.float64]:
-    if outer == 0:
-        return np.full(len(flow_ttl), np.nan)
-    population = np.array([_TTL_POPULATION.get(int(v), np.nan) for v in flow_ttl])
+def _ttl_step(flow_ttl: npt.NDArray[np.int64], outer: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    share = np.full(256, np.nan)
+    share[list(_TTL_POPULATION)] = list(_TTL_POPULATION.values())
+    population = np.where(outer == 0, np.nan, share[flow_ttl])
     same = flow_ttl == outer
     return np.asarray(np.log10((_SAME_DEVICE * same + (1 - _SAME_DEVICE) * population) / population))
 
@@ -211,42 +175,35 @@ def _ecn_capable(case: Case) -> npt.NDArray[np.int64]:
 
 def _ecn_step(
     case: Case,
-    tunnel: Tunnel,
-    capable: npt.NDArray[np.int64],
+    outer: Upstream,
+    pairs: Pairs,
     begin: npt.NDArray[np.int64],
     end: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
     """For flows with ECN-capable packets: does the tunnel show as many while the flow lasts?"""
-    step = np.full(len(capable), np.nan)
-    if tunnel.protocol not in _COPIES_ECN or not capable.any():
-        return step
-    conversations, packets = case.conversations, case.conversations.packets
-    rows = conversations.rows_of(tunnel.conversation)
-    forward = conversations.source(tunnel.conversation) == tunnel.client
-    sent = rows[conversations.up[rows] == forward]
-    times = np.sort(packets.ts_ns[sent[packets.tos[sent] & 3 != 0]])
-    shown = np.searchsorted(times, end + _EDGE_NS) - np.searchsorted(times, begin - _EDGE_NS)
-    asked = capable > 0
-    enough = shown >= np.ceil(0.9 * capable)
-    step[asked & enough] = np.log10((1 - _ECN_MISS) / max(_ECN_SHARE, len(times) / max(len(sent), 1)))
-    step[asked & ~enough] = np.log10(_ECN_MISS / (1 - _ECN_SHARE))
+    copies = np.array([t.protocol in _COPIES_ECN for t in case.tunnels.tunnels])
+    capable = _ecn_capable(case)[pairs.flow]
+    asked = np.flatnonzero(copies[pairs.tunnel] & (capable > 0))
+    flow, tunnel = pairs.flow[asked], pairs.tunnel[asked]
+    marked = outer.keep(field(case.conversations.packets, outer, "tos") & 3 != 0)
+    shown = count_between(marked.start, marked.ts_ns, tunnel, begin[flow] - _EDGE_NS, end[flow] + _EDGE_NS)
+    enough = shown >= np.ceil(0.9 * capable[asked])
+    share = np.diff(marked.start) / np.maximum(np.diff(outer.start), 1)
+    there = np.log10((1 - _ECN_MISS) / np.maximum(_ECN_SHARE, share))[tunnel]
+    step = np.full(len(pairs), np.nan)
+    step[asked] = np.where(enough, there, np.log10(_ECN_MISS / (1 - _ECN_SHARE)))
     return step
 
 
 def _notes(
-    listed: npt.NDArray[np.int64],
-    size: npt.NDArray[np.float64],
-    ttl: npt.NDArray[np.float64],
-    ecn: npt.NDArray[np.float64],
-) -> list[str]:
-    notes = []
-    for f in listed.tolist():
-        said = []
-        if size[f] < 0:
-            said.append("packets too long for the tunnel")
-        if not np.isnan(ttl[f]):
-            said.append("same initial TTL" if ttl[f] > 0 else "other initial TTL")
-        if not np.isnan(ecn[f]):
-            said.append("ECN copied" if ecn[f] > 0 else "ECN not copied")
-        notes.append(", ".join(said))
-    return notes
+    size: npt.NDArray[np.float64], ttl: npt.NDArray[np.float64], ecn: npt.NDArray[np.float64]
+) -> tuple[str, ...]:
+    """What was compared, of each pair; there are few different answers."""
+    words = (
+        ("", "packets too long for the tunnel"),
+        ("", "same initial TTL", "other initial TTL"),
+        ("", "ECN copied", "ECN not copied"),
+    )
+    answers = [", ".join(part for part in said if part) for said in product(*words)]
+    way_of_ttl, way_of_ecn = (np.where(np.isnan(s), 0, np.where(s > 0, 1, 2)) for s in (ttl, ecn))
+    return tuple(answers[i] for i in ((size < 0) * 9 + way_of_ttl * 3 + way_of_ecn).tolist())

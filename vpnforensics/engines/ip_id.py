@@ -34,7 +34,6 @@ from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
-from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 
 NAME = "ip_id"
@@ -60,7 +59,7 @@ _LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, eq=False)
-class _Counters:
+class OuterCounters:
     """Outer counters: packets grouped by tunnel, IDs as the counter counts."""
 
     packets: Upstream
@@ -69,9 +68,17 @@ class _Counters:
     """Without wraps."""
     swapped: npt.NDArray[np.bool_]
     """A tunnel whose client sends the bytes exchanged."""
+    silence: dict[str, int]
+    """Why tunnels have none."""
 
 
-def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = None) -> EngineScores:
+def score(
+    case: Case,
+    *,
+    shift_ns: int = 0,
+    of: npt.NDArray[np.bool_] | None = None,
+    counters: OuterCounters | None = None,
+) -> EngineScores:
     """Scores of flows in tunnels whose outer IDs are a counter.
 
     Parameters
@@ -81,15 +88,17 @@ def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = N
         Turn the flows in time, for null scores.
     of : ndarray of bool, shape (flows,), optional
         The flows to compare; without, all.
+    counters : OuterCounters, optional
+        Those of the case, where they have been read already.
 
     Returns
     -------
     EngineScores
     """
-    silence: dict[str, int] = {}
     if not case.alignment.usable:
         return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
-    counters = _counters(case, silence)
+    counters = counters or outer_counters(case)
+    silence = dict(counters.silence)
     inner = inner_upstream(case, shift_ns)
     inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
     bare = int(np.sum(np.diff(inner.start) == 0))
@@ -123,23 +132,10 @@ def score(case: Case, *, shift_ns: int = 0, of: npt.NDArray[np.bool_] | None = N
     )
 
 
-def outer_profiles(case: Case) -> list[IpIdProfile]:
-    """Class of the outer IDs of each tunnel's client."""
-    outer = outer_upstream(case)
-    packets = case.conversations.packets
-    outer = outer.keep(packets.ip_id[outer.row] >= 0)
-    ids = field(packets, outer, "ip_id")
-    profiles = []
-    for t in range(len(outer)):
-        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
-        one = np.zeros(mine.stop - mine.start, np.int64)
-        profiles.append(classify_ip_ids(outer.ts_ns[mine], ids[mine], one, one))
-    return profiles
-
-
-def _counters(case: Case, silence: dict[str, int]) -> _Counters:
+def outer_counters(case: Case) -> OuterCounters:
     """Outer packets of the tunnels whose IDs count."""
-    profiles = outer_profiles(case)
+    profiles = case.outer_ip_ids
+    silence: dict[str, int] = {}
     counts = np.array([p.scope is not None for p in profiles], np.bool_)
     for profile in profiles:
         if profile.scope is None:
@@ -157,10 +153,10 @@ def _counters(case: Case, silence: dict[str, int]) -> _Counters:
     for t in np.flatnonzero(counts).tolist():
         mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
         line[mine] = np.maximum.accumulate(unwrap(ids[mine], 16))
-    return _Counters(outer, ids, line, swapped)
+    return OuterCounters(outer, ids, line, swapped, silence)
 
 
-def _pairs(counters: _Counters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
+def _pairs(counters: OuterCounters, inner: Upstream, ids: Ints) -> tuple[Ints, Ints]:
     """Flows and tunnels whose IDs are near each other at about the same time, often enough.
 
     A join on half seconds and bins of 32 IDs: a tunnel's counter stands in few bins at a time.

@@ -38,6 +38,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.engines._field_kernels import handshakes
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.flows.assemble import FlowTable
@@ -113,7 +114,9 @@ def _echoes(
 
     Packets stand by ``group``, ascending, in order of the capture within it.
     """
-    stamped = packets.has_ts[rows] == 1
+    # What a middlebox blanked to 0 is the same in all packets: whose echo is whose cannot be told.
+    given = np.where(up, packets.tsecr[rows], packets.tsval[rows]) != 0
+    stamped = (packets.has_ts[rows] == 1) & given
     asks = packets.payload_bytes[rows] > 0
     asks |= packets.tcp_flags[rows] & TCP_SYN != 0
     asking = np.flatnonzero(~up & stamped & asks)
@@ -141,14 +144,10 @@ def _syn_round_trip(
     packets: PacketTable, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], ts_ns: npt.NDArray[np.int64]
 ) -> RoundTrips:
     """From the last SYN-ACK to what answers it: the one sample of a conversation without timestamps."""
-    none = np.zeros(0, np.int64)
-    flags = packets.tcp_flags[rows]
-    offers = np.flatnonzero(~up & (flags & TCP_SYN != 0) & (flags & TCP_ACK != 0))
-    answers = np.flatnonzero(up & (flags & (TCP_SYN | TCP_ACK) == TCP_ACK))
-    if len(offers) != 1 or not len(answers) or answers[0] < offers[0]:  # two offers: whose is the answer?
-        return RoundTrips(none, none)
-    rtt = ts_ns[answers[:1]] - ts_ns[offers[0]]
-    return RoundTrips(ts_ns[answers[:1]], rtt) if 0 < rtt[0] < _MOST_NS else RoundTrips(none, none)
+    whole = np.array([0, len(rows)], np.int64)
+    answered, took = handshakes(whole, up, ts_ns, packets.tcp_flags[rows])
+    sound = (took > 0) & (took < _MOST_NS)
+    return RoundTrips(answered[sound], took[sound])
 
 
 def tunnel_round_trips(conversations: FlowTable, tunnel: Tunnel) -> RoundTrips:
@@ -212,70 +211,102 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         silence["tunnel without a round trip at ingress"] = len(outer) - len(heard)
     if not heard:
         return silent(NAME, silence or {"no tunnels": len(flows)})
-    columns: list[tuple[int, int, float, int, str]] = []
-    without = 0
-    egress = case.egress
-    span = {t: (case.tunnels.tunnels[t].first_ns, case.tunnels.tunnels[t].last_ns) for t in heard}
-    seconds = {t: outer[t].by_second() for t in heard}
-    least = {t: outer[t].least_ns for t in heard}
-    pairs = every_pair(len(flows), len(outer)) if only is None else only
-    wanted = _by_flow(pairs, len(flows), np.array(heard))
-    of_flow = np.repeat(np.arange(len(flows)), np.diff(egress.start))
-    group, answered_ns, rtt_ns = _echoes(flows.packets, of_flow, egress.row, egress.up, egress.ts_ns)
-    bounds = np.searchsorted(group, np.arange(len(flows) + 1))
-    for f in range(len(flows)):
-        if not len(wanted[f]):
-            continue
-        mine = slice(bounds[f], bounds[f + 1])
-        trips = RoundTrips(answered_ns[mine], rtt_ns[mine])
-        if not len(trips) and flows.proto[f] == PROTO_TCP:
-            rows = slice(egress.start[f], egress.start[f + 1])
-            trips = _syn_round_trip(flows.packets, egress.row[rows], egress.up[rows], egress.ts_ns[rows])
-        if not len(trips):
-            without += 1
-            continue
-        inner, by_second = trips.least_ns, trips.by_second()
-        for t in wanted[f].tolist():
-            if int(trips.ts_ns[-1]) < span[t][0] or int(trips.ts_ns[0]) > span[t][1]:
-                continue
-            level = _level(inner, least[t])
-            varies, common = _covariation(by_second, seconds[t])
-            note = f"{inner / 1e6:.1f} ms inside, {least[t] / 1e6:.1f} ms outside"
-            note += f", {common} common seconds" if common >= _LEAST_SECONDS else ""
-            columns.append((f, t, level + varies, len(trips), note))
+    inner = _flow_round_trips(case)
+    pairs = (every_pair(len(flows), len(outer)) if only is None else only).in_order()
+    pairs = pairs.take(np.isin(pairs.tunnel, heard))
+    without = len(np.unique(pairs.flow[inner.count[pairs.flow] == 0]))
     if without:
         silence["flow without a round trip at egress"] = without
-    if not columns:
+    pairs = pairs.take(inner.count[pairs.flow] > 0)
+    first = np.array([t.first_ns for t in case.tunnels.tunnels])[pairs.tunnel]
+    last = np.array([t.last_ns for t in case.tunnels.tunnels])[pairs.tunnel]
+    pairs = pairs.take((inner.last_ns[pairs.flow] >= first) & (inner.first_ns[pairs.flow] <= last))
+    if not len(pairs):
         return silent(NAME, silence)
-    flow, tunnel, total, n, notes = zip(*columns, strict=True)
+    inside = inner.least_ns[pairs.flow]
+    outside = np.array([trips.least_ns if len(trips) else _FLOOR_NS for trips in outer])[pairs.tunnel]
+    varies, common = _covariations(inner, outer, pairs)
+    notes = (
+        f"{a / 1e6:.1f} ms inside, {b / 1e6:.1f} ms outside"
+        + (f", {n} common seconds" if n >= _LEAST_SECONDS else "")
+        for a, b, n in zip(inside.tolist(), outside.tolist(), common.tolist(), strict=True)
+    )
     return EngineScores(
         NAME,
-        np.array(flow, np.int32),
-        np.array(tunnel, np.int32),
-        np.array(total),
-        np.array(n, np.int32),
-        notes,
+        pairs.flow,
+        pairs.tunnel,
+        _level(inside, outside) + varies,
+        inner.count[pairs.flow].astype(np.int32),
+        tuple(notes),
         silence,
     )
 
 
-def _by_flow(pairs: Pairs, flows: int, heard: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int32]]:
-    """The tunnels with round trips to compare each flow with, ascending."""
-    mine = np.isin(pairs.tunnel, heard)
-    flow, tunnel = pairs.flow[mine], pairs.tunnel[mine]
-    order = np.lexsort((tunnel, flow))
-    return np.split(tunnel[order], np.searchsorted(flow[order], np.arange(1, flows)))
+@dataclass(frozen=True, eq=False)
+class _FlowRoundTrips:
+    """Round trips of all flows: ``start[f]:start[f + 1]`` are flow f's, in order of the capture."""
+
+    start: npt.NDArray[np.int64]
+    answered_ns: npt.NDArray[np.int64]
+    rtt_ns: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    """Samples of each flow; the following are of no meaning where there are none."""
+    least_ns: npt.NDArray[np.int64]
+    first_ns: npt.NDArray[np.int64]
+    last_ns: npt.NDArray[np.int64]
+
+    def of(self, flow: int) -> RoundTrips:
+        """One flow's."""
+        mine = slice(int(self.start[flow]), int(self.start[flow + 1]))
+        return RoundTrips(self.answered_ns[mine], self.rtt_ns[mine])
 
 
-def _level(inner_ns: int, outer_ns: int) -> float:
+def _flow_round_trips(case: Case) -> _FlowRoundTrips:
+    """Echoes of every flow; of TCP flows without, the handshake."""
+    flows, egress = case.flows, case.egress
+    of_flow = np.repeat(np.arange(len(flows)), np.diff(egress.start))
+    group, answered_ns, rtt_ns = _echoes(flows.packets, of_flow, egress.row, egress.up, egress.ts_ns)
+    flags = flows.packets.tcp_flags[egress.row]
+    met_ns, took_ns = handshakes(egress.start, egress.up, egress.ts_ns, flags)
+    without = np.bincount(group, minlength=len(flows)) == 0
+    once = np.flatnonzero(without & (flows.proto == PROTO_TCP) & (took_ns > 0) & (took_ns < _MOST_NS))
+    group = np.r_[group, once]
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], np.arange(len(flows) + 1))
+    answered_ns, rtt_ns = np.r_[answered_ns, met_ns[once]][order], np.r_[rtt_ns, took_ns[once]][order]
+    count = np.diff(start)
+    some = np.flatnonzero(count)
+    least, first, last = (np.zeros(len(flows), np.int64) for _ in range(3))
+    if len(some):
+        least[some] = np.maximum(np.minimum.reduceat(rtt_ns, start[some]), _FLOOR_NS)
+        first[some], last[some] = answered_ns[start[some]], answered_ns[start[some + 1] - 1]
+    return _FlowRoundTrips(start, answered_ns, rtt_ns, count, least, first, last)
+
+
+def _covariations(
+    inner: _FlowRoundTrips, outer: list[RoundTrips], pairs: Pairs
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Log10 ratio of the co-variation of each pair, and the seconds in common; most have too few samples."""
+    ratio, common = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
+    sampled = np.array([len(trips) for trips in outer])
+    worth = (inner.count[pairs.flow] >= _LEAST_SECONDS) & (sampled[pairs.tunnel] >= _LEAST_SECONDS)
+    mine = np.flatnonzero(worth)
+    inside = {f: inner.of(f).by_second() for f in np.unique(pairs.flow[mine]).tolist()}
+    outside = {t: outer[t].by_second() for t in np.unique(pairs.tunnel[mine]).tolist()}
+    for i in mine.tolist():
+        ratio[i], common[i] = _covariation(inside[int(pairs.flow[i])], outside[int(pairs.tunnel[i])])
+    return ratio, common
+
+
+def _level(inner_ns: npt.NDArray[np.int64], outer_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Log10 ratio of the least round trips' densities, H1 over H2, both over log(inner)."""
     above = np.log(inner_ns / outer_ns)
     narrow = _normal(above, _EXCESS, _NARROW)
     # Delayed acknowledgements and full queues only add: the broad part is for longer ones.
-    broad = 2 * _normal(above, 0.0, _BROAD) if above > 0 else 0.02 * _normal(above, 0.0, _BROAD)
+    broad = np.where(above > 0, 2.0, 0.02) * _normal(above, 0.0, _BROAD)
     carried = (1 - _BROAD_SHARE) * narrow + _BROAD_SHARE * broad
     chance = _normal(np.log(inner_ns / _POPULATION_NS), 0.0, _POPULATION_SPREAD)
-    return float(np.clip(np.log10(max(carried, 1e-9) / max(chance, 1e-9)), -_CAP, _CAP))
+    return np.clip(np.log10(np.maximum(carried, 1e-9) / np.maximum(chance, 1e-9)), -_CAP, _CAP)
 
 
 def _covariation(
@@ -291,12 +322,12 @@ def _covariation(
         return 0.0, n
     ranks = [np.argsort(np.argsort(side)).astype(np.float64) for side in (inner[1][a], outer[1][b])]
     rho = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-    z = float(np.arctanh(np.clip(rho, -0.99, 0.99)) * np.sqrt(n - 3))
+    z = np.arctanh(np.clip(rho, -0.99, 0.99)) * np.sqrt(n - 3)
     usual = float(np.arctanh(_USUAL_CORRELATION) * np.sqrt(n - 3))
     # Round trips of neighbouring seconds are alike, which doubles the variance of z, about.
     carried, chance = _normal(z, usual / 2, np.sqrt(2.0) + usual / 2), _normal(z, 0.0, np.sqrt(2.0))
-    return float(np.clip(np.log10(carried / max(chance, 1e-12)), -_CAP / 3, _CAP)), n
+    return float(np.clip(np.log10(carried / np.maximum(chance, 1e-12)), -_CAP / 3, _CAP)), n
 
 
-def _normal(x: float, mean: float, spread: float) -> float:
-    return float(np.exp(-0.5 * ((x - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))
+def _normal(x: npt.NDArray[np.float64], mean: float, spread: float) -> npt.NDArray[np.float64]:
+    return np.asarray(np.exp(-0.5 * ((x - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))

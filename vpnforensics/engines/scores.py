@@ -24,11 +24,13 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.flow)
 
-    def by_tunnel(self, tunnels: int) -> list[npt.NDArray[np.int64]]:
-        """The flows to compare with each tunnel, ascending."""
-        order = np.lexsort((self.flow, self.tunnel))
-        bounds = np.searchsorted(self.tunnel[order], np.arange(1, tunnels))
-        return np.split(self.flow[order].astype(np.int64), bounds)
+    def in_order(self) -> Pairs:
+        """By tunnel, then by flow."""
+        return self.take(np.lexsort((self.flow, self.tunnel)))
+
+    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Pairs:
+        """The pairs at ``index``."""
+        return Pairs(self.flow[index], self.tunnel[index])
 
 
 def every_pair(flows: int, tunnels: int) -> Pairs:

@@ -7,12 +7,17 @@ runs on it; the server only forwards the inner ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines.case import Case
+from vpnforensics.features._kernels import rows_in_time
+from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.packets.table import FRAG_LATER, PacketTable
+
+if TYPE_CHECKING:
+    from vpnforensics.engines.case import Case
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,8 +42,8 @@ class Upstream:
 
     def keep(self, wanted: npt.NDArray[np.bool_]) -> Upstream:
         """Only the packets where ``wanted`` is true."""
-        counts = np.bincount(self.owner[wanted], minlength=len(self))
-        return Upstream(_starts(counts), self.ts_ns[wanted], self.row[wanted])
+        kept = np.r_[0, np.cumsum(wanted)]
+        return Upstream(kept[self.start], self.ts_ns[wanted], self.row[wanted])
 
 
 def outer_upstream(case: Case) -> Upstream:
@@ -49,11 +54,11 @@ def outer_upstream(case: Case) -> Upstream:
     for t, tunnel in enumerate(case.tunnels.tunnels):
         tunnel_of[tunnel.conversation] = t
         client_is_src[tunnel.conversation] = conversations.source(tunnel.conversation) == tunnel.client
-    owner = tunnel_of[conversations.flow]
     up = conversations.up == client_is_src[conversations.flow]
-    wanted = (owner >= 0) & up & (conversations.packets.frag != FRAG_LATER)
-    rows = np.flatnonzero(wanted)
-    return _grouped(owner[rows], conversations.packets.ts_ns[rows], rows, len(case.tunnels))
+    wanted = up & (conversations.packets.frag != FRAG_LATER)
+    owner = np.where(wanted, tunnel_of[conversations.flow], -1)
+    row, start = rows_in_time(owner, len(case.tunnels), conversations.packets.ts_ns)
+    return Upstream(start, conversations.packets.ts_ns[row], row.astype(np.int64))
 
 
 def inner_upstream(case: Case, shift_ns: int = 0) -> Upstream:
@@ -61,32 +66,36 @@ def inner_upstream(case: Case, shift_ns: int = 0) -> Upstream:
 
     A turned copy keeps everything of a flow but its place in time: under it no tunnel carried the flow.
     """
-    flows = case.flows
-    rows = np.flatnonzero(flows.up & (flows.packets.frag != FRAG_LATER))
-    ts_ns = case.alignment.to_ingress(flows.packets.ts_ns[rows])
-    if shift_ns and len(rows):
+    flows, packets = case.flows, case.flows.packets
+    wanted = flows.up & (packets.frag != FRAG_LATER)
+    row, start = rows_in_time(np.where(wanted, flows.flow, -1), len(flows), packets.ts_ns)
+    ts_ns = case.alignment.to_ingress(packets.ts_ns[row])
+    if shift_ns and len(row):
         outer = case.conversations.packets.ts_ns
         first = min(int(ts_ns.min()), int(outer.min()) if len(outer) else int(ts_ns.min()))
         last = max(int(ts_ns.max()), int(outer.max()) if len(outer) else int(ts_ns.max()))
         # A flow is turned whole, by its first packet: cut in two it would be no flow.
-        begin = np.full(len(flows), np.iinfo(np.int64).max)
-        np.minimum.at(begin, flows.flow[rows], ts_ns)
+        begin = ts_ns[np.minimum(start[:-1], len(row) - 1)]
         moved = (begin - first + shift_ns) % max(last - first, 1) + first - begin
-        ts_ns = ts_ns + moved[flows.flow[rows]]
-    return _grouped(flows.flow[rows].astype(np.int64), ts_ns, rows, len(flows))
+        ts_ns = ts_ns + np.repeat(moved, np.diff(start))
+    return Upstream(start, ts_ns, row.astype(np.int64))
+
+
+def outer_profiles(case: Case) -> list[IpIdProfile]:
+    """Class of the outer IP IDs of each tunnel's client."""
+    outer = outer_upstream(case)
+    packets = case.conversations.packets
+    outer = outer.keep(packets.ip_id[outer.row] >= 0)
+    ids = field(packets, outer, "ip_id")
+    profiles = []
+    for t in range(len(outer)):
+        mine = slice(int(outer.start[t]), int(outer.start[t + 1]))
+        one = np.zeros(mine.stop - mine.start, np.int64)
+        profiles.append(classify_ip_ids(outer.ts_ns[mine], ids[mine], one, one))
+    return profiles
 
 
 def field(packets: PacketTable, side: Upstream, name: str) -> Ints:
     """A column of the packets, as int64."""
     column: Ints = getattr(packets, name)[side.row].astype(np.int64)
     return column
-
-
-def _grouped(owner: Ints, ts_ns: Ints, rows: npt.NDArray[np.intp], count: int) -> Upstream:
-    order = np.lexsort((ts_ns, owner))
-    return Upstream(_starts(np.bincount(owner, minlength=count)), ts_ns[order], rows[order].astype(np.int64))
-
-
-def _starts(counts: npt.NDArray[np.integer]) -> Ints:
-    starts: Ints = np.r_[0, np.cumsum(counts)].astype(np.int64)
-    return starts

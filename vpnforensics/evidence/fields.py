@@ -99,8 +99,14 @@ def weigh_fields(
             case, alive, h1, h2, rng, lambda shift, of: timestamps.score(case, devices, shift_ns=shift)
         )
     if ip_id.NAME in chosen:
+        outer = ip_id.outer_counters(case)
         seldom[ip_id.NAME] = _by_chance(
-            case, alive, h1, h2, rng, lambda shift, of: ip_id.score(case, shift_ns=shift, of=of)
+            case,
+            alive,
+            h1,
+            h2,
+            rng,
+            lambda shift, of: ip_id.score(case, shift_ns=shift, of=of, counters=outer),
         )
     keys = _listed(case, decision, seldom)
     every = np.unique(np.concatenate([keys, h1, h2]))

@@ -36,5 +36,5 @@ class Voice:
             self.lower[index],
             self.upper[index],
             self.n[index],
-            tuple(self.note[i] for i in index.tolist()),
+            tuple(map(self.note.__getitem__, index.tolist())),
         )

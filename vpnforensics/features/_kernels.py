@@ -1,12 +1,101 @@
-"""Loops over packets: hulls, clock breaks, clocks of short flows, IP-ID strings."""
+"""Loops over packets: order of time, hulls, clock breaks, clocks of short flows, IP-ID steps and strings."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from vpnforensics.flows._kernels import group_rows
+
 _HALF32 = np.int64(1) << 31
 _WRAP32 = np.int64(1) << 32
+
+
+@njit(cache=True, nogil=True)
+def rows_in_time(group, groups, ts_ns):  # type: ignore[no-untyped-def]
+    """Rows by group and time (ties: their order); rows of a negative group are left out.
+
+    Returns
+    -------
+    rows : ndarray of int32
+    start : ndarray of int64, shape (groups + 1,)
+        ``rows[start[g]:start[g + 1]]`` are those of group g.
+    """
+    rows, start = group_rows(group, groups)
+    ordered = True  # captures are, nearly always
+    for i in range(1, ts_ns.size):
+        if ts_ns[i] < ts_ns[i - 1]:
+            ordered = False
+            break
+    if ordered:
+        return rows, start
+    for g in range(groups):
+        for i in range(start[g] + 1, start[g + 1]):
+            if ts_ns[rows[i]] < ts_ns[rows[i - 1]]:
+                mine = rows[start[g] : start[g + 1]].copy()
+                order = np.argsort(ts_ns[mine], kind="mergesort")
+                rows[start[g] : start[g + 1]] = mine[order]
+                break
+    return rows, start
+
+
+@njit(cache=True, nogil=True)
+def summed_log_p(steps, log_p):  # type: ignore[no-untyped-def]
+    """Sums of ``log_p[step]``, a row of laws, over steps taken modulo the number of rows."""
+    sums = np.zeros(log_p.shape[1])
+    mask = log_p.shape[0] - 1
+    for i in range(steps.size):
+        step = steps[i] & mask
+        for k in range(log_p.shape[1]):
+            sums[k] += log_p[step, k]
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def id_steps(ip_id, pool, t_ns, log_p, idle_ns, long_step, busy_ns, most_passed):  # type: ignore[no-untyped-def]
+    """Steps of counters between neighbours of one pool, IDs read as sent (0) and with bytes exchanged (1).
+
+    Parameters
+    ----------
+    ip_id, pool, t_ns : ndarray of int64, shape (n,)
+        By pool, in order of time within it.
+    log_p : ndarray of float64, shape (65536, laws)
+        Logarithms of the probability of each step.
+    idle_ns, long_step : int
+        Steps after so much silence are looked at apart, those above ``long_step`` among them.
+    busy_ns, most_passed : int
+        Values passed over are counted in steps within ``busy_ns`` and below ``most_passed``.
+
+    Returns
+    -------
+    log_p : ndarray of float64, shape (2, laws)
+        Sums over the steps.
+    ones, long, passed : ndarray of int64, shape (2,)
+        Steps of 1, long ones after silence, and the values passed over.
+    steps, idle : int
+        Of all, and after silence.
+    """
+    sums = np.zeros((2, log_p.shape[1]))
+    ones, long, passed = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    steps, idle = 0, 0
+    for i in range(1, ip_id.size):
+        if pool[i] != pool[i - 1]:
+            continue
+        gap = t_ns[i] - t_ns[i - 1]
+        steps += 1
+        idle += gap >= idle_ns
+        for order in range(2):
+            a, b = ip_id[i - 1], ip_id[i]
+            if order:
+                a, b = (a >> 8) | (a & 0xFF) << 8, (b >> 8) | (b & 0xFF) << 8
+            step = (b - a) & 0xFFFF
+            for k in range(log_p.shape[1]):
+                sums[order, k] += log_p[step, k]
+            ones[order] += step == 1
+            long[order] += gap >= idle_ns and step > long_step
+            if gap < busy_ns and step < most_passed:
+                passed[order] += max(step - 1, 0)
+    return sums, ones, long, passed, steps, idle
 
 
 @njit(cache=True, nogil=True)

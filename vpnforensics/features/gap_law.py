@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.features._kernels import summed_log_p
+
 Floats = npt.NDArray[np.float64]
 
 IDS = 65_536
@@ -39,12 +41,15 @@ def _table(scale: float) -> Floats:
     return log_p
 
 
-_LOG_P = np.stack([_table(scale) for scale in SCALES])
+LOG_P = np.stack([_table(scale) for scale in SCALES], axis=1)
+"""Shape (65536, scales)."""
+LOG_SCALES = float(np.log(len(SCALES)))
+"""Price of having chosen a scale, nats."""
 
 
 def step_log_p(steps: npt.NDArray[Any], scale: float) -> Floats:
     """Natural log of the probability of steps, taken modulo 65,536; ``scale`` is one of :data:`SCALES`."""
-    log_p: Floats = _LOG_P[SCALES.index(scale)][steps.astype(np.int64) % IDS]
+    log_p: Floats = LOG_P[steps.astype(np.int64) % IDS, SCALES.index(scale)]
     return log_p
 
 
@@ -52,6 +57,6 @@ def best_scale(steps: npt.NDArray[Any]) -> tuple[float, float]:
     """The likeliest scale of steps, and their summed log-probability, less the price of the choice."""
     if not len(steps):
         return SCALES[0], 0.0
-    sums = _LOG_P[:, steps.astype(np.int64) % IDS].sum(axis=1)
+    sums = summed_log_p(steps.astype(np.int64), LOG_P)
     best = int(np.argmax(sums))
-    return SCALES[best], float(sums[best]) - float(np.log(len(SCALES)))
+    return SCALES[best], float(sums[best]) - LOG_SCALES

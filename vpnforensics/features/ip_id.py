@@ -35,7 +35,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vpnforensics.features.gap_law import LOG_CHANCE, SCALES, best_scale
+from vpnforensics.features._kernels import id_steps
+from vpnforensics.features.gap_law import LOG_CHANCE, LOG_P, LOG_SCALES, SCALES
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 from vpnforensics.packets.table import FRAG_LATER, PROTO_TCP
@@ -127,20 +128,17 @@ def classify_ip_ids(
         )
     order = used[np.argsort(ts_ns[used], kind="stable")]
     t, ids = ts_ns[order], ip_id[order].astype(np.int64)
-    if np.bincount(ids).max() >= _MOSTLY * len(ids):
+    if np.mean(ids == np.partition(ids, len(ids) // 2)[len(ids) // 2]) >= _MOSTLY:
         return IpIdProfile("constant", packets, zero_share=zero_share)
     pools = {"host": np.zeros(len(ids), np.int64), "destination": destination[order], "flow": flow[order]}
-    gains, scales = {}, {}
-    for swapped in (False, True):
-        values = swap_bytes(ids) if swapped else ids
-        for scope in _SCOPES:
-            gain, scale = _gain(values, pools[scope])
-            gains[swapped, scope], scales[swapped, scope] = gain, scale
-    swapped = max(gains[True, s] for s in _SCOPES) > max(gains[False, s] for s in _SCOPES) + 5.0
-    figures: dict[str, float] = {scope: round(gains[swapped, scope] / len(ids), 4) for scope in _SCOPES}
+    whole = _read(ids, pools["host"], t)
+    read = {s: whole if _is_one(pools[s]) else _read(ids, pools[s], t) for s in _SCOPES}
+    swapped = max(read[s].gain[1] for s in _SCOPES) > max(read[s].gain[0] for s in _SCOPES) + 5.0
+    gains = {s: read[s].gain[swapped] for s in _SCOPES}
+    figures: dict[str, float] = {s: round(gains[s] / len(ids), 4) for s in _SCOPES}
     # Within the price of a scale pools describe alike; the larger is reported.
-    best = max(gains[swapped, s] for s in _SCOPES)
-    scope = next(s for s in _SCOPES if gains[swapped, s] >= best - 0.5)
+    best = max(gains.values())
+    scope = next(s for s in _SCOPES if gains[s] >= best - 0.5)
     if best <= 0:
         return IpIdProfile("random", packets, zero_share=zero_share, gain_nats=figures)
     if best < _CLEAR_NATS * len(ids):
@@ -148,9 +146,8 @@ def classify_ip_ids(
             "unknown", packets, "neither a clear counter nor chance", zero_share=zero_share, gain_nats=figures
         )
     scope, untested = _tested(scope, pools)
-    values = swap_bytes(ids) if swapped else ids
-    steps, gaps = _steps(values, pools[scope], t)
-    jumps = _idle_jumps(steps, gaps)
+    chosen = read[scope]
+    jumps = chosen.long[swapped] / chosen.idle if chosen.idle >= _IDLE_LEAST else None
     named: IpIdClass = "byte_swapped" if swapped else _CLASS_OF_SCOPE[scope]
     if named == "per_destination" and jumps is not None and jumps >= _IDLE_SHARE:
         named = "bucket"
@@ -164,33 +161,59 @@ def classify_ip_ids(
         swapped,
         zero_share,
         figures,
-        float(np.mean(steps == 1)) if len(steps) else None,
-        scales[swapped, scope],
-        _missing(values, pools[scope], steps, gaps, named),
+        chosen.ones[swapped] / chosen.steps if chosen.steps else None,
+        chosen.scale[swapped],
+        # A bucket's leaps after silence are no packets.
+        chosen.passed[swapped] if named == "bucket" else _missing(ids, pools[scope], swapped=swapped),
         jumps,
     )
 
 
-def _gain(values: Ints, pool: npt.NDArray[Any]) -> tuple[float, float]:
-    """Nats by which counters, one a pool, beat chance, and their scale."""
-    steps = _steps(values, pool, values)[0]
-    scale, log_p = best_scale(steps)
-    return log_p - len(steps) * LOG_CHANCE, scale
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One pooling of a host's IDs read as counters: as sent, and with the bytes exchanged."""
+
+    gain: list[float]
+    """Nats by which counters, one a pool, beat chance."""
+    scale: list[float]
+    ones: list[int]
+    """Steps that are exactly 1."""
+    long: list[int]
+    """Long steps after silence, of ``idle`` ones."""
+    passed: list[int]
+    """Values passed over within bursts."""
+    steps: int
+    idle: int
 
 
-def _steps(values: Ints, pool: npt.NDArray[Any], t: Ints) -> tuple[Ints, Ints]:
-    """Counter steps and time gaps between neighbours of one pool."""
-    order = np.argsort(pool, kind="stable")
-    same = np.diff(pool[order]) == 0
-    return (
-        signed_difference(values[order][1:], values[order][:-1], 16)[same] % 65_536,
-        np.diff(t[order])[same],
+def _read(ids: Ints, pool: npt.NDArray[Any], t: Ints) -> _Reading:
+    if not _is_one(pool):
+        order = np.argsort(pool, kind="stable")
+        ids, pool, t = ids[order], pool[order], t[order]
+    sums, ones, long, passed, steps, idle = id_steps(
+        ids, pool, t, LOG_P, _IDLE_NS, _IDLE_STEP, _IDLE_NS // 25, int(SCALES[-1])
     )
+    best = sums.argmax(axis=1).tolist()
+    gain = [
+        float(s[k]) - LOG_SCALES - steps * LOG_CHANCE if steps else 0.0
+        for s, k in zip(sums, best, strict=True)
+    ]
+    return _Reading(
+        gain, [SCALES[k] for k in best], ones.tolist(), long.tolist(), passed.tolist(), steps, idle
+    )
+
+
+def _is_one(pool: npt.NDArray[Any]) -> bool:
+    return bool((pool == pool[0]).all())
+
+
+def _count(pool: npt.NDArray[Any]) -> int:
+    return 1 if _is_one(pool) else len(np.unique(pool))
 
 
 def _tested(scope: Scope, pools: dict[str, npt.NDArray[Any]]) -> tuple[Scope, str]:
     """The scope as far as it was put to the test, and what was not."""
-    flows, destinations = len(np.unique(pools["flow"])), len(np.unique(pools["destination"]))
+    flows, destinations = _count(pools["flow"]), _count(pools["destination"])
     if scope == "host" and destinations == 1:
         scope = "destination"
     if scope == "destination" and flows == destinations:
@@ -204,22 +227,13 @@ def _tested(scope: Scope, pools: dict[str, npt.NDArray[Any]]) -> tuple[Scope, st
     return scope, ""
 
 
-def _idle_jumps(steps: Ints, gaps_ns: Ints) -> float | None:
-    """Share of the steps after silence that are long; ``None`` with too few."""
-    idle = gaps_ns >= _IDLE_NS
-    return float(np.mean(steps[idle] > _IDLE_STEP)) if idle.sum() >= _IDLE_LEAST else None
-
-
-def _missing(values: Ints, pool: npt.NDArray[Any], steps: Ints, gaps_ns: Ints, named: IpIdClass) -> int:
-    """Values that the counters passed over; a bucket's leaps after silence are none."""
-    if named == "bucket":
-        busy = (gaps_ns < _IDLE_NS // 25) & (steps < SCALES[-1])
-        return int(np.maximum(steps[busy] - 1, 0).sum())
+def _missing(ids: Ints, pool: npt.NDArray[Any], *, swapped: bool) -> int:
+    """Values that the counters passed over."""
     order = np.argsort(pool, kind="stable")
     missing = 0
-    for part in np.split(values[order], np.flatnonzero(np.diff(pool[order])) + 1):
-        line = unwrap(part, 16)
-        missing += int(line.max() - line.min()) + 1 - len(np.unique(line))
+    for part in np.split(ids[order], np.flatnonzero(np.diff(pool[order])) + 1):
+        seen = np.sort(reconstruct(part, swapped=swapped))
+        missing += int(seen[-1] - seen[0]) - int(np.count_nonzero(np.diff(seen)))
     return missing
 
 

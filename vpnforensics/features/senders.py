@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.features._kernels import rows_in_time
 from vpnforensics.flows.assemble import FlowTable
 
 Ints = npt.NDArray[np.int64]
@@ -60,8 +61,5 @@ class Senders:
 
 def find_senders(flows: FlowTable) -> Senders:
     """Group the packets of a FlowTable by sender and time (ties: order of the file)."""
-    key = 2 * flows.flow.astype(np.int64) + ~flows.up
-    row = np.lexsort((flows.packets.ts_ns, key))
-    start = np.zeros(2 * len(flows) + 1, np.int64)
-    np.cumsum(np.bincount(key, minlength=2 * len(flows)), out=start[1:])
-    return Senders(flows, row, start)
+    row, start = rows_in_time(2 * flows.flow + ~flows.up, 2 * len(flows), flows.packets.ts_ns)
+    return Senders(flows, row.astype(np.int64), start)

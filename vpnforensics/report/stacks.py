@@ -56,13 +56,20 @@ class Stacks:
         """``clock`` of each tunnel's client."""
         if not self._with_clocks:
             return [None] * len(self._case.tunnels)
-        return clock_dicts(self._outer, self._of_tunnels())
+        stamped = [t for t, tunnel in enumerate(self._case.tunnels.tunnels) if tunnel.transport == "tcp"]
+        found: Described = [None] * len(self._case.tunnels)
+        if stamped:
+            for t, clock in zip(
+                stamped, clock_dicts(self._outer, map(self._sender_of, stamped)), strict=True
+            ):
+                found[t] = clock
+        return found
 
     def tunnel_ip_ids(self) -> Described:
         """``ip_id`` of each tunnel's client."""
         if not self._with_ip_ids:
             return [None] * len(self._case.tunnels)
-        return ip_id_dicts(self._outer, self._of_tunnels())
+        return [profile.to_dict() for profile in self._case.outer_ip_ids]
 
     @cached_property
     def _inner(self) -> Senders:
@@ -79,9 +86,6 @@ class Stacks:
     def _of_flows(self) -> list[int]:
         return list(range(0, 2 * len(self._case.flows), 2))
 
-    def _of_tunnels(self) -> list[int]:
-        conversations = self._case.conversations
-        return [
-            2 * t.conversation + (conversations.source(t.conversation) != t.client)
-            for t in self._case.tunnels.tunnels
-        ]
+    def _sender_of(self, tunnel: int) -> int:
+        conversations, t = self._case.conversations, self._case.tunnels.tunnels[tunnel]
+        return 2 * t.conversation + (conversations.source(t.conversation) != t.client)

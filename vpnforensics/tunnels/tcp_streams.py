@@ -22,7 +22,8 @@ from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records
 from vpnforensics.tunnels.reassembly import Pieces, reassemble_streams
 
-_SAMPLE_PACKETS = 400
+_SAMPLE_PACKETS, _LONG_SAMPLE_PACKETS = 400, 8_000
+"""A capture that begins within a bulk transfer shows no frame's beginning for a while."""
 _BATCH_CONVERSATIONS = 256
 
 
@@ -89,6 +90,13 @@ def find_streams(conversations: FlowTable) -> list[FoundStream]:
         numbers = tcp[begin : begin + _BATCH_CONVERSATIONS]
         pieces = reassemble_streams(conversations, numbers, first_packets=_SAMPLE_PACKETS)
         chosen = _first_look(conversations, numbers, pieces)
+        unread = np.array([f is None for f in chosen]) & ~pieces.begun.reshape(-1, 2).all(axis=1)
+        again = np.flatnonzero(unread & (total[numbers] > _SAMPLE_PACKETS))
+        if len(again):
+            longer = reassemble_streams(conversations, numbers[again], first_packets=_LONG_SAMPLE_PACKETS)
+            found_later = _first_look(conversations, numbers[again], longer)
+            for k, framing in zip(again.tolist(), found_later, strict=True):
+                chosen[k] = framing
         framed += [(int(n), f) for n, f in zip(numbers, chosen, strict=True) if f is not None]
         for k in _worth_a_look(conversations, pieces, len(numbers)):
             if chosen[k] is None:
