@@ -227,12 +227,10 @@ def _beside(conversations: FlowTable, tunnels: TunnelSet) -> PacketTable:
 
 
 def _decide(case: Case, options: Options, rng: np.random.Generator, tell: Progress) -> Decision:
-    containment = packets.prepare(case) if packets.NAME in options.engines else None
-    if containment is None:
+    if packets.NAME not in options.engines:
         return undecided(case)
     return decide_by_packets(
         case,
-        containment,
         expected_false_links=options.expected_false_links,
         rng=rng,
         progress=lambda share: tell("scoring", share),

@@ -101,9 +101,8 @@ class Ownership:
         kept = np.zeros(len(self.claim) + 1, np.bool_)  # the last is nobody's
         kept[flows] = True
         owner = np.where(kept[self.owner], self.owner, np.int32(-1))
-        matched = self.matched.copy()
-        given = np.flatnonzero(matched >= 0)
-        matched[given[owner[matched[given]] < 0]] = -1
+        # A packet without a record (-1) looks at the last one's owner, and stays without.
+        matched = np.where(owner[self.matched] >= 0, self.matched, np.int32(-1))
         return Ownership(owner, self.claim, self.rival, matched)
 
 

@@ -125,6 +125,7 @@ def attribute(
         owned = containment.own(claimed, claim[claimed], strength)
         contested = _contested(containment, pairs, unmoved, owned)
         nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
+        del owned  # as large as the captures
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
         tails.append(round_tails)
@@ -161,8 +162,9 @@ def attribute(
         # Linked flows come first, but leave to the others what they can do without.
         first = np.where(np.isin(claimed, accepted), strength.max(), 0.0)
         final = containment.own(claimed, claim[claimed], strength + first).only(accepted)
-        record = np.maximum(record, containment.record_rows(final))
+        np.maximum(record, containment.record_rows(final), out=record)
         containment = containment.without(final)
+        del final
         remaining = remaining[tunnel[remaining] < 0]
     return Attribution(
         tunnel,

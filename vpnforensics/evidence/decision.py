@@ -84,20 +84,24 @@ def undecided(case: Case) -> Decision:
 
 def decide_by_packets(
     case: Case,
-    containment: Containment,
     *,
     expected_false_links: float,
     rng: np.random.Generator,
     progress: Callable[[float], None] | None = None,
 ) -> Decision:
     """Verdicts and likelihood ratios from containment."""
+    containment = packets_engine.prepare(case)
+    if containment is None:
+        return undecided(case)
     alive = present(case, case.map_of_tunnel >= 0)
     found = attribute(
         containment, alive, expected_false_links=expected_false_links, rng=rng, progress=progress
     )
     scores = _listed(containment, found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    whole = np.stack(containment.egress_class) != IN_PIECES
+    whole = np.stack([number != IN_PIECES for number in containment.egress_class])
+    law = containment.law
+    del containment  # as large as the captures
     miss = _miss_rate(case, found, whole)
     expected = per_flow(case, whole)[case.map_of_tunnel[scores.tunnel], scores.flow]
     carried = share_of_carried(np.minimum(scores.hits, expected).astype(np.int32), expected, miss)
@@ -105,7 +109,6 @@ def decide_by_packets(
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
     chance[~can_be_denied(case)] = 1.0
-    law = containment.law
     voice = _voice(scores, sizes, found, carried)
     tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
     return Decision(

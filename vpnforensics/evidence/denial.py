@@ -56,13 +56,14 @@ def chance_of_so_little(
         Share of carried packets without a record.
     """
     start = case.egress.start[:-1]
-    begin = np.repeat(case.egress.ts_ns[start], np.diff(case.egress.start))
-    bout = (case.egress.ts_ns - begin) // _BOUT_NS
-    flow = np.repeat(np.arange(len(start)), np.diff(case.egress.start))
+    bout = np.repeat(case.egress.ts_ns[start], np.diff(case.egress.start))
+    np.subtract(case.egress.ts_ns, bout, out=bout)
+    bout //= _BOUT_NS
+    flow = np.repeat(np.arange(len(start), dtype=np.int32), np.diff(case.egress.start))
     chance = np.zeros(len(start))
     number_of = case.map_of_tunnel[scores.tunnel]
     for number, (fits, packets) in enumerate(zip(whole, per_flow(case, whole), strict=True)):
-        bouts = _runs(flow[fits], bout[fits], len(start))
+        bouts = _runs(flow[fits], bout[fits], len(start)) if not fits.all() else _runs(flow, bout, len(start))
         nothing = share_of_carried(np.zeros(len(start), np.int32), bouts, miss)
         np.maximum(chance, nothing, out=chance)
         mine = np.flatnonzero(number_of == number)
@@ -108,7 +109,7 @@ def _beside(case: Case) -> npt.NDArray[np.bool_]:
     return beside
 
 
-def _runs(flow: npt.NDArray[np.int64], bout: npt.NDArray[np.int64], flows: int) -> npt.NDArray[np.int64]:
+def _runs(flow: npt.NDArray[np.int32], bout: npt.NDArray[np.int64], flows: int) -> npt.NDArray[np.int64]:
     """Bouts of each flow: runs of packets of one flow and bout."""
     if not len(flow):
         return np.zeros(flows, np.int64)
