@@ -33,7 +33,7 @@ from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.packets import Containment, Ownership
 from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
 
-MARGIN, MARGIN_SHARE = 2.0, 0.6
+MARGIN, MARGIN_SHARE = 2.0, 0.35
 """How much weaker, in decimal logarithms and as a share of the score, a rival must be to be disregarded."""
 
 CLEAR_SHARE = 0.5
