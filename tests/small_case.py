@@ -80,7 +80,7 @@ def made_up(**changes: object) -> CaseResult:
             }
         ),
         "describe_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},
-        "scores": pd.DataFrame(
+        "tell_pairs": lambda: pd.DataFrame(
             {
                 "flow": ["f1", "f2"],
                 "tunnel": ["t1", "t2"],

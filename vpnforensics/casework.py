@@ -184,7 +184,7 @@ def correlate(
         tunnels=rows.tunnel_rows(case, decision, stacks),
         endpoints=rows.flow_rows(case),
         describe_stacks=stacks.flow_columns,
-        scores=rows.score_rows(case, decision),
+        tell_pairs=lambda: rows.score_rows(case, decision),
         links=rows.link_rows(case, decision),
         comparisons=decision.comparisons,
         expected_false_links=float(decision.expected_false_links),

@@ -37,7 +37,8 @@ class CaseResult:
     """``flows`` without device, clock and IP IDs."""
     describe_stacks: Callable[[], dict[str, list[Any]]] = field(repr=False)
     """Makes those columns, which take long in a large case."""
-    scores: pd.DataFrame
+    tell_pairs: Callable[[], pd.DataFrame] = field(repr=False)
+    """Makes ``scores``: in words and numbers, what each engine said of each pair."""
     links: pd.DataFrame
     comparisons: int
     expected_false_links: float
@@ -51,6 +52,11 @@ class CaseResult:
     def flows(self) -> pd.DataFrame:
         """``flows`` of the result contract: endpoints, counts, times, and the client's stack."""
         return self.endpoints.assign(**self.describe_stacks())
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Pairs of a flow and a tunnel with evidence for them: flow, tunnel, llr, and each engine's part."""
+        return self.tell_pairs()
 
     @cached_property
     def pairings(self) -> pd.DataFrame:
