@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.engines.delay_law import estimate_delay_law
+from vpnforensics.align.classes import classify_records
+from vpnforensics.engines.case import EgressRows
+from vpnforensics.engines.delay_law import estimate_delay_law, observed_delays
+from vpnforensics.tunnels.length_map import LengthMap
+from vpnforensics.tunnels.table import RecordTable
 
 
 def _pairs(rng: np.random.Generator, sd_ns: float, wrong: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,3 +50,30 @@ def test_one_direction_lends_its_law_to_the_other() -> None:
     delays, _ = _pairs(np.random.default_rng(3), 0.0, 0)
     law = estimate_delay_law(delays, np.ones(len(delays), np.bool_))
     np.testing.assert_array_equal(law.up, law.down)
+
+
+def test_a_short_and_busy_capture_has_a_law_each_way() -> None:
+    """Forty packets a second of every size: in a quarter of a second none is alone, in less some are."""
+    rng = np.random.default_rng(4)
+    packets, sizes = 1600, 4
+    sent = np.sort(rng.integers(0, 10_000_000_000, packets))
+    up, size = rng.random(packets) < 0.5, rng.integers(100, 100 + sizes, packets).astype(np.int32)
+    delay = rng.lognormal(np.log(200e3), 0.5, packets).astype(np.int64)
+    order = np.argsort(sent)
+    records = RecordTable(
+        sent[order], np.zeros(packets, np.int32), up[order], size[order] + 32,
+        np.full(packets, -1), np.arange(packets, dtype=np.int32),
+    )  # fmt: skip
+    classes = classify_records(records, np.zeros(1, np.int64), (LengthMap(32),))
+    egress = EgressRows(
+        np.array([0, packets]),
+        np.arange(packets, dtype=np.int32),
+        sent + np.where(up, delay, -delay),
+        size,
+        up,
+    )
+    found = observed_delays(classes, egress, (classes.class_of(0, size, up),))
+    law = estimate_delay_law(*found)
+    assert min(law.pairs) >= 30
+    for side in (0, 1):
+        assert law.median_ns[side] == pytest.approx(200e3, rel=0.25)

@@ -19,8 +19,10 @@ from vpnforensics.align.classes import SizeClasses
 from vpnforensics.engines.case import EgressRows
 from vpnforensics.flows._kernels import group_rows
 
-_WINDOW_NS = 250_000_000
-_GROUND_FROM_NS = 120_000_000
+_WINDOWS_NS = (250_000_000, 80_000_000, 25_000_000)
+"""Within which packets must have no rival: as wide as a busy server needs, or as a short capture allows."""
+_GROUND_FROM = 0.48
+"""Of the window: pairs farther apart are wrong ones."""
 _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
 _TAIL_SHARE = 0.005
 _COVER = 0.997
@@ -67,8 +69,11 @@ class DelayLaw:
 
 def observed_delays(
     classes: SizeClasses, egress: EgressRows, egress_class: tuple[npt.NDArray[np.int32], ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Delays of the packets with the rarest sizes, and which of them go up.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], tuple[int, int]]:
+    """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
+
+    Of each direction the widest window that yields enough: a narrow one cuts the law's tail, but in a short
+    capture of much traffic few sizes are rare within a wide one.
 
     Parameters
     ----------
@@ -76,11 +81,38 @@ def observed_delays(
     egress : EgressRows
     egress_class : tuple of ndarray of int32
         Class of each egress packet or -1, one array a length map.
+
+    Returns
+    -------
+    delay_ns : ndarray of int64, shape (n,)
+    up : ndarray of bool, shape (n,)
+    window_ns : (int, int)
+        Up, down.
     """
+    found: dict[bool, npt.NDArray[np.int64]] = {}
+    window: dict[bool, int] = {}
+    for window_ns in _WINDOWS_NS:
+        delay_ns, up = _without_rivals(classes, egress, egress_class, window_ns)
+        for side in (True, False):
+            mine = delay_ns[up == side]
+            if len(found.get(side, ())) < _LEAST_PAIRS and (side not in found or len(mine) >= _LEAST_PAIRS):
+                found[side], window[side] = mine, window_ns
+        if min(map(len, found.values())) >= _LEAST_PAIRS:
+            break
+    up = np.repeat([True, False], [len(found[True]), len(found[False])])
+    return np.concatenate([found[True], found[False]]), up, (window[True], window[False])
+
+
+def _without_rivals(
+    classes: SizeClasses,
+    egress: EgressRows,
+    egress_class: tuple[npt.NDArray[np.int32], ...],
+    window_ns: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     delays, ups = [], []
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
-        in_reach, rank = np.unique(classes.counts / span_ns * 2 * _WINDOW_NS, return_inverse=True)
+        in_reach, rank = np.unique(classes.counts / span_ns * 2 * window_ns, return_inverse=True)
         known, start = group_rows(np.r_[rank, -1].astype(np.int32)[np.maximum(per_map, -1)], len(in_reach))
         if not len(known):
             continue
@@ -91,8 +123,8 @@ def observed_delays(
             per_map[chosen],
             classes.start,
             classes.ts_ns,
-            -_WINDOW_NS,
-            _WINDOW_NS,
+            -window_ns,
+            window_ns,
             _MOST_PAIRS,
         )
         # Bursts put wrong pairs near the right ones; a pair without any rival cannot be one of those.
@@ -105,15 +137,22 @@ def observed_delays(
     return np.concatenate(delays), np.concatenate(ups)
 
 
-def estimate_delay_law(delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> DelayLaw:
-    """Delay densities from candidate pairs within ±250 ms, most of them right.
+def estimate_delay_law(
+    delay_ns: npt.NDArray[np.int64],
+    up: npt.NDArray[np.bool_],
+    window_ns: tuple[int, int] = (_WINDOWS_NS[0], _WINDOWS_NS[0]),
+) -> DelayLaw:
+    """Delay densities from candidate pairs within a window either way, most of them right.
 
     Parameters
     ----------
     delay_ns : ndarray of int64, shape (n,)
     up : ndarray of bool, shape (n,)
+    window_ns : (int, int)
+        Up, down.
     """
-    sides = {side: _unimodal(delay_ns[up == side]) for side in (True, False)}
+    windows = dict(zip((True, False), window_ns, strict=True))
+    sides = {side: _unimodal(delay_ns[up == side], window) for side, window in windows.items()}
     known = [law for law in sides.values() if law is not None]
     if not known:
         sides = {True: (wide := _wide_law()), False: wide}
@@ -163,13 +202,14 @@ def _wide_law() -> _Histogram:
     return _Histogram(np.array([-5e6, 0.0, 2e6, 20e6]), np.array([0.1, 0.6, 0.3]), 0)
 
 
-def _unimodal(delay_ns: npt.NDArray[np.int64]) -> _Histogram | None:
-    near = np.sort(delay_ns[np.abs(delay_ns) <= _WINDOW_NS]).astype(np.float64)
+def _unimodal(delay_ns: npt.NDArray[np.int64], window_ns: int) -> _Histogram | None:
+    near = np.sort(delay_ns[np.abs(delay_ns) <= window_ns]).astype(np.float64)
     if len(near) < _LEAST_PAIRS:
         return None
-    ground = float(np.sum(np.abs(near) >= _GROUND_FROM_NS)) / (2.0 * (_WINDOW_NS - _GROUND_FROM_NS))
+    far_ns = _GROUND_FROM * window_ns
+    ground = float(np.sum(np.abs(near) >= far_ns)) / (2.0 * (window_ns - far_ns))
     mode = _mode(near)
-    arms = int(np.log(_WINDOW_NS / _FIRST_BIN_NS * (_BIN_GROWTH - 1) + 1) / np.log(_BIN_GROWTH))
+    arms = int(np.log(window_ns / _FIRST_BIN_NS * (_BIN_GROWTH - 1) + 1) / np.log(_BIN_GROWTH))
     reach = _FIRST_BIN_NS * np.cumsum(_BIN_GROWTH ** np.arange(arms))
     edges = np.r_[mode - reach[::-1], mode, mode + reach]
     counts = np.histogram(near, edges)[0]
