@@ -9,6 +9,7 @@ TRUTH = {
         ENDS | {"first_ns": 0, "last_ns": 9, "client": "198.51.100.11:1000"},
         ENDS | {"first_ns": 50, "last_ns": 90, "client": "198.51.100.13:2000"},
     ],
+    "unattributed": [{"packets": 2, "first_ns": 100, "last_ns": 110, "reason": "ICMP type 3 code 3"}],
 }
 
 
@@ -42,6 +43,13 @@ def test_no_verdict_is_neither_right_nor_wrong():
 def test_a_link_of_what_the_truth_does_not_know_is_wrong():
     answer = result((0, 9, "t1"))
     answer["flows"][0]["dst"] = "elsewhere:1"
+    assert judge(answer, TRUTH) == Verdicts(wrong=1)
+
+
+def test_what_the_truth_leaves_open_is_not_judged():
+    answer = result((100, 110, "t1"), (100, 111, "t1"))
+    for flow in answer["flows"]:
+        flow["proto"] = "icmp"
     assert judge(answer, TRUTH) == Verdicts(wrong=1)
 
 

@@ -71,7 +71,8 @@ def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
     """Compare a result with the truth.
 
     A flow of the result is the truth's flow on the same five-tuple that overlaps it most in time. Any of
-    a client's conversations with the server counts as its tunnel.
+    a client's conversations with the server counts as its tunnel. Packets that the truth leaves unattributed
+    (ICMP errors) are not judged.
     """
     clients = {t["client"]: t["client"].partition(":")[0] for t in truth["tunnels"]}
     tunnels = {t["id"]: t["client"].partition(":")[0] for t in result["tunnels"]}
@@ -83,6 +84,8 @@ def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
     for link in result["links"]:
         flow = flows[link["flow"]]
         rows = known.get((flow["proto"], flow["src"], flow["dst"]), [])
+        if not rows and any(_holds(apart, flow) for apart in truth["unattributed"]):
+            continue
         if link["verdict"] != "linked":
             counts["undecided" if link["verdict"] == "undecided" else "excluded"] += 1
             continue
@@ -90,6 +93,10 @@ def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
         same = best is not None and clients[best["client"]] == tunnels[link["tunnel"]]
         counts["right" if same else "wrong"] += 1
     return Verdicts(**counts)
+
+
+def _holds(row: Mapping[str, Any], flow: Mapping[str, Any]) -> bool:
+    return bool(row["first_ns"] <= flow["first_ns"] and flow["last_ns"] <= row["last_ns"])
 
 
 def _overlap_ns(row: Mapping[str, Any], flow: Mapping[str, Any]) -> int:
