@@ -126,10 +126,9 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
     piles.sort(key=lambda pile: -pile[1].support)
     gathered, runner_up = piles[0][1].support, piles[1][1].support if len(piles) > 1 else 0.0
-    clear = gathered >= _CLEAR_OF_NEXT * runner_up
+    clear = gathered >= max(_CLEAR_OF_NEXT * runner_up, runner_up + _SURELY * np.sqrt(gathered + runner_up))
     if not clear:
-        # Wider bins gather more by chance, so those that broke up early are compared in the finest that held;
-        # the few pairs left there must differ by more than chance.
+        # Wider bins gather more by chance: compare those that broke up early in the finest that held.
         finest = max(pile.held for _, pile in piles)
         piles.sort(key=lambda pile: -pile[1].support_in(finest))
         fine, next_fine = (pile.support_in(finest) for _, pile in piles[:2])
@@ -180,9 +179,9 @@ def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.
     per_bin = counts / (span_in_ns / _COARSE_BIN_NS)
     # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
     present = np.bincount(egress.size_class, minlength=len(counts))
-    budget = _COARSE_PAIRS / max(1, int(np.count_nonzero(present)))
-    keep = rng.random(len(egress.ts_ns)) * (counts * present)[egress.size_class] <= max(budget, 20_000)
-    egress = egress.take(keep)
+    budget = max(_COARSE_PAIRS / max(1, int(np.count_nonzero(present))), 20_000)
+    kept = (budget / np.maximum(counts * present, 1)).astype(np.float32)
+    egress = egress.take(rng.random(len(egress.ts_ns), np.float32) <= kept[egress.size_class])
     if not len(egress.ts_ns):
         return []
     weight = 1.0 / (0.05 + per_bin[egress.size_class])
@@ -232,15 +231,19 @@ def _rarest(
     """
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
-    counts = classes.counts[egress.size_class]
-    rank = rng.random(len(egress.ts_ns))
-    rank += 1.0
-    rank *= counts
+    counts = classes.counts.astype(np.float32)
+    # A packet's rank is at most twice its class's size: much commoner classes cannot be among the wanted.
+    present = np.bincount(egress.size_class, minlength=len(counts))
+    by_size = np.argsort(counts, kind="stable")
+    enough = min(int(np.searchsorted(np.cumsum(present[by_size]), wanted)), len(by_size) - 1)
+    row = np.flatnonzero((counts <= 2 * counts[by_size[enough]])[egress.size_class])
+    counts = counts[egress.size_class[row]]
+    rank = (1 + rng.random(len(row), np.float32)) * counts
     order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))
     order = order[np.lexsort((order, rank[order]))]
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
     affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
-    return egress.take(np.sort(order[:affordable]))
+    return egress.take(row[np.sort(order[:affordable])])
 
 
 def _reach_ns(half_span_ns: float) -> int:

@@ -165,7 +165,8 @@ def _even(
 ) -> npt.NDArray[np.bool_]:
     """A choice in which no size of a direction stands much more than ``_SAME_SIZE`` times."""
     which = sizes * 2 + up
-    return np.asarray(rng.random(len(sizes)) * np.bincount(which)[which] <= _SAME_SIZE)
+    kept = np.float32(_SAME_SIZE) / np.maximum(np.bincount(which), 1).astype(np.float32)
+    return np.asarray(rng.random(len(sizes), np.float32) <= kept[which])
 
 
 def _pairs(
