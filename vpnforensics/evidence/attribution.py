@@ -42,7 +42,7 @@ CLEAR_SHARE = 0.5
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
-_ENOUGH_SCORES, _AMPLE = 60, 1.2
+_ENOUGH_SCORES, _COUNTED, _AMPLE = 60, 10.0, 1.2
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
@@ -124,7 +124,8 @@ def attribute(
         strength = pairs.score[best[claimed]]
         owned = containment.own(claimed, claim[claimed], strength)
         contested = _contested(containment, pairs, unmoved, owned)
-        nulls = _null_scores(containment, remaining, alive, strata, owned, rng)
+        allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
+        nulls = _null_scores(containment, remaining, alive, strata, owned, allowed, rng)
         del owned  # as large as the captures
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
@@ -141,7 +142,6 @@ def attribute(
         candidate[have] = pairs.tunnel[best[have]]
         # What another tunnel could have carried before its records were given away still stands against it.
         runner_up = _best_elsewhere(first_look, candidate)[have]
-        allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
         limit = np.full(len(have), np.inf)
         for s, tail in round_tails.items():
             mine = strata[have] == s
@@ -223,6 +223,7 @@ def _null_scores(
     alive: npt.NDArray[np.int64],
     strata: npt.NDArray[np.int64],
     owned: Ownership,
+    allowed: float,
     rng: np.random.Generator,
 ) -> dict[int, _Nulls]:
     """Scores of rotated copies, by stratum; the strata share the work evenly, so small flows turn oftener."""
@@ -243,11 +244,16 @@ def _null_scores(
             drawn.append(_rotated(containment, mine, alive, owned, turns, rng))
             turned += turns
             found = sum(int((n.contested > 0).sum()) for n in drawn)
-            # A tail of a few scores moves with each of them: look for more. Of none, nothing hangs.
-            left = _MORE * min(most, _ROTATIONS) - turned
-            if not 0 < found < _ENOUGH_SCORES or left <= 0:
+            # A tail of a few scores moves with each of them, and a threshold beyond them all even more: look
+            # for more, and for so many that the threshold can be counted, where it can. Of no score, nothing
+            # hangs.
+            enough = turned * _ENOUGH_SCORES / max(found, 1)
+            counted = turned * _COUNTED / (allowed * sum(n.comparisons for n in drawn))
+            limit = _MORE * min(most, _ROTATIONS)
+            wanted = max(enough, counted if counted <= limit else 0.0)
+            if not found or turned >= min(wanted, limit):
                 break
-            turns = min(turned * (_ENOUGH_SCORES / found - 1) * _AMPLE, left, most)
+            turns = min(_AMPLE * wanted, limit) - turned
         nulls[s] = _Nulls(
             np.concatenate([n.contested for n in drawn]),
             np.concatenate([n.lone for n in drawn]),
