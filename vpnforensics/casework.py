@@ -12,7 +12,7 @@ import numpy as np
 
 from vpnforensics._version import __version__
 from vpnforensics.align.alignment import Alignment, same_clock
-from vpnforensics.align.estimate import align_pairs
+from vpnforensics.align.line import align_pairs
 from vpnforensics.align.settle import settle
 from vpnforensics.engines import counters, exact, ip_id, packets, timestamps
 from vpnforensics.engines.case import Case

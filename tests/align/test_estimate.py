@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.align.estimate import EgressPackets, align_pairs, estimate_alignment
+from vpnforensics.align.estimate import EgressPackets, estimate_alignment
+from vpnforensics.align.line import align_pairs
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
 

@@ -8,9 +8,8 @@ length of the captures. Rare sizes pile up best. The search goes from coarse to 
 
 1. a histogram of all differences, rare sizes weighted up, gives the few offsets worth a closer look;
 2. around each, the pile is sharpened over a grid of drifts, bins shrinking from 20 ms to 0.25 ms;
-3. a robust line (Cauchy weights) through the pairs of the sharpest pile gives offset and drift. Up packets
-   leave the server after they came in and down packets before, so the two directions bracket the offset
-   just as in NTP (RFC 5905); what they leave open is in the interval, beside a bootstrap over blocks of time.
+3. a robust line through the pairs of the sharpest pile gives offset and drift
+   (:mod:`vpnforensics.align.line`).
 
 An offset is identified only if its pile stands clear of the next best one found by the same search.
 
@@ -21,7 +20,6 @@ identifiable. Captures that share only a few packets are, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +27,9 @@ import numpy.typing as npt
 from vpnforensics.align._kernels import count_offsets, pairs_within
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
 
 MAX_DRIFT_PPM = 120.0
-_DRIFT_SD = 100e-6  # quartz against quartz; decides only where a capture is too short to tell
 
 _COARSE_PAIRS = 4_000_000
 _COARSE_BIN_NS = 50_000_000
@@ -43,14 +41,9 @@ _FINE_PAIRS = 400_000
 _LEAST_FINE_POINTS = 1_000
 _BURSTINESS = 4.0  # pairs stand closer together than their mean rate suggests
 _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
-_LEAST_PAIRS = 12
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
 _SURELY = 3.0  # standard deviations
-_BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
-_NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
-_SETTLED_NS = 1.0  # the line and its scatter no longer move
-_ONE_WAY_SLACK_NS = 20_000_000  # one direction alone cannot tell the offset from the server's delay
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,35 +57,6 @@ class EgressPackets:
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> EgressPackets:
         """The packets at ``index``."""
         return EgressPackets(self.ts_ns[index], self.size_class[index], self.up[index])
-
-
-@dataclass(frozen=True, eq=False)
-class _Pile:
-    """The sharpest pile near one coarse offset: line ``center_ns + drift * t`` and its support."""
-
-    center_ns: float
-    drift: float
-    width_ns: int
-    supports: tuple[float, ...]
-    """Packets in the pile beyond what chance puts there, bins shrinking; it may break up in the last."""
-    held: int
-    """Bins down to which it held together."""
-    t_ns: npt.NDArray[np.float64]
-    residual_ns: npt.NDArray[np.float64]
-    up: npt.NDArray[np.bool_]
-    """The pairs near the coarse offset: time since the reference, difference less the coarse offset."""
-    packet: npt.NDArray[np.int64]
-    """Egress packet of each pair."""
-    record: npt.NDArray[np.int64]
-
-    @property
-    def support(self) -> float:
-        """Support in the finest bins in which it held together."""
-        return self.supports[self.held - 1]
-
-    def support_in(self, bins: int) -> float:
-        """Support in that many steps of finer bins; of a pile that broke up before, the last there was."""
-        return self.supports[min(bins, len(self.supports)) - 1]
 
 
 def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> Alignment:
@@ -114,7 +78,7 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     reference_ns = int(egress.ts_ns.min()) if len(egress.ts_ns) else 0
     of_known_size = egress.size_class >= 0
     known = egress if of_known_size.all() else egress.take(of_known_size)
-    if len(known.ts_ns) < _LEAST_PAIRS:
+    if len(known.ts_ns) < LEAST_PAIRS:
         return Alignment(
             "not_identifiable",
             reason=f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress",
@@ -134,13 +98,13 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         fine, next_fine = (pile.support_in(finest) for _, pile in piles[:2])
         clear = fine >= _CLEAR_OF_NEXT * next_fine + _SURELY * np.sqrt(fine + next_fine)
     offset, best = piles[0]
-    if best.support < _LEAST_PAIRS or not clear:
+    if best.support < LEAST_PAIRS or not clear:
         return Alignment(
             "not_identifiable",
             pairs=int(gathered),
             reason=f"the best offset gathers {gathered:.0f} packet pairs, the next best {runner_up:.0f}",
         )
-    line = _fit_line(best, offset, reference_ns, rng)
+    line = fit_line(best, offset, reference_ns, rng)
     if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
         return Alignment(
             "not_identifiable",
@@ -148,25 +112,6 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
             reason=f"the pairs of the best offset drift by {line.drift_ppm:.0f} ppm, as no two clocks do",
         )
     return line
-
-
-def align_pairs(
-    egress_ns: npt.NDArray[np.int64],
-    ingress_ns: npt.NDArray[np.int64],
-    up: npt.NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> Alignment:
-    """Offset and drift from packets known to be the same, all shape (n,)."""
-    if len(egress_ns) < _LEAST_PAIRS:
-        return Alignment("not_identifiable", reason=f"only {len(egress_ns)} packets seen on both sides")
-    reference_ns = int(egress_ns.min())
-    offset = int(np.median(egress_ns - ingress_ns))
-    residual = (egress_ns - ingress_ns - offset).astype(np.float64)
-    reach = max(4 * int(np.median(np.abs(residual))), 100_000)
-    every = np.arange(len(egress_ns))
-    t = (egress_ns - reference_ns).astype(np.float64)
-    pile = _Pile(0.0, 0.0, reach, (float(len(every)),), 1, t, residual, up, every, every)
-    return _fit_line(pile, offset, reference_ns, rng)
 
 
 def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> list[int]:
@@ -251,7 +196,7 @@ def _reach_ns(half_span_ns: float) -> int:
     return int(2 * _COARSE_BIN_NS + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
 
 
-def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, reference_ns: int) -> _Pile:
+def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, reference_ns: int) -> Pile:
     """Search drift and offset around a coarse offset, bins shrinking while the pile holds together."""
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     reach_ns = _reach_ns(half_span_ns)
@@ -298,117 +243,4 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
         _, drift, center = best
         reach, drift_reach = 8.0 * bin_ns, 3 * step
     line = (center - drift * middle, drift)
-    return _Pile(*line, width, tuple(supports), held, t, residual, egress.up[left], left, right)
-
-
-def _fit_line(pile: _Pile, coarse_ns: int, reference_ns: int, rng: np.random.Generator) -> Alignment:
-    """Robust line through the pile's pairs: a shared slope, one intercept a direction."""
-    near = np.abs(pile.residual_ns - pile.center_ns - pile.drift * pile.t_ns) < 4 * pile.width_ns
-    # Bursts put wrong pairs near the right ones; a pair without a rival cannot be one of those.
-    packet, record = pile.packet[near], pile.record[near]
-    alone = (np.bincount(packet)[packet] == 1) & (np.bincount(record)[record] == 1)
-    chosen = np.flatnonzero(near)[alone] if alone.sum() >= _LEAST_PAIRS else np.flatnonzero(near)
-    t, r, up = pile.t_ns[chosen], pile.residual_ns[chosen], pile.up[chosen]
-    middle = float(np.median(t))
-    x = t - middle
-    both = bool(up.any() and (~up).any())
-    drift = pile.drift
-    level = dict.fromkeys((True, False), pile.center_ns + drift * middle)
-    scale = float(pile.width_ns)
-    for _ in range(40):
-        e = r - np.where(up, level[True], level[False]) - drift * x
-        weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
-        change = _slope(x, e, up, weight, drift, scale / _DRIFT_SD)
-        drift += change
-        for side in (True, False):
-            mine = up == side
-            if mine.any():
-                level[side] = float(np.average((r - drift * x)[mine], weights=weight[mine]))
-        e = r - np.where(up, level[True], level[False]) - drift * x
-        before, scale = scale, max(1.4826 * float(np.median(np.abs(e))), 1_000.0)
-        if abs(change) * np.ptp(x) < _SETTLED_NS and abs(scale - before) < _SETTLED_NS:
-            break
-    weight = 1.0 / (1.0 + (e / scale) ** 2) ** 2
-    offsets, drifts = _bootstrap(x, e, up, weight, scale / _DRIFT_SD, rng)
-    # Weights that would change with the sample are held fixed in it: the sandwich's other slice (Huber 1967).
-    z2 = (e / scale) ** 2
-    slice_ = float(np.sum(weight) / max(np.sum((1 - 3 * z2) / (1 + z2) ** 3), 1e-3))
-    offsets, drifts = offsets * slice_, drifts * slice_
-    to_reference = drift * middle
-    sides = [level[side] for side in (True, False) if (up == side).any()]
-    offset = coarse_ns + float(np.mean(sides)) - to_reference
-    # The bootstrap moves the line about the middle of the captures; the offset is stated at their start.
-    spread = np.quantile(offsets - drifts * middle, [0.025, 0.975])
-    half_delay = abs(sides[0] - sides[-1]) / 2 if both else _ONE_WAY_SLACK_NS
-    interval = (
-        int(np.floor(offset + spread[0] - half_delay)),
-        int(np.ceil(offset + spread[1] + half_delay)),
-    )
-    drift_spread = np.quantile(drifts, [0.025, 0.975])
-    drift_interval = (float(drift + drift_spread[0]) * 1e6, float(drift + drift_spread[1]) * 1e6)
-    # How the delay's two halves differ may itself change over the capture and pass for drift.
-    span = max(float(x.max() - x.min()), 1.0)
-    slack = half_delay / span * 1e6
-    drift_interval = (drift_interval[0] - slack, drift_interval[1] + slack)
-    zero = interval[0] <= 0 <= interval[1] and drift_interval[0] <= 0 <= drift_interval[1]
-    return Alignment(
-        "same_clock" if zero else "aligned",
-        round(offset),
-        interval,
-        drift * 1e6,
-        drift_interval,
-        reference_ns,
-        int((np.abs(e) < 3 * scale).sum()),
-    )
-
-
-def _slope(
-    x: npt.NDArray[np.float64],
-    e: npt.NDArray[np.float64],
-    up: npt.NDArray[np.bool_],
-    weight: npt.NDArray[np.float64],
-    drift: float,
-    prior: float,
-) -> float:
-    """Weighted slope of e on x with an intercept for each direction, over the ``drift`` taken out already.
-
-    ``prior`` is the noise's scale over the drift's: ridge regression towards a drift of zero.
-    """
-    numerator, denominator = -drift * prior**2, prior**2
-    for side in (True, False):
-        mine = up == side
-        if mine.sum() < 2:
-            continue
-        w = weight[mine]
-        dx = x[mine] - np.average(x[mine], weights=w)
-        numerator += float(np.sum(w * dx * e[mine]))
-        denominator += float(np.sum(w * dx * dx))
-    return numerator / denominator
-
-
-def _bootstrap(
-    x: npt.NDArray[np.float64],
-    e: npt.NDArray[np.float64],
-    up: npt.NDArray[np.bool_],
-    weight: npt.NDArray[np.float64],
-    prior: float,
-    rng: np.random.Generator,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Changes of offset (at x = 0) and drift when whole blocks of time are resampled."""
-    edges = np.linspace(x.min(), x.max() + 1.0, _BOOTSTRAP_BLOCKS + 1)
-    block = np.searchsorted(edges, x, side="right") - 1
-    # Sufficient statistics a block and direction, so that a round costs a few sums.
-    statistics = np.zeros((_BOOTSTRAP_BLOCKS, 2, 5))
-    for column, value in enumerate((weight, weight * x, weight * x * x, weight * e, weight * e * x)):
-        np.add.at(statistics[:, :, column], (block, up.astype(np.int64)), value)
-    drawn = rng.integers(0, _BOOTSTRAP_BLOCKS, (_BOOTSTRAP_ROUNDS, _BOOTSTRAP_BLOCKS))
-    s = statistics[drawn].sum(axis=1)  # (rounds, direction, statistic)
-    w, wx, wxx, we, wex = np.moveaxis(s, -1, 0)
-    safe = np.where(w > 0, w, 1.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        known = np.nansum(wxx - wx * wx / safe, axis=1)
-        slope = np.nansum(wex - wx * we / safe, axis=1) / (known + prior**2)
-    # What the packets leave open, the prior's own spread fills.
-    slope += np.sqrt(prior**2 / (known + prior**2)) * _DRIFT_SD * _NORMAL
-    level = np.where(w > 0, (we - slope[:, None] * wx) / safe, 0.0)
-    return level.sum(axis=1) / np.maximum((w > 0).sum(axis=1), 1), slope
+    return Pile(*line, width, tuple(supports), held, t, residual, egress.up[left], left, right)

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
-from vpnforensics.engines.packets import Containment, Ownership
+from vpnforensics.engines.containment import Containment, Ownership
 from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
 
 MARGIN, MARGIN_SHARE = 2.0, 0.35

@@ -13,8 +13,8 @@ from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable, concatenate
+from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
-from vpnforensics.engines.packets import Containment
 from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.denial import can_be_denied, chance_of_so_little, is_error, per_flow
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
