@@ -42,7 +42,7 @@ CLEAR_SHARE = 0.5
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
-_ENOUGH_SCORES, _COUNTED, _AMPLE = 60, 10.0, 1.2
+_ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 6_000_000
 
@@ -253,7 +253,8 @@ def _null_scores(
             wanted = max(enough, counted if counted <= limit else 0.0)
             if not found or turned >= min(wanted, limit):
                 break
-            turns = min(_AMPLE * wanted, limit) - turned
+            # A first few scores are a rough guess of how many more it takes.
+            turns = min(_AMPLE * wanted, limit, _GROWTH * turned) - turned
         nulls[s] = _Nulls(
             np.concatenate([n.contested for n in drawn]),
             np.concatenate([n.lone for n in drawn]),
@@ -273,12 +274,10 @@ def _rotated(
     """Scores of the flows turned round ``turns`` times; of a part of them, where that is less than twice."""
     rounds = max(_LEAST_ROTATIONS, round(turns))
     thin = min(1.0, turns / rounds)
-    copies, shifts = [], []
-    for shift in containment.rotations(rounds, rng).tolist():
-        some = flows[rng.random(len(flows)) < thin] if thin < 1.0 else flows
-        copies.append(some)
-        shifts.append(np.full(len(some), shift, np.int64))
-    rotated = np.concatenate(copies)
-    pairs, shift_ns = containment.score(rotated, shift_ns=np.concatenate(shifts), floor_log10=0.0)
+    copy, shift = np.tile(flows, rounds), np.repeat(containment.rotations(rounds, rng), len(flows))
+    if thin < 1.0:
+        some = rng.random(len(copy)) < thin
+        copy, shift = copy[some], shift[some]
+    pairs, shift_ns = containment.score(copy, shift_ns=shift, floor_log10=0.0)
     contested = _contested(containment, pairs, shift_ns, owned)
-    return _Nulls(contested, pairs.score, int(alive[rotated].sum()))
+    return _Nulls(contested, pairs.score, int(alive[copy].sum()))
