@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment, Ownership
-from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
+from vpnforensics.evidence.null_scores import STRATA_PACKETS, NullTail, fit_tail, stratum_of
 
 MARGIN, MARGIN_SHARE = 2.0, 0.35
 """How much weaker, in decimal logarithms and as a share of the score, a rival must be to be disregarded."""
@@ -43,8 +43,9 @@ _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
 _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
+_COUNT_WORK, _SHORT_PACKETS = 4.0, 4
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
-_NULL_PACKETS = 6_000_000
+_NULL_PACKETS = 3_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,13 +246,14 @@ def _null_scores(
             turned += turns
             found = sum(int((n.contested > 0).sum()) for n in drawn)
             # A tail of a few scores moves with each of them, and a threshold beyond them all even more: look
-            # for more, and for so many that the threshold can be counted, where it can. Of no score, nothing
-            # hangs.
+            # for more, for so many that the threshold can be counted, or else as far out as the share of the
+            # work allows. A long flow scores so high that this does not matter: of no score, nothing hangs.
             enough = turned * _ENOUGH_SCORES / max(found, 1)
             counted = turned * _COUNTED / (allowed * sum(n.comparisons for n in drawn))
             limit = _MORE * min(most, _ROTATIONS)
-            wanted = max(enough, counted if counted <= limit else 0.0)
-            if not found or turned >= min(wanted, limit):
+            wanted = max(enough if found else 0.0, counted if counted <= _COUNT_WORK * most else most)
+            hangs = found > 0 or STRATA_PACKETS[s] <= _SHORT_PACKETS
+            if not hangs or turned >= min(wanted, limit):
                 break
             # A first few scores are a rough guess of how many more it takes.
             turns = min(_AMPLE * wanted, limit, _GROWTH * turned) - turned
