@@ -9,7 +9,6 @@ repository's recordings. Figures of recorded stacks are in ``fields_lab.py``, of
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.figures import figure, heading, share
+from benchmarks.figures import chosen_sections, figure, heading, share
 from tests.engines import cases
 from tests.engines.test_counters import case_of as complete_case
 from tests.features import models
@@ -216,15 +215,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("section", nargs="*", help=", ".join(SECTIONS))
-    options = parser.parse_args()
-    for name in options.section:
-        if name not in SECTIONS:
-            parser.error(f"there is no section {name!r}")
-    for name in options.section or SECTIONS:
+    for name in chosen_sections(__doc__, SECTIONS):
         SECTIONS[name]()
 
 

@@ -8,7 +8,6 @@ left out, and why. The clocks take five minutes and a half, the rest three minut
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -21,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import vpnforensics as vf
-from benchmarks.figures import figure, heading, share
+from benchmarks.figures import chosen_sections, figure, heading, share
 from tests.groundtruth.lab import personalities as lab_personalities
 from tests.truth import load, tally
 from vpnforensics.errors import ScenarioError
@@ -103,15 +102,7 @@ SECTIONS = {"personalities": personalities, "tunnels": tunnels, "clocks": clocks
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("section", nargs="*", help=", ".join(SECTIONS))
-    options = parser.parse_args()
-    for name in options.section:
-        if name not in SECTIONS:
-            parser.error(f"there is no section {name!r}")
-    for name in options.section or SECTIONS:
+    for name in chosen_sections(__doc__, SECTIONS):
         if os.geteuid() != 0:
             heading(f"{name}: left out: recording needs root")
             continue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable
+
 
 def heading(text: str) -> None:
     print(f"\n{text}", flush=True)
@@ -16,3 +19,17 @@ def figure(what: str, value: str, aim: str = "", met: bool | None = None) -> Non
 
 def share(right: int, total: int) -> str:
     return f"{right}/{total} = {right / total:.4f}" if total else "none"
+
+
+def chosen_sections(description: str | None, sections: Iterable[str]) -> list[str]:
+    """The sections named on the command line; all of them where none is."""
+    names = list(sections)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("section", nargs="*", help=", ".join(names))
+    chosen: list[str] = parser.parse_args().section
+    for name in chosen:
+        if name not in names:
+            parser.error(f"there is no section {name!r}")
+    return chosen or names

@@ -206,10 +206,10 @@ def _settle_maps(
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
         if hides_lengths(records, egress.inner_bytes):
             known = {}  # padded to one size, whatever the protocol does by itself
-        support = {
-            m: known_support.get((group[0], m)) or share_obeying(m, records, egress, rng)
-            for m in (known if tunnel.sure else ())
-        }
+        support: dict[LengthMap, float] = {}
+        for m in known if tunnel.sure else ():
+            share = known_support.get((group[0], m))
+            support[m] = share_obeying(m, records, egress, rng) if share is None else share
         best = max(support, key=lambda m: support[m], default=None)
         if rank < _GROUPS_TO_LEARN and (best is None or support[best] < _OBEYED_WELL):
             learned = learn_length_map(records, egress, rng)

@@ -43,7 +43,9 @@ _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
 _ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
 _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
+"""Scores wanted in a tail, exceedings wanted of a threshold; how draws grow towards them."""
 _COUNT_WORK, _SHORT_PACKETS = 4.0, 4
+"""Shares of the work that counting a threshold may take; lower end of the last stratum of short flows."""
 _NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
 _NULL_PACKETS = 3_000_000
 
