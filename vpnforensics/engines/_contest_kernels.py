@@ -206,19 +206,24 @@ def score_pairs(  # type: ignore[no-untyped-def]
                 if u > last:
                     break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if slot < bins:
-                    g = density_up[slot] if egress_up[j] else density_down[slot]
-                    dense += g * width_ns
-                    g *= class_gap_ns[row[i]]
-                    x += g
-                    if g > best and not used[i]:
-                        if limit == np.inf:
-                            best, best_record = g, i
-                        elif owner[i] == f and shift_ns == 0:
-                            if matched[j] == i and rival[i] <= limit:
-                                best, best_record = np.inf, i
-                        elif owner[i] < 0 or claim[owner[i]] <= limit:
-                            best, best_record = g, i
+                if slot >= bins:
+                    continue
+                preferred = False
+                if limit != np.inf:
+                    if owner[i] == f and shift_ns == 0:
+                        if rival[i] > limit:
+                            continue
+                        preferred = matched[j] == i
+                    elif owner[i] >= 0 and claim[owner[i]] > limit:
+                        continue
+                g = density_up[slot] if egress_up[j] else density_down[slot]
+                dense += g * width_ns
+                g *= class_gap_ns[row[i]]
+                x += g
+                if preferred:
+                    best, best_record = np.inf, i
+                elif g > best and not used[i] and (limit == np.inf or owner[i] != f or shift_ns != 0):
+                    best, best_record = g, i
             if best_record >= 0:
                 used[best_record] = True
                 taken[hits] = best_record

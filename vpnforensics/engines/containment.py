@@ -213,6 +213,11 @@ class Containment:
         claim[flows] = scores
         return Ownership(owner, claim, rival, matched)
 
+    def score_again(self, pairs: ScoreTable, shift_ns: npt.NDArray[np.int64]) -> ScoreTable:
+        """The same pairs with their scores here: all packets looked for, among all records, no contest."""
+        score, hits = self._score_pairs(pairs, shift_ns)
+        return ScoreTable(pairs.flow, pairs.tunnel, score, hits)
+
     def score_contested(
         self,
         pairs: ScoreTable,
@@ -291,6 +296,19 @@ class Containment:
         gap_ns, by_tunnel = gaps(classes, self.law.width_ns, self.tunnels)
         return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
 
+    def without_owned_above(self, score: float, owned: Ownership) -> Containment:
+        """The same case without the records of flows that claim with more than this score.
+
+        The rates stay what they are: chance is not less for that.
+        """
+        claim = np.append(owned.claim, -np.inf)  # the last is nobody's
+        free = np.empty(len(owned.owner), np.bool_)
+        free[self.by_tunnel.row] = claim[owned.owner] <= score
+        classes = self.classes.keep(free)
+        return replace(
+            self, classes=classes, gap_ns=self.gap_ns[free], by_tunnel=tunnel_order(classes, self.tunnels)
+        )
+
     def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
         least = min(5_000_000_000, self.period_ns // 8)
@@ -323,9 +341,14 @@ def _threads() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
+def tunnel_order(classes: SizeClasses, tunnels: int) -> TunnelOrder:
+    """The records by tunnel."""
+    row, start = group_rows(classes.tunnel, tunnels)
+    return TunnelOrder(start, row, classes.ts_ns[row])
+
+
 def gaps(classes: SizeClasses, width_ns: float, tunnels: int) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
     """Mean chance gap around each record, and the records by tunnel."""
-    row, start = group_rows(classes.tunnel, tunnels)
-    by_tunnel = TunnelOrder(start, row, classes.ts_ns[row])
-    gap_ns = chance_gaps(row, start, classes.start, by_tunnel.ts_ns, width_ns, _CHANCE_WINDOW_NS)
-    return gap_ns, by_tunnel
+    order = tunnel_order(classes, tunnels)
+    gap_ns = chance_gaps(order.row, order.start, classes.start, order.ts_ns, width_ns, _CHANCE_WINDOW_NS)
+    return gap_ns, order

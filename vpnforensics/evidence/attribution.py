@@ -25,12 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
-from vpnforensics.engines.containment import Containment, Ownership
+from vpnforensics.engines.containment import PROBES, Containment, Ownership
 from vpnforensics.evidence.null_scores import STRATA_PACKETS, NullTail, fit_tail, stratum_of
 
 MARGIN, MARGIN_SHARE = 2.0, 0.35
@@ -41,13 +42,15 @@ CLEAR_SHARE = 0.5
 
 _ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
 """Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
-_ROTATIONS, _LEAST_ROTATIONS, _MORE = 600, 2, 10
+_LEAST_ROTATIONS, _LEAST_COMPARISONS = 2, 100_000
 _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 """Scores wanted in a tail, exceedings wanted of a threshold; how draws grow towards them."""
-_COUNT_WORK, _SHORT_PACKETS = 4.0, 4
-"""Shares of the work that counting a threshold may take; lower end of the last stratum of short flows."""
-_NULL_TIMES, _NULL_COMPARISONS = 600, (100_000, 2_000_000)
-_NULL_PACKETS = 3_000_000
+_MORE, _COUNT_WORK = 10, 4.0
+"""Shares of the work that a tail, and counting a threshold, may take."""
+_SHORT_PACKETS = 4
+"""Lower end of the last stratum whose flows' links hang on the null tail: longer ones stand far above it."""
+_STRONG = 30.0
+"""A record of a flow with so high a score is beyond the contest of short flows' copies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,7 @@ def attribute(
         tails.append(round_tails)
         if number == 1:
             first_look = pairs
-            lone_tails = {s: fit_tail(n.lone, n.comparisons) for s, n in nulls.items()}
+            lone_tails = {s: fit_tail(n.lone, n.lone_comparisons) for s, n in nulls.items()}
         best = _best(pairs, contested, flows)
         have = np.flatnonzero(best >= 0)
         have = have[np.isfinite(contested[best[have]])]
@@ -213,11 +216,26 @@ def _best_elsewhere(pairs: ScoreTable, tunnel_of: npt.NDArray[np.int32]) -> npt.
 
 @dataclass(frozen=True, eq=False)
 class _Nulls:
-    """Null scores of one stratum, with and without the contest for records."""
+    """Null scores of one stratum: in the contest for records, and without it."""
 
     contested: npt.NDArray[np.float64]
-    lone: npt.NDArray[np.float64]
     comparisons: int
+    lone: npt.NDArray[np.float64]
+    lone_comparisons: int
+
+
+class _Draws(NamedTuple):
+    """How many null scores are drawn of a stratum."""
+
+    times: int
+    """Of the real comparisons, but no more than ``comparisons``, ``rotations`` and ``packets`` allow."""
+    comparisons: int
+    rotations: int
+    packets: int
+    """Of all strata together."""
+
+
+_OF_LONG, _OF_SHORT = _Draws(600, 2_000_000, 600, 3_000_000), _Draws(6_000, 4_000_000, 6_000, 6_000_000)
 
 
 def _null_scores(
@@ -229,59 +247,76 @@ def _null_scores(
     allowed: float,
     rng: np.random.Generator,
 ) -> dict[int, _Nulls]:
-    """Scores of rotated copies, by stratum; the strata share the work evenly, so small flows turn oftener."""
+    """Scores of rotated copies, by stratum; the strata share the work evenly, so small flows turn oftener.
+
+    Where strong flows own the records, the contest leaves hardly anything of a short flow's copies, and it
+    takes very many for a tail. So after the first ones, which are looked for among all records, more are
+    looked for only among those that they could win: a small part, and quick to search.
+    """
     sizes = np.diff(containment.egress.start)
     present = np.unique(strata[flows])
+    within_reach = containment.without_owned_above(_STRONG, owned)
     nulls: dict[int, _Nulls] = {}
     for s in present.tolist():
         mine = flows[strata[flows] == s]
-        compared = int(alive[mine].sum())
-        packets = int(sizes[mine].sum())
+        compared, packets = int(alive[mine].sum()), int(sizes[mine].sum())
+        short = int(sizes[mine].max()) <= PROBES
+        draws = _OF_SHORT if short else _OF_LONG
         # Enough comparisons for the tail: a large case has plenty in one turn. Never too many packets.
-        wanted = np.clip(_NULL_TIMES * compared, *_NULL_COMPARISONS) / max(compared, 1)
-        most = _NULL_PACKETS / len(present) / packets
-        turns = float(min(wanted, most, _ROTATIONS))
-        drawn: list[_Nulls] = []
-        turned = 0.0
+        wanted = np.clip(draws.times * compared, _LEAST_COMPARISONS, draws.comparisons) / max(compared, 1)
+        most = draws.packets / len(present) / packets
+        turns = float(min(wanted, most, draws.rotations))
+        drawn = [_rotated(containment, containment, mine, alive, owned, turns, rng)]
+        turned = turns
         while True:
-            drawn.append(_rotated(containment, mine, alive, owned, turns, rng))
-            turned += turns
             found = sum(int((n.contested > 0).sum()) for n in drawn)
             # A tail of a few scores moves with each of them, and a threshold beyond them all even more: look
             # for more, for so many that the threshold can be counted, or else as far out as the share of the
             # work allows. A long flow scores so high that this does not matter: of no score, nothing hangs.
             enough = turned * _ENOUGH_SCORES / max(found, 1)
             counted = turned * _COUNTED / (allowed * sum(n.comparisons for n in drawn))
-            limit = _MORE * min(most, _ROTATIONS)
+            limit = min(_MORE * most, max(_MORE * _OF_LONG.rotations, draws.rotations))
             wanted = max(enough if found else 0.0, counted if counted <= _COUNT_WORK * most else most)
             hangs = found > 0 or STRATA_PACKETS[s] <= _SHORT_PACKETS
             if not hangs or turned >= min(wanted, limit):
                 break
             # A first few scores are a rough guess of how many more it takes.
             turns = min(_AMPLE * wanted, limit, _GROWTH * turned) - turned
+            where = within_reach if short else containment
+            drawn.append(_rotated(containment, where, mine, alive, owned, turns, rng))
+            turned += turns
         nulls[s] = _Nulls(
             np.concatenate([n.contested for n in drawn]),
-            np.concatenate([n.lone for n in drawn]),
             sum(n.comparisons for n in drawn),
+            np.concatenate([n.lone for n in drawn]),
+            sum(n.lone_comparisons for n in drawn),
         )
     return nulls
 
 
 def _rotated(
     containment: Containment,
+    where: Containment,
     flows: npt.NDArray[np.int32],
     alive: npt.NDArray[np.int64],
     owned: Ownership,
     turns: float,
     rng: np.random.Generator,
 ) -> _Nulls:
-    """Scores of the flows turned round ``turns`` times; of a part of them, where that is less than twice."""
+    """Scores of the flows turned round ``turns`` times; of a part of them, where that is less than twice.
+
+    Those without evidence for them among the records of ``where`` are left out; if those are not all, the
+    lone scores are no sample.
+    """
     rounds = max(_LEAST_ROTATIONS, round(turns))
     thin = min(1.0, turns / rounds)
     copy, shift = np.tile(flows, rounds), np.repeat(containment.rotations(rounds, rng), len(flows))
     if thin < 1.0:
         some = rng.random(len(copy)) < thin
         copy, shift = copy[some], shift[some]
-    pairs, shift_ns = containment.score(copy, shift_ns=shift, floor_log10=0.0)
-    contested = _contested(containment, pairs, shift_ns, owned)
-    return _Nulls(contested, pairs.score, int(alive[copy].sum()))
+    pairs, shift_ns = where.score(copy, shift_ns=shift, floor_log10=0.0)
+    comparisons = int(alive[copy].sum())
+    if where is containment:
+        return _Nulls(_contested(containment, pairs, shift_ns, owned), comparisons, pairs.score, comparisons)
+    pairs = containment.score_again(pairs, shift_ns)
+    return _Nulls(_contested(containment, pairs, shift_ns, owned), comparisons, np.zeros(0), 0)
