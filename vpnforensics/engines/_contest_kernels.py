@@ -1,8 +1,8 @@
 """The contest for records: who gets which, and what is left of a score without those that others want.
 
 Both look at the records of one tunnel only, and get them tunnel by tunnel: ``row`` holds the rows of the
-size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``owner`` and ``rival``
-stand in its order.
+size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns``, ``owner`` and
+``rival`` stand in its order.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ def own_records(  # type: ignore[no-untyped-def]
                 u = record_ns[i]
                 if u > last:
                     break
+                if owner[i] >= 0:
+                    continue
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if owner[i] < 0 and slot < bins:
+                if slot < bins:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     if g > likeliest:
                         likeliest, free = g, i
@@ -136,7 +138,7 @@ def score_pairs(  # type: ignore[no-untyped-def]
     row,
     tunnel_start,
     record_ns,
-    class_gap_ns,
+    gap_ns,
     density_up,
     density_down,
     low_ns,
@@ -153,7 +155,7 @@ def score_pairs(  # type: ignore[no-untyped-def]
     A record is out of reach of a flow if another flow owns it whose ``claim`` (one a flow) is above the
     pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. What it owns serves
     the packet that it was given to (``matched``). Rotated flows (``pair_shift_ns`` not 0) own nothing.
-    Without a limit (inf) there is no contest.
+    Without owners there is no contest.
 
     Returns
     -------
@@ -165,6 +167,7 @@ def score_pairs(  # type: ignore[no-untyped-def]
     score = np.empty(pair_flow.size, np.float64)
     hits_of = np.empty(pair_flow.size, np.int32)
     used = np.zeros(record_ns.size, np.bool_)
+    contest = owner.size > 0
     bins = density_up.size
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     follow_hit, follow_miss = follower_steps(miss)
@@ -200,30 +203,35 @@ def score_pairs(  # type: ignore[no-untyped-def]
                 end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
                 place[c] = begin[c]
             place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
-            x, dense, best, best_record = 0.0, 0.0, 0.0, -1
-            for i in range(place[c], end[c]):
+            given = matched[j] if contest and shift_ns == 0 else -1
+            if given >= 0 and (not tunnel_start[k] <= given < tunnel_start[k + 1] or rival[given] > limit):
+                given = -1
+            best_record = given
+            x, dense, best = 0.0, 0.0, 0.0
+            # Of a packet that is no news only matters whether there is a record for it: the first free one.
+            done = given >= 0 and not egress_fresh[j]
+            for i in range(end[c] if done else place[c], end[c]):
                 u = record_ns[i]
                 if u > last:
                     break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
                 if slot >= bins:
                     continue
-                preferred = False
-                if limit != np.inf:
-                    if owner[i] == f and shift_ns == 0:
-                        if rival[i] > limit:
-                            continue
-                        preferred = matched[j] == i
-                    elif owner[i] >= 0 and claim[owner[i]] > limit:
+                mine = False
+                if contest and owner[i] >= 0:
+                    mine = owner[i] == f and shift_ns == 0
+                    if (rival[i] if mine else claim[owner[i]]) > limit:
                         continue
-                g = density_up[slot] if egress_up[j] else density_down[slot]
-                dense += g * width_ns
-                g *= class_gap_ns[row[i]]
-                x += g
-                if preferred:
-                    best, best_record = np.inf, i
-                elif g > best and not used[i] and (limit == np.inf or owner[i] != f or shift_ns != 0):
-                    best, best_record = g, i
+                if egress_fresh[j]:
+                    g = density_up[slot] if egress_up[j] else density_down[slot]
+                    dense += g * width_ns
+                    g *= gap_ns[i]
+                    x += g
+                    if g > best and given < 0 and not mine and not used[i]:
+                        best, best_record = g, i
+                elif not mine and not used[i]:
+                    best_record = i
+                    break
             if best_record >= 0:
                 used[best_record] = True
                 taken[hits] = best_record

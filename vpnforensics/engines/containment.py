@@ -41,6 +41,7 @@ class TunnelOrder:
     row: npt.NDArray[np.int32]
     """Row of the size classes, ascending within a tunnel."""
     ts_ns: npt.NDArray[np.int64]
+    gap_ns: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +264,7 @@ class Containment:
                 self.by_tunnel.row,
                 self.by_tunnel.start,
                 self.by_tunnel.ts_ns,
-                self.gap_ns,
+                self.by_tunnel.gap_ns,
                 self.law.up,
                 self.law.down,
                 self.law.low_ns,
@@ -304,10 +305,9 @@ class Containment:
         claim = np.append(owned.claim, -np.inf)  # the last is nobody's
         free = np.empty(len(owned.owner), np.bool_)
         free[self.by_tunnel.row] = claim[owned.owner] <= score
-        classes = self.classes.keep(free)
-        return replace(
-            self, classes=classes, gap_ns=self.gap_ns[free], by_tunnel=tunnel_order(classes, self.tunnels)
-        )
+        classes, gap_ns = self.classes.keep(free), self.gap_ns[free]
+        by_tunnel = tunnel_order(classes, gap_ns, self.tunnels)
+        return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
 
     def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
@@ -341,14 +341,15 @@ def _threads() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
-def tunnel_order(classes: SizeClasses, tunnels: int) -> TunnelOrder:
+def tunnel_order(classes: SizeClasses, gap_ns: npt.NDArray[np.float32], tunnels: int) -> TunnelOrder:
     """The records by tunnel."""
     row, start = group_rows(classes.tunnel, tunnels)
-    return TunnelOrder(start, row, classes.ts_ns[row])
+    return TunnelOrder(start, row, classes.ts_ns[row], gap_ns[row])
 
 
 def gaps(classes: SizeClasses, width_ns: float, tunnels: int) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
     """Mean chance gap around each record, and the records by tunnel."""
-    order = tunnel_order(classes, tunnels)
-    gap_ns = chance_gaps(order.row, order.start, classes.start, order.ts_ns, width_ns, _CHANCE_WINDOW_NS)
-    return gap_ns, order
+    row, start = group_rows(classes.tunnel, tunnels)
+    ts_ns = classes.ts_ns[row]
+    gap_ns = chance_gaps(row, start, classes.start, ts_ns, width_ns, _CHANCE_WINDOW_NS)
+    return gap_ns, TunnelOrder(start, row, ts_ns, gap_ns[row])

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.evidence._denial_kernels import count_bouts
 from vpnforensics.evidence.likelihood import share_of_carried
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 
@@ -55,16 +56,13 @@ def chance_of_so_little(
     miss : float
         Share of carried packets without a record.
     """
-    start = case.egress.start[:-1]
-    bout = np.repeat(case.egress.ts_ns[start], np.diff(case.egress.start))
-    np.subtract(case.egress.ts_ns, bout, out=bout)
-    bout //= _BOUT_NS
-    flow = np.repeat(np.arange(len(start), dtype=np.int32), np.diff(case.egress.start))
-    chance = np.zeros(len(start))
+    egress = case.egress
+    flows = len(egress.start) - 1
+    chance = np.zeros(flows)
     number_of = case.map_of_tunnel[scores.tunnel]
     for number, (fits, packets) in enumerate(zip(whole, per_flow(case, whole), strict=True)):
-        bouts = _runs(flow[fits], bout[fits], len(start)) if not fits.all() else _runs(flow, bout, len(start))
-        nothing = share_of_carried(np.zeros(len(start), np.int32), bouts, miss)
+        bouts = count_bouts(egress.start, egress.ts_ns, fits, _BOUT_NS)
+        nothing = share_of_carried(np.zeros(flows, np.int32), bouts, miss)
         np.maximum(chance, nothing, out=chance)
         mine = np.flatnonzero(number_of == number)
         of = scores.flow[mine]
@@ -107,11 +105,3 @@ def _beside(case: Case) -> npt.NDArray[np.bool_]:
         during = sent[np.searchsorted(ts_ns, last, side="right")] - sent[np.searchsorted(ts_ns, first)]
         beside |= during >= _TWIN_SHARE * case.flows.bytes
     return beside
-
-
-def _runs(flow: npt.NDArray[np.int32], bout: npt.NDArray[np.int64], flows: int) -> npt.NDArray[np.int64]:
-    """Bouts of each flow: runs of packets of one flow and bout."""
-    if not len(flow):
-        return np.zeros(flows, np.int64)
-    begins = np.r_[True, (flow[1:] != flow[:-1]) | (bout[1:] != bout[:-1])]
-    return np.bincount(flow[begins], minlength=flows)

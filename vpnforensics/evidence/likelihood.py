@@ -42,10 +42,11 @@ def share_of_carried(
     sd = np.sqrt(packets * miss * (1 - miss))
     z = (hits + 0.5 - mean) / np.maximum(sd, 1e-9)
     out[large] = _normal_cdf(z[large])
-    pairs = np.stack([hits[~large].astype(np.int64), packets[~large]])
-    distinct, inverse = np.unique(pairs, axis=1, return_inverse=True)
-    values = np.array([_binomial_cdf(int(h), int(n), 1 - miss) for h, n in distinct.T])
-    out[~large] = values[inverse.ravel()] if len(values) else 0.0
+    small = np.flatnonzero(~large)
+    found, of = hits[small], packets[small]
+    for n in np.unique(of).tolist():
+        mine = of == n
+        out[small[mine]] = _binomial_cdf(n, 1 - miss)[found[mine]]
     return out
 
 
@@ -94,12 +95,12 @@ def verbal(llr: float) -> str:
     return f"{words} for {'H1' if llr > 0 else 'H2'}"
 
 
-def _binomial_cdf(k: int, n: int, p: float) -> float:
-    """P(X <= k), summed from the top in logarithms."""
-    i = np.arange(0, k + 1)
+def _binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
+    """P(X <= k) of each k from 0 to n, summed in logarithms."""
+    k = np.arange(n + 1)
     log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
-    logs = log_factorial[n] - log_factorial[i] - log_factorial[n - i] + i * np.log(p) + (n - i) * np.log1p(-p)
-    return float(min(1.0, np.exp(logs).sum()))
+    logs = log_factorial[n] - log_factorial - log_factorial[::-1] + k * np.log(p) + (n - k) * np.log1p(-p)
+    return np.minimum(np.cumsum(np.exp(logs)), 1.0)
 
 
 def _normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -80,8 +80,9 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
             plain.append(number)
             continue
         keep_direction = _client_is_src(conversations, number, protocol.server_ports, recognition, degree)
-        up = conversations.up[rows] == keep_direction
         datagrams = _datagrams(packets, conversations, number, rows)
+        up = datagrams.up == keep_direction
+        sent_up = int(np.count_nonzero(up))
         src, dst = conversations.source(number), conversations.destination(number)
         single.add(len(tunnels), rows, up, protocol.records(datagrams))
         tunnels.append(
@@ -94,8 +95,8 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 confidence=recognition.confidence,
                 first_ns=int(conversations.first_ns[number]),
                 last_ns=int(conversations.last_ns[number]),
-                packets_up=int(up.sum()),
-                packets_down=int((~up).sum()),
+                packets_up=sent_up,
+                packets_down=total - sent_up,
                 length_maps=protocol.length_maps(datagrams, recognition.variant),
                 conversation=number,
                 twin=twin.number if twin and protocol.name == tinc.name else -1,
@@ -277,7 +278,7 @@ class _DatagramRecords:
     def add(
         self, tunnel: int, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], found: Records
     ) -> None:
-        self._tunnel[rows[found.carries]] = tunnel
+        self._tunnel[rows] = np.where(found.carries, np.int32(tunnel), np.int32(-1))
         self._up[rows] = up
         self._counter[rows] = found.counter
 
@@ -285,11 +286,11 @@ class _DatagramRecords:
         """In the order of the file."""
         row = np.flatnonzero(self._tunnel >= 0).astype(np.int32)
         return RecordTable(
-            self._packets.ts_ns[row],
-            self._tunnel[row],
-            self._up[row],
-            self._packets.payload_bytes[row],
-            self._counter[row],
+            self._packets.ts_ns.take(row),
+            self._tunnel.take(row),
+            self._up.take(row),
+            self._packets.payload_bytes.take(row),
+            self._counter.take(row),
             row,
         )
 

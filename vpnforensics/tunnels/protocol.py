@@ -90,6 +90,8 @@ def le32(head: U8, at: int) -> npt.NDArray[np.int64]:
 
 def _words(head: U8, at: int, dtype: str) -> npt.NDArray[np.int64]:
     width = np.dtype(dtype).itemsize
+    if head.flags.c_contiguous and at % width == 0 == head.shape[1] % width:
+        return head.view(dtype)[:, at // width].astype(np.int64)  # read in place: a third of the time
     return np.ascontiguousarray(head[:, at : at + width]).view(dtype)[:, 0].astype(np.int64)
 
 

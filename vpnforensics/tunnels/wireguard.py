@@ -32,7 +32,8 @@ def recognise(sample: Datagrams) -> Recognition | None:
 def judge(sample: Datagrams) -> Recognition | None:
     """:func:`recognise` of messages, however they travel."""
     kind = sample.head[:, 0]
-    shaped = (kind >= INITIATION) & (kind <= TRANSPORT) & ~sample.head[:, 1:4].any(axis=1)
+    first_word = le32(sample.head, 0)  # three bytes after the type are zero
+    shaped = (first_word >= INITIATION) & (first_word <= TRANSPORT)
     for message, length in _FIXED_BYTES.items():
         shaped &= (kind != message) | (sample.payload_bytes == length)
     transport = kind == TRANSPORT
@@ -40,8 +41,9 @@ def judge(sample: Datagrams) -> Recognition | None:
     if len(sample) == 0 or shaped.mean() < 0.9:
         return None
     handshake = bool((shaped & ~transport).any())
-    counters = counts_up_each_way(_counter(sample)[transport], sample.up[transport])
-    if not handshake and (transport.sum() < 6 or counters < 0.7):
+    if not handshake and transport.sum() < 6:
+        return None
+    if not handshake and counts_up_each_way(_counter(sample)[transport], sample.up[transport]) < 0.7:
         return None
     opens = sample.up[kind == INITIATION]
     client_first = bool(opens[0] == sample.up[0]) if len(opens) else None
