@@ -83,3 +83,44 @@ def pairs_within(  # type: ignore[no-untyped-def]
             found += 1
             i += 1
     return left[:found], right[:found]
+
+
+@njit(cache=True, nogil=True)
+def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type: ignore[no-untyped-def]
+    """Records by length map, direction and size, their order kept within (counting sort).
+
+    Records of tunnels without a map (-1) are left out; sizes from ``sizes - 1`` on count as that.
+
+    Returns
+    -------
+    start : ndarray of int64, shape (maps * 2 * sizes + 1,)
+        ``start[b]:start[b + 1]`` are those of ``b = (2 * map + up) * sizes + size``.
+    sorted_ns : ndarray of int64
+    sorted_tunnel, record : ndarray of int32
+    """
+    start = np.zeros(maps * 2 * sizes + 1, np.int64)
+    for i in range(tunnel.size):
+        m = map_of_tunnel[tunnel[i]]
+        if m >= 0:
+            start[(2 * m + up[i]) * sizes + min(size[i], sizes - 1) + 1] += 1
+    for b in range(1, start.size):
+        start[b] += start[b - 1]
+    place = start[:-1].copy()
+    sorted_ns = np.empty(start[-1], np.int64)
+    sorted_tunnel, record = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
+    for i in range(tunnel.size):
+        m = map_of_tunnel[tunnel[i]]
+        if m >= 0:
+            b = (2 * m + up[i]) * sizes + min(size[i], sizes - 1)
+            sorted_ns[place[b]], sorted_tunnel[place[b]], record[place[b]] = ts_ns[i], tunnel[i], i
+            place[b] += 1
+    return start, sorted_ns, sorted_tunnel, record
+
+
+@njit(cache=True, nogil=True)
+def look_up_lengths(class_of_length, inner_bytes, up):  # type: ignore[no-untyped-def]
+    """``class_of_length[up, inner_bytes]`` of every packet, int32."""
+    found = np.empty(inner_bytes.size, np.int32)
+    for j in range(inner_bytes.size):
+        found[j] = class_of_length[1 if up[j] else 0, inner_bytes[j]]
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.align._kernels import look_up_lengths, sort_by_class
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
 
@@ -75,7 +75,7 @@ class SizeClasses:
         if length_map.kind == "block":  # its cap is the MTU
             too_long |= lengths > length_map.cap
         known[np.tile(too_long, 2)] = IN_PIECES
-        return known[np.where(up, np.int32(len(lengths)), np.int32(0)) + inner_bytes]
+        return np.asarray(look_up_lengths(known.reshape(2, -1), inner_bytes, up))
 
 
 def classify_records(
@@ -90,26 +90,23 @@ def classify_records(
         Number of each tunnel's length map in ``maps``; -1 leaves the tunnel out.
     maps : tuple of LengthMap
     """
-    side = (2 * map_of_tunnel).astype(np.int32)[records.tunnel] + records.up
-    side[side < 0] = -1
-    size = np.minimum(records.size, np.int32(_SIZES - 1))
-    # By size, then by side: records stand in order of time already, and stay so within a class.
-    by_size = group_rows(size, int(size.max(initial=0)) + 1)[0]
-    used = by_size[group_rows(side[by_size], 2 * len(maps))[0]]
-    side, size = side[used], size[used]
-    first = np.flatnonzero(np.r_[True, (side[1:] != side[:-1]) | (size[1:] != size[:-1])][: len(used)])
+    sizes = min(int(records.size.max(initial=0)) + 1, _SIZES)
+    start, ts_ns, tunnel, record = sort_by_class(
+        map_of_tunnel, records.tunnel, records.up, records.size, records.ts_ns, len(maps), sizes
+    )
+    spoken = np.flatnonzero(start[1:] > start[:-1])
     return SizeClasses(
         maps,
-        _key(side[first] >> 1, side[first] & 1, size[first].astype(np.int64)),
-        np.r_[first, len(used)].astype(np.int64),
-        records.ts_ns[used],
-        records.tunnel[used],
-        used,
+        _key(spoken // (2 * sizes), spoken // sizes % 2, spoken % sizes),
+        np.r_[start[spoken], len(ts_ns)],
+        ts_ns,
+        tunnel,
+        record,
     )
 
 
 def _key(
-    number: int | npt.NDArray[np.int32],
+    number: int | npt.NDArray[np.int64],
     up: npt.NDArray[np.integer[Any]],
     size: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:

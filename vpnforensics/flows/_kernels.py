@@ -82,85 +82,61 @@ def assign_flows(  # type: ignore[no-untyped-def]
     forward = np.empty(n, np.uint8)
     capacity = 1024
     slots = np.full(capacity, -1, np.int32)
-    first = np.empty(1024, np.int64)
-    last_ns = np.empty(1024, np.int64)
-    initial_seq = np.empty(1024, np.int64)  # of the latest bare SYN, -1 before one
-    closed = np.zeros(1024, np.uint8)
+    # What is known of a flow stands together: a packet costs one look into memory, not one a column.
+    ends = np.empty((1024, 3), np.uint64)  # lower end with the protocol, higher end, first packet's source
+    state = np.empty((1024, 4), np.int64)  # last time, sequence number of the latest bare SYN, closed, first row
     flows = 0
     used = 0
     for i in range(n):
         a = (np.uint64(np.uint32(src[i])) << np.uint64(16)) | np.uint64(sport[i])
         b = (np.uint64(np.uint32(dst[i])) << np.uint64(16)) | np.uint64(dport[i])
         low, high = (a, b) if a <= b else (b, a)
-        position = _mix(low * np.uint64(256) + np.uint64(proto[i]), high) & np.uint64(capacity - 1)
-        slot = np.int64(position)
+        low |= np.uint64(proto[i]) << np.uint64(48)
+        slot = np.int64(_mix(low, high) & np.uint64(capacity - 1))
         found = -1
         while slots[slot] >= 0:
             f = slots[slot]
-            j = first[f]
-            if proto[j] == proto[i] and (
-                (src[j] == src[i] and dst[j] == dst[i] and sport[j] == sport[i] and dport[j] == dport[i])
-                or (src[j] == dst[i] and dst[j] == src[i] and sport[j] == dport[i] and dport[j] == sport[i])
-            ):
+            if ends[f, 0] == low and ends[f, 1] == high:
                 found = f
                 break
             slot = (slot + 1) & (capacity - 1)
         bare_syn = proto[i] == _TCP and (tcp_flags[i] & (_SYN | _ACK)) == _SYN
         if found >= 0:
             idle = idle_tcp_ns if proto[i] == _TCP else idle_other_ns
-            if ts_ns[i] - last_ns[found] > idle or (
+            if ts_ns[i] - state[found, 0] > idle or (
                 bare_syn
-                and initial_seq[found] != np.int64(seq[i])
-                and (closed[found] or initial_seq[found] >= 0)
+                and state[found, 1] != np.int64(seq[i])
+                and (state[found, 2] != 0 or state[found, 1] >= 0)
             ):
                 found = -1
         if found < 0:
-            if flows == first.size:
-                size = 2 * flows
-                grown = np.empty(size, np.int64)
-                grown[:flows] = first
-                first = grown
-                grown = np.empty(size, np.int64)
-                grown[:flows] = last_ns
-                last_ns = grown
-                grown = np.empty(size, np.int64)
-                grown[:flows] = initial_seq
-                initial_seq = grown
-                grown8 = np.zeros(size, np.uint8)
-                grown8[:flows] = closed
-                closed = grown8
+            if flows == len(ends):
+                wider_ends, wider_state = np.empty((2 * flows, 3), np.uint64), np.empty((2 * flows, 4), np.int64)
+                wider_ends[:flows], wider_state[:flows] = ends, state
+                ends, state = wider_ends, wider_state
             if slots[slot] < 0:
                 used += 1
             found = flows
             flows += 1
-            first[found] = i
-            initial_seq[found] = -1
+            ends[found, 0], ends[found, 1], ends[found, 2] = low, high, a
+            state[found, 1], state[found, 2], state[found, 3] = -1, 0, i
             slots[slot] = found  # a split conversation's slot now means its newest flow
             if 2 * used > capacity:
                 capacity *= 2
                 wider = np.full(capacity, -1, np.int32)
-                for old in range(slots.size):
-                    f = slots[old]
+                for f in slots:
                     if f < 0:
                         continue
-                    j = first[f]
-                    a = (np.uint64(np.uint32(src[j])) << np.uint64(16)) | np.uint64(sport[j])
-                    b = (np.uint64(np.uint32(dst[j])) << np.uint64(16)) | np.uint64(dport[j])
-                    low, high = (a, b) if a <= b else (b, a)
-                    position = _mix(low * np.uint64(256) + np.uint64(proto[j]), high) & np.uint64(
-                        capacity - 1
-                    )
-                    slot = np.int64(position)
+                    slot = np.int64(_mix(ends[f, 0], ends[f, 1]) & np.uint64(capacity - 1))
                     while wider[slot] >= 0:
                         slot = (slot + 1) & (capacity - 1)
                     wider[slot] = f
                 slots = wider
         if bare_syn:
-            initial_seq[found] = np.int64(seq[i])
+            state[found, 1] = np.int64(seq[i])
         if proto[i] == _TCP and tcp_flags[i] & (_FIN | _RST):
-            closed[found] = 1
-        last_ns[found] = ts_ns[i]
+            state[found, 2] = 1
+        state[found, 0] = ts_ns[i]
         flow[i] = found
-        j = first[found]
-        forward[i] = np.uint8(src[i] == src[j] and sport[i] == sport[j])
-    return flow, forward, first[:flows].copy()
+        forward[i] = np.uint8(a == ends[found, 2])
+    return flow, forward, state[:flows, 3].copy()

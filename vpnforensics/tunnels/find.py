@@ -19,6 +19,7 @@ import numpy.typing as npt
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.tunnels import dtls, esp, nebula, openvpn, tinc, unknown, wireguard
+from vpnforensics.tunnels._record_kernels import in_order_of_file
 from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, VpnProtocol
 from vpnforensics.tunnels.table import SURE, RecordTable, Tunnel, TunnelSet, no_records
 from vpnforensics.tunnels.tcp_streams import FoundStream, find_streams
@@ -58,7 +59,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
     parts: list[RecordTable] = []
-    single = _DatagramRecords(packets)
+    single = _DatagramRecords(conversations)
     plain: list[int] = []
     for number in range(len(conversations)):
         if number in streams:
@@ -84,7 +85,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         up = datagrams.up == keep_direction
         sent_up = int(np.count_nonzero(up))
         src, dst = conversations.source(number), conversations.destination(number)
-        single.add(len(tunnels), rows, up, protocol.records(datagrams))
+        single.add(len(tunnels), number, up, protocol.records(datagrams))
         tunnels.append(
             Tunnel(
                 client=src if keep_direction else dst,
@@ -267,31 +268,36 @@ def _client_is_src(
 
 
 class _DatagramRecords:
-    """Records of tunnels over datagrams: at most one a packet, so each has its packet's place."""
+    """Records of tunnels over datagrams, at most one a packet, gathered conversation by conversation."""
 
-    def __init__(self, packets: PacketTable) -> None:
-        self._packets = packets
-        self._tunnel = np.full(len(packets), -1, np.int32)
-        self._up = np.zeros(len(packets), np.bool_)
-        self._counter = np.empty(len(packets), np.int64)
+    def __init__(self, conversations: FlowTable) -> None:
+        packets = len(conversations.packets)
+        self._conversations = conversations
+        self._tunnel = np.full(len(conversations), -1, np.int32)
+        self._carries = np.zeros(packets, np.bool_)
+        self._up = np.empty(packets, np.bool_)
+        self._counter = np.empty(packets, np.int64)
 
-    def add(
-        self, tunnel: int, rows: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], found: Records
-    ) -> None:
-        self._tunnel[rows] = np.where(found.carries, np.int32(tunnel), np.int32(-1))
-        self._up[rows] = up
-        self._counter[rows] = found.counter
+    def add(self, tunnel: int, conversation: int, up: npt.NDArray[np.bool_], found: Records) -> None:
+        start = self._conversations.order[1]
+        mine = slice(start[conversation], start[conversation + 1])
+        self._tunnel[conversation] = tunnel
+        self._carries[mine], self._up[mine], self._counter[mine] = found.carries, up, found.counter
 
     def table(self) -> RecordTable:
         """In the order of the file."""
-        row = np.flatnonzero(self._tunnel >= 0).astype(np.int32)
+        conversations, packets = self._conversations, self._conversations.packets
         return RecordTable(
-            self._packets.ts_ns.take(row),
-            self._tunnel.take(row),
-            self._up.take(row),
-            self._packets.payload_bytes.take(row),
-            self._counter.take(row),
-            row,
+            *in_order_of_file(
+                conversations.flow,
+                conversations.order[1],
+                self._tunnel,
+                self._carries,
+                self._up,
+                self._counter,
+                packets.ts_ns,
+                packets.payload_bytes,
+            )
         )
 
 
