@@ -118,7 +118,6 @@ def correlate(
     aside = ThreadPoolExecutor(1)
     inner_flows = None if one_capture else aside.submit(assemble_flows, inner)
     inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))  # their digests take long
-    aside.shutdown(wait=False)
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
     recognised = any(t.sure for t in tunnels.tunnels)
@@ -135,6 +134,8 @@ def correlate(
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
     settled = settle(tunnels, flows, known_clock, rng)
+    endpoints = aside.submit(rows.flow_rows, flows)
+    aside.shutdown(wait=False)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
     tell("scoring", 0.0)
     devices: Devices | None = None
@@ -182,7 +183,7 @@ def correlate(
         inputs=list(inputs),
         alignment=case.alignment,
         tunnels=rows.tunnel_rows(case, decision, stacks),
-        endpoints=rows.flow_rows(case),
+        endpoints=endpoints.result(),
         describe_stacks=stacks.flow_columns,
         tell_pairs=lambda: rows.score_rows(case, decision),
         links=rows.link_rows(case, decision),

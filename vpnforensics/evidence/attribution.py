@@ -47,6 +47,8 @@ _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 """Scores wanted in a tail, exceedings wanted of a threshold; how draws grow towards them."""
 _MORE, _COUNT_WORK = 10, 4.0
 """Shares of the work that a tail, and counting a threshold, may take."""
+_LEAST_WORK = 0.3
+"""Share of a whole case's work that is spent on a few flows that are left."""
 _SHORT_PACKETS = 4
 """Lower end of the last stratum whose flows' links hang on the null tail: longer ones stand far above it."""
 _STRONG = 30.0
@@ -132,7 +134,6 @@ def attribute(
         contested = _contested(containment, pairs, unmoved, owned)
         allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
         nulls = _null_scores(containment, remaining, alive, strata, owned, allowed, rng)
-        del owned  # as large as the captures
         null_comparisons += sum(n.comparisons for n in nulls.values())
         round_tails = {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
         tails.append(round_tails)
@@ -165,9 +166,7 @@ def attribute(
             continue  # a tail that chance made heavy is drawn anew
         tunnel[accepted] = claim[accepted]
         linked_round[accepted] = number
-        # Linked flows come first, but leave to the others what they can do without.
-        first = np.where(np.isin(claimed, accepted), strength.max(), 0.0)
-        final = containment.own(claimed, claim[claimed], strength + first).only(accepted)
+        final = owned.only(accepted)
         np.maximum(record, containment.record_rows(final), out=record)
         containment = containment.without(final)
         del final
@@ -255,6 +254,7 @@ def _null_scores(
     """
     sizes = np.diff(containment.egress.start)
     present = np.unique(strata[flows])
+    work = max(_LEAST_WORK, len(flows) / len(sizes)) / len(present)
     within_reach = containment.without_owned_above(_STRONG, owned)
     nulls: dict[int, _Nulls] = {}
     for s in present.tolist():
@@ -264,7 +264,7 @@ def _null_scores(
         draws = _OF_SHORT if short else _OF_LONG
         # Enough comparisons for the tail: a large case has plenty in one turn. Never too many packets.
         wanted = np.clip(draws.times * compared, _LEAST_COMPARISONS, draws.comparisons) / max(compared, 1)
-        most = draws.packets / len(present) / packets
+        most = draws.packets * work / packets
         turns = float(min(wanted, most, draws.rotations))
         drawn = [_rotated(containment, containment, mine, alive, owned, turns, rng)]
         turned = turns

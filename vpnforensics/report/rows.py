@@ -16,6 +16,7 @@ from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
 from vpnforensics.evidence.pairing import pair_in_order
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.stacks import Stacks
 
@@ -90,9 +91,8 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6", 132: "sctp"}
 
 
-def flow_rows(case: Case) -> pd.DataFrame:
+def flow_rows(flows: FlowTable) -> pd.DataFrame:
     """``flows`` but for their stacks, in the order of their first packets."""
-    flows = case.flows
     everyone = range(len(flows))
     return pd.DataFrame(
         {
