@@ -116,7 +116,7 @@ def correlate(
         raise CaseError(f"{_name(inner, 'egress')}: no IP packets, so no flows")
     tell("finding tunnels", 0.0)
     aside = ThreadPoolExecutor(1)
-    inner_flows = None if one_capture else aside.submit(assemble_flows, inner)
+    inner_flows = None if one_capture else aside.submit(_grouped, inner)
     inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))  # their digests take long
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
@@ -193,6 +193,13 @@ def correlate(
         pair_packets=lambda: rows.pairing_rows(case, decision),
         delay_law=decision.delay_law,
     )
+
+
+def _grouped(packets: PacketTable) -> FlowTable:
+    """The flows of a capture, and at once their order: everything after needs it."""
+    flows = assemble_flows(packets)
+    _ = flows.order
+    return flows
 
 
 def _read(capture: Capture, role: str, tell: Progress) -> PacketTable:

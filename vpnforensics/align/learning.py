@@ -57,7 +57,7 @@ class EgressLengths:
     inner_bytes: npt.NDArray[np.int32]
     up: npt.NDArray[np.bool_]
 
-    def take(self, index: npt.NDArray[np.bool_]) -> EgressLengths:
+    def take(self, index: npt.NDArray[np.intp]) -> EgressLengths:
         """The packets at ``index``."""
         return EgressLengths(self.ts_ns[index], self.inner_bytes[index], self.up[index])
 
@@ -162,11 +162,11 @@ def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> 
 
 def _even(
     sizes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
+) -> npt.NDArray[np.intp]:
     """A choice in which no size of a direction stands much more than ``_SAME_SIZE`` times."""
     which = sizes * 2 + up
     kept = np.float32(_SAME_SIZE) / np.maximum(np.bincount(which), 1).astype(np.float32)
-    return np.asarray(rng.random(len(sizes), np.float32) <= kept[which])
+    return np.flatnonzero(rng.random(len(sizes), np.float32) <= kept[which])
 
 
 def _pairs(

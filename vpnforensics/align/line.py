@@ -76,7 +76,7 @@ def fit_line(pile: Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gener
     near = np.abs(pile.residual_ns - pile.center_ns - pile.drift * pile.t_ns) < 4 * pile.width_ns
     # Bursts put wrong pairs near the right ones; a pair without a rival cannot be one of those.
     packet, record = pile.packet[near], pile.record[near]
-    alone = (np.bincount(packet)[packet] == 1) & (np.bincount(record)[record] == 1)
+    alone = _unrivalled(packet) & _unrivalled(record)
     chosen = np.flatnonzero(near)[alone] if alone.sum() >= LEAST_PAIRS else np.flatnonzero(near)
     t, r, up = pile.t_ns[chosen], pile.residual_ns[chosen], pile.up[chosen]
     middle = float(np.median(t))
@@ -130,6 +130,12 @@ def fit_line(pile: Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gener
         reference_ns,
         int((np.abs(e) < 3 * scale).sum()),
     )
+
+
+def _unrivalled(member: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Where a member stands once."""
+    _, place, times = np.unique(member, return_inverse=True, return_counts=True)
+    return np.asarray(times[place] == 1)
 
 
 def _slope(

@@ -122,6 +122,19 @@ def own_records(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def take_records(flows, flow_start, matched, row, class_record, record, free):  # type: ignore[no-untyped-def]
+    """Write the RecordTable rows of the listed flows' records into ``record``, and clear them in ``free``.
+
+    ``record`` has one entry an egress packet, ``free`` one a row of the size classes.
+    """
+    for f in flows:
+        for j in range(flow_start[f], flow_start[f + 1]):
+            if matched[j] >= 0:
+                record[j] = class_record[row[matched[j]]]
+                free[row[matched[j]]] = False
+
+
+@njit(cache=True, nogil=True)
 def score_pairs(  # type: ignore[no-untyped-def]
     pair_flow,
     pair_tunnel,

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses
-from vpnforensics.engines._contest_kernels import own_records, score_pairs
+from vpnforensics.engines._contest_kernels import own_records, score_pairs, take_records
 from vpnforensics.engines._kernels import chance_gaps, score_containment
 from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.delay_law import DelayLaw
@@ -56,15 +56,6 @@ class Ownership:
     """Best score of a flow that wanted a record and was turned away; -inf without."""
     matched: npt.NDArray[np.int32]
     """Record that each egress packet got, or -1."""
-
-    def only(self, flows: npt.NDArray[np.intp]) -> Ownership:
-        """What the listed flows own; the records of others are free."""
-        kept = np.zeros(len(self.claim) + 1, np.bool_)  # the last is nobody's
-        kept[flows] = True
-        owner = np.where(kept[self.owner], self.owner, np.int32(-1))
-        # A packet without a record (-1) looks at the last one's owner, and stays without.
-        matched = np.where(owner[self.matched] >= 0, self.matched, np.int32(-1))
-        return Ownership(owner, self.claim, self.rival, matched)
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,15 +275,22 @@ class Containment:
             most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in found]))
         return best, most
 
-    def record_rows(self, owned: Ownership) -> npt.NDArray[np.int32]:
-        """RecordTable row that each egress packet got, or -1."""
-        got = owned.matched >= 0
-        return np.where(got, self.classes.record[self.by_tunnel.row[np.where(got, owned.matched, 0)]], -1)
+    def settle(
+        self, flows: npt.NDArray[np.intp], owned: Ownership, record: npt.NDArray[np.int32]
+    ) -> Containment:
+        """Note the records that these flows own, and return the same case with those gone: what is left.
 
-    def without(self, owned: Ownership) -> Containment:
-        """The same case with the owned records gone: what is left to explain."""
-        free = np.empty(len(owned.owner), np.bool_)
-        free[self.by_tunnel.row] = owned.owner < 0
+        Parameters
+        ----------
+        flows : ndarray of int64
+        owned : Ownership
+        record : ndarray of int32, one an egress packet
+            Gets the RecordTable rows of their packets' records.
+        """
+        free = np.ones(len(owned.owner), np.bool_)
+        take_records(
+            flows, self.egress.start, owned.matched, self.by_tunnel.row, self.classes.record, record, free
+        )
         classes = self.classes.keep(free)
         gap_ns, by_tunnel = gaps(classes, self.law.width_ns, self.tunnels)
         return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)

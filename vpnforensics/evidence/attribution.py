@@ -166,10 +166,7 @@ def attribute(
             continue  # a tail that chance made heavy is drawn anew
         tunnel[accepted] = claim[accepted]
         linked_round[accepted] = number
-        final = owned.only(accepted)
-        np.maximum(record, containment.record_rows(final), out=record)
-        containment = containment.without(final)
-        del final
+        containment = containment.settle(accepted, owned, record)
         remaining = remaining[tunnel[remaining] < 0]
     return Attribution(
         tunnel,

@@ -58,11 +58,10 @@ class Decision:
         """Comparisons made in the whole case."""
         return int(self.comparisons_of.sum())
 
-    def verdict(self, flow: int) -> str:
-        """``linked``, ``no_tunnel`` or ``undecided``."""
-        if self.tunnel[flow] >= 0:
-            return "linked"
-        return "no_tunnel" if self.chance[flow] < NO_TUNNEL_CHANCE else "undecided"
+    def verdicts(self) -> list[str]:
+        """``linked``, ``no_tunnel`` or ``undecided``, of each flow."""
+        denied = np.where(self.chance < NO_TUNNEL_CHANCE, "no_tunnel", "undecided")
+        return list(np.where(self.tunnel >= 0, "linked", denied).tolist())
 
 
 def undecided(case: Case) -> Decision:

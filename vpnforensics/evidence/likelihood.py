@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 _MISS_FLOOR = 0.01
+_FEW = 200
 
 _ENFSI = (
     (2.0, "no support"),
@@ -34,19 +35,16 @@ _ENFSI_LLR = tuple(float(np.log10(limit)) for limit, _ in _ENFSI)
 def share_of_carried(
     hits: npt.NDArray[np.int32], packets: npt.NDArray[np.int64], miss: float
 ) -> npt.NDArray[np.float64]:
-    """P(so many packets found, or fewer | H1): binomial, by its normal approximation above 200 packets."""
+    """P(so many packets found, or fewer | H1): binomial, by its normal approximation above ``_FEW`` packets."""
     miss = max(miss, _MISS_FLOOR)
     out = np.empty(len(hits))
-    large = packets > 200
+    large = packets > _FEW
     mean = packets * (1 - miss)
     sd = np.sqrt(packets * miss * (1 - miss))
     z = (hits + 0.5 - mean) / np.maximum(sd, 1e-9)
     out[large] = _normal_cdf(z[large])
-    small = np.flatnonzero(~large)
-    found, of = hits[small], packets[small]
-    for n in np.unique(of).tolist():
-        mine = of == n
-        out[small[mine]] = _binomial_cdf(n, 1 - miss)[found[mine]]
+    small = ~large
+    out[small] = _binomial_cdf(_FEW, 1 - miss)[packets[small], hits[small]]
     return out
 
 
@@ -95,12 +93,14 @@ def verbal(llr: float) -> str:
     return f"{words} for {'H1' if llr > 0 else 'H2'}"
 
 
-def _binomial_cdf(n: int, p: float) -> npt.NDArray[np.float64]:
-    """P(X <= k) of each k from 0 to n, summed in logarithms."""
-    k = np.arange(n + 1)
-    log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
-    logs = log_factorial[n] - log_factorial - log_factorial[::-1] + k * np.log(p) + (n - k) * np.log1p(-p)
-    return np.minimum(np.cumsum(np.exp(logs)), 1.0)
+def _binomial_cdf(most: int, p: float) -> npt.NDArray[np.float64]:
+    """P(X <= k) of n trials, shape (most + 1, most + 1) by n and k, summed in logarithms."""
+    k = np.arange(most + 1)
+    rest = k[:, None] - k  # n - k, negative where there is no such case
+    log_factorial = np.r_[0.0, np.cumsum(np.log(k[1:]))]
+    logs = log_factorial[:, None] - log_factorial - log_factorial[np.maximum(rest, 0)]
+    logs += k * np.log(p) + rest * np.log1p(-p)
+    return np.minimum(np.cumsum(np.where(rest >= 0, np.exp(logs), 0.0), axis=1), 1.0)
 
 
 def _normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -144,13 +144,14 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
     mine = tunnel[scores.flow] == scores.tunnel
     best[scores.flow[mine]] = decision.llr[mine]
     llr = [x if x == x else None for x in best.tolist()]
+    wording = {x: None if x is None else verbal(x) for x in set(llr)}  # most are at a bound
     return pd.DataFrame(
         {
             "flow": [f"f{f + 1}" for f in range(len(best))],
             "tunnel": [f"t{t + 1}" if t >= 0 else None for t in tunnel.tolist()],
-            "verdict": [decision.verdict(f) for f in range(len(best))],
+            "verdict": decision.verdicts(),
             "llr": [None if x is None else round(x, 4) for x in llr],
-            "verbal": [None if x is None else verbal(x) for x in llr],
+            "verbal": [wording[x] for x in llr],
         }
     )
 
