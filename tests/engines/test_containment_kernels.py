@@ -74,11 +74,20 @@ def _candidates(case: Small, j: int, t: int, tunnel: int) -> list[tuple[int, flo
 
 
 def _twin(
-    case: Small, flow: int, tunnel: int, shift: int, blocked: set[int], given: dict[int, int]
+    case: Small,
+    flow: int,
+    tunnel: int,
+    shift: int,
+    *,
+    barred: frozenset[int] = frozenset(),
+    own: frozenset[int] = frozenset(),
+    given: dict[int, int] | None = None,
+    first_free: bool = False,
 ) -> tuple[float, int]:
     """Score and hits of one pair, as the engine's theory says it.
 
-    ``given`` names the packet that a record serves and no other; it is taken before any.
+    Records that are ``barred`` are not there. The flow's ``own`` serve only the packet that each is ``given``
+    to, by packet. With ``first_free`` a packet that is no news takes the first free record, not the likeliest.
     """
     total, against, hits = 0.0, 0.0, 0
     used: set[int] = set()
@@ -86,18 +95,21 @@ def _twin(
     for j in range(case.flow_start[flow], case.flow_start[flow + 1]):
         t = int(case.egress_ns[j])
         t = (t + shift) % 400 if shift else t
-        near = _candidates(case, j, t, tunnel)
-        free = [
-            (np.inf if i in given else g * case.gap_ns[i], i)
-            for i, g in near
-            if i not in used and i not in blocked and given.get(i, j) == j
-        ]
-        if not free:
+        near = [(i, g) for i, g in _candidates(case, j, t, tunnel) if i not in barred]
+        free = [(i, g) for i, g in near if i not in used and i not in own]
+        mine = (given or {}).get(j, -1)
+        if mine in [i for i, _ in near]:
+            taken = mine
+        elif not free:
             total += np.log(MISS) if case.fresh[j] else 0.0
             against += 0.0 if case.fresh[j] else miss_step
             continue
+        elif first_free and not case.fresh[j]:
+            taken = free[0][0]
+        else:
+            taken = max(free, key=lambda pair: (pair[1] * case.gap_ns[pair[0]], -pair[0]))[0]
         hits += 1
-        used.add(max(free, key=lambda pair: (pair[0], -pair[1]))[1])
+        used.add(taken)
         x = sum(g * case.gap_ns[i] for i, g in near) / max(1.0, sum(g * case.width_ns for _, g in near))
         total += np.log(MISS + (1 - MISS) * x) if case.fresh[j] else 0.0
         against += 0.0 if case.fresh[j] else hit_step
@@ -120,7 +132,7 @@ def test_score_containment(seed: int, shift: int) -> None:
     assert len(found) == len(listed)
     for q, flow in enumerate(flows):
         for k in range(3):
-            expected, expected_hits = _twin(case, int(flow), k, shift, set(), {})
+            expected, expected_hits = _twin(case, int(flow), k, shift)
             if expected_hits == 0:
                 assert (q, k) not in found
             else:
@@ -129,39 +141,46 @@ def test_score_containment(seed: int, shift: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57]))
-def test_score_pairs(seed: int, shift: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57]), st.booleans())
+def test_score_pairs(seed: int, shift: int, contest: bool) -> None:
     case = _small(seed)
     rng = np.random.default_rng(seed)
-    records = len(case.record_ns)
-    owner = rng.integers(-1, 5, records).astype(np.int32)
-    matched = np.full(len(case.egress_ns), -1, np.int32)
-    for i, f in enumerate(owner.tolist()):
-        if f >= 0:
-            matched[rng.integers(case.flow_start[f], case.flow_start[f + 1])] = i
+    records, packets = len(case.record_ns), len(case.egress_ns)
+    flow_of = np.repeat(np.arange(5), np.diff(case.flow_start))
+    owner, matched = np.full(records, -1, np.int32), np.full(packets, -1, np.int32)
+    for j in rng.permutation(packets).tolist():  # as own_records leaves it: a flow owns records of one tunnel
+        near = [i for i, _ in _candidates(case, j, int(case.egress_ns[j]), int(flow_of[j]) % 3)]
+        free = [i for i in near if owner[i] < 0]
+        if free and rng.random() < 0.8:
+            matched[j] = rng.choice(free)
+            owner[matched[j]] = flow_of[j]
     claim = rng.normal(0, 3, 5)
     rival = np.where(rng.random(records) < 0.3, rng.normal(0, 3, records), -np.inf)
     pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
     limit = rng.normal(0, 2, 15)
     row = _by_tunnel(case)[0]
+    ownership = (
+        owner[row],
+        claim,
+        rival[row].astype(np.float32),
+        np.where(matched >= 0, np.argsort(row)[matched], -1).astype(np.int32),
+    )
     found, hits = score_pairs(
         pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
         case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, *_by_tunnel(case),
-        case.gap_ns, *case.density, case.low_ns, case.step_bits, case.width_ns, MISS,
-        owner[row], claim, rival[row].astype(np.float32),
-        np.where(matched >= 0, np.argsort(row)[matched], -1).astype(np.int32),
+        case.gap_ns[row], *case.density, case.low_ns, case.step_bits, case.width_ns, MISS,
+        *(ownership if contest else (np.zeros_like(part[:0]) for part in ownership)),
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
-        blocked = set()
-        for i in range(records):
-            mine = owner[i] == flow and shift == 0
-            against = rival[i] if mine else claim[owner[i]] if owner[i] >= 0 else -np.inf
-            if against > limit[q] or (mine and i not in matched):
-                blocked.add(i)
+        own = frozenset(i for i in range(records) if contest and owner[i] == flow and shift == 0)
+        others = frozenset(i for i in range(records) if contest and owner[i] >= 0) - own
+        barred = {i for i in own if rival[i] > limit[q]} | {i for i in others if claim[owner[i]] > limit[q]}
         of = range(case.flow_start[flow], case.flow_start[flow + 1])
-        given = {int(matched[j]): j for j in of if matched[j] >= 0 and shift == 0}
-        expected, expected_hits = _twin(case, flow, k, shift, blocked, given)
+        given = {j: int(matched[j]) for j in of if matched[j] in own}
+        expected, expected_hits = _twin(
+            case, flow, k, shift, barred=frozenset(barred), own=own, given=given, first_free=True
+        )
         np.testing.assert_allclose(found[q], expected, rtol=1e-5, atol=1e-6)
         assert hits[q] == expected_hits
 

@@ -1,8 +1,8 @@
 """The contest for records: who gets which, and what is left of a score without those that others want.
 
 Both look at the records of one tunnel only, and get them tunnel by tunnel: ``row`` holds the rows of the
-size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns``, ``owner`` and
-``rival`` stand in its order.
+size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns``, ``owner``
+and ``rival`` stand in its order.
 """
 
 from __future__ import annotations

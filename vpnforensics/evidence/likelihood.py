@@ -35,7 +35,7 @@ _ENFSI_LLR = tuple(float(np.log10(limit)) for limit, _ in _ENFSI)
 def share_of_carried(
     hits: npt.NDArray[np.int32], packets: npt.NDArray[np.int64], miss: float
 ) -> npt.NDArray[np.float64]:
-    """P(so many packets found, or fewer | H1): binomial, by its normal approximation above ``_FEW`` packets."""
+    """P(so many packets found, or fewer | H1): binomial; of many packets, its normal approximation."""
     miss = max(miss, _MISS_FLOOR)
     out = np.empty(len(hits))
     large = packets > _FEW
@@ -100,7 +100,7 @@ def _binomial_cdf(most: int, p: float) -> npt.NDArray[np.float64]:
     log_factorial = np.r_[0.0, np.cumsum(np.log(k[1:]))]
     logs = log_factorial[:, None] - log_factorial - log_factorial[np.maximum(rest, 0)]
     logs += k * np.log(p) + rest * np.log1p(-p)
-    return np.minimum(np.cumsum(np.where(rest >= 0, np.exp(logs), 0.0), axis=1), 1.0)
+    return np.asarray(np.minimum(np.cumsum(np.where(rest >= 0, np.exp(logs), 0.0), axis=1), 1.0))
 
 
 def _normal_cdf(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

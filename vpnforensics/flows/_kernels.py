@@ -84,7 +84,7 @@ def assign_flows(  # type: ignore[no-untyped-def]
     slots = np.full(capacity, -1, np.int32)
     # What is known of a flow stands together: a packet costs one look into memory, not one a column.
     ends = np.empty((1024, 3), np.uint64)  # lower end with the protocol, higher end, first packet's source
-    state = np.empty((1024, 4), np.int64)  # last time, sequence number of the latest bare SYN, closed, first row
+    state = np.empty((1024, 4), np.int64)  # last time, latest bare SYN's sequence number, closed, first row
     flows = 0
     used = 0
     for i in range(n):
@@ -111,7 +111,8 @@ def assign_flows(  # type: ignore[no-untyped-def]
                 found = -1
         if found < 0:
             if flows == len(ends):
-                wider_ends, wider_state = np.empty((2 * flows, 3), np.uint64), np.empty((2 * flows, 4), np.int64)
+                wider_ends = np.empty((2 * flows, 3), np.uint64)
+                wider_state = np.empty((2 * flows, 4), np.int64)
                 wider_ends[:flows], wider_state[:flows] = ends, state
                 ends, state = wider_ends, wider_state
             if slots[slot] < 0:
