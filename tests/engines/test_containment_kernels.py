@@ -86,8 +86,8 @@ def _twin(
 ) -> tuple[float, int]:
     """Score and hits of one pair, as the engine's theory says it.
 
-    Records that are ``barred`` are not there. The flow's ``own`` serve only the packet that each is ``given``
-    to, by packet. With ``first_free`` a packet that is no news takes the first free record, not the likeliest.
+    Records that are ``barred`` are not there. The flow's ``own`` serve only the packets that they are
+    ``given`` to, by packet. With ``first_free`` a packet that is no news takes the first free record.
     """
     total, against, hits = 0.0, 0.0, 0
     used: set[int] = set()

@@ -10,7 +10,7 @@ fits its records better and explains them away. So, in rounds:
 1. every flow claims its likeliest records in its best tunnel, strongest flows first, and room is made for
    those that come later as long as there are records for all;
 2. scores are taken again without the records that a flow about as strong (within a margin) wants too; a
-   flow that loses nearly half of its score in it is out of this round;
+   flow that keeps not much more than the margin's share of its score is out of this round;
 3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
    scores are false by construction; their tail gives each stratum of flow sizes a threshold at which the
    comparisons made are expected to yield the round's share of the allowed false links;
@@ -188,7 +188,7 @@ def _contested(
 ) -> npt.NDArray[np.float64]:
     """What is left of each pair's score in the contest for records; -inf where rivals take too much of it."""
     left = containment.score_contested(pairs, shift_ns, owned, margin)
-    bearable = np.maximum(MARGIN, CLEAR_SHARE * pairs.score - 1.0)
+    bearable = np.maximum(MARGIN, (1.0 - MARGIN_SHARE) * pairs.score - 1.0)
     return np.where(pairs.score - left > bearable, -np.inf, left)
 
 
