@@ -50,6 +50,9 @@ bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireg
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py
 
+validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside the number allowed
+	$(PY) benchmarks/error_rate.py
+
 validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused and recorded (root: 10 min more)
 	$(PY) benchmarks/fields.py
 	$(PY) benchmarks/fields_lab.py
@@ -68,4 +71,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check format notebooks bench bench-tunnel validate-truth validate-fields lab likeness clean
+.PHONY: help demo test check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields lab likeness clean

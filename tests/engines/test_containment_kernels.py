@@ -274,10 +274,10 @@ def test_own_records(seed: int, tunnels: int) -> None:
             assert matched[j] in [i for i, _ in near]
             continue
         assert matched[j] == -1
-        others = [(g, -i) for i, g in near if owner[i] != flow_of[j]]
-        if others:
-            best = -max(others)[1]
-            wanted[best] = max(wanted.get(best, -np.inf), scores[flows.tolist().index(flow_of[j])])
+        others = {i: g for i, g in near if owner[i] != flow_of[j]}
+        for i, g in others.items():
+            if g >= 0.1 * max(others.values()):
+                wanted[i] = max(wanted.get(i, -np.inf), scores[flows.tolist().index(flow_of[j])])
     assert (owner >= 0).sum() == (carried >= 0).sum() == (matched >= 0).sum() == len(served)
     assert {i: r for i, r in enumerate(rival.tolist()) if np.isfinite(r)} == wanted
 

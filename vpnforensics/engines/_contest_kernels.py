@@ -17,6 +17,8 @@ from vpnforensics.engines._room_kernels import make_room
 
 _MOST_ASKED = 1024
 """Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
+_WANTED = 0.1
+"""A packet that found no room wanted every record as likely as this share of its likeliest one."""
 
 
 @njit(cache=True, nogil=True)
@@ -108,17 +110,19 @@ def own_records(  # type: ignore[no-untyped-def]
                 continue
             t = egress_ns[j]
             first = t - reach_ns + 1 if egress_up[j] else t + low_ns
-            likeliest, owned = 0.0, -1
-            for i in range(first_at_least(record_ns, low, high, first), high):
-                u = record_ns[i]
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if slot < 0 or slot >= bins:
-                    break
-                g = density_up[slot] if egress_up[j] else density_down[slot]
-                if owner[i] != f and g > likeliest:
-                    likeliest, owned = g, i
-            if owned >= 0:
-                rival[owned] = max(rival[owned], flow_score[q])
+            low = first_at_least(record_ns, low, high, first)
+            likeliest = 0.0
+            for mark in (False, True):
+                for i in range(low, high):
+                    u = record_ns[i]
+                    slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
+                    if slot < 0 or slot >= bins:
+                        break
+                    g = density_up[slot] if egress_up[j] else density_down[slot]
+                    if owner[i] != f and not mark:
+                        likeliest = max(likeliest, g)
+                    elif owner[i] != f and g >= _WANTED * likeliest:
+                        rival[i] = max(rival[i], flow_score[q])
 
 
 @njit(cache=True, nogil=True)
