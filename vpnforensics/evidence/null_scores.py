@@ -1,8 +1,8 @@
 """Scores of flows that no tunnel carried: what chance alone achieves.
 
 Two kinds of negatives, both hard. *Rotated copies*: the case's own flows, packet for packet, turned round in
-time under the same alignment and scored by the same code against the same tunnels. *Other tunnels*: a flow
-that is beyond doubt in one tunnel, scored in the others, which were busy at the same moment.
+time under the same alignment and scored by the same code against the same tunnels. *Other tunnels*: flows
+that are linked to one tunnel, scored in the others, which were busy at the same moment.
 
 Null scores are kept in strata by the flow's number of packets: chance explains a DNS query far more often
 than a page load. A stratum's tail is counted where there are scores to count. Beyond them it is continued as
