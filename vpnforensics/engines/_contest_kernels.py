@@ -18,7 +18,7 @@ from vpnforensics.engines._room_kernels import make_room
 _MOST_ASKED = 1024
 """Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
 _WANTED = 0.1
-"""A packet that found no room wanted every record as likely as this share of its likeliest one."""
+"""Of a flow that found little room, a packet wanted every record this much as likely as its likeliest."""
 
 
 @njit(cache=True, nogil=True)
@@ -95,8 +95,10 @@ def own_records(  # type: ignore[no-untyped-def]
         if not without[q]:
             continue
         f, k = flows[q], flow_tunnel[q]
+        known = lost = 0
         for j in range(flow_start[f], flow_start[f + 1]):
             c = egress_class[j]
+            known += c >= 0
             if c < 0 or matched[j] >= 0:
                 continue
             low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
@@ -107,9 +109,19 @@ def own_records(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             if free >= 0:
                 owner[free], carried[free], matched[j] = f, j, free
+            else:
+                lost += 1
+        # A capture loses a packet here and there. Who lost most of its packets lost them to others, though,
+        # and any of the records that it could as well have had may be the wrong one's.
+        wanted = _WANTED if 2 * lost >= known else 1.0
+        for j in range(flow_start[f], flow_start[f + 1]):
+            c = egress_class[j]
+            if c < 0 or matched[j] >= 0:
                 continue
             t = egress_ns[j]
             first = t - reach_ns + 1 if egress_up[j] else t + low_ns
+            low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
+            high = first_at_least(row, low, tunnel_start[k + 1], class_start[c + 1])
             low = first_at_least(record_ns, low, high, first)
             likeliest = 0.0
             for mark in (False, True):
@@ -121,7 +133,7 @@ def own_records(  # type: ignore[no-untyped-def]
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     if owner[i] != f and not mark:
                         likeliest = max(likeliest, g)
-                    elif owner[i] != f and g >= _WANTED * likeliest:
+                    elif owner[i] != f and g >= wanted * likeliest:
                         rival[i] = max(rival[i], flow_score[q])
 
 
