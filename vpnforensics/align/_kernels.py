@@ -87,34 +87,53 @@ def pairs_within(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type: ignore[no-untyped-def]
-    """Records by length map, direction and size, their order kept within (counting sort).
+    """Records by side (length map and direction) and size, their order kept within: two counting sorts.
 
     Records of tunnels without a map (-1) are left out; sizes from ``sizes - 1`` on count as that.
 
     Returns
     -------
-    start : ndarray of int64, shape (maps * 2 * sizes + 1,)
-        ``start[b]:start[b + 1]`` are those of ``b = (2 * map + up) * sizes + size``.
     sorted_ns : ndarray of int64
     sorted_tunnel, record : ndarray of int32
+    side, class_size, start : ndarray of int64
+        Of each class, in order of size: ``2 * map + up``, size, and where its records start.
     """
-    start = np.zeros(maps * 2 * sizes + 1, np.int64)
+    place_of_size, place_of_side = np.zeros(sizes + 1, np.int64), np.zeros(2 * maps + 1, np.int64)
     for i in range(tunnel.size):
         m = map_of_tunnel[tunnel[i]]
         if m >= 0:
-            start[(2 * m + up[i]) * sizes + min(size[i], sizes - 1) + 1] += 1
-    for b in range(1, start.size):
-        start[b] += start[b - 1]
-    place = start[:-1].copy()
-    sorted_ns = np.empty(start[-1], np.int64)
-    sorted_tunnel, record = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
+            place_of_size[min(size[i], sizes - 1) + 1] += 1
+            place_of_side[2 * m + up[i] + 1] += 1
+    for s in range(sizes):
+        place_of_size[s + 1] += place_of_size[s]
+    for s in range(2 * maps):
+        place_of_side[s + 1] += place_of_side[s]
+    n = place_of_size[sizes]
+    by_size = np.empty(n, np.int32)
     for i in range(tunnel.size):
-        m = map_of_tunnel[tunnel[i]]
-        if m >= 0:
-            b = (2 * m + up[i]) * sizes + min(size[i], sizes - 1)
-            sorted_ns[place[b]], sorted_tunnel[place[b]], record[place[b]] = ts_ns[i], tunnel[i], i
-            place[b] += 1
-    return start, sorted_ns, sorted_tunnel, record
+        if map_of_tunnel[tunnel[i]] >= 0:
+            s = min(size[i], sizes - 1)
+            by_size[place_of_size[s]] = i
+            place_of_size[s] += 1
+    sorted_ns = np.empty(n, np.int64)
+    sorted_tunnel, record = np.empty(n, np.int32), np.empty(n, np.int32)
+    last_size = np.full(2 * maps, -1, np.int64)
+    classes = np.empty((1024, 3), np.int64)
+    found = 0
+    for i in by_size:
+        side, s = 2 * map_of_tunnel[tunnel[i]] + up[i], min(size[i], sizes - 1)
+        at = place_of_side[side]
+        place_of_side[side] += 1
+        sorted_ns[at], sorted_tunnel[at], record[at] = ts_ns[i], tunnel[i], i
+        if last_size[side] != s:
+            last_size[side] = s
+            if found == len(classes):
+                more = np.empty((2 * found, 3), np.int64)
+                more[:found] = classes
+                classes = more
+            classes[found, 0], classes[found, 1], classes[found, 2] = side, s, at
+            found += 1
+    return sorted_ns, sorted_tunnel, record, classes[:found, 0], classes[:found, 1], classes[:found, 2]
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,6 @@ IN_PIECES = -2
 """In place of a class: of a packet that no tunnel carries as one."""
 
 _SIZES = 1 << 17  # more than any outer payload
-_MAPS = 1 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +90,12 @@ def classify_records(
     maps : tuple of LengthMap
     """
     sizes = min(int(records.size.max(initial=0)) + 1, _SIZES)
-    start, ts_ns, tunnel, record = sort_by_class(
+    ts_ns, tunnel, record, side, size, start = sort_by_class(
         map_of_tunnel, records.tunnel, records.up, records.size, records.ts_ns, len(maps), sizes
     )
-    spoken = np.flatnonzero(start[1:] > start[:-1])
-    return SizeClasses(
-        maps,
-        _key(spoken // (2 * sizes), spoken // sizes % 2, spoken % sizes),
-        np.r_[start[spoken], len(ts_ns)],
-        ts_ns,
-        tunnel,
-        record,
-    )
+    order = np.argsort(start)
+    key = _key(side >> 1, side & 1, size)[order]
+    return SizeClasses(maps, key, np.r_[start[order], len(ts_ns)], ts_ns, tunnel, record)
 
 
 def _key(

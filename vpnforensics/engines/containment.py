@@ -275,7 +275,7 @@ class Containment:
             most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in found]))
         return best, most
 
-    def settle(
+    def take_out(
         self, flows: npt.NDArray[np.intp], owned: Ownership, record: npt.NDArray[np.int32]
     ) -> Containment:
         """Note the records that these flows own, and return the same case with those gone: what is left.

@@ -150,7 +150,7 @@ def attribute(
             continue  # a tail that chance made heavy is drawn anew
         tunnel[accepted] = claim[accepted]
         linked_round[accepted] = number
-        containment = containment.settle(accepted, owned, record)
+        containment = containment.take_out(accepted, owned, record)
         remaining = remaining[tunnel[remaining] < 0]
     return Attribution(
         tunnel,
