@@ -14,18 +14,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
-from tests.truth import RECORDINGS, Recording, degrade, load, tally, without_client
+from tests.truth import OFFSET_S, RECORDINGS, Recording, degrade, load, tally, without_client
 from vpnforensics.casework import EXPECTED_FALSE_LINKS
 
-OFFSET_S = 4393.217
 DAMAGES = ((0.05, 0.03), (0.2, 0.01), (1.0, 0.05), (2.0, 0.01))
 """Standard deviation of the jitter in ms, and share of packets missing on either side."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="recordings with truth.json")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument(
+        "folders", nargs="*", type=Path, help="recordings with truth.json (default: those shipped)"
+    )
+    parser.add_argument("--seeds", type=int, default=4, help="how often each damage is done")
     options = parser.parse_args()
     folders = options.folders or sorted(p for p in RECORDINGS.iterdir() if p.is_dir())
     print(f"{'recording':24}{'ingress':>18}{'cases':>8}{'links':>10}{'wrong':>8}{'allowed':>10}")

@@ -8,9 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
-from tests.truth import RECORDINGS, degrade, load, tally
-
-OFFSET_S = 4393.217
+from tests.truth import OFFSET_S, RECORDINGS, degrade, load, tally
 
 
 def main() -> None:

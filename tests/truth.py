@@ -14,6 +14,8 @@ from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.result import CaseResult
 
 RECORDINGS = Path(__file__).parent / "recordings"
+OFFSET_S = 4393.217
+"""How far ahead a damaged recording's egress clock is."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def degrade(
     *,
     jitter_s: float,
     loss: float = 0.01,
-    offset_s: float = 4393.217,
+    offset_s: float = OFFSET_S,
     drift_ppm: float = 40.0,
     seed: int = 1,
 ) -> Recording:

@@ -184,7 +184,9 @@ def score_pairs(  # type: ignore[no-untyped-def]
     A record is out of reach of a flow if another flow owns it whose ``claim`` (one a flow) is above the
     pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. What it owns serves
     the packet that it was given to (``matched``). Rotated flows (``pair_shift_ns`` not 0) own nothing.
-    Without owners there is no contest.
+    Out of reach, a record is no hit and not in the step's sum. Without owners there is no contest.
+
+    A packet that is no news only needs a record: what it was given, or else the first free one.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """What the contest for records leaves of a score.
 
 An outer packet carries at most one inner packet. So a flow's score in a tunnel is taken again without the
-records that other flows want about as much; whose score hangs on those is not to be told from them.
+records that other flows want about as much. A flow whose score hangs on those cannot be told from them.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 _MISS_FLOOR = 0.01
 _FEW = 200
+"""Packets up to which the binomial is summed; beyond, its normal approximation."""
 
 _ENFSI = (
     (2.0, "no support"),
