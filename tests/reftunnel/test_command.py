@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -118,6 +119,45 @@ def test_a_tunnel_that_dies_while_it_answers_is_a_clear_error(tmp_path, monkeypa
         thread.join()
     with pytest.raises(TunnelError, match="is up"):
         control.ask("wg0", "show")
+
+
+def test_show_of_all_leaves_out_what_a_killed_tunnel_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "FOLDER", tmp_path / "none yet")
+    assert invoke("show", "--json").output == "[]\n"
+    monkeypatch.setattr(control, "FOLDER", tmp_path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(control.socket_path("wg0")))
+    up = control.ControlSocket("wg1")
+
+    def answer() -> None:
+        while up.serve({"show": lambda: {"name": "wg1"}}) != "show":
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    shown = invoke("show", "--json")
+    thread.join()
+    up.close()
+    assert shown.output == '[{"name": "wg1"}]\n'
+    assert invoke("show", "wg0").exit_code == 1
+
+
+def test_show_of_all_says_which_tunnel_is_up_and_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "FOLDER", tmp_path)
+    monkeypatch.setattr(control, "_TIMEOUT_S", 0.1)
+    up = control.ControlSocket("wg1")
+    result = invoke("show")
+    up.close()
+    assert result.exit_code == 1
+    assert "wg1 gave no answer" in result.output
+
+
+def test_show_of_all_without_the_right_to_look_is_a_clear_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "FOLDER", tmp_path / "a file")
+    control.FOLDER.touch()
+    result = invoke("show")
+    assert result.exit_code == 1
+    assert "cannot read" in result.output
 
 
 def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_one_in_use_is_not(tmp_path, monkeypatch):

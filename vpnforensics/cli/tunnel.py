@@ -102,8 +102,7 @@ def show(name: str | None, as_json: bool) -> None:
     from vpnforensics.reftunnel import control
     from vpnforensics.reftunnel.status import render
 
-    names = [name] if name else control.running()
-    states = _or_fail(lambda: [control.ask(each, "show") for each in names])
+    states = _or_fail(lambda: [control.ask(name, "show")] if name else control.ask_all("show"))
     if as_json:
         click.echo(json.dumps(states[0] if name else states))
     elif states:

@@ -7,7 +7,6 @@ asks too. The answer is JSON and has no secret in it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -24,13 +23,6 @@ _MAX_REQUEST_BYTES = 64
 def socket_path(name: str) -> Path:
     """Where the tunnel of this interface listens."""
     return FOLDER / f"{name}.sock"
-
-
-def running() -> list[str]:
-    """Names of tunnels that have a socket, sorted."""
-    with contextlib.suppress(OSError):
-        return sorted(path.stem for path in FOLDER.glob("*.sock"))
-    return []
 
 
 def ask(name: str, request: str) -> dict[str, Any]:
@@ -51,6 +43,8 @@ def ask(name: str, request: str) -> dict[str, Any]:
                 parts.append(part)
         except PermissionError:
             raise TunnelError(f"not allowed to talk to the tunnel {name} (root needed?)") from None
+        except TimeoutError:
+            raise TunnelError(f"the tunnel {name} gave no answer in {_TIMEOUT_S:.0f} s") from None
         except OSError:
             raise TunnelError(f"no tunnel {name} is up") from None
     try:
@@ -58,6 +52,29 @@ def ask(name: str, request: str) -> dict[str, Any]:
     except ValueError:
         raise TunnelError(f"the tunnel {name} gave no answer") from None
     return answer
+
+
+def ask_all(request: str) -> list[dict[str, Any]]:
+    """The answers of all tunnels that are up, by name.
+
+    A socket that a killed tunnel left, and a tunnel that goes down meanwhile, are no errors.
+
+    Raises
+    ------
+    TunnelError
+        The folder of sockets cannot be read, or a tunnel is up and does not answer.
+    """
+    answers = []
+    try:
+        for path in sorted(FOLDER.iterdir()) if FOLDER.exists() else []:
+            try:
+                answers.append(ask(path.stem, request))
+            except TunnelError:
+                if _is_listening(path):
+                    raise
+    except OSError as error:
+        raise TunnelError(f"cannot read {FOLDER}: {error.strerror or error} (root needed?)") from None
+    return answers
 
 
 def _is_listening(path: Path) -> bool:
