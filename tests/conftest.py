@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# A shell without job control starts background commands with Ctrl-C ignored, and children inherit that: tests
+# that interrupt a command would wait for ever in `make test &`.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
