@@ -77,3 +77,14 @@ def test_a_short_and_busy_capture_has_a_law_each_way() -> None:
     assert min(law.pairs) >= 30
     for side in (0, 1):
         assert law.median_ns[side] == pytest.approx(200e3, rel=0.25)
+
+
+def test_no_packet_of_any_size_class_is_no_pair() -> None:
+    row, up = np.arange(4, dtype=np.int32), np.ones(4, np.bool_)
+    records = RecordTable(
+        np.arange(4), np.zeros(4, np.int32), up, np.full(4, 100, np.int32), np.full(4, -1), row
+    )
+    classes = classify_records(records, np.zeros(1, np.int64), (LengthMap(32),))
+    egress = EgressRows(np.array([0, 4]), row, np.arange(4), np.full(4, 1500, np.int32), up)
+    delays, ups, _ = observed_delays(classes, egress, (np.full(4, -1, np.int32),))
+    assert len(delays) == len(ups) == 0

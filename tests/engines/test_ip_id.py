@@ -46,7 +46,7 @@ def test_counters_of_their_own_link_nothing(stack, tmp_path):
 
 def test_turned_copies_score_little(windows):
     case, _ = windows
-    high = [ip_id.score(case, shift_ns=s * 10**9).score for s in (9, 17, 26, 38, 47)]
+    high = [ip_id.score(case, turn=turn).score for turn in (0.15, 0.28, 0.43, 0.63, 0.78)]
     assert np.sum(np.concatenate(high) > 3.5) <= 2, "2000 turned flows against 20 tunnels"
 
 

@@ -50,8 +50,8 @@ def test_scores_do_not_depend_on_other_candidates(legacy):
 
 def test_turned_copies_score_nothing(legacy):
     case, _ = legacy
-    for shift_s in (7, 23, 41):
-        assert not np.any(timestamps.score(case, shift_ns=shift_s * 10**9).score > 3)
+    for turn in (0.12, 0.38, 0.68):
+        assert not np.any(timestamps.score(case, turn=turn).score > 3)
 
 
 def test_random_offsets_leave_rates(tmp_path):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.engines.circle import Circle, circle_of
 from vpnforensics.engines.upstream import outer_profiles
 from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.flows.assemble import FlowTable
@@ -43,6 +44,18 @@ class Case:
             packets.ip_len_bytes[rows],
             self.flows.up[rows],
         )
+
+    @cached_property
+    def circle(self) -> Circle:
+        """On which flows are turned, to make copies that no tunnel carried."""
+        records = self.tunnels.records
+        outer = records.ts_ns if len(records) else self.conversations.packets.ts_ns
+        return circle_of(self.begin_ns, outer)
+
+    @property
+    def begin_ns(self) -> npt.NDArray[np.int64]:
+        """First packet of each flow, on the ingress clock."""
+        return self.egress.ts_ns[self.egress.start[:-1]]
 
     @cached_property
     def outer_ip_ids(self) -> list[IpIdProfile]:

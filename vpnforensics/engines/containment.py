@@ -21,6 +21,7 @@ from vpnforensics.align.classes import SizeClasses
 from vpnforensics.engines._contest_kernels import own_records, score_pairs, take_records
 from vpnforensics.engines._kernels import chance_gaps, score_containment
 from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
+from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
 from vpnforensics.flows._kernels import group_rows
 
@@ -29,6 +30,7 @@ _LEAST_PIECE = 256
 PROBES = 16
 """Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
 _CHANCE_WINDOW_NS = 20_000_000_000
+_LEAST_ROTATIONS = 2
 _NO_CONTEST = (np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, np.int32))
 _LN10 = float(np.log(10.0))
 
@@ -76,9 +78,8 @@ class Containment:
     law: DelayLaw
     miss: float
     tunnels: int
-    origin_ns: int
-    period_ns: int
-    """The circle on which rotations turn the egress times."""
+    circle: Circle
+    """On which rotations turn the egress times."""
 
     def score(
         self,
@@ -125,8 +126,8 @@ class Containment:
                 self.fresh,
                 self.egress.up,
                 shift[piece],
-                self.origin_ns,
-                self.period_ns,
+                self.circle.origin_ns,
+                self.circle.period_ns,
                 self.classes.start,
                 self.classes.ts_ns,
                 self.classes.tunnel,
@@ -249,8 +250,8 @@ class Containment:
                 self.fresh,
                 self.egress.up,
                 shift_ns[piece],
-                self.origin_ns,
-                self.period_ns,
+                self.circle.origin_ns,
+                self.circle.period_ns,
                 self.classes.start,
                 self.by_tunnel.row,
                 self.by_tunnel.start,
@@ -307,11 +308,34 @@ class Containment:
         by_tunnel = tunnel_order(classes, gap_ns, self.tunnels)
         return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
 
-    def rotations(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Shifts for rotated copies: nowhere near the true position, spread over the whole circle."""
-        least = min(5_000_000_000, self.period_ns // 8)
-        edges = np.linspace(least, max(least + count, self.period_ns - least), count + 1)
-        return np.asarray(rng.uniform(edges[:-1], edges[1:]).astype(np.int64))
+    def rotations(
+        self, flows: npt.NDArray[np.int32], turns: float, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Copies of the flows, spread over the whole circle, but for those that land near their true place.
+
+        Parameters
+        ----------
+        flows : ndarray of int32, shape (n,), n > 0
+        turns : float
+            Copies of each; if they are less than two, only some flows have any.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        copies : ndarray of int32
+            Flow of each.
+        shift_ns : ndarray of int64
+        """
+        rounds = max(_LEAST_ROTATIONS, round(turns))
+        copies = np.tile(flows, rounds)
+        turn = np.repeat((np.arange(rounds) + rng.random(rounds)) / rounds, len(flows))
+        if turns < rounds:
+            some = rng.random(len(copies)) < turns / rounds
+            some[rng.integers(len(some))] |= not some.any()
+            copies, turn = copies[some], turn[some]
+        begin_ns = self.egress.ts_ns[self.egress.start[copies]]
+        shift_ns, away = self.circle.turned(begin_ns, turn)
+        return copies[away], shift_ns[away]
 
 
 _Piece = TypeVar("_Piece")

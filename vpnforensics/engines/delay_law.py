@@ -109,7 +109,7 @@ def _without_rivals(
     egress_class: tuple[npt.NDArray[np.int32], ...],
     window_ns: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    delays, ups = [], []
+    delays, ups = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
         in_reach, rank = np.unique(classes.counts / span_ns * 2 * window_ns, return_inverse=True)

@@ -20,7 +20,7 @@ the host. Never speaks against a pair: a host may well have several counters. Si
 no counter (zero, constant, random), on IPv6, on flows without IDs, without an alignment, on counters by
 destination or socket, as today's systems have: these share nothing between outer and inner.
 
-The null is a circular shift of the flows (``shift_ns``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
+The null is a circular shift of the flows (``turn``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class OuterCounters:
 def score(
     case: Case,
     *,
-    shift_ns: int = 0,
+    turn: float = 0.0,
     of: npt.NDArray[np.bool_] | None = None,
     counters: OuterCounters | None = None,
 ) -> EngineScores:
@@ -84,8 +84,8 @@ def score(
     Parameters
     ----------
     case : Case
-    shift_ns : int
-        Turn the flows in time, for null scores.
+    turn : float
+        Share of the circle by which the flows are turned in time, for null scores.
     of : ndarray of bool, shape (flows,), optional
         The flows to compare; without, all.
     counters : OuterCounters, optional
@@ -99,7 +99,7 @@ def score(
         return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
     counters = counters or outer_counters(case)
     silence = dict(counters.silence)
-    inner = inner_upstream(case, shift_ns)
+    inner = inner_upstream(case, turn)
     inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
     bare = int(np.sum(np.diff(inner.start) == 0))
     if of is not None:

@@ -71,8 +71,6 @@ def prepare(case: Case) -> Containment | None:
     fresh = np.ones(len(egress.ts_ns), np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
-    first = int(min(egress.ts_ns.min(), classes.ts_ns.min()))
-    last = int(max(egress.ts_ns.max(), classes.ts_ns.max()))
     return Containment(
         classes,
         egress,
@@ -83,6 +81,5 @@ def prepare(case: Case) -> Containment | None:
         law,
         min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
-        first,
-        max(last - first, 1),
+        case.circle,
     )

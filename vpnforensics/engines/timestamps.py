@@ -82,7 +82,7 @@ class _Side:
     """Least delayed packet, or the first; -1 without any."""
 
 
-def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, shift_ns: int = 0) -> EngineScores:
+def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, turn: float = 0.0) -> EngineScores:
     """Scores of flows in tunnels over TCP.
 
     Parameters
@@ -90,8 +90,8 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, shift_n
     case : Case
     devices : ndarray of integers, shape (flows,), optional
         Device of each flow, -1 unknown.
-    shift_ns : int
-        Turn the flows in time, for null scores.
+    turn : float
+        Share of the circle by which the flows are turned in time, for null scores.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, shift_n
     if not over_tcp.any() or not case.alignment.usable or not len(case.flows):
         return silent(NAME, silence)
     outer = _side(case, outer_upstream(case), outer=True)
-    inner = _side(case, inner_upstream(case, shift_ns), outer=False)
+    inner = _side(case, inner_upstream(case, turn), outer=False)
     known = np.flatnonzero((outer.hz > 0) & (np.diff(outer.packets.start) >= _LEAST_OUTER))
     _count(silence, "tunnel over TCP without a usable timestamp clock", int(over_tcp.sum()) - len(known))
     _count(silence, "flow that is not TCP", int(np.sum(case.flows.proto != PROTO_TCP)))

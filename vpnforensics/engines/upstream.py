@@ -61,23 +61,22 @@ def outer_upstream(case: Case) -> Upstream:
     return Upstream(start, conversations.packets.ts_ns[row], row.astype(np.int64))
 
 
-def inner_upstream(case: Case, shift_ns: int = 0) -> Upstream:
-    """What the client side of each flow sends; times turned by ``shift_ns`` on the circle of the case.
+def inner_upstream(case: Case, turn: float = 0.0) -> Upstream:
+    """What the client side of each flow sends; turned by this share of the circle of the case.
 
-    A turned copy keeps everything of a flow but its place in time: under it no tunnel carried the flow.
+    A turned copy keeps everything of a flow but its place in time: under it no tunnel carried the flow. One
+    that lands near its true place is left out.
     """
     flows, packets = case.flows, case.flows.packets
     wanted = flows.up & (packets.frag != FRAG_LATER)
     row, start = rows_in_time(np.where(wanted, flows.flow, -1), len(flows), packets.ts_ns)
     ts_ns = case.alignment.to_ingress(packets.ts_ns[row])
-    if shift_ns and len(row):
-        outer = case.conversations.packets.ts_ns
-        first = min(int(ts_ns.min()), int(outer.min()) if len(outer) else int(ts_ns.min()))
-        last = max(int(ts_ns.max()), int(outer.max()) if len(outer) else int(ts_ns.max()))
-        # A flow is turned whole, by its first packet: cut in two it would be no flow.
-        begin = ts_ns[np.minimum(start[:-1], len(row) - 1)]
-        moved = (begin - first + shift_ns) % max(last - first, 1) + first - begin
-        ts_ns = ts_ns + np.repeat(moved, np.diff(start))
+    if turn and len(row):
+        # A flow is turned whole: cut in two it would be no flow.
+        shift_ns, away = case.circle.turned(case.begin_ns, turn)
+        packets_of = np.diff(start)
+        turned = Upstream(start, ts_ns + np.repeat(shift_ns, packets_of), row.astype(np.int64))
+        return turned.keep(np.repeat(away, packets_of))
     return Upstream(start, ts_ns, row.astype(np.int64))
 
 

@@ -96,7 +96,7 @@ def weigh_fields(
     seldom: dict[str, _Chance] = {}
     if timestamps.NAME in chosen:
         seldom[timestamps.NAME] = _by_chance(
-            case, alive, h1, h2, rng, lambda shift, of: timestamps.score(case, devices, shift_ns=shift)
+            case, alive, h1, h2, rng, lambda turn, of: timestamps.score(case, devices, turn=turn)
         )
     if ip_id.NAME in chosen:
         outer = ip_id.outer_counters(case)
@@ -106,7 +106,7 @@ def weigh_fields(
             h1,
             h2,
             rng,
-            lambda shift, of: ip_id.score(case, shift_ns=shift, of=of, counters=outer),
+            lambda turn, of: ip_id.score(case, turn=turn, of=of, counters=outer),
         )
     keys = _listed(case, decision, seldom)
     every = np.unique(np.concatenate([keys, h1, h2]))
@@ -173,12 +173,12 @@ def _by_chance(
     h1: Keys,
     h2: Keys,
     rng: np.random.Generator,
-    score: Callable[[int, npt.NDArray[np.bool_] | None], EngineScores],
+    score: Callable[[float, npt.NDArray[np.bool_] | None], EngineScores],
 ) -> _Chance:
     """An engine's scores, and how often copies of the flows turned in time score as high."""
     linked = np.zeros(len(case.flows), np.bool_)
     linked[h1 // len(case.tunnels)] = True
-    said = score(0, linked if len(h1) else None)  # a look at the known pairs is cheap, and often enough
+    said = score(0.0, linked if len(h1) else None)  # a look at the known pairs is cheap, and often enough
     # Known pairs in tunnels of which the engine can never speak say nothing of it.
     could = len(h1[np.isin(h1 % len(case.tunnels), said.tunnel)])
     heard, elsewhere = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
@@ -187,24 +187,24 @@ def _by_chance(
     worthless = could >= LEAST_KNOWN and heard <= 2 * by_chance + (_FEW_HEARD if by_chance else 0)
     worthless |= wrongly > 0 and not heard
     if len(h1) and not worthless:
-        said = score(0, None)
+        said = score(0.0, None)
     size = np.diff(case.egress.start)
     strata = stratum_of(size)
     rate, llr, upper = (np.full(len(said), v) for v in (1.0, np.nan, 0.0))
     if not len(said) or worthless:
         return _Chance(said, rate, llr, upper)  # what is heard of others as often is chance
-    span_ns = int(np.ptp(case.conversations.packets.ts_ns))
     compared = max(int(alive.sum()), 1)
     turns = int(np.clip(_NULL_COMPARISONS // compared, _LEAST_TURNS, _TURNS))
     edges = np.linspace(0.05, 0.95, turns + 1)
-    shifts = [int(rng.uniform(a, b) * span_ns) for a, b in pairwise(edges.tolist())]
-    nulls = [score(shift, None) for shift in shifts]
+    turn = [float(rng.uniform(a, b)) for a, b in pairwise(edges.tolist())]
+    nulls = [score(t, None) for t in turn]
+    copies = alive * np.sum([case.circle.turned(case.begin_ns, t)[1] for t in turn], axis=0)
     flow = np.concatenate([n.flow for n in nulls])
     value = np.concatenate([n.score for n in nulls])
     heard_share = (heard + 1.0) / (could + 2.0)
     alike = np.sort(said.score[np.isin(_keys(case, said), h2)])
     for s in np.unique(strata[said.flow]).tolist():
-        tail = fit_tail(value[strata[flow] == s], turns * int(alive[strata == s].sum()))
+        tail = fit_tail(value[strata[flow] == s], max(int(copies[strata == s].sum()), 1))
         mine = strata[said.flow] == s
         by_likeness = (len(alike) - np.searchsorted(alike, said.score[mine])) / max(len(h2), 1)
         rate[mine] = np.maximum(tail.false_positive_rate(said.score[mine]), by_likeness)

@@ -16,7 +16,7 @@ from vpnforensics.engines.containment import PROBES, Containment, Ownership
 from vpnforensics.evidence.contest import contested_scores
 from vpnforensics.evidence.null_scores import STRATA_PACKETS
 
-_LEAST_ROTATIONS, _LEAST_COMPARISONS = 2, 100_000
+_LEAST_COMPARISONS = 100_000
 _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 """Scores wanted in a tail, exceedings wanted of a threshold; how draws grow towards them."""
 _MORE, _COUNT_WORK = 10, 4.0
@@ -103,7 +103,7 @@ def draw_nulls(
             # for more, for so many that the threshold can be counted, or else as far out as the share of the
             # work allows. A long flow scores so high that this does not matter: of no score, nothing hangs.
             enough = turned * _ENOUGH_SCORES / max(found, 1)
-            counted = turned * _COUNTED / (allowed * sum(n.comparisons for n in drawn))
+            counted = turned * _COUNTED / (allowed * max(sum(n.comparisons for n in drawn), 1))
             limit = min(_MORE * most, max(_MORE * _OF_LONG.rotations, draws.rotations))
             wanted = max(enough if found else 0.0, counted if counted <= _COUNT_WORK * most else most)
             hangs = found > 0 or STRATA_PACKETS[s] <= _SHORT_PACKETS
@@ -176,12 +176,7 @@ def _rotated(
     Those without evidence for them among the records of ``where`` are left out; if those are not all, the
     lone scores are no sample.
     """
-    rounds = max(_LEAST_ROTATIONS, round(turns))
-    thin = min(1.0, turns / rounds)
-    copy, shift = np.tile(flows, rounds), np.repeat(containment.rotations(rounds, rng), len(flows))
-    if thin < 1.0:
-        some = rng.random(len(copy)) < thin
-        copy, shift = copy[some], shift[some]
+    copy, shift = containment.rotations(flows, turns, rng)
     pairs, shift_ns = where.score(copy, shift_ns=shift, floor_log10=0.0)
     comparisons = int(alive[copy].sum())
     if where is containment:
