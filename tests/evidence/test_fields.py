@@ -12,6 +12,7 @@ import vpnforensics as vf
 from benchmarks.fusion import judge
 from tests.truth import load, tally
 from vpnforensics import casework, samples
+from vpnforensics.engines.scores import EngineScores
 from vpnforensics.evidence import fields
 from vpnforensics.groundtruth.simulate.field_cases import legacy_tcp_tunnels
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -49,6 +50,22 @@ def test_every_listed_pair_says_what_each_engine_said() -> None:
     assert heard["timestamps"] == 0
     silent = {e["timestamps"]["note"] for e in case.scores["engines"]}
     assert silent == {"tunnel not over TCP: its outer packets carry no timestamps"}
+
+
+def test_a_flow_that_fits_other_tunnels_as_well_is_no_evidence_for_one() -> None:
+    flow, tunnel = np.array([3, 3, 3, 7, 7, 9], np.int32), np.array([0, 1, 2, 0, 1, 4], np.int32)
+    score = np.array([4.0, 4.5, 9.0, 5.0, 5.9, 2.0])
+    said = EngineScores("x", flow, tunnel, score, np.ones(6, np.int32), ("",) * 6)
+    alive = np.full(10, 5)
+    found = fields._elsewhere_too(said, alive)
+    np.testing.assert_allclose(found, np.array([2, 2, 0, 1, 1, 0]) / 4)
+
+
+def test_clients_of_one_clock_are_not_told_apart_by_it() -> None:
+    sample = samples.load("legacy-clocks")
+    case = vf.correlate(sample.ingress, sample.egress, engines=("timestamps",))
+    several = case.scores.groupby("flow")["tunnel"].transform("nunique") > 1
+    assert not (case.scores["llr"][several] > 1.0).any()
 
 
 def test_an_engine_may_be_left_out() -> None:

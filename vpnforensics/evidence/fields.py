@@ -203,14 +203,28 @@ def _by_chance(
     value = np.concatenate([n.score for n in nulls])
     heard_share = (heard + 1.0) / (could + 2.0)
     alike = np.sort(said.score[np.isin(_keys(case, said), h2)])
+    elsewhere_too = _elsewhere_too(said, alive)
     for s in np.unique(strata[said.flow]).tolist():
         tail = fit_tail(value[strata[flow] == s], max(int(copies[strata == s].sum()), 1))
         mine = strata[said.flow] == s
         by_likeness = (len(alike) - np.searchsorted(alike, said.score[mine])) / max(len(h2), 1)
         rate[mine] = np.maximum(tail.false_positive_rate(said.score[mine]), by_likeness)
+        rate[mine] = np.maximum(rate[mine], elsewhere_too[mine])
         upper[mine] = np.log10(tail.comparisons)
         llr[mine] = llr_by_chance(rate[mine], heard_share, tail.comparisons)
     return _Chance(said, rate, llr, upper)
+
+
+def _elsewhere_too(said: EngineScores, alive: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Share of the other tunnels present that a flow fits about as well.
+
+    Clients of one clock are alike at all times: copies turned in time do not know of them.
+    """
+    step = np.ptp(said.score) + 2 * CLEAR
+    key = said.flow * step + said.score - said.score.min()
+    ordered = np.sort(key)
+    fitting = np.searchsorted(ordered, (said.flow + 1) * step) - np.searchsorted(ordered, key - CLEAR)
+    return np.asarray(np.minimum((fitting - 1) / np.maximum(alive[said.flow] - 1, 1), 1.0))
 
 
 def _listed(case: Case, decision: Decision, seldom: dict[str, _Chance]) -> Keys:

@@ -257,9 +257,10 @@ def _meaning(case: CaseResult) -> Group:
     )
     meaning = Text(
         "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"
-        " (H1) than if another tunnel, or none in the capture, did (H2); it is bounded by the comparisons"
-        " behind it, and it is not a probability that they belong together. undecided: the evidence"
-        " does not reach the level; no tunnel: no tunnel in this capture could have carried the flow.",
+        " (H1) than if another tunnel, or none in the capture, did (H2); it is bounded by the number of"
+        " null comparisons (copies of the flows, turned in time) behind it, and it is not a probability that"
+        " they belong together. undecided: the evidence does not reach the level; no tunnel: no tunnel in"
+        " this capture could have carried the flow.",
         style="dim",
     )
     return Group(said, meaning)
