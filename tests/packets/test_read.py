@@ -372,6 +372,21 @@ def test_times_that_jump_or_run_back_are_kept_and_counted(tmp_path: Path) -> Non
     assert (table.source.first_ns, table.source.last_ns) == (0, (10**9 + 10**6) * 10**9)
 
 
+@pytest.mark.parametrize(("payload_bytes", "cut_heads"), [(100, 1), (16, 1), (15, 0)])
+def test_datagrams_without_the_bytes_of_a_tunnel_header_are_counted(
+    tmp_path: Path, payload_bytes: int, cut_heads: int
+) -> None:
+    frame = frames.ethernet(frames.ipv4(frames.udp(bytes(payload_bytes)), 17))
+    snapped = [frame[: 14 + 20 + 8 + 15], frame[: 14 + 20 + 8 + 16]]
+    parts = [blocks.section(), blocks.interface()]
+    parts += [blocks.enhanced(0, part, original=len(frame)) for part in snapped]
+    path = tmp_path / "a.pcapng"
+    path.write_bytes(b"".join(parts))
+    source = read_capture(path).source
+    assert source is not None
+    assert source.health.cut_heads == cut_heads, "of one frame with 15 bytes of payload, one with 16"
+
+
 def test_negative_and_impossible_times(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     parts = [

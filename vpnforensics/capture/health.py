@@ -18,6 +18,8 @@ class CaptureHealth:
     """Records whose header lies (length beyond the file or beyond reason)."""
     snapped: int = 0
     """Frames captured shorter than they were on the wire."""
+    cut_heads: int = 0
+    """UDP and ESP packets captured without all of the first 16 payload bytes, where tunnels have headers."""
     out_of_order: int = 0
     """Frames whose time is before that of the frame before them."""
     time_jumps: int = 0

@@ -35,6 +35,7 @@ _link_payload = link_payload  # the name it had before the header readers moved 
     LAST_NS,  # time of the last timed frame
     LARGEST_MSS,  # largest MSS announced so far
     SNAPPED,
+    CUT_HEADS,
     OUT_OF_ORDER,
     TIME_JUMPS,
     DUPLICATES,
@@ -45,10 +46,12 @@ _link_payload = link_payload  # the name it had before the header readers moved 
     UNSUPPORTED,
     UNTIMED,
     COUNTERS,
-) = range(16)
+) = range(17)
 
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
+TUNNEL_HEADER_BYTES = 16
+"""The longest header of a tunnel over datagrams that is read (WireGuard, nebula)."""
 DUPLICATE_NS = 10_000_000
 """A packet equal to one at most this long before it is a duplicate of it."""
 JUMP_NS = 3_600_000_000_000
@@ -283,7 +286,10 @@ def decode_frames(
         c_tsecr[row] = tsecr
         c_has_ts[row] = has_ts
         c_mss[row] = mss
-        _copy_head(buf, head_at, min(end - head_at, payload), c_head, row)
+        captured = min(end - head_at, payload)
+        _copy_head(buf, head_at, captured, c_head, row)
+        if (proto == 17 or proto == 50) and frag != 2 and captured < min(payload, TUNNEL_HEADER_BYTES):
+            counters[CUT_HEADS] += 1
 
         if flags & 0x04 == 0:  # hosts send trains of equal resets
             digest = _mix(np.uint64(src) << np.uint64(32) | np.uint64(dst))

@@ -121,6 +121,7 @@ class PacketColumns:
         cells = self.counters
         return CaptureHealth(
             snapped=int(cells[_kernels.SNAPPED]),
+            cut_heads=int(cells[_kernels.CUT_HEADS]),
             out_of_order=int(cells[_kernels.OUT_OF_ORDER]),
             time_jumps=int(cells[_kernels.TIME_JUMPS]),
             duplicates=int(cells[_kernels.DUPLICATES]),

@@ -51,7 +51,14 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell("warning", "untimed", "frame", "without a time stamp")
     tell("warning", "duplicates", "duplicate packet", "(a mirror port that sees both directions twice?)")
     tell("note", "out_of_order", "frame", "earlier than the frame before")
-    tell("note", "snapped", "frame", "snapped; lengths come from headers, so nothing is lost by it")
+    tell(
+        "warning",
+        "cut_heads",
+        "datagram",
+        "snapped within the first 16 bytes of payload: protocols and counters of tunnels may be wrong",
+    )
+    harmless = "" if health.get("cut_heads") else ", so nothing is lost by it"
+    tell("note", "snapped", "frame", f"snapped; lengths come from headers{harmless}")
     tell("note", "fragments", "IP fragment", "")
     tell("note", "non_ip", "frame", "without IP")
     tell("note", "unknown_blocks", "pcapng block", "of unknown type skipped")
