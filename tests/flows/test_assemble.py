@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from tests.tables import table, tcp, udp
 from vpnforensics.flows.assemble import assemble_flows
 
 NAT, WEB, DNS = "203.0.113.1", "192.0.2.10", "192.0.2.53"
-SYN, SYN_ACK, ACK, FIN = 0x02, 0x12, 0x10, 0x11
+SYN, SYN_ACK, ACK, FIN, RST_ACK = 0x02, 0x12, 0x10, 0x11, 0x14
 
 
 def test_two_directions_are_one_flow_and_up_is_from_the_opener() -> None:
@@ -41,6 +42,63 @@ def test_a_flow_whose_opening_was_missed_follows_its_address() -> None:
     )
     assert flows.source(0) == f"{NAT}:4001"
     assert not flows.up[0]
+
+
+def _visits(hosts: int) -> list[dict[str, object]]:
+    """The server opens one answered TCP connection and asks one question of each host; one was under way."""
+    rows = [tcp(0.0, WEB, 443, NAT, 3999, ACK), tcp(0.01, NAT, 3999, WEB, 443, ACK)]
+    for n in range(hosts):
+        far = f"192.0.2.{100 + n}"
+        rows += [
+            tcp(1 + n, NAT, 4000 + n, far, 443, SYN, seq=n),
+            tcp(1.1 + n, far, 443, NAT, 4000 + n, SYN_ACK),
+        ]
+        rows += [udp(1.2 + n, NAT, 5000 + n, far, 53), udp(1.3 + n, far, 53, NAT, 5000 + n)]
+    return rows
+
+
+def _knocks(number: int, *, hosts: int, answer: int | None) -> list[dict[str, object]]:
+    """Connections from the Internet to the server's port 22, and what it says to them."""
+    rows = []
+    for n in range(number):
+        host, port = f"198.51.100.{1 + n % hosts}", 30_000 + n
+        rows.append(tcp(2 + n / number, host, port, NAT, 22, SYN, seq=n))
+        if answer is not None:
+            rows.append(tcp(2.001 + n / number, NAT, 22, host, port, answer))
+    return rows
+
+
+@pytest.mark.parametrize(
+    "knocks",
+    [
+        _knocks(200, hosts=200, answer=None),  # dropped
+        _knocks(200, hosts=200, answer=RST_ACK),  # refused
+        _knocks(200, hosts=2, answer=SYN_ACK),  # passwords are tried
+    ],
+)
+def test_connections_from_the_internet_turn_no_flow_round(knocks: list[dict[str, object]]) -> None:
+    flows = assemble_flows(table([*_visits(5), *knocks]))
+    assert {flows.source(f).rsplit(":", 1)[0] for f in range(11)} == {NAT}
+
+
+def test_who_was_seen_to_open_is_the_client_even_of_an_address_that_accepts_more() -> None:
+    flows = assemble_flows(table([*_visits(3), *_knocks(50, hosts=50, answer=SYN_ACK)]))
+    opened = [f for f in range(len(flows)) if flows.destination(f).endswith(":443") and f > 0]
+    assert {flows.source(f).rsplit(":", 1)[0] for f in opened} == {NAT}
+
+
+def test_a_port_that_leads_into_a_tunnel_is_the_client_side() -> None:
+    flows = assemble_flows(table([*_visits(5), *_knocks(1, hosts=1, answer=SYN_ACK)]))
+    assert flows.source(len(flows) - 1) == f"{NAT}:22"
+    assert flows.up[-2:].tolist() == [False, True]
+
+
+def test_in_one_direction_alone_openings_count_unanswered() -> None:
+    packets = table(_visits(5))
+    for side in (packets.src, packets.dst):
+        flows = assemble_flows(packets.take(side == packets.addresses.texts.index(NAT)))
+        tcp_flows = np.flatnonzero(flows.proto == 6)
+        assert {flows.source(f).rsplit(":", 1)[0] for f in tcp_flows.tolist() if f > 0} == {NAT}
 
 
 def test_an_answer_without_its_opening_is_not_an_opening() -> None:

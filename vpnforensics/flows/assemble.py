@@ -1,10 +1,14 @@
 """Packets to conversations.
 
 A flow is a bidirectional five-tuple, split where the same five-tuple is used again: after an idle
-time-out, or by a TCP SYN with a new initial sequence number. Which end is the client is decided by
+time-out, or by a TCP SYN with a new initial sequence number. Which end is the client side is decided by
 behaviour, not by address: clients *open* conversations (send a SYN without ACK, an echo request,
-the first datagram). An address that opens more than it accepts is a client side; on the egress side
-of a NAT that is the server's public address, however many servers it talks to.
+the first datagram). An address that opens to more addresses than it accepts from is a client side; on the
+egress side of a NAT that is the server's public address, however many servers it talks to. Three rules keep
+what others send to it from turning its flows round: only an opening that was answered counts (a scan is
+not), a pair of addresses counts once (one host that knocks again and again does not), and who was seen to
+send the SYN is the client, but for a connection *into* a client side: there a port of the server leads into
+a tunnel, so that the answers, not the SYN, travel towards the Internet.
 """
 
 from __future__ import annotations
@@ -155,17 +159,10 @@ def assemble_flows(
         _to_ns(idle_other_s),
     )
     count = len(first)
-    opener = packets.src[first]
-    accepter = packets.dst[first]
-    opened, reversed_open = _openings(packets, first)
-    opener, accepter = np.where(reversed_open, accepter, opener), np.where(reversed_open, opener, accepter)
-    # Only a visible opening counts fully; the first packet of a conversation already under way, little.
-    weight = np.where(opened, 1.0, 0.05)
-    addresses = len(packets.addresses)
-    net = np.bincount(opener, weight, addresses) - np.bincount(accepter, weight, addresses)
     first_src, first_dst = packets.src[first], packets.dst[first]
-    client_is_first_src = np.where(
-        net[first_src] == net[first_dst], ~reversed_open, net[first_src] > net[first_dst]
+    opening = _openings(packets, first)
+    client_is_first_src = _client_is_first_src(
+        first_src, first_dst, opening, _answered(packets, flow, forward), len(packets.addresses)
     )
     up = forward.view(np.bool_) == client_is_first_src[flow]
 
@@ -196,17 +193,61 @@ def _to_ns(seconds: float) -> int:
     return int(seconds * 1e9) if np.isfinite(seconds) else int(np.iinfo(np.int64).max)
 
 
-def _openings(
-    packets: PacketTable, first: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which flows' first packets open a conversation, and which of those answer an unseen opening."""
-    proto, flags = packets.proto[first], packets.tcp_flags[first]
-    syn = (proto == PROTO_TCP) & (flags & TCP_SYN != 0)
-    answers = syn & (flags & TCP_ACK != 0)
-    echo_reply = ((proto == PROTO_ICMP) & (packets.sport[first] == 0)) | (
-        (proto == PROTO_ICMPV6) & (packets.sport[first] == 129)
-    )
-    return syn | (proto != PROTO_TCP), answers | echo_reply
+@dataclass(frozen=True, eq=False)
+class _Openings:
+    """What the first packet of each flow says of who opened it."""
+
+    visible: npt.NDArray[np.bool_]
+    """It may be the opening, or the answer to an unseen one; else the conversation was under way."""
+    certain: npt.NDArray[np.bool_]
+    """It is one of these for sure: a first datagram seen need not be the first sent."""
+    answers: npt.NDArray[np.bool_]
+    """It answers an unseen opening: its destination opened the flow."""
+
+
+def _openings(packets: PacketTable, first: npt.NDArray[np.int64]) -> _Openings:
+    proto, kind = packets.proto[first], packets.sport[first]
+    tcp, icmp, icmpv6 = proto == PROTO_TCP, proto == PROTO_ICMP, proto == PROTO_ICMPV6
+    syn = tcp & (packets.tcp_flags[first] & TCP_SYN != 0)
+    echo_reply = (icmp & (kind == 0)) | (icmpv6 & (kind == 129))
+    echo_request = (icmp & (kind == 8)) | (icmpv6 & (kind == 128))
+    syn_ack = syn & (packets.tcp_flags[first] & TCP_ACK != 0)
+    return _Openings(syn | ~tcp, syn | echo_request | echo_reply, syn_ack | echo_reply)
+
+
+def _answered(
+    packets: PacketTable, flow: npt.NDArray[np.int32], forward: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
+    """Flows that both ends speak in; of TCP, with a SYN-ACK against the first packet (a reset refuses)."""
+    syn_ack = packets.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK
+    answer = (forward == 0) & (syn_ack | (packets.proto != PROTO_TCP))
+    answered = np.zeros(int(flow.max(initial=-1)) + 1, np.bool_)
+    answered[flow[answer]] = True
+    return answered
+
+
+def _client_is_first_src(
+    first_src: npt.NDArray[np.int32],
+    first_dst: npt.NDArray[np.int32],
+    opening: _Openings,
+    answered: npt.NDArray[np.bool_],
+    addresses: int,
+) -> npt.NDArray[np.bool_]:
+    """Whether each flow's first packet came from its client side."""
+    opener = np.where(opening.answers, first_dst, first_src)
+    accepter = np.where(opening.answers, first_src, first_dst)
+    counted = opening.visible & answered
+    if not counted.any():  # one direction only: no opening can be seen answered
+        counted = opening.visible
+    pair, number = np.unique(opener.astype(np.int64) * addresses + accepter, return_inverse=True)
+    strong = np.zeros(len(pair), np.bool_)
+    strong[number[counted]] = True
+    # All the pairs without a counted opening weigh less than one with; integers, so that ties are ties.
+    weight = np.where(strong, len(pair) + 1, 1)
+    net = np.bincount(pair // addresses, weight, addresses) - np.bincount(pair % addresses, weight, addresses)
+    by_address = np.where(net[first_src] == net[first_dst], ~opening.answers, net[first_src] > net[first_dst])
+    into_a_client_side = net[accepter] > np.maximum(net[opener], 0)
+    return np.where(opening.certain & ~into_a_client_side, ~opening.answers, by_address)
 
 
 def _ports(packets: PacketTable) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
