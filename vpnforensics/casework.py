@@ -263,6 +263,9 @@ def _decide_exactly(
         egress_ns = case.flows.packets.ts_ns[matched]
         ingress_ns = case.conversations.packets.ts_ns[matches.ingress_row[matched]]
         alignment = align_pairs(egress_ns, ingress_ns, case.flows.up[matched], rng)
+    matches = exact.match_exactly(
+        case.conversations, case.flows, one_capture=one_capture, alignment=alignment
+    )
     readable = Case(
         case.conversations, clients, case.flows, alignment, (), np.full(len(clients), -1, np.int64)
     )

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import vpnforensics as vf
 from tests.tables import table, tcp, udp
+from vpnforensics.engines.exact import match_exactly
+from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.table import PacketTable
 
 CLIENTS = ("10.0.0.2", "10.0.0.3", "10.0.0.4")
@@ -14,10 +17,15 @@ NAT, WEB, DNS = "203.0.113.1", "192.0.2.10", "192.0.2.53"
 CLOCK_NS = 7_500_000_000
 
 
-def _both_sides(flows: int = 30, seed: int = 1) -> tuple[PacketTable, PacketTable, list[str]]:
-    """A NAT seen from inside and outside; which client each flow was of."""
+Rows = list[dict[str, Any]]
+
+
+def _both_sides(
+    flows: int = 30, seed: int = 1, more: tuple[Rows, Rows] = ([], [])
+) -> tuple[PacketTable, PacketTable, list[str]]:
+    """A NAT seen from inside and outside, and ``more`` of both; which client each flow was of."""
     rng = np.random.default_rng(seed)
-    inside, outside, owners = [], [], []
+    inside, outside, owners = [*more[0]], [*more[1]], []
     for f in range(flows):
         client = CLIENTS[f % 3]
         owners.append(client)
@@ -82,6 +90,50 @@ def test_a_flow_of_nobody_inside_has_no_tunnel() -> None:
     case = vf.correlate(rest, inner)
     assert case.links["verdict"][0] == "no_tunnel"
     assert case.links["verdict"][1] == "linked"
+
+
+def _time_requests(start_of: dict[str, float], times: int) -> tuple[Rows, Rows]:
+    """Clients send one and the same datagram ``times`` times, each from its port; no answer is seen."""
+    request = {"head": b"\x1b", "payload_bytes": 48}
+    sent = [
+        (n, client, start + k) for n, (client, start) in enumerate(start_of.items()) for k in range(times)
+    ]
+    inside = [udp(ts, client, 45_000 + n, WEB, 123, **request) for n, client, ts in sent]
+    outside = [udp(ts + 1e-4, NAT, 55_000 + n, WEB, 123, **request) for n, _, ts in sent]
+    return inside, outside
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("apart_s", [0.3, 4.0])
+def test_a_datagram_that_two_clients_send_alike_names_neither(times: int, apart_s: float) -> None:
+    start_of = {CLIENTS[0]: 20.0, CLIENTS[1]: 20.0 + apart_s}
+    outer, inner, _ = _both_sides(more=_time_requests(start_of, times))
+    case = vf.correlate(outer, inner)
+    asked = case.flows["dst"].str.endswith(":123").to_numpy()
+    assert asked.sum() == 2
+    clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
+    owner = {f"{NAT}:{55_000 + n}": f"{client}:0" for n, client in enumerate(start_of)}
+    for source, tunnel in zip(case.flows["src"][asked], case.links["tunnel"][asked], strict=True):
+        assert tunnel not in clients or clients[tunnel] == owner[source]
+
+
+def test_the_same_datagram_again_confirms_nothing() -> None:
+    scores = []
+    for times in (1, 2):
+        outer, inner, _ = _both_sides(more=_time_requests({CLIENTS[0]: 20.0}, times))
+        flows = assemble_flows(inner)
+        asked = np.flatnonzero(flows.dport == 123)
+        scores += match_exactly(assemble_flows(outer), flows).score[asked].tolist()
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
+def test_a_packet_at_another_time_is_another_packet() -> None:
+    """One client's datagram is in no flow; another's, which the ingress capture lacks, is like it."""
+    more = _time_requests({CLIENTS[0]: 12.0}, 1)[0], _time_requests({CLIENTS[1]: 3.0}, 1)[1]
+    outer, inner, _ = _both_sides(more=more)
+    case = vf.correlate(outer, inner)
+    flow = case.flows["id"][case.flows["dst"].str.endswith(":123")].iloc[0]
+    assert flow not in set(case.scores["flow"])
 
 
 def test_unrelated_captures_are_refused_with_the_likely_cause() -> None:

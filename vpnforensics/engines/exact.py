@@ -5,13 +5,16 @@ Theory of operation
 Where the ingress side is not encrypted (a plain NAT, a tap on the tunnel's inner interface, a decrypted
 capture), a packet keeps its TCP sequence and acknowledgement numbers, timestamps, flags and length, or its
 UDP payload, while addresses and ports change. Each packet's invariants are hashed to 64 bits; equal hashes
-in the same direction are the same packet seen twice. A flow belongs to the ingress conversation with which it
-shares packets, and that to a client address, which takes a tunnel's place in the result.
+in the same direction are the same packet seen twice, unless their times, once the clocks are known, say
+otherwise. A flow belongs to the ingress conversation with which it shares packets, and that to a client
+address, which takes a tunnel's place in the result. What several clients sent alike (a time request, a
+discovery datagram) names none of them, and is not missed either.
 
 The first shared packet of a TCP flow matches a wrong one with a chance of about (packets) / 2^32, its initial
 sequence number being random (RFC 6528); later packets follow from it and only confirm. A UDP payload's first
 bytes are taken to be worth 16 bits (a DNS identifier). The score is the decimal logarithm of that, with one
-confirmation counted once more, less a penalty for packets that should have matched and did not.
+confirmation counted once more, less a penalty for packets that should have matched and did not. The same
+packet again confirms nothing, and a packet that matches another client takes a confirmation back.
 
 No alignment is needed: the matched packets give one. Silent on datagrams without captured payload, and
 where a proxy or a scrubber rewrote the numbers.
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align.alignment import Alignment
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, PacketTable
 
@@ -32,6 +36,10 @@ NAME = "exact"
 _TCP_BITS, _UDP_BITS = 32, 16
 _PENALTY = 1.5
 _MISSING_FORGIVEN = 0.25
+_COPIES = 4
+"""A packet seen more often (keep-alives, equal datagrams) names nobody; a few are retransmissions or taps."""
+_STAY_NS = 1_000_000_000
+"""No packet stays in a server for longer: the longest seen is 0.2 s."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -51,7 +59,13 @@ class ExactMatches:
     """Whether any packet of the flow has something to compare."""
 
 
-def match_exactly(conversations: FlowTable, flows: FlowTable, *, one_capture: bool = False) -> ExactMatches:
+def match_exactly(
+    conversations: FlowTable,
+    flows: FlowTable,
+    *,
+    one_capture: bool = False,
+    alignment: Alignment | None = None,
+) -> ExactMatches:
     """The ingress conversation of each egress flow, by equal invariants.
 
     Parameters
@@ -62,31 +76,42 @@ def match_exactly(conversations: FlowTable, flows: FlowTable, *, one_capture: bo
         Of the egress capture.
     one_capture : bool
         Both are of one capture: a packet does not match itself.
+    alignment : Alignment, optional
+        Where the clocks' relation is known, equal packets too far apart in time are not the same.
     """
-    outer, inner = conversations.packets, flows.packets
-    key_in, bits_in = _invariants(outer, conversations.up)
-    key_out, bits_out = _invariants(inner, flows.up)
+    key_in, bits_in = _invariants(conversations.packets, conversations.up)
+    key_out, bits_out = _invariants(flows.packets, flows.up)
     usable = np.flatnonzero(bits_in > 0)
     order = usable[np.argsort(key_in[usable], kind="stable")]
     sorted_keys = key_in[order]
-    votes_flow: list[npt.NDArray[np.int64]] = []
-    votes_row: list[npt.NDArray[np.int64]] = []
-    votes_packet: list[npt.NDArray[np.int64]] = []
     first = np.searchsorted(sorted_keys, key_out, side="left")
-    last = np.searchsorted(sorted_keys, key_out, side="right")
-    # A key seen many times (keep-alives, equal datagrams) names nobody; a few are retransmissions or taps.
-    for copy in range(4):
-        at = first + copy
-        hit = np.flatnonzero((bits_out > 0) & (at < last) & (last - first <= 4))
-        rows = order[at[hit]]
-        if one_capture:
-            other = conversations.flow[rows] != _same_flow(conversations, flows, hit)
-            hit, rows = hit[other], rows[other]
-        votes_flow.append(flows.flow[hit].astype(np.int64))
-        votes_row.append(rows)
-        votes_packet.append(hit)
-    flow, row, packet = (np.concatenate(v) for v in (votes_flow, votes_row, votes_packet))
-    return _tally(conversations, flows, flow, row, packet, bits_out)
+    copies = np.searchsorted(sorted_keys, key_out, side="right") - first
+    packet = np.flatnonzero((bits_out > 0) & (copies > 0) & (copies <= _COPIES))
+    nth = np.arange(_COPIES)
+    row = order[np.minimum(first[packet, None] + nth, len(order) - 1)] if len(packet) else _no_rows()
+    same = nth < copies[packet, None]
+    if one_capture:
+        same &= conversations.flow[row] != _same_flow(conversations, flows, packet)[:, None]
+    if alignment is not None and alignment.usable:
+        there_ns = alignment.to_ingress(flows.packets.ts_ns[packet])[:, None]
+        same &= np.abs(conversations.packets.ts_ns[row] - there_ns) <= _STAY_NS
+    of_one = _of_one_client(conversations.src[conversations.flow[row]], same)
+    shared_by_many = (bits_out > 0) & (copies > _COPIES)
+    shared_by_many[packet] = same.any(axis=1) & ~of_one
+    able = (bits_out > 0) & ~shared_by_many
+    at, copy = np.nonzero(same & of_one[:, None])
+    return _tally(conversations, flows, row[at, copy], packet[at], key_out, np.where(able, bits_out, 0))
+
+
+def _no_rows() -> npt.NDArray[np.intp]:
+    return np.zeros((0, _COPIES), np.intp)
+
+
+def _of_one_client(client: npt.NDArray[np.int32], same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Packets whose copies, the entries ``same`` of each row, are all of one client."""
+    most = np.where(same, client, -1).max(axis=1, initial=-1)
+    least = np.where(same, client, np.iinfo(np.int32).max).min(axis=1, initial=np.iinfo(np.int32).max)
+    return np.asarray(most == least)
 
 
 def _same_flow(
@@ -100,28 +125,40 @@ def _same_flow(
 def _tally(
     conversations: FlowTable,
     flows: FlowTable,
-    flow: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int64],
+    row: npt.NDArray[np.intp],
     packet: npt.NDArray[np.intp],
+    key: npt.NDArray[np.uint64],
     bits: npt.NDArray[np.int64],
 ) -> ExactMatches:
-    """Most shared packets win, ties the earlier conversation."""
+    """Most distinct packets win, ties the earlier conversation; those of another client speak against it.
+
+    Parameters
+    ----------
+    row, packet : ndarray of intp
+        Ingress and egress rows of each match.
+    key : ndarray of uint64
+        Invariants of each egress packet.
+    bits : ndarray of int64
+        What each egress packet's are worth, 0 where nothing is expected of it.
+    """
     count = len(flows)
     conversation = np.full(count, -1, np.int64)
-    shared = np.zeros(count, np.int64)
     score = np.full(count, -np.inf)
     ingress_row = np.full(len(flows.packets), -1, np.int64)
     able = np.bincount(flows.flow[bits > 0], minlength=count)
-    if not len(flow):
-        return ExactMatches(conversation, shared, score, ingress_row, able > 0)
-    pair = flow * len(conversations) + conversations.flow[row]
-    distinct, votes = np.unique(pair, return_counts=True)
-    order = np.lexsort((distinct, -votes, distinct // len(conversations)))
-    owner = distinct[order] // len(conversations)
-    lead = order[np.r_[True, owner[1:] != owner[:-1]]]
-    winner = distinct[lead] // len(conversations)
-    conversation[winner] = distinct[lead] % len(conversations)
-    mine = conversations.flow[row] == conversation[flow]
+    if not len(row):
+        return ExactMatches(conversation, np.zeros(count, np.int64), score, ingress_row, able > 0)
+    flow, of_row = flows.flow[packet].astype(np.int64), conversations.flow[row]
+    pair, votes = _distinct_votes(flow * len(conversations) + of_row, key[packet])
+    voter, chosen = np.divmod(pair, len(conversations))
+    order = np.lexsort((chosen, -votes, voter))
+    lead = order[np.r_[True, np.diff(voter[order]) > 0]]
+    conversation[voter[lead]] = chosen[lead]
+    distinct, rival = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    distinct[voter[lead]] = votes[lead]
+    others = conversations.src[chosen] != conversations.src[conversation[voter]]
+    np.maximum.at(rival, voter[others], votes[others])
+    mine = of_row == conversation[flow]
     ingress_row[packet[mine]] = row[mine]
     matched = ingress_row >= 0
     shared = np.bincount(flows.flow[matched], minlength=count)
@@ -130,8 +167,19 @@ def _tally(
     chance = worth * np.log10(2.0) - np.log10(max(len(conversations.packets), 1))
     missing = np.maximum(0.0, able - shared - _MISSING_FORGIVEN * able)
     found = shared > 0
-    score[found] = (chance * np.minimum(shared, 2) - _PENALTY * missing)[found]
+    score[found] = (chance * np.clip(distinct - rival, 0, 2) - _PENALTY * missing)[found]
     return ExactMatches(conversation, shared, score, ingress_row, able > 0)
+
+
+def _distinct_votes(
+    pair: npt.NDArray[np.int64], key: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pairs of flow and conversation, ascending, and how many distinct packets they share."""
+    order = np.lexsort((key, pair))
+    pair, key = pair[order], key[order]
+    new = np.r_[True, (pair[1:] != pair[:-1]) | (key[1:] != key[:-1])]
+    found, votes = np.unique(pair[new], return_counts=True)
+    return found, votes
 
 
 def _invariants(
