@@ -88,8 +88,26 @@ def test_a_flow_of_nobody_inside_has_no_tunnel() -> None:
     stranger = outer.addresses.texts.index(CLIENTS[0])
     rest = outer.take((outer.src != stranger) & (outer.dst != stranger))
     case = vf.correlate(rest, inner)
-    assert case.links["verdict"][0] == "no_tunnel"
+    assert case.links["verdict"][3] == "no_tunnel"
     assert case.links["verdict"][1] == "linked"
+    assert case.links["verdict"][0] == "undecided"  # over before the rest begins
+
+
+@pytest.mark.parametrize("keep", ["first", "second"])
+def test_what_the_ingress_capture_did_not_last_for_is_not_denied(keep: str) -> None:
+    outer, inner, _ = _both_sides()
+    early = outer.ts_ns < 7_500_000_000
+    case = vf.correlate(outer.take(early if keep == "first" else ~early), inner)
+    assert (case.links["verdict"] == "linked").sum() >= 12
+    assert not (case.links["verdict"] == "no_tunnel").any()
+
+
+def test_a_lone_packet_that_a_capture_lost_denies_nothing() -> None:
+    answered = tcp(5.0, WEB, 443, NAT, 60_000, 0x14, seq=7)
+    outer, inner, _ = _both_sides(more=([], [answered]))
+    case = vf.correlate(outer, inner)
+    lone = (case.flows["packets"] == 1).to_numpy()
+    assert case.links["verdict"][lone].tolist() == ["undecided"]
 
 
 def _time_requests(start_of: dict[str, float], times: int) -> tuple[Rows, Rows]:

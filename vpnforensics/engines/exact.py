@@ -55,8 +55,10 @@ class ExactMatches:
     """Decimal logarithm; -inf without a match."""
     ingress_row: npt.NDArray[np.int64]
     """For each egress packet, its ingress row in that conversation, or -1."""
-    readable: npt.NDArray[np.bool_]
-    """Whether any packet of the flow has something to compare."""
+    comparable: npt.NDArray[np.bool_]
+    """For each egress packet, whether there is something to compare."""
+    seen: npt.NDArray[np.bool_]
+    """For each egress packet, whether it may be in the ingress capture: in the conversation, or anybody's."""
 
 
 def match_exactly(
@@ -100,7 +102,11 @@ def match_exactly(
     shared_by_many[packet] = same.any(axis=1) & ~of_one
     able = (bits_out > 0) & ~shared_by_many
     at, copy = np.nonzero(same & of_one[:, None])
-    return _tally(conversations, flows, row[at, copy], packet[at], key_out, np.where(able, bits_out, 0))
+    conversation, ingress_row, shared, score = _tally(
+        conversations, flows, row[at, copy], packet[at], key_out, np.where(able, bits_out, 0)
+    )
+    seen = shared_by_many | (ingress_row >= 0)
+    return ExactMatches(conversation, shared, score, ingress_row, bits_out > 0, seen)
 
 
 def _no_rows() -> npt.NDArray[np.intp]:
@@ -129,8 +135,10 @@ def _tally(
     packet: npt.NDArray[np.intp],
     key: npt.NDArray[np.uint64],
     bits: npt.NDArray[np.int64],
-) -> ExactMatches:
-    """Most distinct packets win, ties the earlier conversation; those of another client speak against it.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Conversation of each flow, ingress row of each egress packet, packets shared, and score.
+
+    Most distinct packets win, ties the earlier conversation; those of another client speak against it.
 
     Parameters
     ----------
@@ -147,7 +155,7 @@ def _tally(
     ingress_row = np.full(len(flows.packets), -1, np.int64)
     able = np.bincount(flows.flow[bits > 0], minlength=count)
     if not len(row):
-        return ExactMatches(conversation, np.zeros(count, np.int64), score, ingress_row, able > 0)
+        return conversation, ingress_row, np.zeros(count, np.int64), score
     flow, of_row = flows.flow[packet].astype(np.int64), conversations.flow[row]
     pair, votes = _distinct_votes(flow * len(conversations) + of_row, key[packet])
     voter, chosen = np.divmod(pair, len(conversations))
@@ -168,7 +176,7 @@ def _tally(
     missing = np.maximum(0.0, able - shared - _MISSING_FORGIVEN * able)
     found = shared > 0
     score[found] = (chance * np.clip(distinct - rival, 0, 2) - _PENALTY * missing)[found]
-    return ExactMatches(conversation, shared, score, ingress_row, able > 0)
+    return conversation, ingress_row, shared, score
 
 
 def _distinct_votes(

@@ -16,7 +16,13 @@ from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
-from vpnforensics.evidence.denial import can_be_denied, chance_of_so_little, is_error, per_flow
+from vpnforensics.evidence.denial import (
+    can_be_denied,
+    chance_of_nothing,
+    chance_of_so_little,
+    is_error,
+    per_flow,
+)
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
 from vpnforensics.evidence.null_scores import stratum_of
 from vpnforensics.evidence.voices import Voice
@@ -168,7 +174,7 @@ def decide_by_exact(
         exact_engine.NAME,
         scores,
         llr,
-        np.where((matches.shared > 0) | ~matches.readable, 1.0, 0.0),
+        _chance_unseen(case, matches, tunnel),
         comparisons_of,
         tunnel,
         np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
@@ -186,6 +192,20 @@ def decide_by_exact(
         ),
         {},
     )
+
+
+def _chance_unseen(
+    case: Case, matches: ExactMatches, tunnel: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """P(no packet of the flow in the ingress capture | they went through it), of each flow."""
+    comparable = matches.comparable[case.egress.row]
+    seen = matches.seen[case.egress.row]
+    linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & comparable
+    miss = float(np.mean(~seen[linked])) if linked.any() else MISS_UNKNOWN
+    chance = chance_of_nothing(case, comparable, miss)
+    chance[per_flow(case, seen[None])[0] > 0] = 1.0  # a part was there; what the rest lacks is the capture's
+    chance[~can_be_denied(case)] = 1.0
+    return chance
 
 
 def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:

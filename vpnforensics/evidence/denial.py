@@ -71,6 +71,21 @@ def chance_of_so_little(
     return chance
 
 
+def chance_of_nothing(case: Case, packets: npt.NDArray[np.bool_], miss: float) -> npt.NDArray[np.float64]:
+    """P(none of these packets of a flow found | they were carried), shape (flows,).
+
+    Parameters
+    ----------
+    case : Case
+    packets : ndarray of bool, shape (packets,)
+        Egress packets that can be looked for.
+    miss : float
+        Share of carried packets that are not found.
+    """
+    bouts = count_bouts(case.egress.start, case.egress.ts_ns, packets, _BOUT_NS)
+    return share_of_carried(np.zeros(len(bouts), np.int32), bouts, miss)
+
+
 def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
     """Flows of which the ingress capture can say that a tunnel did not have them."""
     return _within_ingress(case) & ~is_error(case) & ~_beside(case)
@@ -85,6 +100,8 @@ def is_error(case: Case) -> npt.NDArray[np.bool_]:
 
 def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
     """Flows within the time of the ingress capture; of others it cannot say that no tunnel had them."""
+    if not case.alignment.usable:
+        return np.zeros(len(case.flows), np.bool_)
     outer = case.conversations.packets.ts_ns
     first = case.alignment.to_ingress(case.flows.first_ns)
     last = case.alignment.to_ingress(case.flows.last_ns)
