@@ -11,6 +11,7 @@ import pytest
 import vpnforensics as vf
 from tests.truth import Recording, load, tally, without_client
 from vpnforensics import samples
+from vpnforensics.evidence.denial import unusual_silences
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -18,6 +19,7 @@ from vpnforensics.packets.table import PROTO_TCP
 from vpnforensics.tunnels.find import find_tunnels
 
 TOO_LONG_BYTES = 1600
+S = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,60 @@ def test_the_others_still_exclude(cut: Recording) -> None:
     assert not excluded[~np.array(gone)].any()
     assert excluded[long & gone].mean() > 0.5
     assert tally(cut, case, only_client=client).wrong == 0
+
+
+@pytest.fixture(scope="module")
+def holed(recording: Recording) -> tuple[Recording, int, int]:
+    """A third of the ingress capture is missing, as a rotated file may be; from when until when."""
+    ts_ns = recording.ingress.ts_ns
+    start, end = int(ts_ns.min()) + 20 * S, int(ts_ns.min()) + 40 * S
+    return replace(recording, ingress=recording.ingress.take((ts_ns < start) | (ts_ns >= end))), start, end
+
+
+def test_what_fell_into_a_hole_of_the_ingress_capture_is_not_denied(
+    holed: tuple[Recording, int, int],
+) -> None:
+    recording, _, _ = holed
+    case = vf.correlate(recording.ingress, recording.egress)
+    assert tally(recording, case).wrong == 0
+    assert (case.links["verdict"] == "linked").mean() > 0.4
+    assert not (case.links["verdict"] == "no_tunnel").any()
+
+
+def test_beside_a_hole_flows_are_denied_as_ever(holed: tuple[Recording, int, int]) -> None:
+    recording, start, end = holed
+    client = recording.truth["flows"][0]["client"]
+    rest = without_client(recording, client)
+    case = vf.correlate(rest.ingress, rest.egress)
+    own = {(flow["src"], flow["dst"]) for flow in recording.truth["flows"] if flow["client"] == client}
+    gone = np.array([(flow.src, flow.dst) in own for flow in case.flows.itertuples()])
+    first_ns, last_ns = (case.alignment.to_ingress(case.flows[c].to_numpy()) for c in ("first_ns", "last_ns"))
+    beside = (last_ns < start) | (first_ns > end)
+    long = (case.flows["packets"] >= 10).to_numpy()
+    excluded = (case.links["verdict"] == "no_tunnel").to_numpy()
+    assert not excluded[~gone].any()
+    assert excluded[gone & beside & long].mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("gaps_ms", "unusual"),
+    [
+        ([1] * 5000 + [15_000] + [1] * 5000, 1),
+        ([1] * 5000 + [3000] + [1] * 5000, 0),  # a pause of all clients
+        ([25_000] * 20, 0),  # keep-alives alone
+        (([1] * 500 + [6000]) * 20, 0),  # bursts with a pause after each
+        (([1] * 500 + [6000]) * 20 + [90_000] + [1] * 500, 1),
+        (([1] * 5000 + [8000]) * 2 + [1] * 9000, 2),
+        ([], 0),
+    ],
+)
+def test_a_silence_is_unusual_by_the_other_gaps(gaps_ms: list[int], unusual: int) -> None:
+    ts_ns = np.cumsum([0, *gaps_ms], dtype=np.int64) * 1_000_000
+    jumbled = np.random.default_rng(0).permutation(ts_ns)
+    start, end = unusual_silences(ts_ns)
+    assert len(start) == unusual
+    assert (end - start).tolist() == sorted((g * 1_000_000 for g in gaps_ms), reverse=True)[:unusual]
+    assert [x.tolist() for x in unusual_silences(jumbled)] == [start.tolist(), end.tolist()]
 
 
 def test_what_a_tcp_twin_may_have_carried_is_not_denied() -> None:

@@ -21,6 +21,7 @@ from vpnforensics.evidence.denial import (
     chance_of_nothing,
     chance_of_so_little,
     is_error,
+    observable,
     per_flow,
 )
 from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
@@ -104,7 +105,7 @@ def decide_by_packets(
     )
     scores = _listed(containment, found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    whole = np.stack([number != IN_PIECES for number in containment.egress_class])
+    whole = np.stack([number != IN_PIECES for number in containment.egress_class]) & observable(case)
     law = containment.law
     del containment  # as large as the captures
     miss = _miss_rate(case, found, whole)
@@ -198,7 +199,7 @@ def _chance_unseen(
     case: Case, matches: ExactMatches, tunnel: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.float64]:
     """P(no packet of the flow in the ingress capture | they went through it), of each flow."""
-    comparable = matches.comparable[case.egress.row]
+    comparable = matches.comparable[case.egress.row] & observable(case)
     seen = matches.seen[case.egress.row]
     linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & comparable
     miss = float(np.mean(~seen[linked])) if linked.any() else MISS_UNKNOWN

@@ -11,7 +11,8 @@ would have carried as one packet can be missing from it:
   same tenth of a second, from the flow's first packet on, count as one, found as far as they were;
 - a tunnel over datagrams may send packets through a TCP connection of its own (tinc does until it knows that
   datagrams arrive): of a flow during which that one was busy nothing is known;
-- before and after the ingress capture, and of ICMP errors, which the server itself sends, nothing is known.
+- before and after the ingress capture, in a silence of all of it that is out of its ordinary (a rotated file
+  is missing, a disk was full), and of ICMP errors, which the server itself sends, nothing is known.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 _BOUT_NS = 100_000_000
 _TWIN_EDGE_NS = 1_000_000_000
 _TWIN_SHARE = 0.03
+_SILENCE_NS = 5_000_000_000
+"""Shorter silences are ordinary: the few clients of a recording paused together for up to 3 s."""
+_UNUSUAL = 10
+"""A silence is out of the ordinary if half of the other time lies in gaps this much shorter. Of packets at
+random one moment in a million lies in such a gap; clients pause together more often, and lose a denial."""
 
 
 def per_flow(case: Case, whole: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -50,7 +56,7 @@ def chance_of_so_little(
     ----------
     case : Case
     whole : ndarray of bool, shape (maps, packets)
-        Egress packets that the tunnels of each length map would carry as one.
+        Observable egress packets that the tunnels of each length map would carry as one.
     scores : ScoreTable
         Pairs with hits; in all others nothing was found.
     miss : float
@@ -88,7 +94,37 @@ def chance_of_nothing(case: Case, packets: npt.NDArray[np.bool_], miss: float) -
 
 def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
     """Flows of which the ingress capture can say that a tunnel did not have them."""
-    return _within_ingress(case) & ~is_error(case) & ~_beside(case)
+    return _within_ingress(case) & _mostly_observable(case) & ~is_error(case) & ~_beside(case)
+
+
+def observable(case: Case) -> npt.NDArray[np.bool_]:
+    """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
+    start, end = unusual_silences(case.conversations.packets.ts_ns)
+    before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
+    return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+
+
+def unusual_silences(
+    ts_ns: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Start and end of the gaps in a capture that its other gaps do not lead one to expect.
+
+    Judged by time, not by number: most packets of a burst follow one another closely, and say nothing of
+    how long the pauses between bursts are.
+    """
+    gap = np.diff(ts_ns)
+    if (gap < 0).any():
+        ts_ns = np.sort(ts_ns)
+        gap = np.diff(ts_ns)
+    at = np.flatnonzero(gap > _SILENCE_NS)
+    least = _SILENCE_NS // _UNUSUAL
+    longer = np.sort(gap[gap > least])
+    # Time spent in gaps up to a length; no length below ``least`` is asked for.
+    total = int(gap.sum())
+    spent = total - int(longer.sum()) + np.r_[0, np.cumsum(longer)]
+    in_shorter = spent[np.searchsorted(longer, gap[at] // _UNUSUAL, side="right")]
+    at = at[2 * in_shorter >= total - gap[at]]
+    return ts_ns[at], ts_ns[at + 1]
 
 
 def is_error(case: Case) -> npt.NDArray[np.bool_]:
@@ -106,6 +142,11 @@ def _within_ingress(case: Case) -> npt.NDArray[np.bool_]:
     first = case.alignment.to_ingress(case.flows.first_ns)
     last = case.alignment.to_ingress(case.flows.last_ns)
     return np.asarray((first >= outer.min()) & (last <= outer.max()))
+
+
+def _mostly_observable(case: Case) -> npt.NDArray[np.bool_]:
+    """Flows most of whose packets the ingress capture was at work for."""
+    return np.asarray(2 * per_flow(case, observable(case)[None])[0] > np.diff(case.egress.start))
 
 
 def _beside(case: Case) -> npt.NDArray[np.bool_]:
