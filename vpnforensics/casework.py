@@ -22,6 +22,7 @@ from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_
 from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
+from vpnforensics.flows.copies import without_copies
 from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
@@ -116,8 +117,14 @@ def correlate(
         raise CaseError(f"{_name(inner, 'egress')}: no IP packets, so no flows")
     tell("finding tunnels", 0.0)
     aside = ThreadPoolExecutor(1)
+    captured = (outer, inner)
+    outer = without_copies(outer)
+    inner = outer if one_capture else without_copies(inner)
     inner_flows = None if one_capture else aside.submit(_grouped, inner)
-    inputs = aside.map(rows.input_row, ("ingress", "egress"), (outer, inner))  # their digests take long
+    inputs = aside.map(rows.input_row, ("ingress", "egress"), captured)  # their digests take long
+    warnings = _left_out(captured[0], outer, "ingress")
+    warnings += [] if one_capture else _left_out(captured[1], inner, "egress")
+    del captured
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
     recognised = any(t.sure for t in tunnels.tunnels)
@@ -157,7 +164,7 @@ def correlate(
         )
     if not len(case.tunnels):
         raise CaseError(_no_tunnels(outer, inner, one_capture))
-    warnings = _warnings(case, decision)
+    warnings += _warnings(case, decision)
     warnings += _accounts(case, options)
     tell("reporting", 0.0)
     stacks = Stacks(
@@ -290,6 +297,11 @@ def _no_tunnels(outer: PacketTable, inner: PacketTable, one_capture: bool) -> st
         f"{here}: no VPN tunnel recognised, none proved by its lengths, and no packet that can be read"
         f" again in {there}; is this the client-facing side of the server, over the same time?"
     )
+
+
+def _left_out(captured: PacketTable, compared: PacketTable, role: str) -> list[str]:
+    copies = len(captured) - len(compared)
+    return [f"the {role} capture holds {copies:,} packets twice; the copies are left out"] if copies else []
 
 
 def _warnings(case: Case, decision: Decision) -> list[str]:

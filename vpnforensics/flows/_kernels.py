@@ -141,3 +141,44 @@ def assign_flows(  # type: ignore[no-untyped-def]
         flow[i] = found
         forward[i] = np.uint8(a == ends[found, 2])
     return flow, forward, state[:flows, 3].copy()
+
+
+@njit(cache=True, nogil=True)
+def equal_to_recent(ts_ns, signed, words, shorts, octets, heads, apart_ns):  # type: ignore[no-untyped-def]
+    """Packets whose columns all equal those of one at most ``apart_ns`` before, which is no copy itself.
+
+    Parameters
+    ----------
+    ts_ns : ndarray of int64
+    signed, words, shorts, octets : tuple of ndarray
+        Columns to compare, of one dtype each.
+    heads : ndarray of uint64, shape (n, words)
+    apart_ns : int
+    """
+    n = ts_ns.size
+    equal = np.zeros(n, np.bool_)
+    cells = 1 << 14  # of the latest packets by digest; one that another displaced is merely not recognised
+    digests = np.zeros(cells, np.uint64)
+    seen_ns = np.full(cells, np.iinfo(np.int64).min // 2)
+    for i in range(n):
+        digest = np.uint64(0)
+        for column in signed:
+            digest = _mix(digest, np.uint64(np.uint32(column[i])))
+        for column in words:
+            digest = _mix(digest, np.uint64(column[i]))
+        packed = np.uint64(0)
+        for column in octets:
+            packed = packed << np.uint64(8) | np.uint64(column[i])
+        digest = _mix(digest, packed)
+        for column in shorts:
+            digest = _mix(digest, np.uint64(column[i]))
+        for k in range(heads.shape[1]):
+            digest = _mix(digest, heads[i, k])
+        cell = np.int64(digest & np.uint64(cells - 1))
+        since_ns = ts_ns[i] - seen_ns[cell]
+        if digests[cell] == digest and 0 <= since_ns <= apart_ns:
+            equal[i] = True
+        else:
+            digests[cell] = digest
+            seen_ns[cell] = ts_ns[i]
+    return equal
