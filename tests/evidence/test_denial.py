@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 import vpnforensics as vf
 from tests.truth import Recording, load, tally, without_client
 from vpnforensics import samples
-from vpnforensics.evidence.denial import unusual_silences
+from vpnforensics.evidence.denial import proven, unusual_silences
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -134,3 +136,25 @@ def test_what_a_tcp_twin_may_have_carried_is_not_denied() -> None:
     whole = vf.correlate(sample.ingress, sample.egress)
     assert (whole.links["verdict"] == "linked").sum() - (case.links["verdict"] == "linked").sum() > 5
     assert not (case.links["verdict"] == "no_tunnel").any()
+
+
+def test_only_moments_beside_a_linked_packet_are_proven() -> None:
+    case: Any = SimpleNamespace(egress=SimpleNamespace(ts_ns=np.array([0, 2, 7, 8, 30, 50]) * S))
+    record = np.array([-1, -1, -1, 4, -1, 2], np.int32)
+    assert proven(case, record).tolist() == [False, False, True, True, False, True]
+    assert not proven(case, np.full(6, -1, np.int32)).any()
+
+
+def test_packets_lost_in_a_burst_do_not_speak_against_a_link(recording: Recording) -> None:
+    """Forty packets at once, of a link with some hundreds: bad luck once, and not forty times."""
+    plain = vf.correlate(recording.ingress, recording.egress, same_clock=True, engines=["packets"])
+    packets, linked = plain.flows["packets"], (plain.links["verdict"] == "linked").to_numpy()
+    flow = int(np.flatnonzero(linked & (packets > 150) & (packets < 800))[0])
+    times = np.sort(recording.egress.ts_ns[assemble_flows(recording.egress).rows_of(flow)])
+    ingress = recording.ingress
+    lost = np.flatnonzero(ingress.ts_ns >= times[60] - S // 50)[:60]
+    rest = ingress.take(np.setdiff1d(np.arange(len(ingress)), lost))
+    case = vf.correlate(rest, recording.egress, same_clock=True, engines=["packets"])
+    assert (case.links["llr"][case.links["verdict"] == "linked"] > 0).all()
+    entry = case.scores[case.scores["flow"] == case.flows["id"][flow]].iloc[0]
+    assert not entry["engines"]["packets"]["note"].startswith(f"{packets[flow]} of")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,10 @@ from vpnforensics.evidence.denial import (
     is_error,
     observable,
     per_flow,
+    proven,
+    share_of_carried_in_bouts,
 )
-from vpnforensics.evidence.likelihood import bounds, likelihood_ratio, share_of_carried
+from vpnforensics.evidence.likelihood import bounds, likelihood_ratio
 from vpnforensics.evidence.null_scores import stratum_of
 from vpnforensics.evidence.voices import Voice
 
@@ -103,18 +105,21 @@ def decide_by_packets(
     found = attribute(
         containment, alive, expected_false_links=expected_false_links, rng=rng, progress=progress
     )
-    scores = _listed(containment, found)
+    scores = _told_of_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     whole = np.stack([number != IN_PIECES for number in containment.egress_class]) & observable(case)
     law = containment.law
     del containment  # as large as the captures
     miss = _miss_rate(case, found, whole)
-    expected = per_flow(case, whole)[case.map_of_tunnel[scores.tunnel], scores.flow]
-    carried = share_of_carried(np.minimum(scores.hits, expected).astype(np.int32), expected, miss)
-    chance = chance_of_so_little(case, whole, scores, miss)
+    carried = share_of_carried_in_bouts(case, whole, scores, miss)
+    chance = chance_of_so_little(case, whole & proven(case, found.record), scores, miss)
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
-    chance[~can_be_denied(case)] = 1.0
+    if case.tunnels.lost_share > MISS_UNKNOWN:
+        carried[:] = 1.0
+    deniable = can_be_denied(case)
+    chance[~deniable] = 1.0
+    carried[~deniable[scores.flow]] = 1.0
     voice = _voice(scores, sizes, found, carried)
     tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
     return Decision(
@@ -240,6 +245,14 @@ def _miss_rate(case: Case, found: Attribution, whole: npt.NDArray[np.bool_]) -> 
     expected = np.flatnonzero(tunnel >= 0)
     expected = expected[whole[case.map_of_tunnel[tunnel[expected]], expected]]
     return float(np.mean(found.record[expected] < 0)) if len(expected) else MISS_UNKNOWN
+
+
+def _told_of_records(case: Case, scores: ScoreTable, found: Attribution) -> ScoreTable:
+    """The pairs; a link explains the packets that have their record, which may be more than the score saw."""
+    having = np.add.reduceat(found.record >= 0, case.egress.start[:-1], dtype=np.int32)
+    linked = found.tunnel[scores.flow] == scores.tunnel
+    hits = np.where(linked, np.maximum(scores.hits, having[scores.flow]), scores.hits)
+    return replace(scores, hits=hits)
 
 
 def _listed(containment: Containment, found: Attribution) -> ScoreTable:

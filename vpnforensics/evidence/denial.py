@@ -12,7 +12,8 @@ would have carried as one packet can be missing from it:
 - a tunnel over datagrams may send packets through a TCP connection of its own (tinc does until it knows that
   datagrams arrive): of a flow during which that one was busy nothing is known;
 - before and after the ingress capture, in a silence of all of it that is out of its ordinary (a rotated file
-  is missing, a disk was full), and of ICMP errors, which the server itself sends, nothing is known.
+  is missing, a disk was full), and of ICMP errors, which the server itself sends, nothing is known;
+- nor is it, where tunnels are looked into, in a moment about which no packet of a linked flow has its record.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _TWIN_EDGE_NS = 1_000_000_000
 _TWIN_SHARE = 0.03
 _SILENCE_NS = 5_000_000_000
 """Shorter silences are ordinary: the few clients of a recording paused together for up to 3 s."""
+_MOMENT_NS, _MOST_MOMENTS = 1_000_000_000, 1_000_000
 _UNUSUAL = 10
 """A silence is out of the ordinary if half of the other time lies in gaps this much shorter. Of packets at
 random one moment in a million lies in such a gap; clients pause together more often, and lose a denial."""
@@ -72,9 +74,38 @@ def chance_of_so_little(
         np.maximum(chance, nothing, out=chance)
         mine = np.flatnonzero(number_of == number)
         of = scores.flow[mine]
-        found = np.ceil(np.minimum(scores.hits[mine] / np.maximum(packets[of], 1), 1.0) * bouts[of])
-        np.maximum.at(chance, of, share_of_carried(found.astype(np.int32), bouts[of], miss))
+        found = _found(scores.hits[mine], packets[of], bouts[of])
+        np.maximum.at(chance, of, share_of_carried(found, bouts[of], miss))
     return chance
+
+
+def share_of_carried_in_bouts(
+    case: Case, whole: npt.NDArray[np.bool_], scores: ScoreTable, miss: float
+) -> npt.NDArray[np.float64]:
+    """P(so many packets found, or fewer | the tunnel carried the flow), of each pair; those of a bout as one.
+
+    Parameters
+    ----------
+    case : Case
+    whole : ndarray of bool, shape (maps, packets)
+        Observable egress packets that the tunnels of each length map would carry as one.
+    scores : ScoreTable
+    miss : float
+        Share of carried packets without a record.
+    """
+    egress = case.egress
+    number = case.map_of_tunnel[scores.tunnel]
+    packets = per_flow(case, whole)[number, scores.flow]
+    bouts = np.stack([count_bouts(egress.start, egress.ts_ns, fits, _BOUT_NS) for fits in whole])
+    bouts = bouts[number, scores.flow]
+    return share_of_carried(_found(scores.hits, packets, bouts), bouts, miss)
+
+
+def _found(
+    hits: npt.NDArray[np.int32], packets: npt.NDArray[np.int64], bouts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int32]:
+    """Bouts that count as found if so many of the packets are."""
+    return np.ceil(np.minimum(hits / np.maximum(packets, 1), 1.0) * bouts).astype(np.int32)
 
 
 def chance_of_nothing(case: Case, packets: npt.NDArray[np.bool_], miss: float) -> npt.NDArray[np.float64]:
@@ -102,6 +133,23 @@ def observable(case: Case) -> npt.NDArray[np.bool_]:
     start, end = unusual_silences(case.conversations.packets.ts_ns)
     before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
     return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+
+
+def proven(case: Case, record: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Egress packets about whose time a linked one has its record, shape (packets,).
+
+    There both captures were at work, and the two clocks as the alignment has them.
+
+    Parameters
+    ----------
+    case : Case
+    record : ndarray of int32, shape (packets,)
+        Record of each linked flow's packets, or -1.
+    """
+    since_ns = case.egress.ts_ns - case.egress.ts_ns.min()
+    moment = since_ns // max(_MOMENT_NS, int(since_ns.max()) // _MOST_MOMENTS)
+    seen = np.bincount(moment[record >= 0], minlength=moment.max() + 1)
+    return np.asarray((np.convolve(seen, np.ones(3), "same") > 0)[moment])
 
 
 def unusual_silences(
