@@ -6,7 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpnforensics.align._kernels import count_offsets, first_at_least_from, pairs_within
+from vpnforensics.align._kernels import (
+    count_offsets,
+    first_at_least_from,
+    nearest_of_size,
+    pairs_beside,
+    pairs_within,
+)
 
 times = st.lists(st.integers(0, 500), min_size=1, max_size=30)
 
@@ -64,3 +70,25 @@ def test_a_place_is_found_from_anywhere(values: list[int], at: int, wanted: int)
     ascending = np.sort(np.array(values, np.int64))
     found = first_at_least_from(ascending, min(at, len(values)), 0, len(values), wanted)
     assert found == np.searchsorted(ascending, wanted)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32 - 1), times, times, st.integers(0, 80))
+def test_lookups_beside(seed: int, few: list[int], many: list[int], near: int) -> None:
+    rng = np.random.default_rng(seed)
+    few_ns, many_ns = np.array(few, np.int64), np.sort(np.array(many, np.int64))
+    few_up, many_up = rng.random(len(few_ns)) < 0.5, rng.random(len(many_ns)) < 0.5
+    few_size, many_size = rng.integers(0, 3, len(few_ns)), rng.integers(0, 3, len(many_ns))
+    apart = np.abs(few_ns[:, None] - many_ns)
+    same_way = few_up[:, None] == many_up
+    left, right, looked_up = pairs_beside(few_ns, few_up, many_ns, many_up, near, 10_000)
+    expected = np.argwhere(same_way & (apart <= near))
+    assert np.array_equal(np.column_stack((left, right)), expected)
+    assert looked_up == len(few_ns)
+    left, right, looked_up = pairs_beside(few_ns, few_up, many_ns, many_up, near, 7)
+    assert np.array_equal(np.column_stack((left, right)), expected[expected[:, 0] < looked_up])
+    assert len(left) <= 7
+    alike = same_way & (few_size[:, None] == many_size) & (apart <= near)
+    nearest = np.where(alike, apart, near + 1).min(axis=1)
+    got = nearest_of_size(few_ns, few_size, few_up, many_ns, many_size, many_up, near)
+    assert np.array_equal(got, nearest)

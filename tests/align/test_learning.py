@@ -10,9 +10,11 @@ from vpnforensics.tunnels.length_map import LengthMap
 START_NS = 1_790_000_000_000_000_000
 
 
-def _case(length_map: LengthMap, seed: int = 0, packets: int = 4000) -> tuple[RecordTable, EgressLengths]:
+def _case(
+    length_map: LengthMap, seed: int = 0, packets: int = 4000, span_s: float = 60.0
+) -> tuple[RecordTable, EgressLengths]:
     rng = np.random.default_rng(seed)
-    bursts = np.repeat(rng.uniform(0, 60, packets // 6), 6)
+    bursts = np.repeat(rng.uniform(0, span_s, packets // 6), 6)
     ts = np.sort(bursts + rng.exponential(0.01, len(bursts)))
     ts_ns = START_NS + (ts * 1e9).astype(np.int64)
     kind = rng.random(len(ts))
@@ -79,3 +81,38 @@ def test_volume_finds_the_offset_without_any_length() -> None:
     records, egress = _case(LengthMap(24))
     late = EgressLengths(egress.ts_ns + 731_250_000_000, egress.inner_bytes, egress.up)
     assert any(abs(offset - 731_250_000_000) < 100_000_000 for offset in volume_offsets(records, late, 3))
+
+
+def _long_case(length_map: LengthMap, seed: int = 0) -> tuple[RecordTable, EgressLengths]:
+    """300,000 packets in bursts: hundreds of every size."""
+    return _case(length_map, seed, packets=300_000, span_s=4_500.0)
+
+
+@pytest.mark.parametrize("truth", [LengthMap(32, 16, cap=1420), LengthMap(1451, 2048, cap=1)], ids=str)
+def test_a_long_capture_obeys_its_map_as_well_as_a_short_one(truth: LengthMap) -> None:
+    records, egress = _long_case(truth)
+    assert share_obeying(truth, records, egress, np.random.default_rng(1)) > 0.9
+    few = EgressLengths(egress.ts_ns[::10], egress.inner_bytes[::10], egress.up[::10])
+    assert share_obeying(truth, records, few, np.random.default_rng(1)) > 0.9
+    assert abs(share_obeying(LengthMap(25), records, egress, np.random.default_rng(1))) < 0.05
+
+
+def test_learns_the_map_of_a_long_capture() -> None:
+    records, egress = _long_case(LengthMap(41))
+    learned = learn_length_map(records, egress, np.random.default_rng(1))
+    assert learned is not None
+    assert learned.length_map.outer(np.array([100, 1000])).tolist() == [141, 1041]
+    assert learned.share > 0.8
+
+
+def test_learns_padding_of_a_long_capture() -> None:
+    records, egress = _long_case(LengthMap(1451, 2048, cap=1))
+    learned = learn_length_map(records, egress, np.random.default_rng(1))
+    assert learned is not None
+    assert learned.length_map.kind == "padded"
+
+
+def test_dense_unrelated_traffic_proves_no_padding() -> None:
+    records, _ = _case(LengthMap(1451, 2048, cap=1), 1, packets=60_000)
+    _, egress = _case(LengthMap(24), 2, packets=60_000)
+    assert learn_length_map(records, egress, np.random.default_rng(1)) is None

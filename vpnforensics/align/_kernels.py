@@ -86,6 +86,58 @@ def pairs_within(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def pairs_beside(few_ns, few_up, many_ns, many_up, near_ns, room):  # type: ignore[no-untyped-def]
+    """Pairs of one direction at most ``near_ns`` apart; ``many_ns`` ascends, ``few_ns`` need not.
+
+    Returns
+    -------
+    few, many : ndarray of int64
+        Row numbers; at most ``room`` pairs.
+    looked_up : int
+        So many of the first of ``few`` have all their pairs among them.
+    """
+    left, right = np.empty(room, np.int64), np.empty(room, np.int64)
+    found = 0
+    for i in range(few_ns.size):
+        before = found
+        j = first_at_least(many_ns, 0, many_ns.size, few_ns[i] - near_ns)
+        while j < many_ns.size and many_ns[j] <= few_ns[i] + near_ns:
+            if many_up[j] == few_up[i]:
+                if found == room:
+                    return left[:before], right[:before], i
+                left[found], right[found] = i, j
+                found += 1
+            j += 1
+    return left[:found], right[:found], few_ns.size
+
+
+@njit(cache=True, nogil=True)
+def nearest_of_size(  # type: ignore[no-untyped-def]
+    few_ns, few_size, few_up, many_ns, many_size, many_up, limit_ns
+):
+    """How far the nearest packet of the same size and direction stands; ``limit_ns + 1`` where beyond that.
+
+    ``many_ns`` ascends, ``few_ns`` need not.
+    """
+    nearest = np.empty(few_ns.size, np.int64)
+    for i in range(few_ns.size):
+        best = limit_ns + 1
+        middle = first_at_least(many_ns, 0, many_ns.size, few_ns[i])
+        j = middle
+        while j < many_ns.size and many_ns[j] - few_ns[i] < best:
+            if many_size[j] == few_size[i] and many_up[j] == few_up[i]:
+                best = many_ns[j] - few_ns[i]
+            j += 1
+        j = middle - 1
+        while j >= 0 and few_ns[i] - many_ns[j] < best:
+            if many_size[j] == few_size[i] and many_up[j] == few_up[i]:
+                best = few_ns[i] - many_ns[j]
+            j -= 1
+        nearest[i] = best
+    return nearest
+
+
+@njit(cache=True, nogil=True)
 def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type: ignore[no-untyped-def]
     """Records by side (length map and direction) and size, their order kept within: two counting sorts.
 

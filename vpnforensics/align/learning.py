@@ -4,10 +4,11 @@ Of size-incompatible pairs nothing can be said, so a tunnel of unknown protocol 
 It is found in the pairs (egress packet, record) of one direction that stand close in time: right pairs agree
 on the map, wrong ones on nothing. For every map of the family (block and extra, see
 :mod:`vpnforensics.tunnels.length_map`) the overhead that most pairs agree on is counted, less what the same
-count gives when the egress side is shifted by some seconds; the map with the largest excess wins.
+count gives when the two sides are shifted by some seconds; the map with the largest excess wins.
 
 Acknowledgements and full-size packets are most of any traffic and agree on a wrong map too, so every size
-counts only up to a fixed number of times.
+counts only up to a fixed number of times. Thinning both sides parts packets from their partners, the more the
+longer the captures are; so of long captures only slices are looked at, the same on both sides.
 
 The search covers thousands of maps, so a map is believed only if its excess is far beyond what the shifted
 sides reach with *their* best map, and explains a fair share of the conversation. A record cannot be shorter
@@ -22,12 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align._kernels import pairs_within
+from vpnforensics.align._kernels import nearest_of_size, pairs_beside
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
 
 _NEAR_NS = 20_000_000
 _SAME_SIZE = 60
+_LEAST_SAMPLE, _MOST_SAMPLE = 3_000, 20_000  # a share is then known to a percent or two
+_SLICES, _SLICE_PACKETS = 16, 1_000
 _PAIRS = 120_000
 _BLOCKS = (1, 4, 8, 16, 32, 64, 128)
 _LEAST_OVERHEAD = 8
@@ -57,9 +60,17 @@ class EgressLengths:
     inner_bytes: npt.NDArray[np.int32]
     up: npt.NDArray[np.bool_]
 
-    def take(self, index: npt.NDArray[np.intp]) -> EgressLengths:
-        """The packets at ``index``."""
-        return EgressLengths(self.ts_ns[index], self.inner_bytes[index], self.up[index])
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Packets of one side, for looking them up beside the other's."""
+
+    ts_ns: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int32]
+    up: npt.NDArray[np.bool_]
+
+    def take(self, index: npt.NDArray[np.intp]) -> _Side:
+        return _Side(self.ts_ns[index], self.size[index], self.up[index])
 
 
 def learn_length_map(
@@ -84,21 +95,18 @@ def learn_length_map(
         return None
     counts = np.bincount(records.size)
     if hides_lengths(records, egress.inner_bytes):
-        return _one_size(int(np.argmax(counts)), records, egress)
-    largest_inner = int(egress.inner_bytes.max())
-    records = records.take(_even(records.size, records.up, rng))
-    egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
-    outer, inner = _pairs(records, egress, 0, near_ns)
-    if len(outer) < _LEAST_PAIRS:
+        return _one_size(int(np.argmax(counts)), records, egress, rng)
+    pairs = _pairs(records, egress, 0, near_ns, rng)
+    if len(pairs.outer) < _LEAST_PAIRS:
         return None
-    nulls = [_pairs(records, egress, shift, near_ns) for shift in _NULL_SHIFTS_NS]
-    null_best = max(_agreement(o, i)[0] for o, i in nulls)
-    found, (block, extra, overhead) = _agreement(outer, inner)
-    share = (found - null_best) / min(len(records), len(egress.ts_ns))
+    nulls = [_pairs(records, egress, shift, near_ns, rng) for shift in _NULL_SHIFTS_NS]
+    null_best = max(_agreement(null)[0] * pairs.looked_up / null.looked_up for null in nulls)
+    found, (block, extra, overhead) = _agreement(pairs)
+    share = (found - null_best) / pairs.of
     if found < _CLEAR_OF_NULL * max(null_best, 4) or share < _LEAST_SHARE:
         return None
     largest = len(counts) - 1 - overhead
-    reached = -(-(largest_inner + extra) // block) * block
+    reached = -(-(int(egress.inner_bytes.max()) + extra) // block) * block
     cap = largest if block > 1 and largest < reached else UNCAPPED
     return Learned(LengthMap(overhead, block, extra, cap, "learned"), min(1.0, share))
 
@@ -118,17 +126,30 @@ def share_obeying(
 ) -> float:
     """Share of the records with an egress packet nearby that obeys a known map, less chance.
 
-    All sizes count alike.
+    Of the egress packets with a record, where they are fewer. All sizes count alike.
     """
-    records = records.take(_even(records.size, records.up, rng))
-    egress = egress.take(_even(egress.inner_bytes, egress.up, rng))
+    outer_of = length_map.outer(np.arange(int(egress.inner_bytes.max(initial=0)) + 1)).astype(np.int32)
+    few, many = sorted(
+        (
+            _Side(records.ts_ns, records.size, records.up),
+            _Side(egress.ts_ns, outer_of[egress.inner_bytes], egress.up),
+        ),
+        key=lambda side: len(side.ts_ns),
+    )
+    few = _sample(few, rng)
+    if not len(few.ts_ns):
+        return 0.0
 
-    def obeying(shift_ns: int) -> float:
-        outer, inner = _pairs(records, egress, shift_ns, _NEAR_NS)
-        return float(np.sum(length_map.outer(inner) == outer))
+    def apart_ns(shift_ns: int) -> npt.NDArray[np.int64]:
+        return np.asarray(
+            nearest_of_size(few.ts_ns + shift_ns, few.size, few.up, many.ts_ns, many.size, many.up, _NEAR_NS)
+        )
 
-    chance = float(np.mean([obeying(shift) for shift in _NULL_SHIFTS_NS]))
-    return (obeying(0) - chance) / max(1, min(len(records), len(egress.ts_ns)))
+    by_chance = np.concatenate([apart_ns(shift) for shift in _NULL_SHIFTS_NS])
+    # Where packets are dense, all have one of any size nearby: there, only those nearer tell.
+    within_ns = min(_NEAR_NS, float(np.median(by_chance)))
+    chance = float(np.mean(by_chance <= within_ns))
+    return (float(np.mean(apart_ns(0) <= within_ns)) - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> list[int]:
@@ -160,72 +181,109 @@ def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> 
     return offsets
 
 
-def _even(
-    sizes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> npt.NDArray[np.intp]:
-    """A choice in which no size of a direction stands much more than ``_SAME_SIZE`` times."""
-    which = sizes * 2 + up
-    kept = np.float32(_SAME_SIZE) / np.maximum(np.bincount(which), 1).astype(np.float32)
-    return np.flatnonzero(rng.random(len(sizes), np.float32) <= kept[which])
+def _even(side: _Side, each: float) -> npt.NDArray[np.float32]:
+    """Chances of packets to be kept, so that no size of a direction stands much more than ``each`` times."""
+    which = side.size * 2 + side.up
+    chance = np.minimum(1, np.float32(each) / np.maximum(np.bincount(which), 1).astype(np.float32))
+    return np.asarray(chance[which], np.float32)
+
+
+def _drawn(chance: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(rng.random(len(chance), np.float32) <= chance)
+
+
+def _sample(side: _Side, rng: np.random.Generator) -> _Side:
+    """Packets of which no size stands much oftener than others, but for so few sizes that all are rare."""
+    sizes = int(np.count_nonzero(np.bincount(side.size * 2 + side.up)))
+    kept = _even(side, max(_SAME_SIZE, _LEAST_SAMPLE / max(1, sizes)))
+    kept *= min(1, _MOST_SAMPLE / max(1, float(kept.sum())))
+    return side.take(_drawn(kept, rng))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Lengths of packets that stand near each other."""
+
+    outer: npt.NDArray[np.int64]
+    inner: npt.NDArray[np.int64]
+    looked_up: int
+    """Packets of the smaller side whose pairs these are."""
+    of: int
+    """How many of those can have a partner."""
 
 
 def _pairs(
-    records: RecordTable, egress: EgressLengths, shift_ns: int, near_ns: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Outer and inner lengths of pairs of one direction within ``near_ns``."""
-    order = np.argsort(egress.up, kind="stable")  # down first, then up; time order is kept in each
-    start = np.array([0, int((~egress.up).sum()), len(egress.up)], np.int64)
-    left, right = pairs_within(
-        records.ts_ns + shift_ns,
-        records.up.astype(np.int32),
-        start,
-        egress.ts_ns[order],
-        -near_ns,
-        near_ns,
-        _PAIRS,
+    records: RecordTable, egress: EgressLengths, shift_ns: int, near_ns: int, rng: np.random.Generator
+) -> _Pairs:
+    """Pairs of one direction within ``near_ns``, of slices of both sides, in which no size is common."""
+    outer = _Side(records.ts_ns + shift_ns, records.size, records.up)
+    inner = _Side(egress.ts_ns, egress.inner_bytes, egress.up)
+    records_are_fewer = len(records) <= len(egress.ts_ns)
+    few, many = (outer, inner) if records_are_fewer else (inner, outer)
+    if len(few.ts_ns) > _SLICES * _SLICE_PACKETS:
+        from_ns, to_ns = _slices(few.ts_ns)
+        few = few.take(_inside(few.ts_ns, from_ns, to_ns))
+        many = many.take(_inside(many.ts_ns, from_ns - near_ns, to_ns + near_ns))
+    few, many = (side.take(_drawn(_even(side, _SAME_SIZE), rng)) for side in (few, many))
+    few = few.take(rng.permutation(len(few.ts_ns)))  # there may be room for some only
+    at_few, at_many, looked_up = pairs_beside(few.ts_ns, few.up, many.ts_ns, many.up, near_ns, _PAIRS)
+    sizes = few.size[at_few].astype(np.int64), many.size[at_many].astype(np.int64)
+    return _Pairs(
+        *(sizes if records_are_fewer else sizes[::-1]),
+        max(1, int(looked_up)),
+        max(1, min(int(looked_up), len(many.ts_ns))),
     )
-    return records.size[left].astype(np.int64), egress.inner_bytes[order][right].astype(np.int64)
 
 
-def _agreement(
-    outer: npt.NDArray[np.int64], inner: npt.NDArray[np.int64]
-) -> tuple[int, tuple[int, int, int]]:
+def _slices(ts_ns: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First and last times of slices of so many packets, spread evenly over them all."""
+    start = np.linspace(0, len(ts_ns) - _SLICE_PACKETS, _SLICES).astype(np.int64)
+    return ts_ns[start], ts_ns[start + _SLICE_PACKETS - 1]
+
+
+def _inside(
+    ts_ns: npt.NDArray[np.int64], from_ns: npt.NDArray[np.int64], to_ns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp]:
+    """Rows within any of some spans of time, both ascending, each row once."""
+    start, stop = np.searchsorted(ts_ns, from_ns), np.searchsorted(ts_ns, to_ns, side="right")
+    start = np.maximum(start, np.r_[0, stop[:-1]])
+    return np.concatenate([np.arange(a, b) for a, b in zip(start, stop, strict=True)])
+
+
+def _agreement(pairs: _Pairs) -> tuple[int, tuple[int, int, int]]:
     """Most pairs that agree on a map, and the map: block, extra, overhead."""
     best = (0, (1, 0, _LEAST_OVERHEAD))
     for block in _BLOCKS:
         step = max(1, block // 16)
         for extra in range(0, block, step):
-            count, overhead = _most_agreed(outer, inner, block, extra)
+            count, overhead = _most_agreed(pairs, block, extra)
             # A larger block fits more by chance and must do clearly better than a smaller one.
             if count > best[0] * (1.05 if block > best[1][0] else 1.0):
                 best = (count, (block, extra, overhead))
     block, near, _ = best[1]
     step = max(1, block // 16)
     for extra in range(max(0, near - step + 1), min(block, near + step)):
-        count, overhead = _most_agreed(outer, inner, block, extra)
+        count, overhead = _most_agreed(pairs, block, extra)
         if count > best[0]:
             best = (count, (block, extra, overhead))
     return best
 
 
-def _most_agreed(
-    outer: npt.NDArray[np.int64], inner: npt.NDArray[np.int64], block: int, extra: int
-) -> tuple[int, int]:
+def _most_agreed(pairs: _Pairs, block: int, extra: int) -> tuple[int, int]:
     """The overhead that most pairs have under one block and extra: how many, and it."""
-    overhead = outer - -(-(inner + extra) // block) * block
-    plausible = overhead[(overhead >= _LEAST_OVERHEAD) & (overhead <= _MOST_OVERHEAD)]
-    if not len(plausible):
+    overhead = pairs.outer - -(-(pairs.inner + extra) // block) * block
+    plausible = (overhead >= _LEAST_OVERHEAD) & (overhead <= _MOST_OVERHEAD)
+    if not plausible.any():
         return 0, _LEAST_OVERHEAD
-    counts = np.bincount(plausible)
+    counts = np.bincount(overhead[plausible])
     top = int(np.argmax(counts))
     return int(counts[top]), top
 
 
-def _one_size(size: int, records: RecordTable, egress: EgressLengths) -> Learned | None:
+def _one_size(
+    size: int, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
+) -> Learned | None:
     """Padding to one size leaves only that nearly every egress packet has a record beside it."""
-    near = len(_pairs(records, egress, 0, _NEAR_NS)[0])
-    far = float(np.mean([len(_pairs(records, egress, shift, _NEAR_NS)[0]) for shift in _NULL_SHIFTS_NS]))
-    share = (near - far) / min(len(records), len(egress.ts_ns), _PAIRS)
-    if share < _LEAST_SHARE:
-        return None
-    return Learned(LengthMap(size - 1, 2048, 0, 1, "learned"), min(1.0, share))
+    padded = LengthMap(size - 1, 2048, 0, 1, "learned")
+    share = share_obeying(padded, records, egress, rng)
+    return Learned(padded, share) if share >= _LEAST_SHARE else None

@@ -65,6 +65,7 @@ def settle(
         The alignment, where it is known beforehand.
     rng : numpy.random.Generator
     """
+    rng = rng.spawn(1)[0]  # how much chance is taken here must not change what it does in the steps after
     groups = _groups(found)
     chosen: dict[int, LengthMap] = {}
     support: _Support = {}
