@@ -112,6 +112,19 @@ def test_too_few_packets_say_so() -> None:
     assert "only" in found.reason
 
 
+def test_a_single_weak_pile_is_no_proof() -> None:
+    """Captures so short that their differences leave room for one pile only, and strangers to each other."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        ts, lengths, up = _traffic(rng, 80, 1.0)
+        egress, classes = _seen(rng, ts, lengths // 100 * 100, up, 12.5, 0.0, 0.0)
+        shuffled = EgressPackets(egress.ts_ns, rng.permutation(egress.size_class), egress.up).take(
+            np.arange(0, len(egress.ts_ns), 6)
+        )
+        found = estimate_alignment(shuffled, classes, np.random.default_rng(1))
+        assert found.status == "not_identifiable"
+
+
 def test_known_pairs_give_the_line() -> None:
     rng = np.random.default_rng(3)
     ingress = EPOCH_NS + np.sort(rng.integers(0, 60 * 10**9, 500))

@@ -95,7 +95,8 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         # Wider bins gather more by chance: compare those that broke up early in the finest that held.
         finest = max(pile.held for _, pile in piles)
         piles.sort(key=lambda pile: -pile[1].support_in(finest))
-        fine, next_fine = (pile.support_in(finest) for _, pile in piles[:2])
+        fine, *rest = (pile.support_in(finest) for _, pile in piles[:2])
+        next_fine = rest[0] if rest else 0.0
         clear = fine >= _CLEAR_OF_NEXT * next_fine + _SURELY * np.sqrt(fine + next_fine)
     offset, best = piles[0]
     if best.support < LEAST_PAIRS or not clear:
