@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.align.estimate import EgressPackets, estimate_alignment
+from vpnforensics.align.estimate import EgressPackets, _excess, _sparse_excess, estimate_alignment
 from vpnforensics.align.line import align_pairs
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
@@ -123,6 +125,54 @@ def test_a_single_weak_pile_is_no_proof() -> None:
         )
         found = estimate_alignment(shuffled, classes, np.random.default_rng(1))
         assert found.status == "not_identifiable"
+
+
+@pytest.mark.parametrize("wrong_s", [-1.79e9, 3e7])
+@pytest.mark.parametrize("side", ["ingress", "egress"])
+def test_a_packet_at_a_wrong_time_changes_nothing(side: str, wrong_s: float) -> None:
+    egress, classes = _sides(np.random.default_rng(8), 12.5, 30.0, 0.0, packets=3000)
+    right = estimate_alignment(egress, classes, np.random.default_rng(1))
+    stray = int(np.argmin(egress.ts_ns if side == "egress" else classes.ts_ns))
+    (egress if side == "egress" else classes).ts_ns[stray] += int(wrong_s * 1e9)
+    if side == "ingress":  # each class ascends
+        for a, b in itertools.pairwise(classes.start):
+            classes.ts_ns[a:b].sort()
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert found.status == "aligned"
+    to_the_same = found.to_ingress(egress.ts_ns)[1:] - right.to_ingress(egress.ts_ns)[1:]
+    assert np.abs(np.delete(to_the_same, stray - 1) if stray else to_the_same).max() < 50_000
+
+
+def test_packets_from_before_the_clock_was_set_are_left_out() -> None:
+    egress, classes = _sides(np.random.default_rng(8), 12.5, 30.0, 0.0, packets=3000)
+    egress.ts_ns[:150] -= egress.ts_ns[0]
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert abs(found.offset_ns - 12_500_000_000) < 1_000_000
+    assert found.reference_ns == egress.ts_ns[150:].min()
+
+
+def test_a_long_capture_is_aligned_by_its_rare_sizes() -> None:
+    """Two days of rare packets, and a transfer of equal ones that is busier than all else."""
+    rng = np.random.default_rng(9)
+    bursts = np.repeat(np.sort(rng.uniform(0, 172_800, 500)), 8)
+    rare = bursts + rng.exponential(0.5, len(bursts))
+    ts = np.r_[rare, 40_000 + np.cumsum(rng.exponential(0.01, 30_000))]
+    lengths = np.r_[rng.integers(60, 1400, len(rare)), np.full(30_000, 1420)]
+    order = np.argsort(ts)
+    ts_ns = EPOCH_NS + (ts[order] * 1e9).astype(np.int64)
+    egress, classes = _seen(rng, ts_ns, lengths[order], rng.random(len(ts)) < 0.5, 12.5, 40.0, 0.0)
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert found.status == "aligned"
+    assert abs(found.drift_ppm - 40.0) < 0.1
+
+
+def test_sparse_piles_are_those_of_the_histogram() -> None:
+    rng = np.random.default_rng(3)
+    slot, weight = rng.integers(100, 900, 300), rng.random(300)
+    dense = _excess(np.bincount(slot, weight, minlength=1_000))[1]
+    at, sparse = _sparse_excess(slot.copy(), weight)
+    assert np.array_equal(at, np.unique(slot))
+    assert np.allclose(sparse, dense[at])
 
 
 def test_known_pairs_give_the_line() -> None:

@@ -116,3 +116,10 @@ def test_dense_unrelated_traffic_proves_no_padding() -> None:
     records, _ = _case(LengthMap(1451, 2048, cap=1), 1, packets=60_000)
     _, egress = _case(LengthMap(24), 2, packets=60_000)
     assert learn_length_map(records, egress, np.random.default_rng(1)) is None
+
+
+def test_volume_needs_no_memory_for_idle_years() -> None:
+    records, egress = _case(LengthMap(24))
+    records.ts_ns[0] = 0
+    late = EgressLengths(egress.ts_ns + 731_250_000_000, egress.inner_bytes, egress.up)
+    assert any(abs(offset - 731_250_000_000) < 100_000_000 for offset in volume_offsets(records, late, 3))

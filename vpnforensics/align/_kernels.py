@@ -25,6 +25,28 @@ def count_offsets(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def list_offsets(  # type: ignore[no-untyped-def]
+    egress_ns, egress_class, class_start, record_ns, weight, low_ns, bin_ns
+):
+    """Bin and weight of all pairs that :func:`count_offsets` counts."""
+    pairs = 0
+    for c in egress_class:
+        if c >= 0:
+            pairs += class_start[c + 1] - class_start[c]
+    slot, weights = np.empty(pairs, np.int64), np.empty(pairs, np.float64)
+    found = 0
+    for j in range(egress_ns.size):
+        c = egress_class[j]
+        if c < 0:
+            continue
+        for i in range(class_start[c], class_start[c + 1]):
+            slot[found] = (egress_ns[j] - record_ns[i] - low_ns) // bin_ns
+            weights[found] = weight[j]
+            found += 1
+    return slot, weights
+
+
+@njit(cache=True, nogil=True)
 def first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
     """First index in [start, stop) of an ascending array whose value is at least ``wanted``."""
     while start < stop:

@@ -6,8 +6,10 @@ Every egress packet of a tunnel has one record of the right size, so the differe
 record time) of all size-compatible pairs pile up at the clock offset, while wrong pairs spread over the
 length of the captures. Rare sizes pile up best. The search goes from coarse to fine:
 
-1. a histogram of all differences, rare sizes weighted up, gives the few offsets worth a closer look;
-2. around each, the pile is sharpened over a grid of drifts, bins shrinking from 20 ms to 0.25 ms;
+1. a histogram of the differences in a stretch of the egress capture rich in rare sizes, these weighted up,
+   gives the few offsets worth a closer look;
+2. around each, the pile is sharpened over a grid of drifts, bins shrinking from 20 ms (more in captures so
+   long that the grid would be large) to 0.25 ms;
 3. a robust line through the pairs of the sharpest pile gives offset and drift
    (:mod:`vpnforensics.align.line`).
 
@@ -24,23 +26,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align._kernels import count_offsets, pairs_within
+from vpnforensics.align._kernels import count_offsets, list_offsets, pairs_within
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
+from vpnforensics.align.strays import not_stray
 
 MAX_DRIFT_PPM = 120.0
 
 _COARSE_PAIRS = 4_000_000
 _COARSE_BIN_NS = 50_000_000
 _COARSE_SPAN_S = 600.0
+_TOLD_BY = 1_000_000  # packets enough to choose that stretch
+_DENSE_BINS = 1 << 22  # 58 h; of longer captures most bins would be empty
 _PEAKS = 6
 _SEPARATION_NS = 2_000_000_000  # piles nearer than this are one pile's burst structure
+_APART = _SEPARATION_NS // _COARSE_BIN_NS
 _FINE_POINTS = 20_000
 _FINE_PAIRS = 400_000
 _LEAST_FINE_POINTS = 1_000
+_PAUSE_NS = 60_000_000_000
 _BURSTINESS = 4.0  # pairs stand closer together than their mean rate suggests
 _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
+_MOST_DRIFT_STEPS = 64
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
 _SURELY = 3.0  # standard deviations
@@ -75,6 +83,12 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     Alignment
         ``not_identifiable`` with the reason where no offset stands out.
     """
+    in_time = not_stray(egress.ts_ns)
+    if not in_time.all():
+        egress = egress.take(in_time)
+    records_in_time = not_stray(classes.ts_ns)
+    if not records_in_time.all():
+        classes = classes.keep(records_in_time)
     reference_ns = int(egress.ts_ns.min()) if len(egress.ts_ns) else 0
     of_known_size = egress.size_class >= 0
     known = egress if of_known_size.all() else egress.take(of_known_size)
@@ -89,6 +103,7 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     sample = _rarest(known, classes, _FINE_POINTS, rng)
     piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
     piles.sort(key=lambda pile: -pile[1].support)
+    piles = _distinct(piles, float(sample.ts_ns.max() - reference_ns))
     gathered, runner_up = piles[0][1].support, piles[1][1].support if len(piles) > 1 else 0.0
     clear = gathered >= max(_CLEAR_OF_NEXT * runner_up, runner_up + _SURELY * np.sqrt(gathered + runner_up))
     if not clear:
@@ -119,35 +134,66 @@ def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.
     """Offsets with the most size-compatible pairs, best first."""
     span_ns = _COARSE_SPAN_S * 1e9
     if np.ptp(egress.ts_ns) > span_ns:
-        egress = _busiest(egress, int(span_ns))
+        egress = _most_telling(egress, int(span_ns))
     counts = classes.counts
     span_in_ns = max(int(np.ptp(classes.ts_ns)), _COARSE_BIN_NS)
     per_bin = counts / (span_in_ns / _COARSE_BIN_NS)
+    low_ns = int(egress.ts_ns.min() - classes.ts_ns.max())
+    bins = int((egress.ts_ns.max() - classes.ts_ns.min() - low_ns) // _COARSE_BIN_NS) + 1
     # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
     present = np.bincount(egress.size_class, minlength=len(counts))
-    budget = max(_COARSE_PAIRS / max(1, int(np.count_nonzero(present))), 20_000)
+    budget = _COARSE_PAIRS / max(1, int(np.count_nonzero(present)))
+    if bins <= _DENSE_BINS:
+        budget = max(budget, 20_000)
     kept = (budget / np.maximum(counts * present, 1)).astype(np.float32)
     egress = egress.take(rng.random(len(egress.ts_ns), np.float32) <= kept[egress.size_class])
     if not len(egress.ts_ns):
         return []
     weight = 1.0 / (0.05 + per_bin[egress.size_class])
-    low_ns = int(egress.ts_ns.min() - classes.ts_ns.max())
-    bins = int((egress.ts_ns.max() - classes.ts_ns.min() - low_ns) // _COARSE_BIN_NS) + 1
-    histogram = count_offsets(
-        egress.ts_ns, egress.size_class, classes.start, classes.ts_ns, weight, low_ns, _COARSE_BIN_NS, bins
+    pairs = (egress.ts_ns, egress.size_class, classes.start, classes.ts_ns, weight, low_ns, _COARSE_BIN_NS)
+    at, excess = (
+        _excess(count_offsets(*pairs, bins)) if bins <= _DENSE_BINS else _sparse_excess(*list_offsets(*pairs))
     )
+    return [low_ns + int(top) * _COARSE_BIN_NS + _COARSE_BIN_NS // 2 for top in _peaks(at, excess)]
+
+
+def _excess(histogram: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Every bin, and what it and its neighbours hold beyond the bins around."""
     padded = np.pad(histogram, 1)
     pile = padded[:-2] + padded[1:-1] + padded[2:]  # an offset near a bin's edge, or drifting over it
-    baseline = _running_mean(pile, 2 * (_SEPARATION_NS // _COARSE_BIN_NS) + 1)
-    excess = pile - baseline
+    return np.arange(len(pile)), pile - _running_mean(pile, 2 * _APART + 1)
+
+
+def _sparse_excess(
+    slot: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """:func:`_excess` of the bins that hold anything, from the bin and weight of each pair."""
+    order = np.argsort(slot)
+    slot = slot[order]
+    total = np.r_[0.0, np.cumsum(weight[order])]
+
+    def within(bins: int) -> npt.NDArray[np.float64]:
+        return np.asarray(
+            total[np.searchsorted(slot, at + bins, "right")] - total[np.searchsorted(slot, at - bins)]
+        )
+
+    at = slot[np.r_[True, slot[1:] != slot[:-1]]]
+    around = (
+        within(_APART - 1) + within(_APART) + within(_APART + 1)
+    )  # each bin in three piles but at the ends
+    return at, within(1) - around / (2 * _APART + 1)
+
+
+def _peaks(at: npt.NDArray[np.int64], excess: npt.NDArray[np.float64]) -> list[int]:
+    """The bins of the largest excess, none near a larger."""
     found: list[int] = []
-    apart = int(_SEPARATION_NS // _COARSE_BIN_NS)
     for _ in range(_PEAKS):
         top = int(np.argmax(excess))
         if not np.isfinite(excess[top]) or excess[top] <= 0:
             break
-        found.append(low_ns + top * _COARSE_BIN_NS + _COARSE_BIN_NS // 2)
-        excess[max(0, top - apart) : top + apart + 1] = -np.inf
+        found.append(int(at[top]))
+        near = np.searchsorted(at, [at[top] - _APART, at[top] + _APART + 1])
+        excess[near[0] : near[1]] = -np.inf
     return found
 
 
@@ -159,13 +205,20 @@ def _running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np
     return np.asarray((total[width:] - total[:-width]) / width)
 
 
-def _busiest(egress: EgressPackets, span_ns: int) -> EgressPackets:
-    """The packets of the busiest stretch of the given length: drift cannot smear the pile much in it."""
-    since = egress.ts_ns - egress.ts_ns.min()
-    slots = np.bincount(since // (span_ns // 4))
-    start = int(np.argmax(np.convolve(slots, np.ones(4), "valid"))) if len(slots) >= 4 else 0
-    first = start * (span_ns // 4)
-    return egress.take((since >= first) & (since < first + span_ns))
+def _most_telling(egress: EgressPackets, span_ns: int) -> EgressPackets:
+    """The packets of the stretch that holds most of the rare sizes: drift cannot smear the pile much in it.
+
+    Not of the busiest: that may be one transfer of equal sizes. All packets of a size together weigh as much
+    as those of any other.
+    """
+    some = slice(None, None, -(-len(egress.ts_ns) // _TOLD_BY))
+    order = np.argsort(egress.ts_ns[some], kind="stable")
+    ts_ns, size_class = egress.ts_ns[some][order], egress.size_class[some][order]
+    told = np.r_[0.0, np.cumsum(1.0 / np.maximum(np.bincount(size_class), 1)[size_class])]
+    from_ns = np.unique(ts_ns // (span_ns // 4)) * (span_ns // 4)
+    gained = told[np.searchsorted(ts_ns, from_ns + span_ns)] - told[np.searchsorted(ts_ns, from_ns)]
+    first_ns = from_ns[np.argmax(gained)]
+    return egress.take((egress.ts_ns >= first_ns) & (egress.ts_ns < first_ns + span_ns))
 
 
 def _rarest(
@@ -176,7 +229,7 @@ def _rarest(
     Fewer where their pairs would be too many: those of the commonest sizes would use up the room for all.
     """
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
-    in_reach = 2.0 * _reach_ns(half_span_ns) / max(int(np.ptp(classes.ts_ns)), 1)
+    in_reach = 2.0 * _reach_ns(half_span_ns) / max(_covered_ns(classes.ts_ns), 1)
     counts = classes.counts.astype(np.float32)
     # A packet's rank is at most twice its class's size: much commoner classes cannot be among the wanted.
     present = np.bincount(egress.size_class, minlength=len(counts))
@@ -190,6 +243,12 @@ def _rarest(
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
     affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
     return egress.take(row[np.sort(order[:affordable])])
+
+
+def _covered_ns(ts_ns: npt.NDArray[np.int64]) -> int:
+    """How long the packets go on, without the long pauses between them."""
+    minutes = np.unique(ts_ns[:: -(-len(ts_ns) // _TOLD_BY)] // _PAUSE_NS)
+    return min(int(np.ptp(ts_ns)), len(minutes) * _PAUSE_NS)
 
 
 def _reach_ns(half_span_ns: float) -> int:
@@ -215,11 +274,12 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
     # A packet with many candidates in reach says little about each.
     weight = 1.0 / np.bincount(left, minlength=len(egress.ts_ns))[left] if len(left) else np.zeros(0)
     middle = half_span_ns + float(egress.ts_ns.min() - reference_ns)
+    reach, drift_reach = float(reach_ns), MAX_DRIFT_PPM * 1e-6
+    bins_ns = _fine_bins_ns(drift_reach * half_span_ns)
     center, drift, width = 0.0, 0.0, _FINE_BINS_NS[0]
     supports: list[float] = []
     held = 0
-    reach, drift_reach = float(reach_ns), MAX_DRIFT_PPM * 1e-6
-    for bin_ns in _FINE_BINS_NS:
+    for bin_ns in bins_ns:
         step = bin_ns / max(half_span_ns, 1.0)
         steps = int(np.ceil(drift_reach / step))
         best = (-1.0, 0.0, 0.0)
@@ -236,12 +296,33 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
             chance = float(wide.sum() / len(wide))
             if wide[top] - chance > best[0]:
                 best = (float(wide[top]) - chance, slope, center - reach + (top + 1.5) * bin_ns)
-        # Finer bins must keep most of the pile: a jittery path has no sharper truth to find.
-        supports.append(best[0])
-        if held and best[0] < _HOLDS_SHARE * supports[-2]:
-            break
-        held, width = held + 1, bin_ns
+        if bin_ns <= _FINE_BINS_NS[0]:  # wider ones only lead there
+            # Finer bins must keep most of the pile: a jittery path has no sharper truth to find.
+            supports.append(best[0])
+            if held and best[0] < _HOLDS_SHARE * supports[-2]:
+                break
+            held, width = held + 1, bin_ns
         _, drift, center = best
         reach, drift_reach = 8.0 * bin_ns, 3 * step
     line = (center - drift * middle, drift)
     return Pile(*line, width, tuple(supports), held, t, residual, egress.up[left], left, right)
+
+
+def _distinct(piles: list[tuple[int, Pile]], until_ns: float) -> list[tuple[int, Pile]]:
+    """The piles but for those that are a better one found again: drift widens the search around an offset."""
+    found: list[tuple[int, Pile]] = []
+    lines: list[npt.NDArray[np.float64]] = []
+    for offset, pile in piles:
+        line = offset + pile.center_ns + pile.drift * np.array([0.0, until_ns])
+        if all(np.abs(line - other).max() > _SEPARATION_NS / 2 for other in lines):
+            found.append((offset, pile))
+            lines.append(line)
+    return found
+
+
+def _fine_bins_ns(drifted_ns: float) -> list[int]:
+    """Bins from so wide that few drifts need trying, whatever the captures' length, to the finest."""
+    bins_ns = list(_FINE_BINS_NS)
+    while drifted_ns > _MOST_DRIFT_STEPS * bins_ns[0]:
+        bins_ns.insert(0, 4 * bins_ns[0])
+    return bins_ns

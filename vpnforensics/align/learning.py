@@ -41,6 +41,7 @@ _CLEAR_OF_NULL = 4.0
 _LEAST_SHARE = 0.25
 _ONE_SIZE_SHARE = 0.9
 _VOLUME_BIN_NS = 50_000_000
+_VOLUME_BINS = 1 << 21  # 29 h
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class _Side:
     size: npt.NDArray[np.int32]
     up: npt.NDArray[np.bool_]
 
-    def take(self, index: npt.NDArray[np.intp]) -> _Side:
+    def take(self, index: npt.NDArray[np.intp] | slice) -> _Side:
         return _Side(self.ts_ns[index], self.size[index], self.up[index])
 
 
@@ -155,16 +156,20 @@ def share_obeying(
 def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> list[int]:
     """Clock offsets (egress minus ingress) at which the two sides' packet counts vary together, best first.
 
-    Cross-correlation of packets per 50 ms, both directions, by the fast Fourier transform.
+    Cross-correlation of packets per 50 ms, both directions, by the fast Fourier transform. Of captures
+    longer than it can hold, the busiest stretch of each.
     """
-    low_in, low_out = int(records.ts_ns.min()), int(egress.ts_ns.min())
-    bins_in = int((records.ts_ns.max() - low_in) // _VOLUME_BIN_NS) + 1
-    bins_out = int((egress.ts_ns.max() - low_out) // _VOLUME_BIN_NS) + 1
+    outer = _Side(records.ts_ns, records.size, records.up)
+    inner = _Side(egress.ts_ns, egress.inner_bytes, egress.up)
+    outer, inner = (side.take(_busiest(side.ts_ns)) for side in (outer, inner))
+    low_in, low_out = int(outer.ts_ns[0]), int(inner.ts_ns[0])
+    bins_in = int((outer.ts_ns[-1] - low_in) // _VOLUME_BIN_NS) + 1
+    bins_out = int((inner.ts_ns[-1] - low_out) // _VOLUME_BIN_NS) + 1
     length = 1 << int(np.ceil(np.log2(bins_in + bins_out)))
     total = np.zeros(length)
     for side in (True, False):
-        a = np.bincount((records.ts_ns[records.up == side] - low_in) // _VOLUME_BIN_NS, minlength=bins_in)
-        b = np.bincount((egress.ts_ns[egress.up == side] - low_out) // _VOLUME_BIN_NS, minlength=bins_out)
+        a = np.bincount((outer.ts_ns[outer.up == side] - low_in) // _VOLUME_BIN_NS, minlength=bins_in)
+        b = np.bincount((inner.ts_ns[inner.up == side] - low_out) // _VOLUME_BIN_NS, minlength=bins_out)
         # Square roots keep one bulk transfer from drowning everything else.
         a, b = np.sqrt(a), np.sqrt(b)
         spectrum = np.conj(np.fft.rfft(a - a.mean(), length)) * np.fft.rfft(b - b.mean(), length)
@@ -179,6 +184,13 @@ def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> 
         for near in range(-4, 5):
             total[(lag + near) % length] = -np.inf
     return offsets
+
+
+def _busiest(ts_ns: npt.NDArray[np.int64]) -> slice:
+    """The rows of the stretch of at most ``_VOLUME_BINS`` bins that holds most packets."""
+    stop = np.searchsorted(ts_ns, ts_ns + _VOLUME_BINS * _VOLUME_BIN_NS)
+    first = int(np.argmax(stop - np.arange(len(ts_ns))))
+    return slice(first, int(stop[first]))
 
 
 def _even(side: _Side, each: float) -> npt.NDArray[np.float32]:

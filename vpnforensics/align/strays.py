@@ -1,0 +1,25 @@
+"""Packets with a wrong time: stamped before the clock was set, or by a broken one.
+
+A few of them must not decide how long a capture is, for the search's work and memory depend on that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_MIDDLE = (0.1, 0.9)
+_FAR_OUT = 1_000  # a capture of which most packets came within an hour may still go on for weeks
+_LEAST_SPAN_NS = 1_000_000_000
+_LOOKED_AT = 10_000
+
+
+def not_stray(ts_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which packets lie no further from the middle four fifths than a thousand times their span."""
+    if not len(ts_ns):
+        return np.ones(0, np.bool_)
+    low, high = (
+        int(x) for x in np.quantile(ts_ns[:: -(-len(ts_ns) // _LOOKED_AT)], _MIDDLE, method="nearest")
+    )
+    far_ns = _FAR_OUT * max(high - low, _LEAST_SPAN_NS)
+    return np.asarray((ts_ns >= low - far_ns) & (ts_ns <= high + far_ns))
