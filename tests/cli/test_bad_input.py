@@ -1,6 +1,8 @@
 """Every bad input gives one clear message and its exit code: never a traceback, never an empty table."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -126,6 +128,53 @@ def test_an_input_is_never_written_over(fails, folder):
         code=2, saying="is an input",
     )  # fmt: skip
     assert (folder / "egress.pcap").read_bytes() == before
+
+
+def test_no_capture_of_an_input_folder_is_written_over(fails, folder, tmp_path):
+    rotated = tmp_path / "rotated"
+    rotated.mkdir()
+    shutil.copy(folder / "ingress.pcap", rotated / "0.pcap")
+    (rotated / "notes.json").write_text("{}")
+    (tmp_path / "link.pcap").symlink_to(rotated / "0.pcap")
+    before = (rotated / "0.pcap").read_bytes()
+    for target in (rotated / "0.pcap", tmp_path / "link.pcap"):
+        for arguments in (("correlate", rotated, folder / "egress.pcap"), ("info", rotated)):
+            fails(*arguments, "-f", "json", "-o", target, code=2, saying="is an input")
+    assert (rotated / "0.pcap").read_bytes() == before
+    assert main(["info", str(rotated), "-f", "json", "-o", str(rotated / "notes.json")]) == 0
+    assert "0.pcap" in {path.name for path in rotated.iterdir()}
+
+
+def test_the_file_behind_standard_input_is_never_written_over(folder, tmp_path):
+    path = tmp_path / "in.pcap"
+    shutil.copy(folder / "ingress.pcap", path)
+    with path.open("rb") as standard_input:
+        done = subprocess.run(
+            [sys.executable, "-m", "vpnforensics.cli.main", "info", "-", "-f", "csv", "-o", path],
+            stdin=standard_input, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, "is an input" in done.stderr) == (2, True)
+    assert path.read_bytes() == (folder / "ingress.pcap").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "saying"),
+    [
+        ("copy.png", "is an input"),
+        ("x.xyz", "no kind of picture"),
+        ("-", "no kind of picture"),
+        ("out.png", "both name"),
+        ("gone/x.png", "there is no folder"),
+    ],
+)
+def test_a_plot_goes_where_a_result_may_go_and_nowhere_else(
+    name, saying, fails, folder, tmp_path, monkeypatch
+):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    capture = shutil.copy(folder / "egress.pcap", tmp_path / "copy.png")
+    fails("clocks", capture, "--plot", name, "-o", tmp_path / "out.png", code=2, saying=saying)
+    assert capture.read_bytes() == (folder / "egress.pcap").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from vpnforensics.features.clock_table import ClockTable
     from vpnforensics.features.senders import Senders
 
 _top = click.option(
@@ -29,15 +31,13 @@ _top = click.option(
 @click.command()
 @click.argument("file")
 @output_options("table", "json", "csv")
-@click.option(
-    "--plot", "picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the clocks, too."
-)
+@click.option("--plot", "picture", metavar="FILE.png", help="Draw the clocks, too.")
 @_top
 @strict_option
 @talk_options
 @pass_session
 def clocks(
-    session: Session, file: str, form: str, target: str, picture: Path | None, top: int, strict: bool
+    session: Session, file: str, form: str, target: str, picture: str | None, top: int, strict: bool
 ) -> None:
     """Tick rate, rate error and leaps of each sender's TCP timestamp clock.
 
@@ -45,6 +45,7 @@ def clocks(
     packets; the reason stands where there is none.
     """
     output = Output(target, [file])
+    drawing = _Drawing(picture, file, target) if picture is not None else None
     with session.talk.progress() as show:
         senders = _senders(file, strict, show)
         from vpnforensics.features.clock_table import clock_table
@@ -52,14 +53,8 @@ def clocks(
         show("reading clocks", 0.0)
         table = clock_table(senders)
         frame = table.to_pandas()
-    if picture is not None:
-        from vpnforensics.features.plots import plot_clocks
-
-        try:
-            figure = plot_clocks(table).figure
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
-        figure.savefig(picture, dpi=150)  # type: ignore[union-attr]
+    if drawing is not None:
+        drawing.write(table)
     if form != "table":
         _write(output, frame, form)
         return
@@ -82,6 +77,32 @@ def clocks(
         f"{many(len(frame), 'sender')} with timestamps, {int(frame['skew_ppm'].notna().sum())} with a line"
     )
     output.show(_view(title, rows, len(frame) - top, table.silence))
+
+
+class _Drawing:
+    """The target of ``--plot``, checked before the work starts, as that of ``-o`` is."""
+
+    def __init__(self, picture: str, file: str, target: str) -> None:
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        self.form = Path(picture).suffix[1:].lower()
+        if self.form not in FigureCanvasBase.get_supported_filetypes():
+            raise click.UsageError(f"--plot: no kind of picture is named {visible(picture)}; .png is one")
+        if target != "-" and Path(picture).resolve() == Path(target).resolve():
+            raise click.UsageError(f"--plot and -o both name {visible(target)}")
+        self.output = Output(picture, [file])
+
+    def write(self, clocks: ClockTable) -> None:
+        """Draw, whole or not at all."""
+        from vpnforensics.features.plots import plot_clocks
+
+        try:
+            figure = plot_clocks(clocks).figure
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        drawn = BytesIO()
+        figure.savefig(drawn, format=self.form, dpi=150)  # type: ignore[union-attr]
+        self.output.write([drawn.getvalue()])
 
 
 @click.command()

@@ -94,13 +94,30 @@ def _refuse_impossible(path: Path, inputs: Iterable[str]) -> None:
         if not path.parent.is_dir():
             raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}")
         for each in inputs:
-            if each != "-" and path.exists() and Path(each).exists() and path.samefile(each):
+            if path.is_file() and _is_read(path, each):
                 raise OutputError(f"{path}: is an input; the result would destroy the evidence")
         target = path if path.exists() and not path.is_file() else path.parent
         if not os.access(target, os.W_OK) or (path.is_file() and not os.access(path, os.W_OK)):
             raise OutputError(f"{path}: cannot be written: permission denied")
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
+
+
+def _is_read(path: Path, each: str) -> bool:
+    """Whether an existing file is what an input names, or one of the captures of its folder."""
+    from vpnforensics.capture.rotation import capture_files
+    from vpnforensics.errors import NotACaptureError
+
+    if each == "-":
+        try:
+            return os.path.samestat(path.stat(), os.fstat(0))
+        except OSError:  # standard input is closed, which reading it will say
+            return False
+    try:
+        files, _ = capture_files(each)
+    except NotACaptureError:
+        return False
+    return any(Path(file).exists() and path.samefile(file) for file in files)
 
 
 def _replace(path: Path, pieces: Iterable[str | bytes]) -> None:
