@@ -1,5 +1,6 @@
 """Every bad input gives one clear message and its exit code: never a traceback, never an empty table."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -209,6 +210,22 @@ def test_a_hostile_file_name_does_not_reach_the_terminal(bad, folder, capsys):
         assert "[red]y.pcap" in out
     assert main(["flows", str(name) + "-gone"]) == 3
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf8_goes_into_csv(folder, tmp_path, capsys):
+    name = tmp_path / os.fsdecode(b"caf\xe9.pcap")
+    shutil.copy(folder / "egress.pcap", name)
+    assert main(["info", str(name), "-f", "csv"]) == 0
+    assert "caf\\udce9.pcap" in capsys.readouterr().out
+
+
+def test_the_csv_header_stands_without_a_readable_file(bad, folder, capsys):
+    headers = []
+    for name in (bad / "text.pcap", folder / "egress.pcap"):
+        main(["info", str(name), "-f", "csv"])
+        headers.append(capsys.readouterr().out.split("\r\n")[0])
+    assert headers[0] == headers[1]
+    assert headers[0].startswith("path,sha256,bytes,")
 
 
 def test_strict_knows_all_that_health_calls_damage():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.cli.errors import UNREADABLE
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
@@ -24,6 +26,22 @@ if TYPE_CHECKING:
 
 _SHOWN = 40
 """Packets in a table on a screen, unless asked for more."""
+_CSV_COLUMNS = (
+    "path",
+    "sha256",
+    "bytes",
+    "format",
+    "linktypes",
+    "packets",
+    "first_ns",
+    "last_ns",
+    "ip_bytes",
+    "duration_ns",
+    "packets_per_s",
+    "bits_per_s",
+    *(count.name for count in fields(CaptureHealth)),
+)
+"""Columns of ``info -f csv``; the header stands even where no file can be read."""
 
 
 @click.command()
@@ -81,7 +99,8 @@ def _flat_csv(rows: list[dict[str, Any]]) -> Iterator[str]:
         health = row["health"] or {}
         flat.append({**row, "linktypes": " ".join(row["linktypes"]), **health})
         del flat[-1]["health"]
-    return csv_form(pd.DataFrame(flat).astype(object))
+    # As objects: a name that is no UTF-8 is no string for pandas.
+    return csv_form(pd.DataFrame(flat, columns=list(_CSV_COLUMNS), dtype=object))
 
 
 def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
