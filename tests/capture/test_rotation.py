@@ -24,6 +24,13 @@ def test_a_file_and_standard_input_stand_for_themselves(tmp_path: Path) -> None:
     assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0)
 
 
+def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.pcap").write_bytes(blocks.pcap_file([(10**6, FRAME)]))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CaptureError, match="an empty name is no file"):
+        capture_files("")
+
+
 def test_order_is_of_the_first_times_not_of_the_names(tmp_path: Path) -> None:
     for name, second in (("c", 1), ("a", 3), ("b", 2)):
         (tmp_path / name).write_bytes(blocks.pcap_file([(second * 10**6, FRAME)]))

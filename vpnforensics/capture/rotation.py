@@ -29,8 +29,10 @@ def capture_files(path: str) -> tuple[list[str], int]:
     NotACaptureError
         A folder without captures.
     CaptureError
-        A folder that cannot be listed, or a file in it that cannot be opened.
+        No name, a folder that cannot be listed, or a file in it that cannot be opened.
     """
+    if not path:  # the current folder, to Path
+        raise CaptureError("''", None, "an empty name is no file (a variable that is not set?)")
     if path == "-" or not Path(path).is_dir():
         return [path], 0
     try:

@@ -81,7 +81,7 @@ def _overview(case: CaseResult, width: int) -> Table:
 
 def _input_line(row: dict[str, Any], width: int) -> Text:
     """One input of the result contract, on one line if it fits and on two otherwise."""
-    line = Text(visible(row["path"] or "(a packet table)"), style="bold")
+    line = Text("(a packet table)" if row["path"] is None else visible(row["path"]), style="bold")
     form = f"{row['format']}, {'/'.join(map(visible, row['linktypes']))}, " if row["format"] else ""
     packets = many(row["packets"], "packet")
     length = f" in {span(row['last_ns'] - row['first_ns'])}" if row["packets"] else ""
