@@ -17,7 +17,8 @@ START_NS = 1_700_000_000_000_000_000
 HEALTH = {
     "cut_tail_bytes": 0, "damaged_records": 0, "snapped": 0, "out_of_order": 0, "time_jumps": 0,
     "duplicates": 0, "non_ip": 0, "malformed": 0, "super_frames": 0, "fragments": 0, "unknown_blocks": 0,
-    "unsupported_linktype": 0, "untimed": 0, "skipped_files": 0, "first_damage_offset": -1,
+    "unsupported_linktype": 0, "untimed": 0, "skipped_files": 0, "copied_files": 0,
+    "first_damage_offset": -1,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_and_standard_input_stand_for_themselves(tmp_path: Path) -> None:
-    assert capture_files("-") == (["-"], 0)
-    assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0)
+    assert capture_files("-") == (["-"], 0, ())
+    assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0, ())
 
 
 def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,33 @@ def test_members_without_a_first_time_come_last(tmp_path: Path) -> None:
     (tmp_path / "timed").write_bytes(blocks.pcap_file([(10**6, FRAME)]))
     (tmp_path / "notes").write_text("nothing")
     assert names(tmp_path) == ["timed", "damaged", "empty", "simple"]
-    assert capture_files(str(tmp_path))[1] == 1
+    assert capture_files(str(tmp_path)).skipped == 1
+
+
+def test_each_content_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (blocks.pcap_file([(10**6, FRAME), (at, FRAME)]) for at in (2 * 10**6, 3 * 10**6))
+    later = blocks.pcap_file([(4 * 10**6, FRAME), (5 * 10**6, FRAME)])
+    nothing = blocks.pcap_file([])
+    contents = {
+        "a": first,
+        "b": second,
+        "c": first,
+        "d": later,
+        "e": first,
+        "quiet1": nothing,
+        "quiet2": nothing,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    compared = []
+    monkeypatch.setattr(
+        rotation, "cmp", lambda a, b, shallow: compared.append((a, b)) or filecmp.cmp(a, b, shallow)
+    )
+    files, skipped, copies = capture_files(str(tmp_path))
+    assert [Path(file).name for file in files] == ["a", "b", "d", "quiet1", "quiet2"]
+    assert (skipped, [Path(file).name for file in copies]) == (0, ["c", "e"])
+    # Reading must not get slower: what has a time or size of its own is not opened again.
+    assert not {"d", "quiet1", "quiet2"} & {Path(file).name for pair in compared for file in pair}
 
 
 def test_the_first_time_may_stand_far_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,10 +135,11 @@ def test_no_capture_of_an_input_folder_is_written_over(fails, folder, tmp_path):
     rotated = tmp_path / "rotated"
     rotated.mkdir()
     shutil.copy(folder / "ingress.pcap", rotated / "0.pcap")
+    shutil.copy(folder / "ingress.pcap", rotated / "copy.pcap")
     (rotated / "notes.json").write_text("{}")
     (tmp_path / "link.pcap").symlink_to(rotated / "0.pcap")
     before = (rotated / "0.pcap").read_bytes()
-    for target in (rotated / "0.pcap", tmp_path / "link.pcap"):
+    for target in (rotated / "0.pcap", rotated / "copy.pcap", tmp_path / "link.pcap"):
         for arguments in (("correlate", rotated, folder / "egress.pcap"), ("info", rotated)):
             fails(*arguments, "-f", "json", "-o", target, code=2, saying="is an input")
     assert (rotated / "0.pcap").read_bytes() == before

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path
+from typing import NamedTuple
 
 from vpnforensics.capture._kernels import MORE, NO_TIME
 from vpnforensics.capture.opening import open_records
@@ -16,8 +19,19 @@ _PROBE_BYTES = 1 << 16
 _NEVER_NS = sys.maxsize
 
 
-def capture_files(path: str) -> tuple[list[str], int]:
-    """The files to read for a path, and how many other files its folder holds.
+class CaptureFiles(NamedTuple):
+    """What a path stands for."""
+
+    files: list[str]
+    """To be read, in the order of their first packets."""
+    skipped: int = 0
+    """Other files of the folder: no captures."""
+    copies: Sequence[str] = ()
+    """Captures of the folder equal to one that is read, byte for byte."""
+
+
+def capture_files(path: str) -> CaptureFiles:
+    """The files to read for a path.
 
     Parameters
     ----------
@@ -34,7 +48,7 @@ def capture_files(path: str) -> tuple[list[str], int]:
     if not path:  # the current folder, to Path
         raise CaptureError("''", None, "an empty name is no file (a variable that is not set?)")
     if path == "-" or not Path(path).is_dir():
-        return [path], 0
+        return CaptureFiles([path])
     try:
         files = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file())
     except OSError as error:
@@ -48,7 +62,30 @@ def capture_files(path: str) -> tuple[list[str], int]:
     if not captures:
         held = f"none of its {len(files)} files is one" if files else "it holds no files"
         raise NotACaptureError(path, None, f"a folder without pcap or pcapng captures: {held}")
-    return [file for _, file in sorted(captures)], len(files) - len(captures)
+    captures.sort()
+    try:
+        read, copies = _told_apart(captures)
+    except OSError as error:
+        raise CaptureError(error.filename or path, None, f"cannot be read: {error.strerror}") from error
+    return CaptureFiles(read, len(files) - len(captures), copies)
+
+
+def _told_apart(captures: list[tuple[int, str]]) -> tuple[list[str], list[str]]:
+    """Each content once, and the copies: twice the same packets are no traffic that ever was.
+
+    Only files of one first time and one size are compared, so that a folder without copies costs nothing.
+    """
+    read: list[str] = []
+    copies: list[str] = []
+    alike: dict[tuple[int, int], list[str]] = {}
+    for first_ns, file in captures:
+        others = alike.setdefault((first_ns, Path(file).stat().st_size), [])
+        if first_ns != _NEVER_NS and any(cmp(file, other, shallow=False) for other in others):
+            copies.append(file)
+        else:
+            others.append(file)
+            read.append(file)
+    return read, copies
 
 
 def _first_ns(path: str) -> int:

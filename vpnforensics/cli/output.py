@@ -114,10 +114,10 @@ def _is_read(path: Path, each: str) -> bool:
         except OSError:  # standard input is closed, which reading it will say
             return False
     try:
-        files, _ = capture_files(each)
+        found = capture_files(each)
     except NotACaptureError:
         return False
-    return any(Path(file).exists() and path.samefile(file) for file in files)
+    return any(Path(file).exists() and path.samefile(file) for file in (*found.files, *found.copies))
 
 
 def _replace(path: Path, pieces: Iterable[str | bytes]) -> None:

@@ -46,11 +46,11 @@ def read_capture(path: str | Path, *, progress: Progress | None = None) -> Packe
     CaptureError
         It cannot be opened or read, or is damaged before its first packet.
     """
-    files, skipped = capture_files(str(path))
+    files, skipped, copies = capture_files(str(path))
     reading = _Reading(sum(_stored_bytes(file) for file in files), progress)
     for file in files:
         reading.read(file)
-    return reading.table(str(path), skipped)
+    return reading.table(str(path), skipped, len(copies))
 
 
 def _stored_bytes(path: str) -> int:
@@ -133,7 +133,7 @@ class _Reading:
             return at, "the file ends inside a record (cut while it was written or copied?)"
         return -1, ""
 
-    def table(self, path: str, skipped_files: int) -> PacketTable:
+    def table(self, path: str, skipped_files: int, copied_files: int) -> PacketTable:
         if self.first_fault is not None and self.columns.frames == 0:
             raise self.first_fault
         health = self.columns.health(
@@ -142,6 +142,7 @@ class _Reading:
             unknown_blocks=self.unknown_blocks,
             first_damage_offset=self.first_damage_offset,
             skipped_files=skipped_files,
+            copied_files=copied_files,
         )
         columns = self.columns.columns()
         ts_ns = columns["ts_ns"]

@@ -50,6 +50,9 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell("warning", "time_jumps", "jump", "in time of more than an hour")
     tell("warning", "untimed", "frame", "without a time stamp")
     tell("warning", "duplicates", "duplicate packet", "(a mirror port that sees both directions twice?)")
+    tell(
+        "warning", "copied_files", "file", "of the folder skipped: equal, byte for byte, to one that was read"
+    )
     tell("note", "out_of_order", "frame", "earlier than the frame before")
     tell(
         "warning",
