@@ -83,6 +83,11 @@ def test_captures_that_do_not_overlap_link_nothing(folder, tmp_path, capsys):
     assert len(out.splitlines()) > 5
     assert ",linked," not in out
     assert "warning: the two clocks cannot be aligned" in err
+    case = ["correlate", str(folder / "ingress.pcap"), str(tmp_path / "egress.pcap")]
+    assert main([*case, "-f", "jsonl", "--explain", "f1"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "f1 is not linked; undecided: no outer packets are attributed to it (the clocks are not" in err
 
 
 def test_damage_is_told_and_strict_refuses_it(fails, bad, folder, capsys):

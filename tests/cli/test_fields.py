@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from vpnforensics.capture.writer import write_pcap
 from vpnforensics.cli import fields
 from vpnforensics.cli.session import Session
 
@@ -43,3 +45,9 @@ def test_nothing_to_draw(folder, tmp_path):
     )
     assert result.exit_code != 0
     assert "nothing to draw" in result.output
+
+
+@pytest.mark.parametrize("command", [fields.clocks, fields.ipids, fields.devices])
+def test_a_table_without_rows_has_its_title(run, tmp_path, command):
+    write_pcap(tmp_path / "x.pcap", np.array([10**18]), [bytes(60)])
+    assert run(command, tmp_path / "x.pcap").startswith("0 ")

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from tests.small_case import HEALTH, made_up
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named
+from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named, why_no_rows
 from vpnforensics.report.table import case_view
 
 
@@ -105,3 +105,10 @@ def test_the_explanation_as_a_table():
     assert table["flow"].tolist() == ["f1", "f1"]
     assert table["tunnel"].tolist() == ["t1", "t1"]
     assert table["delay_ns"].tolist()[0] == 100_000
+
+
+def test_a_flow_without_rows_has_a_reason():
+    assert why_no_rows(made_up(), "f1") == ""
+    assert "f2 is not linked; undecided" in why_no_rows(made_up(), "f2")
+    assert "its best candidate, t2, has LLR +1.0" in why_no_rows(made_up(), "f2")
+    assert "f3 is not linked; in no tunnel of this capture" in why_no_rows(made_up(), "f3")

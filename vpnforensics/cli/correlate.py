@@ -100,7 +100,7 @@ def correlate(
         for warning in case.warnings:
             session.talk.warn(f"warning: {warning}")
     if explain is not None:
-        _explain(case, explain, form, output)
+        _explain(session, case, explain, form, output)
     elif form == "table":
         from vpnforensics.report.table import case_view
 
@@ -150,8 +150,8 @@ def _table_written(table: pd.DataFrame, form: str) -> Iterator[str | bytes]:
         yield json_text(plain_rows(table), indent=1) + "\n"
 
 
-def _explain(case: CaseResult, name: str, form: str, output: Output) -> None:
-    from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named
+def _explain(session: Session, case: CaseResult, name: str, form: str, output: Output) -> None:
+    from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named, why_no_rows
 
     flows = flows_named(case, name)
     if not flows:
@@ -167,4 +167,6 @@ def _explain(case: CaseResult, name: str, form: str, output: Output) -> None:
         views = [part for flow in flows for part in (explanation_view(case, flow), Text())]
         output.show(Group(*views[:-1]))
     else:
+        for why in filter(None, (why_no_rows(case, flow) for flow in flows)):
+            session.talk.warn(why)
         output.write(_table_written(explanation_table(case, flows), form))

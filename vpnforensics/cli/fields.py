@@ -221,13 +221,15 @@ def _view(title: str, rows: list[dict[str, str]], rest: int, silence: dict[str, 
 
     from vpnforensics.report.table import plain_table
 
-    table = plain_table(title=title)
-    numeric = {"packets", "seconds", "Hz", "skew, ppm", "steps of 1", "missing", "zero", "flows"}
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(str(cell))) for cell in row.values()))
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [Text(title, style="bold")]
+    if rows:  # a table without columns would show no title
+        table = plain_table(title=title)
+        numeric = {"packets", "seconds", "Hz", "skew, ppm", "steps of 1", "missing", "zero", "flows"}
+        for name in rows[0]:
+            table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(visible(str(cell))) for cell in row.values()))
+        parts = [table]
     if rest > 0:
         parts.append(Text(f"… and {rest:,} more (--top N shows more, -f csv all)", style="dim"))
     parts += [

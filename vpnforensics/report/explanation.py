@@ -41,6 +41,20 @@ def explanation_table(case: CaseResult, flows: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def why_no_rows(case: CaseResult, flow: str) -> str:
+    """Why a flow has no rows in :func:`explanation_table`; empty for a linked one."""
+    link = _only(case.links, "flow", flow)
+    if link["verdict"] == "linked":
+        return ""
+    scores = _candidates(case, flow).dropna(subset="llr")
+    if len(scores):
+        best = plain_rows(scores.head(1))[0]
+        reason = f"its best candidate, {best['tunnel']}, has LLR {best['llr']:+.1f}"
+    else:
+        reason = _nothing_to_compare(case)
+    return f"{flow} is not linked; {_unattributed(link)} ({reason})"
+
+
 def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     """One flow's packets beside the outer packets that carried them."""
     link = _only(case.links, "flow", flow)
@@ -104,19 +118,26 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
 
 def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[RenderableType]:
     """What there is to say of a flow that no tunnel was given."""
-    said = "in no tunnel of this capture" if link["verdict"] == "no_tunnel" else link["verdict"]
-    lines: list[RenderableType] = [
-        Text(f"{said}: no outer packets are attributed to it", style="yellow"),
-    ]
-    scores = case.scores[case.scores["flow"] == flow].sort_values("llr", ascending=False, kind="stable")
+    lines: list[RenderableType] = [Text(_unattributed(link), style="yellow")]
+    scores = _candidates(case, flow)
     if not len(scores):
-        reason = (
-            "the clocks are not aligned"
-            if not case.alignment.usable
-            else "no tunnel had a packet of its sizes near its times"
-        )
-        return [*lines, Text(reason)]
+        return [*lines, Text(_nothing_to_compare(case))]
     return [*lines, Text(), _engine_table(scores)]
+
+
+def _unattributed(link: dict[str, Any]) -> str:
+    said = "in no tunnel of this capture" if link["verdict"] == "no_tunnel" else link["verdict"]
+    return f"{said}: no outer packets are attributed to it"
+
+
+def _candidates(case: CaseResult, flow: str) -> pd.DataFrame:
+    return case.scores[case.scores["flow"] == flow].sort_values("llr", ascending=False, kind="stable")
+
+
+def _nothing_to_compare(case: CaseResult) -> str:
+    if not case.alignment.usable:
+        return "the clocks are not aligned"
+    return "no tunnel had a packet of its sizes near its times"
 
 
 def _engine_table(scores: pd.DataFrame) -> RenderableType:
