@@ -9,9 +9,9 @@ from vpnforensics.report.explanation import explanation_table, explanation_view,
 from vpnforensics.report.table import case_view
 
 
-def shown(view, width=100):
+def shown(view, width=100, crop=True):
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
-    console.print(view)
+    console.print(view, crop=crop)
     return console.file.getvalue()
 
 
@@ -32,6 +32,18 @@ def test_it_fits_and_says_what_matters(width):
     assert "6 comparisons" in flat
     assert "0.004" in flat
     assert "not a probability" in flat
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 56])
+def test_no_number_is_cut_on_a_narrow_terminal(width):
+    def numbers(width):
+        views = (case_view(made_up(), width=width), explanation_view(made_up(), "f1"))
+        tables = [line for view in views for line in shown(view, width, crop=False).splitlines()]
+        return [line.split() for line in tables if line.startswith(("t1 ", "f1 ", "f2 ", "     "))]
+
+    text = " ".join(word for line in numbers(width) for word in line)
+    for cell in ("50.0%", "openvpn", "+3.5", "+1.0", "+4.0", "+0.002000 s", "140 B", "100 µs"):
+        assert cell in text
 
 
 def test_wide_tables_say_more():

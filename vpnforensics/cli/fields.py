@@ -226,7 +226,10 @@ def _view(title: str, rows: list[dict[str, str]], rest: int, silence: dict[str, 
         table = plain_table(title=title)
         numeric = {"packets", "seconds", "Hz", "skew, ppm", "steps of 1", "missing", "zero", "flows"}
         for name in rows[0]:
-            table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+            if name in numeric:
+                table.add_column(name, justify="right", no_wrap=True)
+            else:
+                table.add_column(name, overflow="fold", min_width=8)
         for row in rows:
             table.add_row(*(Text(visible(str(cell))) for cell in row.values()))
         parts = [table]

@@ -77,7 +77,7 @@ class Output:
         )
         # Captured, not printed: the file or pipe may break, and that is for write to say.
         with console.capture() as captured:
-            console.print(view)
+            console.print(view, crop=False)  # a table may need more columns than there are
         lines = (line.rstrip() if not on_terminal else line for line in captured.get().split("\n"))
         self.write(["\n".join(lines)])
 

@@ -144,8 +144,10 @@ def _engine_table(scores: pd.DataFrame) -> RenderableType:
     """What each engine said of a flow's candidates, and what it comes to."""
     table = plain_table(title="candidates, each judged alone" if len(scores) > 1 else "what each engine says")
     for heading in ("tunnel", "engine", "LLR", "score"):
-        table.add_column(heading, justify="left" if heading in ("tunnel", "engine") else "right")
-    table.add_column("")
+        table.add_column(
+            heading, justify="left" if heading in ("tunnel", "engine") else "right", no_wrap=True
+        )
+    table.add_column("", overflow="fold", min_width=16)
     for row in plain_rows(scores):
         for name, engine in row["engines"].items():
             spoken = engine["llr"] is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +22,7 @@ _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
 _MEDIUM, _WIDE = 96, 132
 """Columns from which the tables say more."""
+_ANY_WIDTH = 1 << 20
 _LABELS = 10
 """Columns that the overview's labels take."""
 
@@ -44,9 +45,25 @@ def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
     return Group(*parts)
 
 
+class _WholeTable(Table):
+    """A table whose columns that do not wrap are never cut: half a number is another number.
+
+    Where there is too little room for them, its lines are longer than the terminal is wide.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render, wide enough."""
+        anyhow = options.update(width=_ANY_WIDTH)
+        needed = self._extra_width + sum(
+            self._measure_column(console, anyhow, column).maximum if column.no_wrap else column.min_width or 1
+            for column in self.columns
+        )
+        return super().__rich_console__(console, options.update(width=max(options.max_width, needed)))
+
+
 def plain_table(*, title: str | Text = "") -> Table:
     """An empty table in the one style of all reports."""
-    return Table(
+    return _WholeTable(
         box=box.SIMPLE_HEAD,
         title=title or None,
         title_justify="left",
