@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -267,10 +268,14 @@ def _more(count: int) -> list[Text]:
 
 
 def _meaning(case: CaseResult) -> Group:
-    links = many(int((case.links["verdict"] == "linked").sum()), "link")
+    linked = int((case.links["verdict"] == "linked").sum())
+    # The level is the user's, and may be beyond all links.
+    false = np.format_float_positional(
+        min(case.expected_false_links, linked), precision=2, fractional=False, trim="-"
+    )
     said = Text(
-        f"{many(case.comparisons, 'comparison')} of a flow with a tunnel made; among the {links},"
-        f" {case.expected_false_links:.2g} false ones are expected."
+        f"{many(case.comparisons, 'comparison')} of a flow with a tunnel made;"
+        f" among the {many(linked, 'link')}, {false} false ones are expected."
     )
     meaning = Text(
         "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"
