@@ -48,6 +48,14 @@ def test_members_without_a_first_time_come_last(tmp_path: Path) -> None:
     assert capture_files(str(tmp_path)).skipped == 1
 
 
+def test_a_member_cut_inside_its_header_is_skipped_as_an_empty_one_is(tmp_path: Path) -> None:
+    whole = blocks.pcap_file([(10**6, FRAME)])
+    for name, length in (("empty", 0), ("magic", 4), ("header", 23), ("whole", len(whole))):
+        (tmp_path / name).write_bytes(whole[:length])
+    assert names(tmp_path) == ["whole"]
+    assert capture_files(str(tmp_path)).skipped == 3
+
+
 def test_each_content_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (blocks.pcap_file([(10**6, FRAME), (at, FRAME)]) for at in (2 * 10**6, 3 * 10**6))
     later = blocks.pcap_file([(4 * 10**6, FRAME), (5 * 10**6, FRAME)])

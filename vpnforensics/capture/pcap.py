@@ -15,7 +15,7 @@ from vpnforensics.capture import linktypes
 from vpnforensics.capture._kernels import DAMAGED, MAX_BLOCK_BYTES, walk_pcap
 from vpnforensics.capture.records import RecordBatch, Step
 from vpnforensics.capture.stream import Window
-from vpnforensics.errors import CaptureError, UnsupportedLinkTypeError
+from vpnforensics.errors import CaptureError, NotACaptureError, UnsupportedLinkTypeError
 
 HEADER_BYTES = 24
 _LARGEST_USUAL_SNAPLEN = 262_144
@@ -50,11 +50,13 @@ class PcapHeader:
 
         Raises
         ------
+        NotACaptureError
+            Fewer bytes than that.
         CaptureError
-            Fewer bytes than that, or a version that was never defined.
+            A version that was never defined.
         """
         if len(raw) < HEADER_BYTES:
-            raise CaptureError(
+            raise NotACaptureError(  # as one of no bytes: of a folder, it is skipped
                 path,
                 len(raw),
                 f"cut inside the pcap file header ({HEADER_BYTES} bytes): no packet was stored",
