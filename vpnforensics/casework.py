@@ -27,6 +27,7 @@ from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
+from vpnforensics.report.quantities import span
 from vpnforensics.report.result import CaseResult
 from vpnforensics.report.stacks import Stacks
 from vpnforensics.tunnels.find import TunnelSet, find_tunnels
@@ -54,6 +55,12 @@ class Options:
     def __post_init__(self) -> None:
         if not 0 < self.expected_false_links < np.inf:
             raise ValueError("expected_false_links is a positive number")
+        if not isinstance(self.seed, int | np.integer) or self.seed < 0:
+            raise ValueError("seed is a whole number, 0 or more")
+        # As plain values: numbers of numpy are no JSON.
+        object.__setattr__(self, "expected_false_links", float(self.expected_false_links))
+        object.__setattr__(self, "seed", int(self.seed))
+        object.__setattr__(self, "same_clock", bool(self.same_clock))
         unknown = set(self.engines) - set(ENGINES)
         if unknown or not self.engines:
             raise ValueError(f"engines are some of {', '.join(ENGINES)}; not {', '.join(sorted(unknown))}")
@@ -110,7 +117,7 @@ def correlate(
     outer = _read(ingress, "ingress", tell)
     one_capture = egress is None or _same_capture(ingress, egress)
     inner = outer if one_capture or egress is None else _read(egress, "egress", tell)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(options.seed)
     if not len(outer):
         raise CaseError(f"{_name(outer, 'ingress')}: no IP packets, so no tunnels")
     if not len(inner):
@@ -310,7 +317,9 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
         warnings.append(f"the two clocks cannot be aligned: {case.alignment.reason}; no flow can be linked")
     elif not decision.engine:
         warnings.append(
-            "no engine that was allowed to speak has anything to go on; `vpnf engines` says what each needs"
+            _apart(case)
+            or "no engine that was allowed to speak has anything to go on;"
+            " `vpnf engines` says what each needs"
         )
     elif decision.engine == packets.NAME:
         warnings += [
@@ -320,6 +329,20 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
             if number < 0
         ]
     return warnings
+
+
+def _apart(case: Case) -> str:
+    """That two captures of one clock share no time, which leaves every engine without anything to compare."""
+    ingress_ns, egress_ns = case.conversations.packets.ts_ns, case.flows.packets.ts_ns
+    if case.alignment.status != "same_clock" or not len(ingress_ns) or not len(egress_ns):
+        return ""
+    after = int(egress_ns.min()) - int(ingress_ns.max())
+    before = int(ingress_ns.min()) - int(egress_ns.max())
+    if max(after, before) <= 0:
+        return ""
+    order = "egress begins {} after ingress ends" if after > 0 else "egress ends {} before ingress begins"
+    gap = order.format(span(max(after, before)))
+    return f"on one clock, the captures do not overlap in time: {gap}; no flow can be linked"
 
 
 def _accounts(case: Case, options: Options) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.cli.main import main
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
+from vpnforensics.packets.read import read_capture
 
 
 @pytest.fixture
@@ -88,6 +90,23 @@ def test_captures_that_do_not_overlap_link_nothing(folder, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "f1 is not linked; undecided: no outer packets are attributed to it (the clocks are not" in err
+
+
+def test_captures_of_one_clock_that_do_not_overlap_are_said_to(folder, tmp_path, capsys):
+    packets = read_capture(folder / "egress.pcap")
+    later = tmp_path / "later.pcap"
+    shutil.copy(folder / "egress.pcap", later)
+    raw = bytearray(later.read_bytes())
+    pos = 24
+    while pos < len(raw):
+        seconds, _, stored = struct.unpack_from("<III", raw, pos)
+        struct.pack_into("<I", raw, pos, seconds + 86_400)
+        pos += 16 + stored
+    later.write_bytes(raw)
+    assert len(read_capture(later)) == len(packets)
+    assert main(["correlate", str(folder / "ingress.pcap"), str(later), "--same-clock", "-f", "csv"]) == 0
+    _, err = capsys.readouterr()
+    assert "the captures do not overlap in time: egress begins 23 h 59 min" in err
 
 
 def test_damage_is_told_and_strict_refuses_it(fails, bad, folder, capsys):
