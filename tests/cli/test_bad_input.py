@@ -253,6 +253,23 @@ def test_the_csv_header_stands_without_a_readable_file(bad, folder, capsys):
     assert headers[0].startswith("path,sha256,bytes,")
 
 
+def test_a_name_forges_no_line(capsys):
+    for command in (["info"], ["flows", "-v"], ["info", "-f", "csv"]):
+        assert main([*command, "x\nvpnf: all fine.pcap"]) == 3
+        _, err = capsys.readouterr()
+        assert "x\\x0avpnf: all fine.pcap" in err
+        assert not any(line.startswith("vpnf: all fine") for line in err.splitlines())
+
+
+def test_strict_shows_what_it_does_not_refuse(bad, folder, capsys):
+    assert main(["info", str(bad / "cut.pcap"), str(folder / "egress.pcap"), "--strict", "-f", "csv"]) == 4
+    out, err = capsys.readouterr()
+    assert "egress.pcap" in out
+    assert "cut.pcap" not in out
+    assert "unreadable from byte" in err
+    assert main(["info", str(bad / "cut.pcap"), str(bad / "text.pcap"), "--strict"]) == 3
+
+
 def test_strict_knows_all_that_health_calls_damage():
     assert CaptureHealth(cut_tail_bytes=1).damaged
     assert CaptureHealth(damaged_records=1).damaged

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vpnforensics.capture.health import CaptureHealth
-from vpnforensics.cli.errors import UNREADABLE
+from vpnforensics.cli.errors import DAMAGED, DONE, UNREADABLE, DamagedInputError
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
 from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
@@ -53,11 +53,11 @@ _CSV_COLUMNS = (
 def info(session: Session, files: tuple[str, ...], form: str, target: str, strict: bool) -> int:
     """Say what each capture holds: format, link types, span, rates, health, digest.
 
-    A FILE that cannot be read is named on standard error; the others are shown,
-    and the exit code is 3.
+    A FILE that cannot be read, or that --strict refuses, is named on standard
+    error; the others are shown, and the exit code is 3, or 4 if all can be read.
     """
     output = Output(target, files)
-    rows, code = [], 0
+    rows, code = [], DONE
     with session.talk.progress() as show:
         for path in files:
             try:
@@ -65,6 +65,9 @@ def info(session: Session, files: tuple[str, ...], form: str, target: str, stric
             except CaptureError as error:
                 session.talk.error(str(error))
                 code = UNREADABLE
+            except DamagedInputError as error:
+                session.talk.error(str(error))
+                code = code or DAMAGED
     if form == "json":
         output.write([json_text(rows, indent=1) + "\n"])
     elif form == "csv":

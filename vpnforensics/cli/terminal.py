@@ -33,16 +33,20 @@ class Talk:
     def say(self, text: str) -> None:
         """One or more lines on standard error."""
         for line in text.splitlines():
-            print(visible(line), file=sys.stderr)
+            self._line(line)
 
     def error(self, text: str) -> None:
-        """What went wrong; always shown."""
-        self.say(f"vpnf: error: {text}")
+        """What went wrong, on one line, whatever names are in it; always shown."""
+        self._line(f"vpnf: error: {text}")
 
     def warn(self, text: str) -> None:
         """What the user should know; not with ``-q``."""
         if not self.quiet:
-            self.say(f"vpnf: {text}")
+            self._line(f"vpnf: {text}")
+
+    def _line(self, text: str) -> None:
+        if sys.stderr is not None:  # closed: print would take standard output
+            print(visible(text), file=sys.stderr)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, float], None]]:
@@ -52,7 +56,7 @@ class Talk:
             yield steps
             steps("", 0.0)
             return
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield lambda step, share: None
             return
         from rich.console import Console
@@ -86,7 +90,7 @@ class _TimedSteps:
             return
         now = time.monotonic()
         if self.step:
-            self.talk.say(f"vpnf: {self.step}: {now - self.since:.2f} s")
+            self.talk.warn(f"{self.step}: {now - self.since:.2f} s")
         self.step, self.since = step, now
 
 
