@@ -56,6 +56,31 @@ def test_usage_errors_are_2_and_point_to_the_help(arguments, capsys):
     assert "--help" in err
 
 
+def test_without_arguments_the_help_is_shown_and_called_no_error(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: vpnf ")
+    assert "Commands:" in err
+    assert "error" not in err
+
+
+def test_closed_standard_streams_are_no_internal_error(tmp_path):
+    vpnf = " ".join(VPNF)
+    for command, code, said in (
+        (f"{vpnf} engines >&-", 2, "standard output is closed"),
+        (f"{vpnf} engines -o {tmp_path}/x >&-", 0, ""),
+        (f"{vpnf} --help >&-", 0, ""),
+        (f"{vpnf} info {tmp_path}/gone 2>&-", 3, ""),
+    ):
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert said in done.stderr
+        assert "internal" not in done.stderr
+        assert done.stdout == ""
+    assert (tmp_path / "x").stat().st_size > 100
+
+
 def broken(monkeypatch, error):
     @click.command()
     def command():

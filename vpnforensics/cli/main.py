@@ -14,7 +14,7 @@ from typing import cast
 import click
 
 from vpnforensics._version import __version__
-from vpnforensics.cli.errors import DONE, exit_code
+from vpnforensics.cli.errors import DONE, USAGE, exit_code
 from vpnforensics.cli.session import Session
 
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -51,9 +51,12 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="vpnf", message="%(prog)s %(version)s")
-def vpnf() -> None:
+@click.pass_context
+def vpnf(context: click.Context) -> int | None:
     """VPN traffic-analysis forensics.
 
     Which encrypted tunnel carried this decrypted flow? Start with
@@ -63,6 +66,10 @@ def vpnf() -> None:
     Exit codes: 0 done, 1 internal, 2 usage, 3 unreadable input, 4 damaged input
     under --strict.
     """
+    if context.invoked_subcommand is not None:
+        return None
+    click.echo(context.get_help(), err=True)
+    return USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     session = Session(arguments)
     try:
         code = vpnf.main(arguments, prog_name="vpnf", standalone_mode=False, obj=session)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as in `>&-`
+            sys.stdout.flush()
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else DONE
     except BaseException as error:

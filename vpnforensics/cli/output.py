@@ -38,6 +38,8 @@ class Output:
 
     def __init__(self, target: str, inputs: Iterable[str] = ()) -> None:
         self.path = None if target == "-" else Path(target)
+        if self.path is None and sys.stdout is None:
+            raise OutputError("standard output is closed; name a file with -o FILE")
         if self.path is not None:
             _refuse_impossible(self.path, inputs)
 
