@@ -47,8 +47,8 @@ class Circle:
         there_ns = np.interp((share + turn) % 1.0, self.share, self.at_ns)
         shift_ns = there_ns.astype(np.int64) - here_ns
         least_ns = min(_AWAY_NS, self.period_ns // 8)
-        away = np.minimum(shift_ns % self.period_ns, -shift_ns % self.period_ns) >= least_ns
-        return shift_ns, away
+        far_ns = np.abs(shift_ns)
+        return shift_ns, (far_ns >= least_ns) & (far_ns <= self.period_ns - least_ns)
 
 
 def circle_of(begin_ns: npt.NDArray[np.int64], records_ns: npt.NDArray[np.int64]) -> Circle:
