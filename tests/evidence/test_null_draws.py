@@ -12,6 +12,7 @@ import vpnforensics as vf
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.evidence import null_draws
 from vpnforensics.evidence.null_draws import Nulls, with_other_tunnels
+from vpnforensics.evidence.null_scores import fit_tail
 
 SAMPLE = Path(__file__).parent.parent.parent / "samples" / "strongswan"
 
@@ -40,6 +41,16 @@ def test_copies_looked_for_among_few_records_keep_every_contested_score(
     monkeypatch.setattr(null_draws, "_rotated", both)
     vf.correlate(SAMPLE / "ingress.pcap", SAMPLE / "egress.pcap", engines=["packets"])
     assert sum(compared) > 10
+
+
+def test_more_copies_are_worth_it_only_to_flows_that_they_could_link() -> None:
+    """Without a score, the threshold falls as comparisons grow; what is far above or below gains nothing."""
+    none = np.zeros(0)
+    drawn = [Nulls(none, 4_000, none, 4_000), Nulls(none, 6_000, none, 0)]
+    now, then = (fit_tail(none, n).threshold(1e-7) for n in (10_000, 100_000))
+    assert 0 < then < now
+    score = np.array([-np.inf, then - 0.1, then + 0.1, now - 0.1, now + 0.1])
+    assert null_draws._share_within_reach(drawn, score, 1e-7, 10.0) == 0.4
 
 
 def test_linked_flows_are_negatives_in_other_tunnels() -> None:

@@ -116,12 +116,12 @@ def attribute(
         owned = containment.own(claimed, claim[claimed], strength)
         contested = contested_scores(containment, pairs, unmoved, owned)
         allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
-        nulls = draw_nulls(containment, remaining, alive, strata, owned, allowed, rng)
         best = _best(pairs, contested, flows)
         have = np.flatnonzero(best >= 0)
         have = have[np.isfinite(contested[best[have]])]
         score[remaining] = -np.inf
         score[have] = contested[best[have]]
+        nulls = draw_nulls(containment, remaining, score, alive, strata, owned, allowed, rng)
         candidate = np.full(flows, -1, np.int32)
         candidate[have] = pairs.tunnel[best[have]]
         # What another tunnel could have carried before its records were given away still stands against it.

@@ -14,13 +14,14 @@ import numpy.typing as npt
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.containment import PROBES, Containment, Ownership
 from vpnforensics.evidence.contest import contested_scores
-from vpnforensics.evidence.null_scores import STRATA_PACKETS
+from vpnforensics.evidence.null_scores import STRATA_PACKETS, fit_tail
 
 _LEAST_COMPARISONS = 100_000
 _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 """Scores wanted in a tail, exceedings wanted of a threshold; how draws grow towards them."""
 _MORE, _COUNT_WORK = 10, 4.0
 """Shares of the work that a tail, and counting a threshold, may take."""
+_AT_STAKE = 10.0
 _LEAST_WORK = 0.3
 """Share of a whole case's work that is spent on a few flows that are left."""
 _SHORT_PACKETS = 4
@@ -56,6 +57,7 @@ _OF_LONG, _OF_SHORT = _Draws(600, 2_000_000, 600, 3_000_000), _Draws(6_000, 4_00
 def draw_nulls(
     containment: Containment,
     flows: npt.NDArray[np.int32],
+    score: npt.NDArray[np.float64],
     alive: npt.NDArray[np.int64],
     strata: npt.NDArray[np.int64],
     owned: Ownership,
@@ -73,6 +75,8 @@ def draw_nulls(
     containment : Containment
     flows : ndarray of int32
         Those to turn.
+    score : ndarray of float64, one a flow of the case
+        What the contest left of each: where a link hangs on it, more copies are drawn.
     alive, strata : ndarray of int64, one a flow of the case
         Tunnels that each is compared with, and its stratum.
     owned : Ownership
@@ -101,12 +105,16 @@ def draw_nulls(
             found = sum(int((n.contested > 0).sum()) for n in drawn)
             # A tail of a few scores moves with each of them, and a threshold beyond them all even more: look
             # for more, for so many that the threshold can be counted, or else as far out as the share of the
-            # work allows. A long flow scores so high that this does not matter: of no score, nothing hangs.
+            # work allows. Long flows mostly score so high that nothing hangs on it.
             enough = turned * _ENOUGH_SCORES / max(found, 1)
             counted = turned * _COUNTED / (allowed * max(sum(n.comparisons for n in drawn), 1))
             limit = min(_MORE * most, max(_MORE * _OF_LONG.rotations, draws.rotations))
             wanted = max(enough if found else 0.0, counted if counted <= _COUNT_WORK * most else most)
             hangs = found > 0 or STRATA_PACKETS[s] <= _SHORT_PACKETS
+            if not hangs:
+                # All of the work where a tenth of the flows would gain by it, less where fewer would.
+                gain = _AT_STAKE * _share_within_reach(drawn, score[mine], allowed, limit / turned)
+                hangs, wanted = gain > 0, limit * min(gain, 1.0)
             if not hangs or turned >= min(wanted, limit):
                 break
             # A first few scores are a rough guess of how many more it takes.
@@ -121,6 +129,15 @@ def draw_nulls(
             sum(n.lone_comparisons for n in drawn),
         )
     return nulls
+
+
+def _share_within_reach(
+    drawn: list[Nulls], score: npt.NDArray[np.float64], allowed: float, times: float
+) -> float:
+    """Share of the flows that ``times`` as many copies, none with a score, would bring over the threshold."""
+    none, comparisons = np.zeros(0), max(sum(n.comparisons for n in drawn), 1)
+    now, then = (fit_tail(none, round(n)).threshold(allowed) for n in (comparisons, times * comparisons))
+    return float(np.mean((score >= then) & (score < now)))
 
 
 def with_other_tunnels(
