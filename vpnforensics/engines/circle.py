@@ -17,6 +17,7 @@ _BESIDE_NS = 2_000_000_000
 _IDLE_SHARE = 0.1
 """Part of the circle that all time shares evenly: flows that begin all at once have nowhere else to go."""
 _AWAY_NS = 5_000_000_000
+"""Nearer to its true place a copy is no copy; or an eighth of a short circle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,11 @@ class Circle:
             Where each begins.
         turn : ndarray of float64, shape (n,), or float
             Shares of the circle, from 0 to 1.
+
+        Returns
+        -------
+        shift_ns : ndarray of int64, shape (n,)
+        away : ndarray of bool, shape (n,)
         """
         here_ns = begin_ns - self.origin_ns
         share = np.interp(here_ns, self.at_ns, self.share)

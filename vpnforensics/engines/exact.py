@@ -39,7 +39,7 @@ _MISSING_FORGIVEN = 0.25
 _COPIES = 4
 """A packet seen more often (keep-alives, equal datagrams) names nobody; a few are retransmissions or taps."""
 _STAY_NS = 1_000_000_000
-"""No packet stays in a server for longer: the longest seen is 0.2 s."""
+"""No queue of a server holds a packet for longer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -30,8 +30,9 @@ _BOUT_NS = 100_000_000
 _TWIN_EDGE_NS = 1_000_000_000
 _TWIN_SHARE = 0.03
 _SILENCE_NS = 5_000_000_000
-"""Shorter silences are ordinary: the few clients of a recording paused together for up to 3 s."""
+"""Shorter silences are ordinary: a few clients do pause together for some seconds."""
 _MOMENT_NS, _MOST_MOMENTS = 1_000_000_000, 1_000_000
+"""Moments are longer in captures that would have more of them, for memory's sake."""
 _UNUSUAL = 10
 """A silence is out of the ordinary if half of the other time lies in gaps this much shorter. Of packets at
 random one moment in a million lies in such a gap; clients pause together more often, and lose a denial."""
@@ -64,18 +65,8 @@ def chance_of_so_little(
     miss : float
         Share of carried packets without a record.
     """
-    egress = case.egress
-    flows = len(egress.start) - 1
-    chance = np.zeros(flows)
-    number_of = case.map_of_tunnel[scores.tunnel]
-    for number, (fits, packets) in enumerate(zip(whole, per_flow(case, whole), strict=True)):
-        bouts = count_bouts(egress.start, egress.ts_ns, fits, _BOUT_NS)
-        nothing = share_of_carried(np.zeros(flows, np.int32), bouts, miss)
-        np.maximum(chance, nothing, out=chance)
-        mine = np.flatnonzero(number_of == number)
-        of = scores.flow[mine]
-        found = _found(scores.hits[mine], packets[of], bouts[of])
-        np.maximum.at(chance, of, share_of_carried(found, bouts[of], miss))
+    chance: npt.NDArray[np.float64] = np.max([chance_of_nothing(case, fits, miss) for fits in whole], axis=0)
+    np.maximum.at(chance, scores.flow, share_of_carried_in_bouts(case, whole, scores, miss))
     return chance
 
 
@@ -98,14 +89,8 @@ def share_of_carried_in_bouts(
     packets = per_flow(case, whole)[number, scores.flow]
     bouts = np.stack([count_bouts(egress.start, egress.ts_ns, fits, _BOUT_NS) for fits in whole])
     bouts = bouts[number, scores.flow]
-    return share_of_carried(_found(scores.hits, packets, bouts), bouts, miss)
-
-
-def _found(
-    hits: npt.NDArray[np.int32], packets: npt.NDArray[np.int64], bouts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int32]:
-    """Bouts that count as found if so many of the packets are."""
-    return np.ceil(np.minimum(hits / np.maximum(packets, 1), 1.0) * bouts).astype(np.int32)
+    found = np.ceil(np.minimum(scores.hits / np.maximum(packets, 1), 1.0) * bouts)
+    return share_of_carried(found.astype(np.int32), bouts, miss)
 
 
 def chance_of_nothing(case: Case, packets: npt.NDArray[np.bool_], miss: float) -> npt.NDArray[np.float64]:

@@ -22,6 +22,7 @@ _ENOUGH_SCORES, _COUNTED, _AMPLE, _GROWTH = 60, 10.0, 1.1, 8.0
 _MORE, _COUNT_WORK = 10, 4.0
 """Shares of the work that a tail, and counting a threshold, may take."""
 _AT_STAKE = 10.0
+"""One over the share of a stratum's flows for whose links all of its work is spent."""
 _LEAST_WORK = 0.3
 """Share of a whole case's work that is spent on a few flows that are left."""
 _SHORT_PACKETS = 4
