@@ -22,12 +22,13 @@ ASIDE = {
         "errors",
         "_version",
         "groundtruth",
+        "kernels",
         "tunnels",
     },  # packets: to compare
-    "reftunnel": {"errors", "_version", "reftunnel", "tunnels"},
+    "reftunnel": {"errors", "_version", "kernels", "reftunnel", "tunnels"},
     "logs": {"errors", "_version", "logs"},
 }
-FOUNDATION = {"errors", "_version"}
+FOUNDATION = {"errors", "kernels", "_version"}
 
 
 def _imports(path: Path) -> set[str]:
@@ -61,6 +62,22 @@ def test_imports_go_one_way(path: Path) -> None:
     else:
         return  # the command line and the package itself may use everything
     assert _imports(path) <= allowed, f"{relative} imports {_imports(path) - allowed}"
+
+
+def test_only_one_module_compiles() -> None:
+    """All kernels go through one decorator, so that all of them are kept and found in the same way."""
+    compilers = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil", "generated_jit"}
+    guilty = set()
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named: set[str] = set()
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "numba":
+                named = {alias.name for alias in node.names}
+            elif isinstance(node, ast.Attribute):
+                named = {node.attr}
+            if named & compilers:
+                guilty.add(str(path.relative_to(ROOT)))
+    assert guilty == {"kernels.py"}
 
 
 def test_import_is_light() -> None:

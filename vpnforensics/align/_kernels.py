@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_offsets(  # type: ignore[no-untyped-def]
     egress_ns, egress_class, class_start, record_ns, weight, low_ns, bin_ns, bins
 ):
@@ -24,7 +25,7 @@ def count_offsets(  # type: ignore[no-untyped-def]
     return histogram
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def list_offsets(  # type: ignore[no-untyped-def]
     egress_ns, egress_class, class_start, record_ns, weight, low_ns, bin_ns
 ):
@@ -46,7 +47,7 @@ def list_offsets(  # type: ignore[no-untyped-def]
     return slot, weights
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
     """First index in [start, stop) of an ascending array whose value is at least ``wanted``."""
     while start < stop:
@@ -58,7 +59,7 @@ def first_at_least(values, start, stop, wanted):  # type: ignore[no-untyped-def]
     return start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def first_at_least_from(values, at, start, stop, wanted):  # type: ignore[no-untyped-def]
     """:func:`first_at_least`, looked for outwards from index ``at``: quick where it is near."""
     step = 4
@@ -77,7 +78,7 @@ def first_at_least_from(values, at, start, stop, wanted):  # type: ignore[no-unt
     return first_at_least(values, start, stop, wanted)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pairs_within(  # type: ignore[no-untyped-def]
     egress_ns, egress_class, class_start, record_ns, low_ns, high_ns, room
 ):
@@ -107,7 +108,7 @@ def pairs_within(  # type: ignore[no-untyped-def]
     return left[:found], right[:found]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pairs_beside(few_ns, few_up, many_ns, many_up, near_ns, room):  # type: ignore[no-untyped-def]
     """Pairs of one direction at most ``near_ns`` apart; ``many_ns`` ascends, ``few_ns`` need not.
 
@@ -133,7 +134,7 @@ def pairs_beside(few_ns, few_up, many_ns, many_up, near_ns, room):  # type: igno
     return left[:found], right[:found], few_ns.size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def nearest_of_size(  # type: ignore[no-untyped-def]
     few_ns, few_size, few_up, many_ns, many_size, many_up, limit_ns
 ):
@@ -159,7 +160,7 @@ def nearest_of_size(  # type: ignore[no-untyped-def]
     return nearest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type: ignore[no-untyped-def]
     """Records by side (length map and direction) and size, their order kept within: two counting sorts.
 
@@ -210,7 +211,7 @@ def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type:
     return sorted_ns, sorted_tunnel, record, classes[:found, 0], classes[:found, 1], classes[:found, 2]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def look_up_lengths(class_of_length, inner_bytes, up):  # type: ignore[no-untyped-def]
     """``class_of_length[up, inner_bytes]`` of every packet, int32."""
     found = np.empty(inner_bytes.size, np.int32)

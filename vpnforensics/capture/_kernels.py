@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.capture._loads import be16, be32, le16, le32
+from vpnforensics.kernels import kernel
 
 MORE = 0
 """The window holds no further whole record."""
@@ -47,7 +47,7 @@ _LAST_SECOND = 9_223_372_035
 """The last whole second since the epoch that int64 nanoseconds can hold."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk_pcap(
     buf: Any,
     pos: Any,
@@ -92,7 +92,7 @@ def walk_pcap(
     return n, pos, FULL
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def to_ns(high: Any, low: Any, resolution: Any, offset_s: Any) -> Any:
     """Nanoseconds of a pcapng time of 64 bits, and whether they fit.
 
@@ -133,7 +133,7 @@ def to_ns(high: Any, low: Any, resolution: Any, offset_s: Any) -> Any:
     return shifted * _NS_PER_S + np.int64(ns), True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk_pcapng(
     buf: Any, pos: Any, end: Any, big_endian: Any, interfaces: Any, base: Any, count: Any,
     records: Any, findings: Any,
@@ -222,7 +222,7 @@ def walk_pcapng(
     return n, pos, FULL
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_known(block: Any) -> Any:
     """Whether a block without packets is one that the specification or Wireshark names."""
     return (

@@ -8,12 +8,12 @@ and ``rival`` stand in its order.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines._kernels import LARGE, follower_steps
 from vpnforensics.engines._room_kernels import make_room
+from vpnforensics.kernels import kernel
 
 _MOST_ASKED = 1024
 """Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
@@ -21,7 +21,7 @@ _WANTED = 0.1
 """Of a flow that found little room, a packet wanted every record this much as likely as its likeliest."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def own_records(  # type: ignore[no-untyped-def]
     flows,
     flow_tunnel,
@@ -137,7 +137,7 @@ def own_records(  # type: ignore[no-untyped-def]
                         rival[i] = max(rival[i], flow_score[q])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def take_records(flows, flow_start, matched, row, class_record, record, free):  # type: ignore[no-untyped-def]
     """Write the RecordTable rows of the listed flows' records into ``record``, and clear them in ``free``.
 
@@ -150,7 +150,7 @@ def take_records(flows, flow_start, matched, row, class_record, record, free):  
                 free[row[matched[j]]] = False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_pairs(  # type: ignore[no-untyped-def]
     pair_flow,
     pair_tunnel,

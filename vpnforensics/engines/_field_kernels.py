@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 _AROUND = 5
 """Packets around a count, by whose median a stray one is known."""
 _SYN, _ACK = 0x02, 0x10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def counter_totals(counter, start, reordered, jump):  # type: ignore[no-untyped-def]
     """Packets sent up to each record, by clear counters that may be re-ordered, have gaps, and start anew.
 
@@ -55,13 +56,13 @@ def counter_totals(counter, start, reordered, jump):  # type: ignore[no-untyped-
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _advance(ts_ns, total, first_ns, last_ns):  # type: ignore[no-untyped-def]
     low, high = np.searchsorted(ts_ns, first_ns), np.searchsorted(ts_ns, last_ns)
     return (total[high - 1] if high else 0) - (total[low - 1] if low else 0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def windows_covered(  # type: ignore[no-untyped-def]
     group, begin_ns, needed, start, ts_ns, total, window_ns, slack_ns, most_windows
 ):
@@ -119,7 +120,7 @@ def windows_covered(  # type: ignore[no-untyped-def]
     return have, suffice, windows
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def busiest_windows(flows, start, wanted, ts_ns, window_ns, windows_a_block):  # type: ignore[no-untyped-def]
     """The window with most packets of each block of each flow; of equal ones the first.
 
@@ -168,7 +169,7 @@ def busiest_windows(flows, start, wanted, ts_ns, window_ns, windows_a_block):  #
     return out[:found, 0].copy(), out[:found, 1].copy(), out[:found, 2].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def longest_packets(start, up, length):  # type: ignore[no-untyped-def]
     """The three greatest lengths of each flow and direction (down, up), ascending; -1 where there are fewer.
 
@@ -190,7 +191,7 @@ def longest_packets(start, up, length):  # type: ignore[no-untyped-def]
     return longest
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def largest_values(group, value, groups):  # type: ignore[no-untyped-def]
     """Of each group the largest value, how often it has it, and its size; int64, shape (groups,) each."""
     largest = np.full(groups, -1, np.int64)
@@ -205,7 +206,7 @@ def largest_values(group, value, groups):  # type: ignore[no-untyped-def]
     return largest, times, size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def extremes(group, value, wanted, groups):  # type: ignore[no-untyped-def]
     """Least and greatest value of each group among those ``wanted``; (256, 0) without any."""
     low, high = np.full(groups, 256, np.int64), np.zeros(groups, np.int64)
@@ -216,7 +217,7 @@ def extremes(group, value, wanted, groups):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_between(start, ts_ns, group, first_ns, last_ns):  # type: ignore[no-untyped-def]
     """How many times of the group lie in [first, last); those of a group are ascending."""
     count = np.empty(group.size, np.int64)
@@ -226,7 +227,7 @@ def count_between(start, ts_ns, group, first_ns, last_ns):  # type: ignore[no-un
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def handshakes(start, up, ts_ns, flags):  # type: ignore[no-untyped-def]
     """When each flow's SYN-ACK was answered, and how long after it; -1 where no one answer is to one offer.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.kernels import kernel
 
 PROBES_A_HIT = 4
 """A tunnel with fewer of a flow's rarest packets than one of so many did not carry it."""
@@ -15,7 +15,7 @@ LARGE = 1e200
 """A product of steps is turned into its logarithm before it could overflow (one step is below 1e100)."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def chance_gaps(  # type: ignore[no-untyped-def]
     row, tunnel_start, class_start, ts_ns, width_ns, half_window_ns
 ):
@@ -61,7 +61,7 @@ def chance_gaps(  # type: ignore[no-untyped-def]
     return gap_ns
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fresh_packets(flow_start, ts_ns, size_class, classes, width_ns, renewal_ns, fresh):  # type: ignore[no-untyped-def]
     """Clear ``fresh`` where a packet only continues a burst of its own flow and class.
 
@@ -89,7 +89,7 @@ def fresh_packets(flow_start, ts_ns, size_class, classes, width_ns, renewal_ns, 
                 last[size_class[j]] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rarest_packets(flow_start, egress_class, fresh, class_count, most):  # type: ignore[no-untyped-def]
     """Up to ``most`` packets a flow that few tunnels could have carried: fresh ones of its rarest classes.
 
@@ -135,14 +135,14 @@ def rarest_packets(flow_start, egress_class, fresh, class_count, most):  # type:
     return start, packet[:n].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def follower_steps(miss):  # type: ignore[no-untyped-def]
     """Steps of a packet that continues a burst: by chance it finds a record nearly always, too."""
     by_chance = 1.0 - 2.0 * miss
     return np.log((1.0 - miss) / by_chance), np.log(miss / (1.0 - by_chance))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_containment(  # type: ignore[no-untyped-def]
     flows,
     flow_start,
@@ -301,7 +301,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     return out_listed[:found], out_tunnel[:found], out_score[:found], out_hits[:found]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grown(full):  # type: ignore[no-untyped-def]
     wider = np.empty(2 * full.size, full.dtype)
     wider[: full.size] = full

@@ -9,12 +9,11 @@ number of moves (Glover 1967, Maximum matching in a convex bipartite graph, Nav.
 
 from __future__ import annotations
 
-from numba import njit
-
 from vpnforensics.align._kernels import first_at_least
+from vpnforensics.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def make_room(  # type: ignore[no-untyped-def]
     packet, begin, end, egress_ns, up, record_ns, low_ns, reach_ns, owner, carried, matched, reached_by
 ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def count_bouts(flow_start, egress_ns, counts, bout_ns):  # type: ignore[no-untyped-def]
     """Bouts of each flow: runs of its packets, those that count, in one ``bout_ns`` from its first on.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 FOLLOW = 0.1
 """How much the delay may drift, as a share of the time passed: a queue fills and drains."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def align_blocks(  # type: ignore[no-untyped-def]
     packet_ns, record_ns, packet_start, record_start, slack, usual_ns, absent, matched
 ):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.flows._kernels import group_rows
+from vpnforensics.kernels import kernel
 
 _HALF32 = np.int64(1) << 31
 _WRAP32 = np.int64(1) << 32
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rows_in_time(group, groups, ts_ns):  # type: ignore[no-untyped-def]
     """Rows by group and time (ties: their order); rows of a negative group are left out.
 
@@ -39,7 +39,7 @@ def rows_in_time(group, groups, ts_ns):  # type: ignore[no-untyped-def]
     return rows, start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def summed_log_p(steps, log_p):  # type: ignore[no-untyped-def]
     """Sums of ``log_p[step]``, a row of laws, over steps taken modulo the number of rows."""
     sums = np.zeros(log_p.shape[1])
@@ -51,7 +51,7 @@ def summed_log_p(steps, log_p):  # type: ignore[no-untyped-def]
     return sums
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def id_steps(ip_id, pool, t_ns, log_p, idle_ns, long_step, busy_ns, most_passed):  # type: ignore[no-untyped-def]
     """Steps of counters between neighbours of one pool, IDs read as sent (0) and with bytes exchanged (1).
 
@@ -98,7 +98,7 @@ def id_steps(ip_id, pool, t_ns, log_p, idle_ns, long_step, busy_ns, most_passed)
     return sums, ones, long, passed, steps, idle
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def upper_hull(x, y):  # type: ignore[no-untyped-def]
     """Indexes of the upper convex hull, left to right; ``x`` ascending (Andrew's monotone chain)."""
     hull = np.empty(x.size, np.int64)
@@ -118,7 +118,7 @@ def upper_hull(x, y):  # type: ignore[no-untyped-def]
     return hull[:size].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def clock_breaks(t_ns, offset_ns, step_ns, tolerance, persist_ns, persist_packets):  # type: ignore[no-untyped-def]
     """Packets at which the offset of a clock begins a new level.
 
@@ -150,7 +150,7 @@ def clock_breaks(t_ns, offset_ns, step_ns, tolerance, persist_ns, persist_packet
     return breaks[:count].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # type: ignore[no-untyped-def]
     """Tick rate and least delayed packet of every sender.
 
@@ -202,7 +202,7 @@ def sender_offsets(start, t_ns, tsval, rates_hz, tolerance, least_ticks):  # typ
     return hz, best
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def id_strings(pool, t_ns, ip_id, flow, gap_limit, time_limit_ns, life_ns):  # type: ignore[no-untyped-def]
     """String of every packet: packets whose IDs follow each other (Bellovin 2002).
 

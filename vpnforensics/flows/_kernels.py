@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 _SYN, _ACK, _FIN, _RST = 0x02, 0x10, 0x01, 0x04
 _TCP = 6
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def group_rows(group, groups):  # type: ignore[no-untyped-def]
     """Rows by group, their order kept within it (counting sort); rows of a negative group are left out.
 
@@ -35,7 +36,7 @@ def group_rows(group, groups):  # type: ignore[no-untyped-def]
     return rows, start
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def flow_totals(flow, up, ts_ns, ip_len_bytes, flows):  # type: ignore[no-untyped-def]
     """First and last time, packets up and down, and IP bytes of every flow, each int64 of shape (flows,)."""
     first_ns = np.full(flows, np.iinfo(np.int64).max)
@@ -51,7 +52,7 @@ def flow_totals(flow, up, ts_ns, ip_len_bytes, flows):  # type: ignore[no-untype
     return first_ns, last_ns, packets[1], packets[0], ip_bytes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
     """Avalanche two words into one (the finaliser of splitmix64)."""
     z = a ^ (b * np.uint64(0x9E3779B97F4A7C15))
@@ -60,7 +61,7 @@ def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def assign_flows(  # type: ignore[no-untyped-def]
     ts_ns, src, dst, sport, dport, proto, tcp_flags, seq, idle_tcp_ns, idle_other_ns
 ):
@@ -143,7 +144,7 @@ def assign_flows(  # type: ignore[no-untyped-def]
     return flow, forward, state[:flows, 3].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def equal_to_recent(ts_ns, signed, words, shorts, octets, heads, apart_ns):  # type: ignore[no-untyped-def]
     """Packets whose columns all equal those of one at most ``apart_ns`` before, which is no copy itself.
 

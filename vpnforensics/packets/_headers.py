@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.capture._loads import be16, be32, le32
 from vpnforensics.capture.linktypes import (
@@ -20,6 +19,7 @@ from vpnforensics.capture.linktypes import (
     KIND_SLL,
     KIND_SLL2,
 )
+from vpnforensics.kernels import kernel
 
 NOT_IP = -1
 """In place of an offset: the frame carries no IP packet."""
@@ -27,7 +27,7 @@ CUT = -2
 """In place of an offset: the frame ends before that can be told."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ppp_payload(buf: Any, pos: Any, end: Any) -> Any:
     """Offset of the IP packet behind a PPP protocol field of one or two bytes (RFC 1661, 6.5)."""
     if end - pos < 2:
@@ -39,7 +39,7 @@ def _ppp_payload(buf: Any, pos: Any, end: Any) -> Any:
     return pos if protocol == 0x21 or protocol == 0x57 else NOT_IP
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _ethertype_payload(buf: Any, pos: Any, end: Any, ethertype: Any) -> Any:
     """Offset of the IP packet behind an EtherType, its VLAN tags and PPPoE."""
     while ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100:
@@ -53,7 +53,7 @@ def _ethertype_payload(buf: Any, pos: Any, end: Any, ethertype: Any) -> Any:
     return NOT_IP
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def link_payload(buf: Any, pos: Any, end: Any, kind: Any) -> Any:
     """Offset of the IP packet in a frame, ``NOT_IP`` or ``CUT``."""
     length = end - pos
@@ -80,7 +80,7 @@ def link_payload(buf: Any, pos: Any, end: Any, kind: Any) -> Any:
     return NOT_IP
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ipv4_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
     """Fields of an IPv4 header (RFC 791, 3.1); ``header_bytes`` is 0 where there is none to trust.
 
@@ -105,7 +105,7 @@ def ipv4_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def ipv6_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
     """Fields of an IPv6 header (RFC 8200, 3), in the form of :func:`ipv4_header`."""
     nothing = (0, 0, 0, 0, 0, 0, 0, 0, False)
@@ -124,7 +124,7 @@ def ipv6_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
     return 40, ip_bytes, proto, -1, 1, np.int64(buf[l3 + 7]), tos, 0, huge
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> Any:
     """Pass IPv6 extension headers and AH (RFC 8200, 4; RFC 4302).
 
@@ -154,7 +154,7 @@ def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> An
         proto = following
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tcp_options(buf: Any, pos: Any, stop: Any) -> Any:
     """(has_ts, tsval, tsecr, mss, sound) of the options in ``buf[pos:stop]`` (RFC 9293, 3.2)."""
     has_ts, tsval, tsecr, mss = 0, 0, 0, 0
@@ -180,7 +180,7 @@ def _tcp_options(buf: Any, pos: Any, stop: Any) -> Any:
     return has_ts, tsval, tsecr, mss, True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tcp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
     """Fields of a TCP header (RFC 9293, 3.1): what of it was captured, zeros for the rest.
 
@@ -220,7 +220,7 @@ def tcp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
     """(sport, dport, checksum, payload, sound) of a UDP header (RFC 768).
 
@@ -242,7 +242,7 @@ def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
     return sport, dport, checksum, payload, sound
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def icmp_header(buf: Any, l4: Any, end: Any) -> Any:
     """(type, code, checksum, sound) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
     here = end - l4

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture._loads import be32, be64, le64
 from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
+from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import (
     NOT_IP,
     icmp_header,
@@ -59,7 +59,7 @@ JUMBO_BYTES = 9216
 """The longest IP packet that links in use carry, loopback aside."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _mix(x: Any) -> Any:
     """Finaliser of splitmix64: every input bit moves every output bit."""
     x ^= x >> np.uint64(30)
@@ -69,7 +69,7 @@ def _mix(x: Any) -> Any:
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _intern(
     high: Any, low: Any, version: Any, slots: Any, packed: Any, versions: Any, count: Any, seed: Any
 ) -> Any:
@@ -89,7 +89,7 @@ def _intern(
         cell = (cell + 1) & mask
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def rebuild_slots(packed: Any, versions: Any, count: Any, slots: Any, seed: Any) -> Any:
     """Enter the first ``count`` addresses into an empty slot table."""
     mask = len(slots) - 1
@@ -100,7 +100,7 @@ def rebuild_slots(packed: Any, versions: Any, count: Any, slots: Any, seed: Any)
         slots[cell] = number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _count_step(before_ns: Any, ts: Any, counters: Any) -> Any:
     """Count a step back in time and one too long, either way."""
     if ts < before_ns:
@@ -112,7 +112,7 @@ def _count_step(before_ns: Any, ts: Any, counters: Any) -> Any:
         counters[TIME_JUMPS] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy_head(buf: Any, at: Any, count: Any, heads: Any, row: Any) -> Any:
     """The first 32 of ``count`` bytes as four words, filled up with zeros."""
     if count >= 32:
@@ -126,7 +126,7 @@ def _copy_head(buf: Any, at: Any, count: Any, heads: Any, row: Any) -> Any:
         heads[row, word] = value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def decode_frames(
     buf: Any, n: Any, records: Any, if_kind: Any, if_number: Any,
     columns: Any, addresses: Any, recent: Any, counters: Any, seed: Any,

@@ -8,9 +8,12 @@ back, and only if their checksums are right: damage is not laundered.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.uint8]
@@ -20,30 +23,32 @@ IPPROTO_TCP = 6
 FIN, SYN, PSH, ACK, CWR = 0x01, 0x02, 0x08, 0x10, 0x80
 MAX_JOINED_BYTES = 65_535
 
+_kernel = partial(kernel, nogil=False)  # a packet takes too little time to let another thread in
 
-@njit(cache=True, inline="always")
+
+@_kernel(inline="always")
 def _u16(data: Bytes, at: int) -> int:
     return int(data[at]) << 8 | int(data[at + 1])
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _put16(data: Bytes, at: int, value: int) -> None:
     data[at] = (value >> 8) & 0xFF
     data[at + 1] = value & 0xFF
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _u32(data: Bytes, at: int) -> int:
     return (_u16(data, at) << 16) | _u16(data, at + 2)
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _put32(data: Bytes, at: int, value: int) -> None:
     _put16(data, at, (value >> 16) & 0xFFFF)
     _put16(data, at + 2, value & 0xFFFF)
 
 
-@njit(cache=True)
+@_kernel
 def _sum(data: Bytes, start: int, stop: int) -> int:
     # High and low bytes apart: two plain sums over a stride, which the compiler turns into vector code.
     high = 0
@@ -57,14 +62,14 @@ def _sum(data: Bytes, start: int, stop: int) -> int:
     return (high << 8) + low
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _fold(total: int) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _pseudo(data: Bytes, ip: int, proto: int, l4_bytes: int) -> int:
     """Sum over the pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1)."""
     if data[ip] >> 4 == 4:
@@ -72,13 +77,13 @@ def _pseudo(data: Bytes, ip: int, proto: int, l4_bytes: int) -> int:
     return _sum(data, ip + 8, ip + 40) + proto + l4_bytes
 
 
-@njit(cache=True, inline="always")
+@_kernel(inline="always")
 def _ip_checksum(data: Bytes, ip: int, header_bytes: int) -> None:
     _put16(data, ip + 10, 0)
     _put16(data, ip + 10, 0xFFFF ^ _fold(_sum(data, ip, ip + header_bytes)))
 
 
-@njit(cache=True)
+@_kernel
 def finish_checksum(data: Bytes, start: int, at: int, stop: int) -> None:
     """Complete a checksum whose field holds the pseudo-header sum.
 
@@ -93,7 +98,7 @@ def finish_checksum(data: Bytes, start: int, at: int, stop: int) -> None:
     _put16(data, at, value if value else 0xFFFF)
 
 
-@njit(cache=True)
+@_kernel
 def cut(
     frame: Bytes, ip: int, stop: int, l4: int, segment: int, first: int, rows: Rows, lengths: Ints
 ) -> int:
@@ -158,7 +163,7 @@ def cut(
     return count if count > 0 else 0
 
 
-@njit(cache=True)
+@_kernel
 def _tcp_offset(row: Bytes, ip: int, length: int) -> int:
     """Length of the IP header if the packet is TCP data that may be joined, else 0."""
     if length < 40:
@@ -187,7 +192,7 @@ def _tcp_offset(row: Bytes, ip: int, length: int) -> int:
     return l4
 
 
-@njit(cache=True)
+@_kernel
 def _continues(first: Bytes, row: Bytes, ip: int, l4: int, header: int, number: int, sent: int) -> bool:
     """Whether `row` is packet `number` of the super-segment that begins with `first`."""
     if l4 == 20:
@@ -220,7 +225,7 @@ def _continues(first: Bytes, row: Bytes, ip: int, l4: int, header: int, number: 
     return same
 
 
-@njit(cache=True)
+@_kernel
 def join(rows: Rows, ip: int, lengths: Ints, count: int, groups: Ints, headers: Ints) -> int:
     """Find runs of packets that are one super-segment, and make their first packet its header.
 
@@ -265,7 +270,7 @@ def join(rows: Rows, ip: int, lengths: Ints, count: int, groups: Ints, headers: 
     return found
 
 
-@njit(cache=True)
+@_kernel
 def _extend(rows: Rows, ip: int, lengths: Ints, count: int, at: int, l4: int, length: int) -> int:
     first = rows[at - 1]
     header = l4 + 4 * (first[ip + l4 + 12] >> 4)
@@ -293,7 +298,7 @@ def _extend(rows: Rows, ip: int, lengths: Ints, count: int, at: int, l4: int, le
     return at
 
 
-@njit(cache=True)
+@_kernel
 def _describe(first: Bytes, ip: int, l4: int, header: int, segment: int, total: int, flags: int) -> None:
     """Turn a first packet into the header of a super-segment, and fill in its virtio header."""
     if l4 == 20:

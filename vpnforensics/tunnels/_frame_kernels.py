@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 OPENVPN, TLS, WIREGUARD = 0, 1, 2
 HEADER_BYTES = 18
@@ -30,14 +31,14 @@ _COUNTER_WINDOW = 1 << 16
 _MOST_PASSED_OVER = 1 << 15
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _length_of(framing: Any, head: Any) -> Any:
     if framing == TLS:
         return np.int64(head[3]) << 8 | np.int64(head[4])
     return np.int64(head[0]) << 8 | np.int64(head[1])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _key_of(head: Any) -> Any:
     """What all OpenVPN data frames of a direction share: version, and with version 2 the peer id."""
     if head[2] >> 3 == 9:
@@ -45,14 +46,14 @@ def _key_of(head: Any) -> Any:
     return np.int64(head[2] >> 3) << 24
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _counter_of(head: Any) -> Any:
     k = 6 if head[2] >> 3 == 9 else 3
     high = np.int64(head[k]) << 24 | np.int64(head[k + 1]) << 16
     return high | np.int64(head[k + 2]) << 8 | np.int64(head[k + 3])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sound(framing: Any, head: Any, got: Any) -> Any:
     """Whether a header where one is due can be one."""
     length = _length_of(framing, head)
@@ -66,7 +67,7 @@ def _sound(framing: Any, head: Any, got: Any) -> Any:
     return got < 3 or 1 <= head[2] >> 3 <= 11
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _may_begin(framing: Any, buf: Any, at: Any, state: Any) -> Any:
     """A quick look at the first six bytes of what may be a header, for most are none."""
     if framing == TLS:
@@ -76,7 +77,7 @@ def _may_begin(framing: Any, buf: Any, at: Any, state: Any) -> Any:
     return state[KEY] != NO_KEY and np.int64(buf[at + 2]) >> 3 == state[KEY] >> 24
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> Any:
     """Whether a header must be one where none was expected; ``likely`` where a segment begins."""
     if not _sound(framing, head, got):
@@ -93,7 +94,7 @@ def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> A
     return state[KEY] >> 24 == 9 or (0 < ahead < _COUNTER_WINDOW if state[COUNTER] >= 0 else likely)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _nonce_of(head: Any) -> Any:
     """The explicit nonce of a TLS 1.2 record, less its upper bits."""
     value = np.int64(0)
@@ -102,7 +103,7 @@ def _nonce_of(head: Any) -> Any:
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _infer_header(framing: Any, head: Any, state: Any) -> Any:
     """The header of the data frame that follows the last one known; its length is not filled in."""
     for b in range(HEADER_BYTES):
@@ -124,7 +125,7 @@ def _infer_header(framing: Any, head: Any, state: Any) -> Any:
         head[at + b] = np.uint8(counter >> (24 - 8 * b) & 255)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _note_unread(state: Any, unread: Any, end: Any, done: Any) -> Any:
     """Remember where a piece ended that was passed over, and by which segment it was delivered."""
     m = state[LOST_PIECES]
@@ -133,7 +134,7 @@ def _note_unread(state: Any, unread: Any, end: Any, done: Any) -> Any:
     state[LOST_PIECES] = min(m + 1, len(unread) + 1)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _passed_over(framing: Any, state: Any, room: Any, head: Any, got: Any, hit: Any, prefix: Any) -> Any:
     """How many frames of which length stood, unread, before the header found: (0, 0) if that is not certain.
 
@@ -168,7 +169,7 @@ def _passed_over(framing: Any, state: Any, room: Any, head: Any, got: Any, hit: 
     return 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk_frames(
     framings: Any,
     stream: Any,
@@ -347,14 +348,14 @@ def walk_frames(
     return out_stream[:found], out_row[:found], out_length[:found], out_got[:found], out_head[:found]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _longer(column: Any) -> Any:
     wider = np.empty(2 * len(column), np.int64)
     wider[: len(column)] = column
     return wider
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _grown(stream: Any, row: Any, length: Any, got: Any, head: Any) -> Any:
     heads = np.zeros((2 * len(head), HEADER_BYTES), np.uint8)
     heads[: len(head)] = head

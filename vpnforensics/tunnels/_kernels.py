@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import link_payload
 
 HELD_SEGMENTS = 1024
@@ -21,7 +21,7 @@ _FAR = 1 << 30
 _SYN, _ACK = 0x02, 0x10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any) -> Any:
     """Bytes of both streams of a TCP connection in the order in which the receiver gets them.
 
@@ -134,7 +134,7 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def locate_payloads(
     buf: Any, at: Any, captured: Any, link: Any, header_bytes: Any, start: Any, got: Any
 ) -> Any:
@@ -151,7 +151,7 @@ def locate_payloads(
             got[i] = end - start[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def copy_payloads(buf: Any, start: Any, size: Any, out: Any, out_at: Any) -> Any:
     """Copy runs of bytes of ``buf`` into ``out``."""
     for i in range(len(start)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import kernel
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def in_order_of_file(  # type: ignore[no-untyped-def]
     conversation, start, tunnel_of, carries, up, counter, ts_ns, payload_bytes
 ):

@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import inner_kernel, kernel
 
 _HALF = (1 << 17) - 1  # the filler is stored twice, so that no copy needs to wrap
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def _put16(out: Any, at: Any, value: Any) -> None:
     out[at] = (value >> 8) & 0xFF
     out[at + 1] = value & 0xFF
 
 
-@_kernel
+@inner_kernel
 def _put32(out: Any, at: Any, value: Any) -> None:
     out[at] = (value >> 24) & 0xFF
     out[at + 1] = (value >> 16) & 0xFF
@@ -28,7 +27,7 @@ def _put32(out: Any, at: Any, value: Any) -> None:
     out[at + 3] = value & 0xFF
 
 
-@_kernel
+@inner_kernel
 def _little32(out: Any, at: Any, value: Any) -> None:
     out[at] = value & 0xFF
     out[at + 1] = (value >> 8) & 0xFF
@@ -36,7 +35,7 @@ def _little32(out: Any, at: Any, value: Any) -> None:
     out[at + 3] = (value >> 24) & 0xFF
 
 
-@_kernel
+@inner_kernel
 def _sum16(data: Any, start: Any, end: Any, total: Any) -> Any:
     """One's-complement sum, not yet folded (RFC 1071)."""
     high = np.int64(0)
@@ -50,14 +49,14 @@ def _sum16(data: Any, start: Any, end: Any, total: Any) -> Any:
     return total + (high << 8) + low
 
 
-@_kernel
+@inner_kernel
 def _folded(total: Any) -> Any:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-@_kernel
+@inner_kernel
 def _timestamps(out: Any, at: Any, tsval: Any, tsecr: Any) -> None:
     out[at] = 8
     out[at + 1] = 10
@@ -65,14 +64,14 @@ def _timestamps(out: Any, at: Any, tsval: Any, tsecr: Any) -> None:
     _put32(out, at + 6, tsecr)
 
 
-@_kernel
+@inner_kernel
 def _scale(out: Any, at: Any, shift: Any) -> None:
     out[at] = 3
     out[at + 1] = 3
     out[at + 2] = shift
 
 
-@_kernel
+@inner_kernel
 def _options(out: Any, at: Any, r: Any) -> Any:
     """TCP options in the order of the stack's layout; returns their length."""
     layout = r.layout
@@ -139,7 +138,7 @@ def _options(out: Any, at: Any, r: Any) -> Any:
     return end - at
 
 
-@_kernel
+@inner_kernel
 def _usual_filler(r: Any) -> Any:
     mixed = (np.int64(r.sport) * 40503 + np.int64(r.dport) * 30011 + np.int64(r.src)) * 2654435761
     if r.proto == 6:
@@ -147,7 +146,7 @@ def _usual_filler(r: Any) -> Any:
     return ((mixed + r.ts_ns * 40503) >> 9) & _HALF
 
 
-@_kernel
+@inner_kernel
 def _fill(out: Any, at: Any, r: Any, content: Any, filler: Any, text: Any, want: Any) -> None:
     """The first `want` payload bytes: stored content, then filler that a retransmission repeats."""
     stored = np.int64(min(r.content_length, want))
@@ -168,7 +167,7 @@ def _fill(out: Any, at: Any, r: Any, content: Any, filler: Any, text: Any, want:
             out[at + 1] = 111
 
 
-@_kernel
+@inner_kernel
 def _link_header(out: Any, at: Any, link_bytes: Any, r: Any) -> None:
     if link_bytes == 14:
         for i in range(12):
@@ -190,7 +189,7 @@ def _link_header(out: Any, at: Any, link_bytes: Any, r: Any) -> None:
         out[at + 17] = 2 if r.outgoing else 1
 
 
-@_kernel
+@inner_kernel
 def _ipv4(out: Any, ip: Any, r: Any, length: Any) -> Any:
     """Header; returns the sum over its addresses, for the transport's checksum."""
     out[ip] = 0x45
@@ -207,7 +206,7 @@ def _ipv4(out: Any, ip: Any, r: Any, length: Any) -> Any:
     return _sum16(out, ip + 12, ip + 20, np.int64(0))
 
 
-@_kernel
+@inner_kernel
 def _ipv6_address(out: Any, at: Any, low: Any) -> None:
     _put32(out, at, 0x20010DB8)
     _put32(out, at + 4, 0)
@@ -215,7 +214,7 @@ def _ipv6_address(out: Any, at: Any, low: Any) -> None:
     _put32(out, at + 12, low)
 
 
-@_kernel
+@inner_kernel
 def _ipv6(out: Any, ip: Any, r: Any, length: Any) -> Any:
     """The same; the flow label is a hash of the flow, as Linux makes it (RFC 6437)."""
     mixed = (
@@ -230,7 +229,7 @@ def _ipv6(out: Any, ip: Any, r: Any, length: Any) -> Any:
     return _sum16(out, ip + 8, ip + 40, np.int64(0))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def assemble(
     records: Any,
     rows: Any,

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
 from vpnforensics.groundtruth.simulate.network.links._kernels import exponential, pop
@@ -49,16 +48,15 @@ from vpnforensics.groundtruth.simulate.network.tcp._kernels import (
     timeout,
     transmit,
 )
+from vpnforensics.kernels import inner_kernel, kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def _complete(w: Any, f: Any, now: Any) -> None:
     """A message has arrived whole: the next one is due."""
     flow = w.flows[f]
@@ -71,7 +69,7 @@ def _complete(w: Any, f: Any, now: Any) -> None:
         at(w, now + flow[c.CLOSE_WAIT], c.APP, f)
 
 
-@_kernel
+@inner_kernel
 def _app(w: Any, f: Any, now: Any) -> None:
     flow = w.flows[f]
     m = flow[c.POINTER]
@@ -118,7 +116,7 @@ def _app(w: Any, f: Any, now: Any) -> None:
     at(w, start + w.messages[following, c.WAIT], c.APP, f)
 
 
-@_kernel
+@inner_kernel
 def _data(w: Any, e: Any, p: Any, now: Any) -> None:
     """Bytes or a FIN arrive at an open endpoint."""
     f = e >> 1
@@ -181,7 +179,7 @@ def _data(w: Any, e: Any, p: Any, now: Any) -> None:
             at(w, ep[c.DELACK_AT], c.DELAYED_ACK, e)
 
 
-@_kernel
+@inner_kernel
 def _arrive(w: Any, p: Any, now: Any) -> None:
     packet = w.packets[p]
     f = packet[c.FLOW]
@@ -233,7 +231,7 @@ def _arrive(w: Any, p: Any, now: Any) -> None:
     transmit(w, e, now)
 
 
-@_kernel
+@inner_kernel
 def _start(w: Any, f: Any, now: Any) -> None:
     flow = w.flows[f]
     flow[c.OPENED] = now
@@ -249,7 +247,7 @@ def _start(w: Any, f: Any, now: Any) -> None:
         at(w, now + w.messages[flow[c.FIRST_MESSAGE], c.WAIT], c.APP, f)
 
 
-@_kernel
+@inner_kernel
 def _retry(w: Any, f: Any, now: Any) -> None:
     flow = w.flows[f]
     if flow[c.PENDING] == 1 and w.messages[flow[c.POINTER], c.TIMING] == c.AFTER_ARRIVAL:
@@ -258,7 +256,7 @@ def _retry(w: Any, f: Any, now: Any) -> None:
         _app(w, f, now)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def run(w: Any, end_ns: Any) -> None:
     """Run one client's events until ``end_ns`` or until the packet table is full."""
     for e in range(len(w.endpoints)):

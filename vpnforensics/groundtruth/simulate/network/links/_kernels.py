@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from vpnforensics.kernels import inner_kernel
 
 # Indexes into the state of one direction of one client's path.
 BUSY = 0  # the link's own queue is busy until
@@ -26,11 +27,8 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
-
-@_kernel
+@inner_kernel
 def uniform(state: Any) -> Any:
     """Next number in [0, 1): SplitMix64 (Steele, Lea & Flood 2014), fixed here so that files never change."""
     state[0] += _GAMMA
@@ -41,20 +39,20 @@ def uniform(state: Any) -> Any:
     return (z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@_kernel
+@inner_kernel
 def exponential(state: Any, mean: float) -> Any:
     """Exponential variate."""
     return -mean * math.log(1.0 - uniform(state))
 
 
-@_kernel
+@inner_kernel
 def lognormal(state: Any, median: float, sigma: float) -> Any:
     """Log-normal variate by Box and Muller."""
     radius = math.sqrt(-2.0 * math.log(1.0 - uniform(state)))
     return median * math.exp(sigma * radius * math.cos(2.0 * math.pi * uniform(state)))
 
 
-@_kernel
+@inner_kernel
 def jitter(random: Any, law: Any, mean: float) -> Any:
     """A delay of the given mean: exponential, half-normal, uniform, or Pareto with exponent 2.5."""
     if mean <= 0.0:
@@ -69,7 +67,7 @@ def jitter(random: Any, law: Any, mean: float) -> Any:
     return mean * 1.5 * ((1.0 - uniform(random)) ** -0.4 - 1.0)
 
 
-@_kernel
+@inner_kernel
 def push(heap: Any, count: Any, when: Any, value: Any) -> None:
     """Add an event; events of one moment fire in the order they were pushed."""
     i = count[0]
@@ -89,7 +87,7 @@ def push(heap: Any, count: Any, when: Any, value: Any) -> None:
     heap[i, 2] = value
 
 
-@_kernel
+@inner_kernel
 def pop(heap: Any, count: Any) -> Any:
     """Remove and return the earliest event as (time, value)."""
     top_time = heap[0, 0]
@@ -121,7 +119,7 @@ def pop(heap: Any, count: Any) -> Any:
     return top_time, top_value
 
 
-@_kernel
+@inner_kernel
 def cross_traffic(link: Any, state: Any, now: Any, random: Any) -> Any:
     """Wait behind other people's packets at ``now`` (M/G/1 virtual waiting time), ns."""
     if link[BURST_HZ] <= 0.0:
@@ -135,7 +133,7 @@ def cross_traffic(link: Any, state: Any, now: Any, random: Any) -> Any:
     return max(0.0, float(state[CROSS] - now))
 
 
-@_kernel
+@inner_kernel
 def cross(link: Any, state: Any, now: Any, size_bytes: Any, random: Any) -> Any:
     """Arrival time of a packet that enters the link at ``now``; -1 where it is lost."""
     start = max(now, state[BUSY])
@@ -153,7 +151,7 @@ def cross(link: Any, state: Any, now: Any, size_bytes: Any, random: Any) -> Any:
     return arrival
 
 
-@_kernel
+@inner_kernel
 def serve(law: Any, stalls: Any, state: Any, now: Any, random: Any) -> Any:
     """When the server lets a packet go that it received at ``now``; -1 where it drops it."""
     ready = now
@@ -181,7 +179,7 @@ def serve(law: Any, stalls: Any, state: Any, now: Any, random: Any) -> Any:
     return ready
 
 
-@_kernel
+@inner_kernel
 def slotted(slot_ns: float, state: Any, now: Any) -> Any:
     """First free slot of a constant-rate sender at or after ``now``."""
     slot = np.int64(slot_ns)

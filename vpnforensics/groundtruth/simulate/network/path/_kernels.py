@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
 from vpnforensics.groundtruth.simulate.network.links._kernels import (
@@ -23,21 +22,20 @@ from vpnforensics.groundtruth.simulate.network.links._kernels import (
     slotted,
     uniform,
 )
+from vpnforensics.kernels import inner_kernel
 
 _BEHIND_NS, _BEHIND_MORE_NS = 5_800, 6_000.0
 """Between packets that were held up together, and the mean of what comes on top, as on the lab's links."""
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def at(w: Any, when: Any, kind: Any, argument: Any) -> None:
     push(w.heap, w.counts, when, (np.int64(kind) << c.KIND_BIT) | argument)
 
 
-@_kernel
+@inner_kernel
 def lost(w: Any, p: Any, now: Any) -> None:
     """Ask again later for what a datagram protocol lost; TCP finds out by itself."""
     f = w.packets[p, c.FLOW]
@@ -47,7 +45,7 @@ def lost(w: Any, p: Any, now: Any) -> None:
         at(w, now + 2_000 * c.MS * flow[c.RETRIES], c.RETRY, f)
 
 
-@_kernel
+@inner_kernel
 def internet(w: Any, p: Any, now: Any) -> Any:
     """Arrival at the far end of the Internet path (order kept per flow and direction); -1 where lost."""
     flow = w.flows[w.packets[p, c.FLOW]]
@@ -71,7 +69,7 @@ def internet(w: Any, p: Any, now: Any) -> Any:
     return arrival
 
 
-@_kernel
+@inner_kernel
 def padded(w: Any, ip_len: Any) -> Any:
     size = max(
         (ip_len + w.tunnel[c.PAD_BLOCK] - 1) // w.tunnel[c.PAD_BLOCK] * w.tunnel[c.PAD_BLOCK],
@@ -80,7 +78,7 @@ def padded(w: Any, ip_len: Any) -> Any:
     return max(min(size, w.tunnel[c.MTU]), ip_len)
 
 
-@_kernel
+@inner_kernel
 def framed(w: Any, size: Any) -> Any:
     """Stream bytes of a frame that carries ``size``."""
     block = w.tunnel[c.FRAME_BLOCK]
@@ -88,7 +86,7 @@ def framed(w: Any, size: Any) -> Any:
     return filled + w.tunnel[c.STREAM_OVERHEAD]
 
 
-@_kernel
+@inner_kernel
 def server_up(w: Any, p: Any, now: Any) -> None:
     out = serve(w.law, w.stalls, w.path[c.UP], now, w.random)
     w.packets[p, c.OUT_NS] = out
@@ -102,7 +100,7 @@ def server_up(w: Any, p: Any, now: Any) -> None:
     at(w, far, c.ARRIVE, p)
 
 
-@_kernel
+@inner_kernel
 def tunnel_up(w: Any, p: Any, now: Any) -> None:
     """The client's tunnel process takes an inner packet."""
     when = now + np.int64(lognormal(w.random, w.law[CRYPTO], 0.5))
@@ -125,7 +123,7 @@ def tunnel_up(w: Any, p: Any, now: Any) -> None:
         server_up(w, p, arrival)
 
 
-@_kernel
+@inner_kernel
 def down_link(w: Any, p: Any, now: Any) -> None:
     size = padded(w, w.packets[p, c.IP_LEN]) + w.tunnel[c.OVERHEAD]
     arrival = cross(w.links[c.DOWN], w.path[c.DOWN], now, size, w.random)
@@ -136,7 +134,7 @@ def down_link(w: Any, p: Any, now: Any) -> None:
         at(w, arrival + w.flows[w.packets[p, c.FLOW], c.LAN], c.ARRIVE, p)
 
 
-@_kernel
+@inner_kernel
 def egress_down(w: Any, p: Any, now: Any) -> None:
     """A packet from the Internet stands at the egress tap."""
     w.packets[p, c.OUT_NS] = now

@@ -16,12 +16,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
 from vpnforensics.groundtruth.simulate.network.links._kernels import CRYPTO, lognormal, serve
 from vpnforensics.groundtruth.simulate.network.path._kernels import at, framed
 from vpnforensics.groundtruth.simulate.network.tcp._kernels import acknowledge, arm, emit, transmit
+from vpnforensics.kernels import inner_kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
@@ -30,11 +30,9 @@ _LEAST_BUFFER = 65_536
 _LOOK_AGAIN_NS = 400_000
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def enqueue(w: Any, g: Any, side: Any, size: Any, f: Any, carried: Any, kind: Any) -> None:
     """Append a frame of ``size`` bytes to one direction of outer connection ``g``."""
     k = w.counts[c.WRITTEN + side]
@@ -59,7 +57,7 @@ def enqueue(w: Any, g: Any, side: Any, size: Any, f: Any, carried: Any, kind: An
     outer[c.TAIL + side] = k + 1
 
 
-@_kernel
+@inner_kernel
 def kick(w: Any, f: Any, side: Any, now: Any) -> None:
     """Let the program of one side read, if it is not about to."""
     flow = w.flows[f]
@@ -73,7 +71,7 @@ def kick(w: Any, f: Any, side: Any, now: Any) -> None:
     at(w, when, c.PUMP, 2 * f + side)
 
 
-@_kernel
+@inner_kernel
 def unread(w: Any, f: Any, side: Any) -> Any:
     """Bytes that have come in and are not yet in frames."""
     flow = w.flows[f]
@@ -85,7 +83,7 @@ def unread(w: Any, f: Any, side: Any) -> Any:
     return max(near[c.RCV] - 1 - ended, 0) - flow[c.PUMPED + 1]
 
 
-@_kernel
+@inner_kernel
 def _open_window(w: Any, f: Any, now: Any) -> None:
     """After a read: acknowledge what was held back; the host may send what fits beside the unread bytes."""
     host = w.endpoints[2 * f + 1]
@@ -96,7 +94,7 @@ def _open_window(w: Any, f: Any, now: Any) -> None:
         acknowledge(w, 2 * f, now)
 
 
-@_kernel
+@inner_kernel
 def pump(w: Any, f: Any, side: Any, now: Any) -> None:
     """Read once: one frame into the outer connection, or the end."""
     flow = w.flows[f]
@@ -139,7 +137,7 @@ def pump(w: Any, f: Any, side: Any, now: Any) -> None:
         transmit(w, 2 * g + side, now)
 
 
-@_kernel
+@inner_kernel
 def shut(w: Any, f: Any, side: Any, now: Any) -> None:
     """One side has no more to say."""
     if w.flows[f, c.SHUT + side] == 0:
@@ -147,7 +145,7 @@ def shut(w: Any, f: Any, side: Any, now: Any) -> None:
         kick(w, f, side, now)
 
 
-@_kernel
+@inner_kernel
 def start_relayed(w: Any, f: Any, now: Any) -> None:
     """The client's program asks for a connection."""
     flow = w.flows[f]
@@ -161,7 +159,7 @@ def start_relayed(w: Any, f: Any, now: Any) -> None:
         transmit(w, 2 * g, now)
 
 
-@_kernel
+@inner_kernel
 def outer_open(w: Any, g: Any, now: Any) -> None:
     """A connection for one flow stands: the program is told at once that its own does."""
     f = w.flows[g, c.PARTNER]
@@ -174,7 +172,7 @@ def outer_open(w: Any, g: Any, now: Any) -> None:
         transmit(w, 2 * g, now)
 
 
-@_kernel
+@inner_kernel
 def server_open(w: Any, f: Any, now: Any) -> None:
     """The server's connection to the host stands."""
     if w.tunnel[c.CHANNELS]:
@@ -183,7 +181,7 @@ def server_open(w: Any, f: Any, now: Any) -> None:
         transmit(w, 2 * g + 1, now)
 
 
-@_kernel
+@inner_kernel
 def release(w: Any, g: Any, side: Any, now: Any) -> None:
     """Frames whose last byte has arrived leave the outer connection's stream, in order."""
     outer = w.flows[g]
@@ -206,7 +204,7 @@ def release(w: Any, g: Any, side: Any, now: Any) -> None:
         at(w, when, c.DELIVER, 2 * k + side)
 
 
-@_kernel
+@inner_kernel
 def _take(w: Any, f: Any, side: Any, size: Any, now: Any) -> None:
     """Count what came out of a channel; its receiver grants as much again, now and then."""
     flow = w.flows[f]
@@ -218,7 +216,7 @@ def _take(w: Any, f: Any, side: Any, size: Any, now: Any) -> None:
         transmit(w, 2 * g + 1 - side, now)
 
 
-@_kernel
+@inner_kernel
 def deliver(w: Any, k: Any, side: Any, now: Any) -> Any:
     """A frame is read at its far side; returns the flow whose pending message is now complete, or -1."""
     frame = w.frames[side, k]

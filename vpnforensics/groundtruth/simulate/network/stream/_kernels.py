@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
 from vpnforensics.groundtruth.simulate.network.links._kernels import CRYPTO, lognormal
 from vpnforensics.groundtruth.simulate.network.path._kernels import at, server_up
 from vpnforensics.groundtruth.simulate.network.tcp._kernels import transmit
+from vpnforensics.kernels import inner_kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
 _ADJUST_AFTER = 98_304  # three largest packets of a channel (OpenSSH's channel_check_window)
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def write(w: Any, side: Any, frame_bytes: Any, inner: Any, now: Any) -> None:
     """Append a frame to the tunnel's stream."""
     e = 2 * w.tunnel[c.TUNNEL_FLOW] + side
@@ -36,7 +34,7 @@ def write(w: Any, side: Any, frame_bytes: Any, inner: Any, now: Any) -> None:
     transmit(w, e, now)
 
 
-@_kernel
+@inner_kernel
 def _adjust(w: Any, side: Any, size: Any, now: Any) -> None:
     """The receiver of a channel grants as much as it has taken, now and then."""
     tunnel = w.flows[w.tunnel[c.TUNNEL_FLOW]]
@@ -46,7 +44,7 @@ def _adjust(w: Any, side: Any, size: Any, now: Any) -> None:
         write(w, 1 - side, w.tunnel[c.ADJUST_BYTES], _ZERO - 1, now)
 
 
-@_kernel
+@inner_kernel
 def unpack(w: Any, side: Any, p: Any, now: Any) -> None:
     """Inner packets whose last byte has arrived leave the tunnel's stream."""
     received = w.endpoints[2 * w.tunnel[c.TUNNEL_FLOW] + 1 - side, c.RCV]

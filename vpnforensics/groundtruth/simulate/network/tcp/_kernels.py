@@ -9,22 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpnforensics.groundtruth.simulate.network import columns as c
 from vpnforensics.groundtruth.simulate.network.links._kernels import cross, exponential
 from vpnforensics.groundtruth.simulate.network.path._kernels import at, internet, lost
+from vpnforensics.kernels import inner_kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
 _ROUND_SAMPLES = 8
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
-_LEAN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
-_kernel = njit(cache=True, **_LEAN)
 
 
-@_kernel
+@inner_kernel
 def arm(w: Any, e: Any, now: Any) -> None:
     ep = w.endpoints[e]
     ep[c.RTO_AT] = now + (ep[c.RTO] << min(ep[c.BACKOFF], 6))
@@ -33,7 +31,7 @@ def arm(w: Any, e: Any, now: Any) -> None:
         at(w, ep[c.RTO_AT], c.TIMEOUT, e)
 
 
-@_kernel
+@inner_kernel
 def emit(w: Any, e: Any, now: Any, seq: Any, length: Any, flags: Any) -> None:
     p = w.counts[c.PACKETS]
     if p >= len(w.packets):
@@ -108,7 +106,7 @@ def emit(w: Any, e: Any, now: Any, seq: Any, length: Any, flags: Any) -> None:
             at(w, far, c.EGRESS, p)
 
 
-@_kernel
+@inner_kernel
 def transmit(w: Any, e: Any, now: Any) -> None:
     """Send what the windows allow, then the FIN if one waits."""
     ep = w.endpoints[e]
@@ -135,7 +133,7 @@ def transmit(w: Any, e: Any, now: Any) -> None:
         arm(w, e, now)
 
 
-@_kernel
+@inner_kernel
 def resend(w: Any, e: Any, now: Any) -> None:
     ep = w.endpoints[e]
     if ep[c.UNA] == 0:
@@ -147,7 +145,7 @@ def resend(w: Any, e: Any, now: Any) -> None:
         emit(w, e, now, ep[c.END], _ZERO, c.TCP_FIN | c.TCP_ACK)
 
 
-@_kernel
+@inner_kernel
 def timeout(w: Any, e: Any, now: Any) -> None:
     ep = w.endpoints[e]
     ep[c.RTO_EVENT] = 0
@@ -169,7 +167,7 @@ def timeout(w: Any, e: Any, now: Any) -> None:
     arm(w, e, now)
 
 
-@_kernel
+@inner_kernel
 def round_trip(ep: Any, sample: Any) -> None:
     """RFC 6298, and the exit from slow start on growing delay (HyStart, RFC 9406)."""
     if ep[c.SRTT] == 0:
@@ -196,7 +194,7 @@ def round_trip(ep: Any, sample: Any) -> None:
             ep[c.SSTHRESH] = ep[c.CWND]
 
 
-@_kernel
+@inner_kernel
 def acknowledged(w: Any, e: Any, p: Any, now: Any) -> None:
     ep = w.endpoints[e]
     packet = w.packets[p]
@@ -235,7 +233,7 @@ def acknowledged(w: Any, e: Any, p: Any, now: Any) -> None:
             ep[c.CWND] += ep[c.MSS]
 
 
-@_kernel
+@inner_kernel
 def hold(w: Any, e: Any, left: Any, right: Any) -> None:
     """Keep out-of-order bytes; the newest interval stands first, as SACK reports it."""
     ep = w.endpoints[e]
@@ -258,7 +256,7 @@ def hold(w: Any, e: Any, left: Any, right: Any) -> None:
     ep[c.HOLES] = kept + 1
 
 
-@_kernel
+@inner_kernel
 def fill(w: Any, e: Any) -> None:
     """Advance over what was held."""
     ep = w.endpoints[e]
@@ -279,6 +277,6 @@ def fill(w: Any, e: Any) -> None:
         ep[c.HOLES] = kept
 
 
-@_kernel
+@inner_kernel
 def acknowledge(w: Any, e: Any, now: Any) -> None:
     emit(w, e, now, w.endpoints[e, c.NXT], _ZERO, c.TCP_ACK)

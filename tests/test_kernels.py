@@ -1,0 +1,210 @@
+"""Compiled kernels are kept between runs, and never used for anything but what they were made of."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import vpnforensics
+from vpnforensics.kernels import _prune, digest
+
+PACKAGE = Path(vpnforensics.__file__).parent
+
+CALLER = """
+from vpnforensics.kernels import kernel
+from {callee} import STEP, once
+
+@kernel
+def twice(x):
+    return once(once(x)) + STEP
+"""
+CALLEE = """
+from typing import NamedTuple
+from vpnforensics.kernels import kernel
+from vpnforensics.capture import _loads
+
+STEP = 1
+TABLE = (1, 2, 3)
+
+class Pair(NamedTuple):
+    low: int
+    high: int
+
+@kernel
+def once(x):
+    def more(y):
+        return y + 1
+    pair = Pair(1, x)
+    return more(x) + TABLE[0] + pair.low
+"""
+
+
+def _module(name: str, source: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_loader(name, None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(source, vars(module))
+    return module
+
+
+def _digest_with(callee: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    _module("callee_under_test", callee, monkeypatch)
+    caller = _module("caller_under_test", CALLER.format(callee="callee_under_test"), monkeypatch)
+    return digest(caller.twice)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return more(x) + TABLE[0]", "return more(x) - TABLE[0]"),
+        ("return y + 1", "return y + 2"),
+        ("STEP = 1", "STEP = 2"),
+        ("TABLE = (1, 2, 3)", "TABLE = (1, 2, 4)"),
+        ("low: int\n    high: int", "high: int\n    low: int"),
+        ("@kernel", "@kernel(fastmath=True)"),
+    ],
+    ids=["callee", "inner function", "constant", "table", "field order", "options"],
+)
+def test_a_caller_is_named_by_what_it_calls(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert old in CALLEE
+    assert _digest_with(CALLEE.replace(old, new), monkeypatch) != _digest_with(CALLEE, monkeypatch)
+
+
+def test_a_comment_changes_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _digest_with("# moved\n\n" + CALLEE, monkeypatch) == _digest_with(CALLEE, monkeypatch)
+
+
+def test_loads_of_different_width_have_different_names() -> None:
+    from vpnforensics.capture import _loads
+    from vpnforensics.kernels import kernel
+
+    def digest_of(load: object) -> str:
+        space = {"load": load, "kernel": kernel, "__name__": "loads_under_test"}
+        exec("@kernel\ndef f(b): return load(b, 0)", space)
+        return digest(space["f"])
+
+    assert len({digest_of(load) for load in (_loads.be16, _loads.be32, _loads.le16, _loads.le32)}) == 4
+
+
+def test_what_no_digest_can_be_made_of_is_refused() -> None:
+    from vpnforensics.kernels import kernel
+
+    space = {"odd": object(), "kernel": kernel, "__name__": "odd_under_test"}
+    exec("@kernel\ndef f(): return odd", space)
+    with pytest.raises(TypeError, match="no digest"):
+        digest(space["f"])
+
+
+def _run(code: str, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**kept, "PYTHONPATH": str(root), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+GROUP_THEM = """
+import numpy as np
+from vpnforensics.features._kernels import rows_in_time
+print(rows_in_time(np.array([1, 0, 1]), 2, np.array([5, 6, 7]))[0].tolist())
+"""
+
+
+def test_a_changed_callee_in_another_file_changes_its_caller(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "vpnforensics", ignore=shutil.ignore_patterns("__pycache__"))
+    place = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert _run(GROUP_THEM, tmp_path, **place).stdout == "[1, 0, 2]\n"
+    callee = tmp_path / "vpnforensics/flows/_kernels.py"
+    source = callee.read_text()
+    assert "rows[place[g]] = i\n" in source
+    callee.write_text(source.replace("rows[place[g]] = i\n", "rows[place[g]] = 0\n"))
+    assert _run(GROUP_THEM, tmp_path, **place).stdout == "[0, 0, 0]\n"
+
+
+GROUP = """
+import numpy as np
+from vpnforensics.flows._kernels import group_rows
+assert group_rows(np.array([1, 0, 1]), 2)[0].tolist() == [1, 0, 2]
+print(bool(group_rows.stats.cache_misses))
+"""
+
+
+def _compiled(environment: dict[str, str]) -> tuple[bool, str]:
+    """Whether a run had to compile, and what it said."""
+    run = _run(GROUP, PACKAGE.parent, **environment)
+    return run.stdout == "True\n", run.stderr
+
+
+def test_kernels_are_kept_in_the_cache_of_the_user(tmp_path: Path) -> None:
+    for named in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
+        cache = tmp_path / named
+        assert _compiled({named: str(cache)}) == (True, "")
+        assert _compiled({named: str(cache)}) == (False, "")
+        place = cache / "vpnforensics"
+        assert [file.name.partition("-")[0] for file in place.iterdir()] == ["flows._kernels.group_rows"]
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
+    place = {"XDG_CACHE_HOME": str(tmp_path)}
+    _compiled(place)
+    (file,) = (tmp_path / "vpnforensics").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert _compiled(place) == (True, "")
+    assert not _compiled(place)[0]
+
+
+def test_a_user_without_a_writable_home_is_served(tmp_path: Path) -> None:
+    bare = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    compiled, said = _compiled(bare)
+    assert compiled
+    assert said == (
+        "/proc/nowhere/.cache/vpnforensics cannot be written: compiled kernels are kept in"
+        f" {tmp_path}/vpnforensics-{os.geteuid()}\n"
+    )
+    assert _compiled(bare) == (False, "")
+
+
+def test_where_nothing_can_be_written_every_run_compiles() -> None:
+    compiled, said = _compiled({"HOME": "/proc/nowhere", "TMPDIR": "/proc"})
+    assert compiled
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", ["others may write", "a link"])
+def test_code_that_another_user_may_have_put_there_is_not_run(tmp_path: Path, how: str) -> None:
+    bare = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    _compiled(bare)
+    place = tmp_path / f"vpnforensics-{os.geteuid()}"
+    if how == "a link":
+        place.rename(tmp_path / "real")
+        place.symlink_to(tmp_path / "real")
+    else:
+        place.chmod(0o777)
+    assert _compiled(bare)[0]
+
+
+def test_what_was_longest_unused_is_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpnforensics.kernels._LIMIT_BYTES", 250)
+    for age in range(5):
+        file = tmp_path / f"file{age}"
+        file.write_bytes(bytes(100))
+        os.utime(file, (10_000 - age, 10_000 - age))
+    _prune(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file0", "file1"]

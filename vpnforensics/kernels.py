@@ -1,0 +1,308 @@
+"""One decorator for all kernels, and where their machine code is kept between runs.
+
+Numba's own cache asks only whether the file of the compiled function has changed. It does not see that a
+function called from another file, or a constant imported from one, is a different one now: the caller goes
+on with the old code that was built into it. Here the name under which code is kept is a digest of all that
+it was made of: the byte code of the kernel, that of every kernel and intrinsic it calls, the values of the
+constants they refer to (which numba freezes into the code), the types of the arguments with the field names
+of named tuples, numba's version, Python's, and the processor. What has changed has another name; nothing is
+ever overwritten by something different, so processes that compile at the same time do not disturb each other.
+
+The code lies in ``vpnforensics`` in the folder that ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` names, or in
+``~/.cache``; where none of them can be written, in a folder of the user's own below the temporary one. A
+folder of another user, or one that others may write to, is not used: code in it would be run.
+
+Not covered: a kernel that depends on anything but its arguments, constants, and other kernels. The
+digest refuses what it cannot describe, with an error that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
+
+_rebuild: Any = CompileResult._rebuild
+_dumps: Any = dumps
+_settings: Any = config
+_log = logging.getLogger(__name__)
+_PACKAGE = __name__.partition(".")[0]
+_LIMIT_BYTES = 200_000_000
+"""Kept code above which the longest unused is deleted: some twenty versions of all kernels."""
+_MARK_BYTES = 16
+_ELSEWHERE = {"numpy", "numba", "llvmlite", "math", "builtins"}
+"""Packages whose versions are in a name; what comes from them is not looked into."""
+_PLAIN = (int, float, complex, str, bytes, np.generic, np.dtype, types.Type)
+_DAY_S = 86_400
+
+
+def kernel(function: Any = None, /, **options: Any) -> Any:
+    """A function compiled by numba when it is first called, and from then on taken from the cache.
+
+    Parameters
+    ----------
+    function : callable
+        Over arrays, numbers and named tuples; it may call other kernels and refer to constants.
+    **options
+        Of ``numba.njit``, over ``nogil=True``.
+    """
+
+    def compiled(function: Any) -> Any:
+        dispatcher: Any = numba.njit(**{"nogil": True, **options})(function)
+        if isinstance(dispatcher, Dispatcher):  # not under NUMBA_DISABLE_JIT
+            setattr(dispatcher, "_cache", _KernelCache(dispatcher))  # noqa: B010
+        return dispatcher
+
+    return compiled if function is None else compiled(function)
+
+
+def inner_kernel(function: Any) -> Any:
+    """A kernel that only other kernels call: it cannot be called from Python, and divides as numpy does."""
+    return kernel(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+
+
+class _KernelCache(_Cache):
+    """Compiled forms of one kernel, a file each."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        self._on = True
+
+    @property
+    def cache_path(self) -> str:
+        return str(_places()[0])
+
+    def enable(self) -> None:
+        self._on = True
+
+    def disable(self) -> None:
+        self._on = False
+
+    def flush(self) -> None:
+        for place in _places():
+            for file in place.glob(f"{_name(self._dispatcher)}-*"):
+                file.unlink(missing_ok=True)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled form for these argument types, or None where it has to be made."""
+        target_context.refresh()
+        if not self._on:
+            return None
+        name = self._file_name(sig, target_context.codegen())
+        for place in filter(_is_ours, _places()):
+            payload = _load(place / name)
+            if payload is not None:
+                return _rebuild(target_context, *payload)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled form; one that cannot be kept is compiled again in the next run."""
+        if self._on and not data.lifted and not data.library.has_dynamic_globals:
+            _save(self._file_name(sig, data.codegen), _dumps(data._reduce()))
+
+    def _file_name(self, signature: Any, codegen: Any) -> str:
+        made_of = (
+            digest(self._dispatcher),
+            tuple(map(_type_text, signature)),
+            (numba.__version__, llvmlite.__version__, np.__version__, sys.version),
+            codegen.magic_tuple(),
+        )
+        return (
+            f"{_name(self._dispatcher)}-{hashlib.blake2b(repr(made_of).encode(), digest_size=16).hexdigest()}"
+        )
+
+
+def _name(dispatcher: Any) -> str:
+    return f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}".removeprefix(_PACKAGE + ".")
+
+
+def _type_text(kind: Any) -> str:
+    """A type as numba writes it, and the field names of the named tuples in it."""
+    items: Any = kind if isinstance(kind, types.BaseTuple) else ()
+    return "|".join([str(kind), *getattr(kind, "fields", ()), *map(_type_text, items)])
+
+
+# --- what code is made of -------------------------------------------------------------------------
+
+
+@cache
+def digest(dispatcher: Any) -> str:
+    """Of a kernel: its byte code and options, and all that it refers to, at any depth."""
+    lines = _described(dispatcher, [])
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def _described(value: Any, seen: list[FunctionType]) -> Iterator[str]:
+    """Lines that differ where the machine code made with `value` may differ."""
+    function = getattr(value, "py_func", getattr(value, "_defn", value))  # of a kernel, of an intrinsic
+    if isinstance(function, FunctionType) and function.__module__.partition(".")[0] not in _ELSEWHERE:
+        yield f"{type(value).__name__} {function.__module__}.{function.__qualname__}"
+        if function in seen:
+            yield f"as number {seen.index(function)}"
+        else:
+            seen.append(function)
+            yield repr(sorted(getattr(value, "targetoptions", {}).items()))
+            yield from _function_described(function, seen)
+    elif isinstance(value, ModuleType):
+        yield f"module {value.__name__}"
+    elif isinstance(value, type):
+        yield f"class {value.__module__}.{value.__qualname__} {getattr(value, '_fields', '')}"
+        if issubclass(value, Enum):
+            yield repr([(member.name, member.value) for member in value])
+    elif isinstance(value, np.ndarray):
+        yield f"array {value.dtype} {value.shape} {value.tobytes().hex()}"
+    elif isinstance(value, tuple | list):
+        yield f"{type(value).__qualname__} {getattr(value, '_fields', '')} of {len(value)}"
+        for item in value:
+            yield from _described(item, seen)
+    elif isinstance(value, _PLAIN) or value is None:
+        yield f"{type(value).__qualname__} {value!r}"
+    elif callable(value) and type(value).__module__.partition(".")[0] in _ELSEWHERE:
+        yield f"{type(value).__qualname__} {value.__name__}"
+    else:
+        raise TypeError(f"a kernel refers to {value!r}, of which no digest can be made")
+
+
+def _function_described(function: FunctionType, seen: list[FunctionType]) -> Iterator[str]:
+    yield from _code_described(function.__code__)
+    yield repr(function.__defaults__)
+    for cell in function.__closure__ or ():
+        yield from _described(cell.cell_contents, seen)
+    names = set(_names(function.__code__))
+    for name in sorted(names & function.__globals__.keys()):
+        value = function.__globals__[name]
+        yield name
+        yield from _described(value, seen)
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _ELSEWHERE:
+            for attribute in sorted(names & vars(value).keys()):
+                yield attribute
+                yield from _described(vars(value)[attribute], seen)
+
+
+def _code_described(code: CodeType) -> Iterator[str]:
+    yield f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_cellvars}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code_described(constant)
+        elif isinstance(constant, frozenset):  # in the order of its hashes, which differ from run to run
+            yield repr(sorted(map(repr, constant)))
+        else:
+            yield repr(constant)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+# --- where code is kept ---------------------------------------------------------------------------
+
+
+def _places() -> tuple[Path, Path]:
+    """The folder that the user's settings name, and the one to use where that cannot be written."""
+    spare = Path(tempfile.gettempdir()) / f"{_PACKAGE}-{os.geteuid()}"
+    named = _settings.CACHE_DIR or os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        usual = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return spare, spare
+    return usual / _PACKAGE, spare
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether nobody but this user can have put code here."""
+    try:
+        status = place.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+@cache
+def _place_to_write() -> Path | None:
+    """The first place that can be written, made if need be."""
+    usual, spare = _places()
+    for place in (usual, spare):
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours(place):
+                tempfile.TemporaryFile(dir=place).close()
+                if place != usual:
+                    _log.warning("%s cannot be written: compiled kernels are kept in %s", usual, place)
+                return place
+        except OSError:
+            continue
+    _log.warning("neither %s nor %s can be written: kernels are compiled in every run", usual, spare)
+    return None
+
+
+def _load(file: Path) -> Any:
+    """What was kept in a file; None where there is none, or it is damaged."""
+    try:
+        with file.open("rb") as opened:
+            mark, body = opened.read(_MARK_BYTES), opened.read()
+            if os.fstat(opened.fileno()).st_mtime < time.time() - _DAY_S:
+                os.utime(file)  # it is still in use
+    except OSError:
+        return None
+    if mark != hashlib.blake2b(body, digest_size=_MARK_BYTES).digest():
+        return None
+    return pickle.loads(body)  # noqa: S301 - from a folder that only this user can write to
+
+
+def _save(name: str, body: bytes) -> None:
+    place = _place_to_write()
+    if place is None:
+        return
+    try:
+        handle, path = tempfile.mkstemp(dir=place)
+        try:
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(hashlib.blake2b(body, digest_size=_MARK_BYTES).digest() + body)
+            Path(path).replace(place / name)
+        except BaseException:
+            Path(path).unlink(missing_ok=True)
+            raise
+        _prune(place)
+    except OSError:
+        return  # a full disk costs the next run some seconds, not this one its result
+
+
+@cache  # once in a process
+def _prune(place: Path) -> None:
+    """Delete what was longest not used, where all together is too much."""
+    files = []
+    for file in place.iterdir():
+        with suppress(FileNotFoundError):  # another process prunes, too
+            status = file.stat()
+            files.append((status.st_mtime, status.st_size, file))
+    excess = sum(size for _, size, _ in files) - _LIMIT_BYTES
+    for _, size, file in sorted(files):
+        if excess <= 0:
+            return
+        excess -= size
+        file.unlink(missing_ok=True)
