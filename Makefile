@@ -1,45 +1,60 @@
-# The project's verbs. `make` alone lists them.
+# The project's verbs. `make` alone lists them. PYTHON=python3.13 chooses another Python for a new environment.
 .DEFAULT_GOAL := help
+PYTHON ?= python3
 PY := .venv/bin/python
-SHELL := /bin/bash
+PIP := $(PY) -m pip --disable-pip-version-check
+export PIP_ROOT_USER_ACTION := ignore
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 # Debian keeps venv in a package of its own; root may install it on the way.
 .venv/bin/python:
-	@python3 -m venv .venv 2>/dev/null || { rm -rf .venv; \
-	  echo "python3-venv is missing; installing it (needs root)"; \
-	  apt-get install -y -q python3-venv >/dev/null && python3 -m venv .venv; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; \
+	  echo "python3-venv is missing; as root on Debian: apt-get install python3-venv"; \
+	  [ "$$(id -u)" = 0 ] && apt-get update -q >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv >/dev/null && \
+	  echo "installed" && $(PYTHON) -m venv .venv; }
 
 .venv/run.stamp: pyproject.toml | .venv/bin/python
-	.venv/bin/pip install -q --disable-pip-version-check -e .
+	$(PIP) install -q -e .
 	@touch $@
 
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
-	.venv/bin/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(PIP) install -q -e '.[dev]'
 	@touch .venv/run.stamp $@
 
 demo: .venv/run.stamp ## install, then link the flows of a real capture to their tunnels
 	.venv/bin/vpnf correlate samples/wireguard/ingress.pcap samples/wireguard/egress.pcap --top 20
+	@echo "The program is .venv/bin/vpnf"
 
+# Without the tools the tests that need them are skipped; on a build machine (CI=true) all must be there.
 test: .venv/dev.stamp ## the whole test suite (as root: with real VPNs in network namespaces)
+	@.venv/bin/vpnf lab install || [ "$$CI" != true ]
 	$(PY) -m pytest
 
+system: .venv/dev.stamp ## install the programs that `vpnf lab doctor` misses (root on Debian; else says so)
+	.venv/bin/vpnf lab install
+
+pythons: ## install, demo and quick tests on each Python from 3.11 on that this machine has
+	.ci/pythons
+
 check: .venv/dev.stamp ## format, lint, types
-	.venv/bin/ruff format --check .
-	.venv/bin/ruff check .
-	.venv/bin/mypy
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
 
 format: .venv/dev.stamp ## put the code into the project's form
-	.venv/bin/ruff format .
-	.venv/bin/ruff check --fix .
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
 
 notebooks: .venv/dev.stamp ## open the first case in Jupyter
-	.venv/bin/jupyter lab notebooks/01-first-case.ipynb
+	$(PY) -m jupyter lab notebooks/01-first-case.ipynb
 
 bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
-	.venv/bin/pip install -q --disable-pip-version-check -r benchmarks/requirements.txt || true
+	$(PIP) install -q -r benchmarks/requirements.txt || true
 	$(PY) benchmarks/reading.py
 	$(PY) benchmarks/correlating.py
 
@@ -71,4 +86,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields lab likeness clean
+.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields lab likeness clean

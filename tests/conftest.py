@@ -1,10 +1,12 @@
-"""Options of the whole suite."""
+"""Options of the whole suite, and what its tests may find on the machine."""
 
 from __future__ import annotations
 
 import signal
 
 import pytest
+
+from tests.machine import bare_path, lacks, must_have_all
 
 # A shell without job control starts background commands with Ctrl-C ignored, and children inherit that: tests
 # that interrupt a command would wait for ever in `make test &`.
@@ -17,3 +19,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the samples' golden results anew instead of checking",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, before any fixture starts, what this machine has not the programs for."""
+    needed = [what for mark in item.iter_markers("needs") for what in mark.args]
+    if not needed or not (missing := lacks(*needed)):
+        return
+    if must_have_all():
+        pytest.fail(f"CI=true as root, but this machine lacks {missing}", pytrace=False)
+    pytest.skip(f"this machine lacks {missing}")
+
+
+@pytest.fixture(scope="session")
+def _bare_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return bare_path(tmp_path_factory.mktemp("bare") / "bin")
+
+
+@pytest.fixture(autouse=True)
+def _only_what_is_needed(
+    request: pytest.FixtureRequest, _bare_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test that names no need sees none of the system's programs."""
+    if request.node.get_closest_marker("needs") is None:
+        monkeypatch.setenv("PATH", _bare_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -48,10 +47,9 @@ def test_a_sample_that_is_not_there_is_named() -> None:
         samples.load("no-such")
 
 
+@pytest.mark.needs("tshark")
 @pytest.mark.parametrize("path", CAPTURES, ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_every_column_equals_tshark(path: Path) -> None:
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
     assert assert_equal_to_tshark(path) > 0
 
 

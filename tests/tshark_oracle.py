@@ -6,7 +6,6 @@ packets that are neither TCP nor UDP) is left to other tests.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -44,10 +43,6 @@ EXTENSION_FIELDS = {
 }
 
 Fields = dict[str, list[str]]
-
-
-def available() -> bool:
-    return shutil.which("tshark") is not None
 
 
 def tshark_fields(path: Path) -> list[Fields]:

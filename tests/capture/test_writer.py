@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def test_pcapng_is_the_same_every_time(tmp_path: Path) -> None:
     assert pcapng(tmp_path / "a") == pcapng(tmp_path / "b")
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.needs("tshark")
 def test_pcapng_comments_by_tshark(tmp_path: Path) -> None:
     pcapng(tmp_path / "a")
     fields = ["-e", "frame.comment", "-e", "frame.interface_name", "-e", "frame.len"]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.tshark_oracle import assert_equal_to_tshark, available
+from tests.tshark_oracle import assert_equal_to_tshark
 from vpnforensics.capture import linktypes
 from vpnforensics.capture.writer import PcapngWriter, write_pcap
 
 from . import frames
 from .test_kernels import LINKTYPES, in_link
 
-pytestmark = pytest.mark.skipif(
-    not available() and not os.environ.get("CI"), reason="tshark is not installed"
-)
+pytestmark = pytest.mark.needs("tshark")
 
 START_NS = 1_700_000_000_123_456_789
 

@@ -1,14 +1,15 @@
-"""Root tests: skipped visibly where they cannot run, an error where CI says that they must."""
+"""Two namespaces for each test, and one long talk for all."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.machine import lacks
 
 from .longtalk import LongTalk
 from .netlab import NetLab
@@ -16,26 +17,6 @@ from .netlab import NetLab
 # A busy machine, or numba compiling, is no failure of the code under test.
 settings.register_profile("reftunnel", deadline=None)
 settings.load_profile("reftunnel")
-
-TOOLS = ("ip", "wg", "wireguard-go", "iperf3", "nft", "curl", "ping", "tcpdump")
-
-
-def what_is_missing() -> list[str]:
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if os.geteuid() != 0:
-        missing.append("root")
-    if not Path("/dev/net/tun").exists():
-        missing.append("/dev/net/tun")
-    return missing
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("root") is None or not (missing := what_is_missing()):
-        return
-    reason = f"needs {', '.join(missing)}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI=true, but this test {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture
@@ -54,7 +35,7 @@ def long_talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongTalk]:
 def _early_start(request: pytest.FixtureRequest) -> None:
     """Start the talk that must last more than 120 s before all other tests, so that they pass meanwhile."""
     wanted = any("long_talk" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if wanted and "PYTEST_XDIST_WORKER" not in os.environ and not what_is_missing():
+    if wanted and "PYTEST_XDIST_WORKER" not in os.environ and not lacks("wireguard"):
         request.getfixturevalue("long_talk")
 
 

@@ -52,7 +52,7 @@ def test_no_such_tunnel():
         assert "nosuchtunnel" in result.output
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_wg_makes_the_same_public_key():
     key = PrivateKey.generate()
     out = subprocess.run(
@@ -61,7 +61,7 @@ def test_wg_makes_the_same_public_key():
     assert out.stdout.strip() == str(key.public)
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_up_show_and_down_in_the_background(netlab, tmp_path):
     cable(netlab)
     client, server, _, _ = two_configs()
@@ -172,7 +172,7 @@ def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_one_in_use_is_not(tmp_
         control.ControlSocket("x" * 200)
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_what_cannot_come_up_says_why(netlab, tmp_path):
     cable(netlab)
     _, server, _, _ = two_configs()

@@ -19,7 +19,7 @@ import vpnforensics as vf
 from .netlab import PORT, Key, NetLab, config
 from .test_journal import end_sniffing, offloads_off, packets_of, read, sniff
 
-pytestmark = pytest.mark.root
+pytestmark = pytest.mark.needs("wireguard")
 
 CLIENTS, PAGES = 3, 8
 SERVER_OUTSIDE, INTERNET = "203.0.113.1", "203.0.113.2"

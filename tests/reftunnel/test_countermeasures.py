@@ -11,7 +11,7 @@ import pytest
 from .netlab import PORT, NetLab, cable, two_configs
 from .test_journal import end_sniffing, offloads_off, packets_of, sniff
 
-pytestmark = pytest.mark.root
+pytestmark = pytest.mark.needs("wireguard")
 
 
 def bring_up(lab: NetLab, **extra: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from .netlab import CLIENT_INNER, PORT, Key, NetLab, bring_up, cable, config, two_configs, without_address
 
-pytestmark = pytest.mark.root
+pytestmark = pytest.mark.needs("wireguard")
 
 HERE = Path(__file__).parent
 PEERS = 24

@@ -13,7 +13,7 @@ from vpnforensics.reftunnel.keys import PresharedKey
 
 from .netlab import CLIENT_INNER, SERVER_INNER, NetLab, bring_up, cable, two_configs, without_address
 
-pytestmark = pytest.mark.root
+pytestmark = pytest.mark.needs("wireguard")
 
 DOWNLOAD_BYTES = 100_000_000
 

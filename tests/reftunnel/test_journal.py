@@ -251,7 +251,7 @@ def packets_of(path: Path, link_bytes: int) -> list[tuple[int, bytes]]:
     return out
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 @pytest.mark.parametrize("offload", ["on", "off"])
 def test_the_journal_agrees_with_tcpdump_packet_by_packet(netlab, tmp_path, offload):
     """Every row has its datagram on the wire and its packet on the inner side, and nothing else was there."""
@@ -308,7 +308,7 @@ def test_the_journal_agrees_with_tcpdump_packet_by_packet(netlab, tmp_path, offl
     assert payload > 1 << 20
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_a_journal_is_whole_after_a_signal(netlab, tmp_path):
     cable(netlab)
     path = tmp_path / "journal.parquet"

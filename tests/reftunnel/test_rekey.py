@@ -4,7 +4,7 @@ import pytest
 
 from .longtalk import PAIRS
 
-pytestmark = pytest.mark.root
+pytestmark = pytest.mark.needs("wireguard")
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -152,7 +152,7 @@ def test_nobody_listening_is_not_an_exception(loop):
     assert loop.ends[0]._links == {}
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_a_tunnel_on_tcp_and_a_restart_of_its_server(netlab, tmp_path):
     cable(netlab)
     client, server, _, _ = two_configs(preshared=True, extra={"Transport": "tcp"})

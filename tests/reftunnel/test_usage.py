@@ -65,7 +65,7 @@ runpy.run_module("vpnforensics.reftunnel", run_name="__main__")
 """
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_with_the_log_off_nothing_about_a_peer_reaches_a_disk(netlab, tmp_path):
     """Off, by default: the process opens no file to write, and holds none open, while peers come and go."""
     cable(netlab)
@@ -93,7 +93,7 @@ def test_with_the_log_off_nothing_about_a_peer_reaches_a_disk(netlab, tmp_path):
             assert "192.0.2.2" not in content
 
 
-@pytest.mark.root
+@pytest.mark.needs("wireguard")
 def test_with_the_log_on_a_connection_is_written(netlab, tmp_path):
     cable(netlab)
     client, server, client_key, _ = two_configs()

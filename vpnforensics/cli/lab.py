@@ -24,7 +24,7 @@ def lab() -> None:
 @output_options("table", "json")
 @talk_options
 def doctor(form: str, target: str) -> int:
-    """Say what the lab needs and this machine lacks; exit code 1 if anything."""
+    """Say what the lab and the tests need and this machine lacks; exit code 1 if anything."""
     from vpnforensics.groundtruth.lab.doctor import apt_line
     from vpnforensics.groundtruth.lab.doctor import doctor as examine
 
@@ -43,6 +43,20 @@ def doctor(form: str, target: str) -> int:
         ]
         output.write(["\n".join([*lines, *([f"install: {line}"] if line else [])]) + "\n"])
     return 0 if all(f.well for f in findings) else 1
+
+
+@lab.command()
+@talk_options
+@pass_session
+def install(session: Session) -> int:
+    """Install what `doctor` finds missing (root, Debian and its kin).
+
+    Starts no service. Without root or apt-get it says what is missing and
+    changes nothing; exit code 1 if an installation failed.
+    """
+    from vpnforensics.groundtruth.lab.install import install as install_missing
+
+    return 0 if install_missing(session.talk.warn) else 1
 
 
 @lab.command()

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jsonschema
 import yaml
 
 from vpnforensics.errors import ScenarioError
@@ -49,6 +48,8 @@ def parse(text: str, name: str, schema: dict[str, Any]) -> Located:
     ScenarioError
         Not YAML, a key twice, or against the schema.
     """
+    import jsonschema  # seconds, where all its optional formats are installed
+
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)

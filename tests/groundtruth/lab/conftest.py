@@ -6,22 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vpnforensics.groundtruth.lab.doctor import doctor
 from vpnforensics.groundtruth.lab.state import RUNS, RunState
-
-ALWAYS = ("linux", "root", "/dev/net/tun", "network")
-
-
-def require(*kinds: str) -> None:
-    """Skip, saying what is missing; on a build machine nothing may be missing."""
-    missing = [
-        f"{f.what}: {', '.join(f.missing)}" for f in doctor() if f.what in (*ALWAYS, *kinds) and not f.well
-    ]
-    if missing:
-        reason = f"the lab cannot run here ({'; '.join(missing)})"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 def leftovers() -> set[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -32,14 +33,26 @@ def test_doctor_checks_every_driver():
     assert found >= {"linux", "root", "/dev/net/tun", "network", *DRIVERS}
 
 
-def test_what_is_missing_comes_with_the_line_that_installs_it(monkeypatch):
-    monkeypatch.setattr(doctor_module, "_installed", lambda program: program not in ("wg", "nft", "curl"))
+@pytest.mark.parametrize("everything", [True, False], ids=["a full machine", "a bare one"])
+def test_what_is_missing_comes_with_the_line_that_installs_it(monkeypatch, everything):
+    lacking = ("wg", "nft", "curl")
+    monkeypatch.setattr(doctor_module, "_installed", lambda program: everything and program not in lacking)
     findings = {f.what: f for f in doctor()}
-    assert findings["wireguard"].missing == ("wg",)
-    assert set(findings["network"].missing) == {"nft", "curl"}
-    line = apt_line(list(findings.values()))
-    assert line.startswith("apt-get install -y --no-install-recommends curl nftables wireguard-go")
+    assert set(findings["network"].missing) >= {"nft", "curl"}
+    assert "wg" in findings["wireguard"].missing
+    line = apt_line(findings.values())
+    assert line.startswith("apt-get install -y --no-install-recommends ")
+    packages = set(line.split()[4:])
+    assert packages >= {"curl", "nftables", "wireguard-go", "wireguard-tools"}
+    assert ("openvpn" in packages) == ("tshark" in packages) == (not everything)
     assert apt_line([Finding("x")]) is None
+
+
+def test_every_program_that_is_looked_for_has_its_package(monkeypatch):
+    monkeypatch.setattr(doctor_module, "_installed", lambda program: program == sys.executable)
+    for finding in doctor():
+        if finding.what not in ("linux", "root", "/dev/net/tun") and not finding.well:
+            assert finding.packages, finding.what
 
 
 def test_no_root(monkeypatch, tmp_path):

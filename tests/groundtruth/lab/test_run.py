@@ -14,7 +14,6 @@ import dpkt
 import jsonschema
 import pytest
 
-from tests.groundtruth.lab.conftest import require
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab import run as run_module
 from vpnforensics.groundtruth.lab.drivers import DRIVERS
@@ -23,7 +22,12 @@ from vpnforensics.groundtruth.lab.run import run
 from vpnforensics.groundtruth.lab.state import RUNS, clean
 from vpnforensics.groundtruth.scenario import loads
 
-pytestmark = pytest.mark.root
+
+def needing(kind: str, *more: object):
+    """The parameters of a test that runs this VPN."""
+    return pytest.param(kind, *more, marks=pytest.mark.needs(kind))
+
+
 SCHEMA = json.loads(Path(run_module.__file__).with_name("truth.schema.json").read_text())
 
 
@@ -42,8 +46,8 @@ def check(folder: Path) -> dict:
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.needs("wireguard")
 def test_ten_seconds_of_wireguard_are_covered_by_the_truth(tmp_path):
-    require("wireguard")
     result = run(usual("wireguard", 3, 10, seed=5, inner=True), tmp_path / "out")
     truth = check(result.folder)
     assert result.coverage.share >= 0.999
@@ -80,9 +84,8 @@ def udp_id_steps(frames: list[bytes]) -> Counter[int]:
 
 
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("kind", sorted(DRIVERS))
+@pytest.mark.parametrize("kind", [needing(kind) for kind in sorted(DRIVERS)])
 def test_every_driver_records(kind, tmp_path):
-    require(kind)
     result = run(usual(kind, 3, 10, seed=6), tmp_path)
     truth = check(tmp_path)
     assert {t["protocol"] for t in truth["tunnels"]} == {kind}
@@ -96,8 +99,8 @@ def test_every_driver_records(kind, tmp_path):
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.needs("openvpn-tcp")
 def test_stacks_devices_and_degraded_captures(tmp_path):
-    require("openvpn-tcp")
     scenario = loads("""
 duration_s: 6
 vpn: {kind: openvpn-tcp}
@@ -144,8 +147,8 @@ clients:
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.needs("wireguard", "uml")
 def test_a_host_with_its_own_kernel(tmp_path):
-    require("wireguard", "uml")
     scenario = loads(OWN_KERNEL.replace("40", "6"))
     result = run(scenario, tmp_path)
     truth = check(tmp_path)
@@ -159,8 +162,8 @@ def test_a_host_with_its_own_kernel(tmp_path):
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.needs("wireguard", "uml")
 def test_a_host_with_its_own_kernel_is_cleaned_away(tmp_path):
-    require("wireguard", "uml")
     (tmp_path / "own.yaml").write_text(OWN_KERNEL)
     process = start(
         "from vpnforensics.groundtruth import scenario; from vpnforensics.groundtruth.lab import run;"
@@ -191,9 +194,8 @@ def start(program: str) -> subprocess.Popen:
 
 
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("kind", ["wireguard", "strongswan-kernel"])
+@pytest.mark.parametrize("kind", [needing("wireguard"), needing("strongswan-kernel")])
 def test_killed_midway_and_cleaned(kind, tmp_path):
-    require(kind)
     process = start_and_wait(kind, tmp_path)
     assert clean() == [], "a live run was cleaned away"
     process.send_signal(signal.SIGKILL)
@@ -207,13 +209,12 @@ def test_killed_midway_and_cleaned(kind, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "number"),
     [
-        ("wireguard", signal.SIGINT),
-        ("wireguard", signal.SIGTERM),
-        ("strongswan-kernel", signal.SIGINT),
+        needing("wireguard", signal.SIGINT),
+        needing("wireguard", signal.SIGTERM),
+        needing("strongswan-kernel", signal.SIGINT),
     ],
 )
 def test_interrupted(kind, number, tmp_path):
-    require(kind)
     process = start_and_wait(kind, tmp_path)
     process.send_signal(number)
     assert process.wait(timeout=60) != 0
@@ -222,10 +223,9 @@ def test_interrupted(kind, number, tmp_path):
 
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize(
-    ("kind", "program"), [("openvpn-udp", "openvpn"), ("strongswan-kernel", "linux.uml")]
+    ("kind", "program"), [needing("openvpn-udp", "openvpn"), needing("strongswan-kernel", "linux.uml")]
 )
 def test_a_vpn_program_that_fails_is_one_error(kind, program, tmp_path, monkeypatch):
-    require(kind)
     broken = tmp_path / "bin"
     broken.mkdir()
     (broken / program).write_text("#!/bin/sh\necho broken on purpose; exit 3\n")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
 from vpnforensics.groundtruth.lab import state as state_module
 from vpnforensics.groundtruth.lab.state import RunState, clean, process_start
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +58,8 @@ def test_clean_leaves_live_runs_alone():
 
 
 def test_a_process_is_ended_by_pid_and_start_time():
-    mine = subprocess.Popen(["sleep", "60"])
-    namesake = subprocess.Popen(["sleep", "60"])
+    mine = subprocess.Popen(SLEEP)
+    namesake = subprocess.Popen(SLEEP)
     state = RunState.create()
     state.note("process", name="a", pid=mine.pid, start=process_start(mine.pid))
     state.note("process", name="b", pid=namesake.pid, start=(process_start(namesake.pid) or 0) - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import subprocess
 from collections import Counter, defaultdict
@@ -200,7 +199,7 @@ DISSECTED = (
 )
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+@pytest.mark.needs("tshark")
 @pytest.mark.parametrize(
     ("protocol", "linktype", "snaplen"),
     [("wireguard", "ethernet", 65535), ("openvpn-udp", "sll2", 200), ("strongswan", "raw", 128)]

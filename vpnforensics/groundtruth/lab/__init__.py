@@ -5,6 +5,8 @@
 
 ``doctor``
     what the machine lacks; refuses what cannot be done before anything is made
+``install``
+    brings what ``doctor`` finds missing
 ``state``, ``processes``, ``network``
     everything made is written down first, so that a killed run can be cleaned up
 ``topology``, ``emulator``, ``stacks``, ``uml``

@@ -1,10 +1,11 @@
-"""What the lab needs and this machine lacks."""
+"""What the lab and the tests need and this machine lacks: the one list of programs and their packages."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vpnforensics.groundtruth.lab.network import MAX_WEB_SERVERS
 from vpnforensics.groundtruth.lab.traffic import THROUGH_PROXY
 from vpnforensics.groundtruth.scenario import ClientSpec, Countermeasures, Scenario
 
+APT_INSTALL = ("apt-get", "install", "-y", "--no-install-recommends")
 _MAX_CLIENTS = 100
 _BASE = {
     "ip": "iproute2",
@@ -37,6 +39,9 @@ _BASE = {
     "ssh-keygen": "openssh-client",
     "openssl": "openssl",
 }
+"""Programs that every run needs, and the Debian packages that bring them."""
+_ORACLE = {"tshark": "tshark"}
+"""What only the tests need: the reader that this one is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class Finding:
     Parameters
     ----------
     what : str
-        ``root``, ``/dev/net/tun``, ``network`` (the programs every run needs) or a driver's kind.
+        ``root``, ``/dev/net/tun``, ``network`` (the programs every run needs), ``uml``, ``tshark`` (for the
+        tests) or a driver's kind.
     missing : tuple of str
         Programs or conditions that are missing.
     packages : tuple of str
@@ -65,15 +71,14 @@ class Finding:
 
 def doctor() -> list[Finding]:
     """Check everything, drivers one by one."""
-    base = {p: package for p, package in _BASE.items() if not _installed(p)}
     findings = [
         Finding("linux", () if platform.system() == "Linux" else ("a Linux kernel",)),
         Finding("root", () if os.geteuid() == 0 else ("root rights",)),
         Finding("/dev/net/tun", () if Path("/dev/net/tun").exists() else ("the tun device",)),
-        Finding("network", tuple(base), tuple(dict.fromkeys(base.values()))),
+        _programs("network", _BASE),
+        _programs("uml", uml.PROGRAMS),
+        _programs("tshark", _ORACLE),
     ]
-    missing = tuple(p for p in uml.PROGRAMS if not _installed(p))
-    findings.append(Finding("uml", missing, tuple(uml.PROGRAMS[p] for p in missing)))
     for kind, driver in DRIVERS.items():
         missing = tuple(p for p in driver.programs if not _installed(p))
         missing += uml.missing_modules(driver.kernel_modules)
@@ -81,10 +86,20 @@ def doctor() -> list[Finding]:
     return findings
 
 
-def apt_line(findings: list[Finding]) -> str | None:
+def _programs(what: str, packages: Mapping[str, str]) -> Finding:
+    missing = {program: package for program, package in packages.items() if not _installed(program)}
+    return Finding(what, tuple(missing), tuple(dict.fromkeys(missing.values())))
+
+
+def packages_of(findings: Iterable[Finding]) -> list[str]:
+    """Debian packages that bring what is missing, each once."""
+    return sorted({package for finding in findings for package in finding.packages})
+
+
+def apt_line(findings: Iterable[Finding]) -> str | None:
     """The command that installs what is missing, or None."""
-    packages = sorted({package for finding in findings for package in finding.packages})
-    return f"apt-get install -y --no-install-recommends {' '.join(packages)}" if packages else None
+    packages = packages_of(findings)
+    return f"{' '.join(APT_INSTALL)} {' '.join(packages)}" if packages else None
 
 
 def refuse_impossible(scenario: Scenario) -> None:
@@ -136,10 +151,11 @@ def refuse_impossible(scenario: Scenario) -> None:
 
 
 def _refuse_uml(client: ClientSpec) -> None:
-    missing = [p for p in uml.PROGRAMS if not _installed(p)]
-    if missing:
-        line = apt_line([Finding("uml", tuple(missing), tuple(uml.PROGRAMS[p] for p in missing))])
-        raise ScenarioError(f"{client.name}: host `uml` needs {', '.join(missing)}; install: {line}")
+    found = _programs("uml", uml.PROGRAMS)
+    if not found.well:
+        raise ScenarioError(
+            f"{client.name}: host `uml` needs {', '.join(found.missing)}; install: {apt_line([found])}"
+        )
     if client.routed:
         raise ScenarioError(f"{client.name}: a `uml` host has no devices behind it here")
     if client.stack.ip_id != "per_flow":
@@ -149,4 +165,5 @@ def _refuse_uml(client: ClientSpec) -> None:
 
 
 def _installed(program: str) -> bool:
-    return shutil.which(program) is not None or shutil.which(program, path="/usr/sbin:/sbin") is not None
+    """Whether a run would find it, which starts programs by ``PATH`` and nothing else."""
+    return shutil.which(program) is not None
