@@ -74,6 +74,9 @@ validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused a
 	$(PY) benchmarks/fusion.py
 	@echo; echo 'cost: "all engines / packets alone" of `make bench` (aim at most 2)'
 
+corpus: .venv/dev.stamp ## what is said of every crafted capture, beside what is right; fails where one is wrong
+	$(PY) -m tests.corpus
+
 lab: .venv/dev.stamp ## record every VPN driver and correlate it; fails where one takes 20 s too long (root)
 	$(PY) -m vpnforensics.groundtruth.lab.survey
 
@@ -86,4 +89,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields lab likeness clean
+.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields corpus lab likeness clean

@@ -1,0 +1,142 @@
+"""The whole corpus, and what vpnforensics says of it beside what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tests.corpus import (
+    clocks,
+    files,
+    games,
+    ipsec,
+    media,
+    mesh,
+    openvpn,
+    peers,
+    plain_tcp,
+    quic,
+    services,
+    things,
+    tls_vpn,
+    wireguard,
+    wrapped,
+)
+from tests.corpus.specimen import DONE, UNREADABLE, Specimen, Vpn
+from vpnforensics.casework import correlate
+from vpnforensics.cli.errors import INTERNAL
+from vpnforensics.errors import CaptureError, CaseError
+from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.packets.read import read_capture
+from vpnforensics.report.result import CaseResult
+from vpnforensics.tunnels.find import SURE, find_tunnels
+
+VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn)
+ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
+DAMAGED = (clocks, files)
+
+
+@cache
+def corpus() -> tuple[Specimen, ...]:
+    """Every specimen, in a fixed order."""
+    return tuple(s for module in (*VPNS, *ORDINARY, *DAMAGED) for s in module.specimens())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was said of a specimen."""
+
+    tunnels: tuple[Vpn, ...]
+    exit_code: int
+    links: dict[str, str]
+    denied: frozenset[str]
+    reason: str
+
+
+def outcome(specimen: Specimen, folder: Path) -> Outcome:
+    """Write the specimen's files, and ask ``tunnels`` and ``correlate``."""
+    ingress, egress = write(specimen, folder)
+    try:
+        tunnels = _tunnels(ingress)
+    except CaptureError:
+        tunnels = ()
+    try:
+        case = correlate(ingress, egress)
+    except (CaptureError, CaseError) as refusal:
+        return Outcome(tunnels, UNREADABLE, {}, frozenset(), str(refusal))
+    except Exception as fault:
+        return Outcome(tunnels, INTERNAL, {}, frozenset(), f"{type(fault).__name__}: {fault}")
+    return Outcome(tunnels, DONE, *_verdicts(case), "; ".join(case.warnings))
+
+
+def write(specimen: Specimen, folder: Path) -> tuple[Path, Path | None]:
+    """The specimen's file, or its two."""
+    ingress = folder / f"{specimen.name}.pcap"
+    ingress.write_bytes(specimen.ingress)
+    if specimen.egress is None:
+        return ingress, None
+    egress = folder / f"{specimen.name}.egress.pcap"
+    egress.write_bytes(specimen.egress)
+    return ingress, egress
+
+
+def faults(specimen: Specimen, found: Outcome) -> Iterator[str]:
+    """Every way in which the outcome is not what it should be."""
+    yield from _faults_of_tunnels(specimen.tunnels, found.tunnels)
+    if found.exit_code != specimen.exit_code:
+        yield f"exit {found.exit_code}, not {specimen.exit_code} ({found.reason})"
+    for flow, client in found.links.items():
+        if specimen.carried.get(flow) != client:
+            yield f"{flow} linked to {client}, not {specimen.carried.get(flow, 'to any')}"
+    for flow in found.denied & specimen.carried.keys():
+        yield f"{flow} denied, though it came from {specimen.carried[flow]}"
+    if len(found.links) < specimen.least_links:
+        all_of = f"{len(found.links)} linked of {len(specimen.carried)}"
+        yield f"{all_of}, not {specimen.least_links} or more ({found.reason})"
+
+
+def _faults_of_tunnels(expected: tuple[Vpn, ...], found: tuple[Vpn, ...]) -> Iterator[str]:
+    listed = {(t.protocol, t.client, t.server): t for t in found}
+    for vpn in expected:
+        named = listed.get((vpn.protocol, vpn.client, vpn.server))
+        if named is None:
+            yield f"no {words(vpn)}"
+        elif named.sure != vpn.sure:
+            yield f"{words(vpn)} is {'sure' if named.sure else 'a candidate only'}"
+        elif vpn.variant is not None and named.variant != vpn.variant:
+            yield f"variant {named.variant!r}, not {vpn.variant!r}"
+    right = {(t.protocol, t.client, t.server) for t in expected}
+    for key, named in listed.items():
+        if named.sure and key not in right:
+            yield f"{words(named)}, which is not there"
+
+
+def words(vpn: Vpn) -> str:
+    """A tunnel in a few words."""
+    variant = f" {vpn.variant}" if vpn.variant else ""
+    return f"{vpn.protocol}{variant}{'' if vpn.sure else '?'} {vpn.client}>{vpn.server}"
+
+
+def _tunnels(path: Path) -> tuple[Vpn, ...]:
+    conversations = assemble_flows(read_capture(path), idle_tcp_s=np.inf, idle_other_s=np.inf)
+    return tuple(
+        Vpn(t.protocol, t.client, t.server, t.variant, t.confidence >= SURE)
+        for t in find_tunnels(conversations).tunnels
+    )
+
+
+def _verdicts(case: CaseResult) -> tuple[dict[str, str], frozenset[str]]:
+    clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
+    sources = dict(zip(case.flows["id"], case.flows["src"], strict=True))
+    links = {}
+    denied = set()
+    for flow, tunnel, verdict in case.links[["flow", "tunnel", "verdict"]].itertuples(index=False):
+        if verdict == "linked":
+            links[sources[flow]] = clients[tunnel]
+        elif verdict == "no_tunnel":
+            denied.add(sources[flow])
+    return links, frozenset(denied)
