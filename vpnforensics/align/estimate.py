@@ -38,14 +38,15 @@ _COARSE_PAIRS = 4_000_000
 _COARSE_BIN_NS = 50_000_000
 _COARSE_SPAN_S = 600.0
 _TOLD_BY = 1_000_000  # packets enough to choose that stretch
-_DENSE_BINS = 1 << 22  # 58 h; of longer captures most bins would be empty
+_FEW_BINS, _DENSE_BINS = 1 << 16, 1 << 22  # 58 h; of longer captures most bins would be empty
 _PEAKS = 6
 _SEPARATION_NS = 2_000_000_000  # piles nearer than this are one pile's burst structure
 _APART = _SEPARATION_NS // _COARSE_BIN_NS
 _FINE_POINTS = 20_000
 _FINE_PAIRS = 400_000
+_FINE_WORK = 10_000_000  # pairs times drifts tried on them, for each pile
 _LEAST_FINE_POINTS = 1_000
-_PAUSE_NS = 60_000_000_000
+_PAUSE_NS = 1_000_000_000
 _BURSTINESS = 4.0  # pairs stand closer together than their mean rate suggests
 _FINE_BINS_NS = (20_000_000, 5_000_000, 1_000_000, 250_000)
 _MOST_DRIFT_STEPS = 64
@@ -151,9 +152,8 @@ def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.
         return []
     weight = 1.0 / (0.05 + per_bin[egress.size_class])
     pairs = (egress.ts_ns, egress.size_class, classes.start, classes.ts_ns, weight, low_ns, _COARSE_BIN_NS)
-    at, excess = (
-        _excess(count_offsets(*pairs, bins)) if bins <= _DENSE_BINS else _sparse_excess(*list_offsets(*pairs))
-    )
+    dense = bins <= min(_DENSE_BINS, max(_FEW_BINS, int(counts[egress.size_class].sum())))
+    at, excess = _excess(count_offsets(*pairs, bins)) if dense else _sparse_excess(*list_offsets(*pairs))
     return [low_ns + int(top) * _COARSE_BIN_NS + _COARSE_BIN_NS // 2 for top in _peaks(at, excess)]
 
 
@@ -229,7 +229,7 @@ def _rarest(
     Fewer where their pairs would be too many: those of the commonest sizes would use up the room for all.
     """
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
-    in_reach = 2.0 * _reach_ns(half_span_ns) / max(_covered_ns(classes.ts_ns), 1)
+    in_reach = min(1.0, 2.0 * _reach_ns(half_span_ns) / max(_covered_ns(classes.ts_ns), 1))
     counts = classes.counts.astype(np.float32)
     # A packet's rank is at most twice its class's size: much commoner classes cannot be among the wanted.
     present = np.bincount(egress.size_class, minlength=len(counts))
@@ -241,14 +241,16 @@ def _rarest(
     order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))
     order = order[np.lexsort((order, rank[order]))]
     pairs = np.cumsum(np.maximum(counts[order] * in_reach, 1.0))
-    affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, _FINE_PAIRS / _BURSTINESS)))
+    most = min(_FINE_PAIRS / _BURSTINESS, _FINE_WORK / _drifts_tried(half_span_ns))
+    affordable = max(_LEAST_FINE_POINTS, int(np.searchsorted(pairs, most)))
     return egress.take(row[np.sort(order[:affordable])])
 
 
 def _covered_ns(ts_ns: npt.NDArray[np.int64]) -> int:
     """How long the packets go on, without the long pauses between them."""
-    minutes = np.unique(ts_ns[:: -(-len(ts_ns) // _TOLD_BY)] // _PAUSE_NS)
-    return min(int(np.ptp(ts_ns)), len(minutes) * _PAUSE_NS)
+    some = -(-len(ts_ns) // _TOLD_BY)
+    gap_ns = np.diff(np.sort(ts_ns[::some]))
+    return int(np.minimum(gap_ns, some * _PAUSE_NS).sum())
 
 
 def _reach_ns(half_span_ns: float) -> int:
@@ -318,6 +320,15 @@ def _distinct(piles: list[tuple[int, Pile]], until_ns: float) -> list[tuple[int,
             found.append((offset, pile))
             lines.append(line)
     return found
+
+
+def _drifts_tried(half_span_ns: float) -> int:
+    """How many drifts :func:`_sharpen` tries, one for each step of finer bins."""
+    reach, tried = MAX_DRIFT_PPM * 1e-6 * half_span_ns, 0
+    for bin_ns in _fine_bins_ns(reach):
+        tried += 2 * int(np.ceil(reach / bin_ns)) + 1
+        reach = 3.0 * bin_ns
+    return tried
 
 
 def _fine_bins_ns(drifted_ns: float) -> list[int]:

@@ -168,10 +168,16 @@ def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> 
     length = 1 << int(np.ceil(np.log2(bins_in + bins_out)))
     total = np.zeros(length)
     for side in (True, False):
-        a = np.bincount((outer.ts_ns[outer.up == side] - low_in) // _VOLUME_BIN_NS, minlength=bins_in)
-        b = np.bincount((inner.ts_ns[inner.up == side] - low_out) // _VOLUME_BIN_NS, minlength=bins_out)
+        a = (outer.ts_ns[outer.up == side] - low_in) // _VOLUME_BIN_NS
+        b = (inner.ts_ns[inner.up == side] - low_out) // _VOLUME_BIN_NS
         # Square roots keep one bulk transfer from drowning everything else.
-        a, b = np.sqrt(a), np.sqrt(b)
+        busy_a, busy_b = np.unique(a, return_counts=True), np.unique(b, return_counts=True)
+        if len(busy_a[0]) * len(busy_b[0]) < length:  # few packets in a long time
+            lag = (busy_b[0][None, :] - busy_a[0][:, None]) % length
+            together = np.sqrt(busy_a[1])[:, None] * np.sqrt(busy_b[1])[None, :]
+            total += np.bincount(lag.ravel(), together.ravel(), minlength=length)
+            continue
+        a, b = np.sqrt(np.bincount(a, minlength=bins_in)), np.sqrt(np.bincount(b, minlength=bins_out))
         spectrum = np.conj(np.fft.rfft(a - a.mean(), length)) * np.fft.rfft(b - b.mean(), length)
         total += np.fft.irfft(spectrum, length)
     offsets = []

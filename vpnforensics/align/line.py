@@ -19,6 +19,7 @@ LEAST_PAIRS = 12
 _DRIFT_SD = 100e-6  # quartz against quartz; decides only where a capture is too short to tell
 _BOOTSTRAP_BLOCKS, _BOOTSTRAP_ROUNDS = 24, 200
 _NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / _BOOTSTRAP_ROUNDS) for k in range(_BOOTSTRAP_ROUNDS)])
+_BOOTSTRAP_PAUSE_NS = 1e9  # a longer pause between packets is no time in which delays could differ
 _SETTLED_NS = 1.0  # the line and its scatter no longer move
 _ONE_WAY_SLACK_NS = 20_000_000  # one direction alone cannot tell the offset from the server's delay
 
@@ -171,8 +172,7 @@ def _bootstrap(
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Changes of offset (at x = 0) and drift when whole blocks of time are resampled."""
-    edges = np.linspace(x.min(), x.max() + 1.0, _BOOTSTRAP_BLOCKS + 1)
-    block = np.searchsorted(edges, x, side="right") - 1
+    block = _blocks(x)
     # Sufficient statistics a block and direction, so that a round costs a few sums.
     statistics = np.zeros((_BOOTSTRAP_BLOCKS, 2, 5))
     for column, value in enumerate((weight, weight * x, weight * x * x, weight * e, weight * e * x)):
@@ -182,9 +182,23 @@ def _bootstrap(
     w, wx, wxx, we, wex = np.moveaxis(s, -1, 0)
     safe = np.where(w > 0, w, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        known = np.nansum(wxx - wx * wx / safe, axis=1)
+        # A difference of squares: where all drawn lie together, far from the middle, rounding is larger.
+        known = np.maximum(np.nansum(wxx - wx * wx / safe, axis=1), 0.0)
         slope = np.nansum(wex - wx * we / safe, axis=1) / (known + prior**2)
     # What the packets leave open, the prior's own spread fills.
     slope += np.sqrt(prior**2 / (known + prior**2)) * _DRIFT_SD * _NORMAL
     level = np.where(w > 0, (we - slope[:, None] * wx) / safe, 0.0)
     return level.sum(axis=1) / np.maximum((w > 0).sum(axis=1), 1), slope
+
+
+def _blocks(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Block of each pair: equal stretches of time, of which long pauses are left out.
+
+    In a day with two bursts of packets most equal stretches would be empty, and most samples of them lack
+    one of the bursts.
+    """
+    order = np.argsort(x, kind="stable")
+    at = np.r_[0.0, np.cumsum(np.minimum(np.diff(x[order]), _BOOTSTRAP_PAUSE_NS))]
+    block = np.empty(len(x), np.int64)
+    block[order] = np.minimum(at / max(float(at[-1]), 1.0) * _BOOTSTRAP_BLOCKS, _BOOTSTRAP_BLOCKS - 1)
+    return block

@@ -1,6 +1,7 @@
 """Packets with a wrong time: stamped before the clock was set, or by a broken one.
 
-A few of them must not decide how long a capture is, for the search's work and memory depend on that.
+A few of them must not decide when a capture begins or how long it is: work, memory and the age of a clock
+depend on that.
 """
 
 from __future__ import annotations
@@ -23,3 +24,8 @@ def not_stray(ts_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     )
     far_ns = _FAR_OUT * max(high - low, _LEAST_SPAN_NS)
     return np.asarray((ts_ns >= low - far_ns) & (ts_ns <= high + far_ns))
+
+
+def begins_ns(ts_ns: npt.NDArray[np.int64]) -> int:
+    """When a capture (of one packet or more) begins: the first packet in time, which need not be row 0."""
+    return int(ts_ns[not_stray(ts_ns)].min())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 _MOST_TUNNELS = 64
-_LEAST_WINDOWS, _MOST_WINDOWS = 10, 20_000
+_LEAST_WINDOWS = 10
 _TOLERANCE = 0.005
 _ABSENT = 0.5
 _SIGMAS = 3.0
@@ -52,7 +52,7 @@ class Conservation:
     rows: tuple[Balance, ...]
     """Both directions of the case, then those of its tunnels."""
     windows: pd.DataFrame
-    """``up``, ``first_ns``, ``advanced``, ``egress`` for each window."""
+    """``up``, ``first_ns``, ``advanced``, ``egress`` for each window with packets."""
     findings: tuple[str, ...]
     """What is missing, in words; empty for a complete pair of captures."""
 
@@ -94,21 +94,21 @@ def conserve_advances(
     """
     first = max(int(ingress_ns.min()), int(egress_ns.min()))
     last = min(int(ingress_ns.max()), int(egress_ns.max()))
-    # Time stamps of a capture may be anything: its span must not size the work.
-    window_ns = max(window_ns, (last - first) // _MOST_WINDOWS)
-    edges = np.arange(first, last + 1, window_ns, dtype=np.int64)
-    if len(edges) <= _LEAST_WINDOWS:
+    # Only where there are packets: the time that captures span must not size the work.
+    busy = np.unique(np.r_[ingress_ns - first, egress_ns - first] // window_ns)
+    opens = first + busy[(busy >= 0) & (busy < (last - first) // window_ns)] * window_ns
+    if len(opens) < _LEAST_WINDOWS:
         return None
     total_rows: list[Balance] = []
     tunnel_rows: list[Balance] = []
     frames = []
     for up in (True, False):
         tunnels = [t for t, side in advance if side == up]
-        out = _counted(egress_ns[egress_up == up], edges)
-        into = np.array([_per_window(*advance[t, up], edges) for t in tunnels])
+        out = _counted(egress_ns[egress_up == up], opens, window_ns)
+        into = np.array([_per_window(*advance[t, up], opens, window_ns) for t in tunnels])
         if not len(tunnels):
             continue
-        recorded = [_recorded(advance[t, up][0], edges) for t in tunnels]
+        recorded = [int(_counted(advance[t, up][0], opens, window_ns).sum()) for t in tunnels]
         advanced = into.sum(axis=1)
         all_in = int(advanced.sum())
         if not all_in:
@@ -124,31 +124,30 @@ def conserve_advances(
             for i, t in enumerate(tunnels)
         ]
         frames.append(
-            pd.DataFrame({"up": up, "first_ns": edges[:-1], "advanced": into.sum(axis=0), "egress": out})
+            pd.DataFrame({"up": up, "first_ns": opens, "advanced": into.sum(axis=0), "egress": out})
         )
     rows = (*total_rows, *tunnel_rows)
     return Conservation(rows, pd.concat(frames, ignore_index=True), _findings(rows, clients))
 
 
 def _per_window(
-    ts_ns: npt.NDArray[np.int64], total: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64],
+    total: npt.NDArray[np.int64],
+    opens_ns: npt.NDArray[np.int64],
+    window_ns: int,
 ) -> npt.NDArray[np.float64]:
-    before = np.searchsorted(ts_ns, edges, side="left")
-    reached = np.where(before > 0, total[before - 1], 0)
-    return np.asarray(np.diff(reached), np.float64)
+    reached = np.r_[0, total]
+    begin, end = (np.searchsorted(ts_ns, opens_ns + since) for since in (0, window_ns))
+    return np.asarray(reached[end] - reached[begin], np.float64)
 
 
-def _counted(ts_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Packets in each window; the windows are alike, and the last has its end."""
-    windows, width_ns = len(edges) - 1, int(edges[1] - edges[0])
-    inside = ts_ns[(ts_ns >= edges[0]) & (ts_ns <= edges[-1])]
-    at = np.minimum((inside - edges[0]) // width_ns, windows - 1)
-    return np.bincount(at, minlength=windows).astype(np.float64)
-
-
-def _recorded(ts_ns: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> int:
-    low, high = np.searchsorted(ts_ns, edges[[0, -1]], side="left")
-    return int(high - low)
+def _counted(
+    ts_ns: npt.NDArray[np.int64], opens_ns: npt.NDArray[np.int64], window_ns: int
+) -> npt.NDArray[np.float64]:
+    """Packets in each window, whatever their order."""
+    place = np.searchsorted(opens_ns, ts_ns, side="right") - 1
+    inside = (place >= 0) & (ts_ns - opens_ns[place] < window_ns)
+    return np.bincount(place[inside], minlength=len(opens_ns)).astype(np.float64)
 
 
 def _shares(

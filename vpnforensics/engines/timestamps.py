@@ -37,6 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align.strays import begins_ns
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
@@ -112,8 +113,8 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, turn: f
     _count(silence, "flow that is not TCP", int(np.sum(case.flows.proto != PROTO_TCP)))
     without = (case.flows.proto == PROTO_TCP) & (inner.best < 0)
     _count(silence, "TCP flow without timestamps of its client side", int(without.sum()))
-    # Times count from the capture's first packet, whatever tunnels and flows are compared.
-    lines = _line_scores(outer, inner, known, int(case.conversations.packets.ts_ns[0]))
+    # Times count from the capture's begin, whatever tunnels and flows are compared.
+    lines = _line_scores(outer, inner, known, begins_ns(case.conversations.packets.ts_ns))
     rates = _rate_scores(
         case, outer, inner, known, set(zip(lines[0].tolist(), lines[1].tolist(), strict=True))
     )
@@ -175,7 +176,6 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints, origin: int) -> tupl
     at_ns, tsval = inner.packets.ts_ns[inner.best[flows]], inner.tsval[inner.best[flows]]
     start, ts_ns = inner.packets.start, inner.packets.ts_ns
     sure = ts_ns[start[flows + 1] - 1] - ts_ns[start[flows]] >= SURE_NS
-    span_s = float(max(at_ns.max(), outer.packets.ts_ns.max()) - origin) * 1e-9
     found: list[tuple[Ints, Ints, Floats]] = []
     for hz in sorted(set(outer.hz[tunnels].tolist())):
         # Tunnels in order of offset: only those near the flow's are looked at.
@@ -186,7 +186,10 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints, origin: int) -> tupl
         mine, level = mine[order], level[order]
         fits = np.flatnonzero(may_tick(inner.hz[flows], sure, hz))
         offset = _offset_s(tsval[fits], at_ns[fits], hz, origin)
-        reach = _REACH_S + RATE_TOLERANCE * span_s
+        # Rates may be off for as long as lies between the two that are compared.
+        stands_ns = outer.packets.ts_ns[outer.best[mine]]
+        apart_ns = np.maximum(at_ns[fits] - stands_ns.min(), stands_ns.max() - at_ns[fits])
+        reach = _REACH_S + RATE_TOLERANCE * apart_ns * 1e-9
         low, high = (
             np.searchsorted(level, offset - reach),
             np.searchsorted(level, offset + reach, side="right"),

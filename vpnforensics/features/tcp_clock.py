@@ -294,7 +294,7 @@ def _in_step(fit: ClockFit, t_ns: Ints, hz: float) -> ClockFit:
 
     Then truncation is the same for all until the phase has drifted through a tick, and hides the rate.
     """
-    turn = 2j * np.pi * ((t_ns * round(hz)) % 1_000_000_000) * 1e-9
+    turn = 2j * np.pi * ((t_ns % 1_000_000_000 * round(hz)) % 1_000_000_000) * 1e-9
     if abs(np.mean(np.exp(turn))) < _ONE_PHASE:
         return fit
     blur = 1e9 / hz / float(t_ns[-1] - t_ns[0])
