@@ -125,12 +125,16 @@ def correlate(
     tell("finding tunnels", 0.0)
     aside = ThreadPoolExecutor(1)
     captured = (outer, inner)
-    outer = without_copies(outer)
-    inner = outer if one_capture else without_copies(inner)
+    compared = without_copies(outer)
+    outer, warnings = compared.packets, compared.left_out("ingress")
+    if one_capture:
+        inner = outer
+    else:
+        compared = without_copies(inner)
+        inner = compared.packets
+        warnings += compared.left_out("egress")
     inner_flows = None if one_capture else aside.submit(_grouped, inner)
     inputs = aside.map(rows.input_row, ("ingress", "egress"), captured)  # their digests take long
-    warnings = _left_out(captured[0], outer, "ingress")
-    warnings += [] if one_capture else _left_out(captured[1], inner, "egress")
     del captured
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
@@ -304,11 +308,6 @@ def _no_tunnels(outer: PacketTable, inner: PacketTable, one_capture: bool) -> st
         f"{here}: no VPN tunnel recognised, none proved by its lengths, and no packet that can be read"
         f" again in {there}; is this the client-facing side of the server, over the same time?"
     )
-
-
-def _left_out(captured: PacketTable, compared: PacketTable, role: str) -> list[str]:
-    copies = len(captured) - len(compared)
-    return [f"the {role} capture holds {copies:,} packets twice; the copies are left out"] if copies else []
 
 
 def _warnings(case: Case, decision: Decision) -> list[str]:

@@ -10,7 +10,7 @@ import vpnforensics as vf
 from tests.tables import table, tcp, udp
 from vpnforensics.engines.exact import match_exactly
 from vpnforensics.flows.assemble import assemble_flows
-from vpnforensics.packets.table import PacketTable
+from vpnforensics.packets.table import AddressTable, PacketTable
 
 CLIENTS = ("10.0.0.2", "10.0.0.3", "10.0.0.4")
 NAT, WEB, DNS = "203.0.113.1", "192.0.2.10", "192.0.2.53"
@@ -152,6 +152,31 @@ def test_a_packet_at_another_time_is_another_packet() -> None:
     case = vf.correlate(outer, inner)
     flow = case.flows["id"][case.flows["dst"].str.endswith(":123")].iloc[0]
     assert flow not in set(case.scores["flow"])
+
+
+def _to_another_server(packets: PacketTable, port: int, server: str) -> PacketTable:
+    """The same packets, but for the server of the conversation of a client's port."""
+    texts = packets.addresses.texts
+    packed = np.concatenate([packets.addresses.packed, np.zeros((1, 16), np.uint8)])
+    packed[-1, 12:] = list(map(int, server.split(".")))
+    version = np.append(packets.addresses.version, np.uint8(4))
+    new, web = len(texts), texts.index(WEB)
+    return replace(
+        packets,
+        dst=np.where((packets.sport == port) & (packets.dst == web), new, packets.dst).astype(np.int32),
+        src=np.where((packets.dport == port) & (packets.src == web), new, packets.src).astype(np.int32),
+        addresses=AddressTable(packed, version),
+    )
+
+
+def test_equal_numbers_of_another_servers_connection_link_nothing_and_deny_nothing() -> None:
+    """Programs that choose their numbers, as those that write captures do, give them to every connection."""
+    outer, inner, _ = _both_sides()
+    case = vf.correlate(outer, _to_another_server(inner, 50_003, "192.0.2.99"))
+    there = (case.flows["dst"] == "192.0.2.99:443").to_numpy()
+    assert case.links["verdict"][there].tolist() == ["undecided"]
+    assert case.scores[case.scores["flow"].isin(case.flows["id"][there])].empty
+    assert (case.links["verdict"] == "linked").sum() == 29
 
 
 def test_unrelated_captures_are_refused_with_the_likely_cause() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import vpnforensics as vf
 from tests.tables import table, tcp, udp
+from tests.taps import write_behind_a_router
 from vpnforensics import samples
 from vpnforensics.flows.copies import without_copies
 
@@ -20,7 +22,7 @@ APART_S = 0.01
 
 
 def _times(rows: list[dict[str, Any]]) -> list[int]:
-    return without_copies(table(rows)).ts_ns.tolist()
+    return without_copies(table(rows)).packets.ts_ns.tolist()
 
 
 def _sound(count: int = 10) -> list[dict[str, Any]]:
@@ -32,7 +34,12 @@ def _sound(count: int = 10) -> list[dict[str, Any]]:
     [
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {}, 1),
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ip_id": 8}, 2),
-        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 63}, 2),  # before and after a router
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 63}, 1),  # before and behind a router
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 63, "iface": 1}, 1),
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 61}, 1),
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 65}, 2),  # the next probe for a route
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 63, "ip_id": 8}, 2),  # sent again, another road
+        (tcp(1.0, NAT, 4000, WEB, 443, ip_id=0, ack=9), {"ttl": 63}, 2),  # acknowledged twice, another road
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"iface": 1}, 2),
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7, head=b"a"), {"head": b"b"}, 2),
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=0), {}, 2),  # a question asked again
@@ -76,20 +83,35 @@ def test_equal_to_a_search_through_all_packets_before(packets: list[tuple[int, i
         udp(ms / 1000, NAT, port, WEB, 53, ip_id=ip_id)
         for (ip_id, port, _), ms in zip(packets, at_ms, strict=True)
     ]
-    assert without_copies(table(rows)).frame.tolist() == [n + 1 for n in kept]
+    assert without_copies(table(rows)).packets.frame.tolist() == [n + 1 for n in kept]
 
 
 def test_a_mirrored_egress_costs_no_link() -> None:
     sample = samples.load("two-clocks")
     once = vf.read_capture(sample.egress)
     twice = once.take(np.repeat(np.arange(len(once)), 2))
-    assert without_copies(once) is once  # reading it found none to speak of
+    assert without_copies(once).packets is once  # reading it found none to speak of
     mirrored = vf.PacketTable(**dict(_columns(twice)), addresses=twice.addresses)
     expected = vf.correlate(sample.ingress, once)
     case = vf.correlate(sample.ingress, mirrored)
     assert case.links["tunnel"].tolist() == expected.links["tunnel"].tolist()
     assert case.links["verdict"].tolist() == expected.links["verdict"].tolist()
     assert any(f"the egress capture holds {len(once):,} packets twice" in said for said in case.warnings)
+
+
+@pytest.mark.parametrize("name", ["wireguard", "openvpn-udp"])
+def test_an_egress_seen_at_two_hops_costs_no_link(name: str, tmp_path: Path) -> None:
+    sample = samples.load(name)
+    routed = tmp_path / "routed.pcap"
+    count = write_behind_a_router(Path(sample.egress), routed)
+    expected = vf.correlate(sample.ingress, sample.egress)
+    case = vf.correlate(sample.ingress, routed)
+    assert case.links["tunnel"].tolist() == expected.links["tunnel"].tolist()
+    assert case.links["verdict"].tolist() == expected.links["verdict"].tolist()
+    assert any("packets at two hops, before and behind a router" in said for said in case.warnings)
+    source = vf.read_capture(routed).source
+    assert source is not None
+    assert 0.99 * count <= source.health.later_hops <= count
 
 
 def _columns(packets: vf.PacketTable) -> list[tuple[str, Any]]:

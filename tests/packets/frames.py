@@ -85,9 +85,16 @@ def syn_options(mss: int, tsval: int) -> bytes:
     )
 
 
-def udp(payload: bytes = b"", *, sport: int = 50000, dport: int = 51820, length: int | None = None) -> bytes:
+def udp(
+    payload: bytes = b"",
+    *,
+    sport: int = 50000,
+    dport: int = 51820,
+    length: int | None = None,
+    check: int = 0xCAFE,
+) -> bytes:
     length = 8 + len(payload) if length is None else length
-    return struct.pack(">HHHH", sport, dport, length, 0xCAFE) + payload
+    return struct.pack(">HHHH", sport, dport, length, check) + payload
 
 
 def icmp(kind: int = 8, code: int = 0, ident: int = 0x4242, payload: bytes = b"ping") -> bytes:

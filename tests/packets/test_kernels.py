@@ -18,7 +18,7 @@ from vpnforensics.packets.table import PacketTable
 
 from . import frames
 from .fence import FENCED
-from .twin import MalformedError, NotIPError, Row, decode
+from .twin import CutHeaderError, MalformedError, NotIPError, Row, decode
 
 
 def kernel_rows(
@@ -53,7 +53,7 @@ def assert_like_twin(captured: list[bytes], wire_bytes: list[int], linktype: int
     table, columns = kernel_rows(captured, wire_bytes, linktype)
     rows: list[Row] = []
     numbers: list[int] = []
-    non_ip = malformed = super_frames = largest_mss = 0
+    non_ip = malformed = cut_headers = cut_options = super_frames = largest_mss = 0
     for i, (frame, wire) in enumerate(zip(captured, wire_bytes, strict=True)):
         try:
             row = decode(frame, wire, linktype)
@@ -63,19 +63,25 @@ def assert_like_twin(captured: list[bytes], wire_bytes: list[int], linktype: int
         except MalformedError:
             malformed += 1
             continue
+        except CutHeaderError:
+            cut_headers += 1
+            continue
         rows.append(row)
         numbers.append(i + 1)
         malformed += not row.sound
+        cut_headers += row.sound and row.cut == "header"
+        cut_options += row.sound and row.cut == "options"
         largest_mss = max(largest_mss, row.mss)
         segment_too_long = row.proto == 6 and largest_mss and row.payload_bytes > max(largest_mss, 1460)
         super_frames += bool(row.huge or row.ip_len_bytes > 9216 or segment_too_long)
     assert table.frame.tolist() == numbers
     for i, row in enumerate(rows):
         expected = asdict(row)
-        del expected["sound"], expected["huge"]
+        del expected["sound"], expected["cut"], expected["huge"]
         assert row_of(table, i) == expected
     health = columns.health()
     assert (health.non_ip, health.malformed, health.super_frames) == (non_ip, malformed, super_frames)
+    assert (health.cut_headers, health.cut_options) == (cut_headers, cut_options)
     assert health.fragments == sum(row.frag > 0 for row in rows)
     assert health.snapped == sum(len(f) < w for f, w in zip(captured, wire_bytes, strict=True))
 
@@ -172,7 +178,25 @@ def test_options_cut_off_by_a_snap_are_absent_and_counted() -> None:
     )
     table, columns = kernel_rows([frame[:64]], [len(frame)], linktypes.ETHERNET)
     assert (table.has_ts[0], table.tsval[0], table.window[0], table.payload_bytes[0]) == (0, 0, 777, 36)
-    assert columns.health().malformed == 1
+    health = columns.health()
+    assert (health.malformed, health.cut_headers, health.cut_options) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("kept", [8, 13, 14, 33, 41])
+def test_a_header_cut_by_a_snap_does_not_contradict_itself(version: int, kept: int) -> None:
+    body = frames.udp(bytes(60))
+    frame = (
+        frames.ethernet(frames.ipv4(body, 17))
+        if version == 4
+        else frames.ethernet(frames.ipv6(body, 17), 0x86DD)
+    )
+    _, columns = kernel_rows([frame[:kept]], [len(frame)], linktypes.ETHERNET)
+    health = columns.health()
+    assert (health.malformed, health.cut_headers) == (0, 1)
+    _, columns = kernel_rows([frame[:kept]], [kept], linktypes.ETHERNET)  # all of it: it has no room for more
+    health = columns.health()
+    assert (health.malformed, health.cut_headers) == (1, 0)
 
 
 def test_segmentation_offload_takes_the_wire_length() -> None:
@@ -256,6 +280,21 @@ def test_duplicates_are_equal_packets_a_moment_apart() -> None:
     captured = [a, b, a, a, b, reset, reset]
     _, columns = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
     assert columns.health().duplicates == 3
+
+
+def test_behind_a_router_a_packet_is_the_same_with_a_lower_ttl() -> None:
+    ttls = [64, 63, 61, 62, 64]
+    captured = [frames.ethernet(frames.ipv4(frames.udp(b"same"), 17, ident=1, ttl=ttl)) for ttl in ttls]
+    _, columns = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
+    assert (columns.health().duplicates, columns.health().later_hops) == (1, 3)
+
+
+def test_datagrams_without_a_checksum_are_duplicates_only_if_their_content_is_equal() -> None:
+    """A tunnel's packets without IDs and checksums differ first in the headers inside."""
+    datagrams = [frames.udp(bytes(60) + bytes([n]) + bytes(20), check=0) for n in (1, 2, 1, 3)]
+    captured = [frames.ethernet(frames.ipv4(body, 17, ident=0)) for body in datagrams]
+    _, columns = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
+    assert columns.health().duplicates == 1
 
 
 def test_extension_headers_of_every_length() -> None:

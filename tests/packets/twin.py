@@ -19,6 +19,10 @@ class MalformedError(Exception):
     """No row can be made of the frame."""
 
 
+class CutHeaderError(Exception):
+    """No row can be made of what was captured of the frame."""
+
+
 @dataclass
 class Row:
     iface: int = 0
@@ -45,6 +49,8 @@ class Row:
     mss: int = 0
     head: bytes = bytes(32)
     sound: bool = field(default=True, compare=False)
+    cut: str = field(default="", compare=False)
+    """``header`` or ``options``, where the capture ends inside of them."""
     huge: bool = field(default=False, compare=False)
 
 
@@ -126,7 +132,7 @@ def decode(frame_bytes: bytes, wire_bytes: int, linktype: int, iface: int = 0) -
         else:
             raise MalformedError
     except CutError:
-        raise MalformedError from None
+        raise (CutHeaderError if len(frame) < wire_bytes else MalformedError) from None
     if row.ip_len_bytes > wire_ip:
         row.sound = False
     if version == 6 or (row.proto == 51 and not offset):
@@ -180,7 +186,7 @@ def skip_extensions(rest: Bytes, left: int, row: Row) -> tuple[Bytes, int, int, 
     offset = more = 0
     while row.proto in EXTENSIONS | {44, 51}:
         if len(rest) < 8:
-            row.sound = False
+            cut_header(row, left >= 8)
             row.proto += 1000  # nothing behind it can be told
             break
         if row.proto == 44:
@@ -204,6 +210,14 @@ def skip_extensions(rest: Bytes, left: int, row: Row) -> tuple[Bytes, int, int, 
     return rest, left, offset, more
 
 
+def cut_header(row: Row, by_the_snap: bool) -> None:
+    """A header is not all there: the capture's doing, or its packet has no room for it."""
+    if by_the_snap:
+        row.cut = "header"
+    else:
+        row.sound = False
+
+
 def transport(rest: Bytes, left: int, row: Row) -> None:
     row.payload_bytes = left
     body = rest.raw
@@ -216,7 +230,8 @@ def transport(rest: Bytes, left: int, row: Row) -> None:
     elif (row.proto, row.ip_version) in ((1, 4), (58, 6)):
         if len(rest) >= 2:
             row.sport, row.dport = rest.raw[0], rest.raw[1]
-        row.sound = row.sound and len(rest) >= 4
+        if len(rest) < 4:
+            cut_header(row, left >= 4)
     row.proto %= 1000
     row.head = body[: row.payload_bytes][:32].ljust(32, b"\0")
 
@@ -226,7 +241,7 @@ def transport_udp(rest: Bytes, left: int, row: Row) -> bytes:
         row.sport, row.dport = rest.number(0, 2), rest.number(2, 2)
     row.payload_bytes = max(0, left - 8)
     if len(rest) < 8:
-        row.sound = False
+        cut_header(row, left >= 8)
     if len(rest) >= 6 and row.frag == 0:
         length = rest.number(4, 2)
         if 8 <= length <= left:
@@ -251,7 +266,7 @@ def transport_tcp(rest: Bytes, left: int, row: Row) -> bytes:
     if have >= 16:
         row.window = rest.number(14, 2)
     if have < 20:
-        row.sound = False
+        cut_header(row, left >= 20)
         row.payload_bytes = 0 if header_bytes is None else max(0, left - max(20, header_bytes))
         return b""
     assert header_bytes is not None
@@ -259,20 +274,22 @@ def transport_tcp(rest: Bytes, left: int, row: Row) -> bytes:
         row.sound = False
         header_bytes = 20 if header_bytes < 20 else left
     else:
-        tcp_options(rest.raw[20:header_bytes], row)
-        row.sound = row.sound and have >= header_bytes
+        sound = tcp_options(rest.raw[20:header_bytes], row)
+        if have < header_bytes:
+            row.cut = row.cut or "options"
+        else:
+            row.sound = row.sound and sound
     row.payload_bytes = left - header_bytes
     return rest.raw[header_bytes:]
 
 
-def tcp_options(options: bytes, row: Row) -> None:
+def tcp_options(options: bytes, row: Row) -> bool:
     while options and options[0] != 0:
         if options[0] == 1:
             options = options[1:]
             continue
         if len(options) < 2 or options[1] < 2 or options[1] > len(options):
-            row.sound = False
-            return
+            return False
         kind, value = options[0], options[2 : options[1]]
         if kind == 8 and len(value) == 8:
             row.has_ts = 1
@@ -280,3 +297,4 @@ def tcp_options(options: bytes, row: Row) -> None:
         if kind == 2 and len(value) == 2:
             row.mss = int.from_bytes(value, "big")
         options = options[options[1] :]
+    return True

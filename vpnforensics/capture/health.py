@@ -20,16 +20,22 @@ class CaptureHealth:
     """Frames captured shorter than they were on the wire."""
     cut_heads: int = 0
     """UDP and ESP packets captured without all of the first 16 payload bytes, where tunnels have headers."""
+    cut_headers: int = 0
+    """IP packets captured without all of their headers, TCP options apart: what is missing reads as zeros."""
+    cut_options: int = 0
+    """TCP segments captured without all of their options: no timestamps, no segment size."""
     out_of_order: int = 0
     """Frames whose time is before that of the frame before them."""
     time_jumps: int = 0
     """Steps of more than an hour, forward or back, between neighbouring frames."""
     duplicates: int = 0
     """IP packets equal to one at most 10 ms before them on the same interface, TCP resets excepted."""
+    later_hops: int = 0
+    """IP packets equal, but for a lower TTL, to one at most 10 ms before them: seen again behind a router."""
     non_ip: int = 0
     """Frames that carry no IP packet (ARP, LLDP, ...)."""
     malformed: int = 0
-    """IP frames whose headers contradict themselves or were cut inside the headers."""
+    """IP frames whose headers contradict themselves."""
     super_frames: int = 0
     """Captured packets longer than any link carries (GRO/TSO): many packets on the wire."""
     fragments: int = 0

@@ -4,17 +4,23 @@ Theory of operation
 -------------------
 Where the ingress side is not encrypted (a plain NAT, a tap on the tunnel's inner interface, a decrypted
 capture), a packet keeps its TCP sequence and acknowledgement numbers, timestamps, flags and length, or its
-UDP payload, while addresses and ports change. Each packet's invariants are hashed to 64 bits; equal hashes
-in the same direction are the same packet seen twice, unless their times, once the clocks are known, say
-otherwise. A flow belongs to the ingress conversation with which it shares packets, and that to a client
-address, which takes a tunnel's place in the result. What several clients sent alike (a time request, a
-discovery datagram) names none of them, and is not missed either.
+UDP payload, and the address and port of its server; those of its client change. Each packet's invariants are
+hashed to 64 bits; equal hashes in the same direction are the same packet seen twice, unless their times,
+once the clocks are known, say otherwise. A flow belongs to the ingress conversation with which it shares
+packets, and that to a client address, which takes a tunnel's place in the result. What several clients sent
+alike (a time request, a discovery datagram) names none of them, and is not missed either.
 
 The first shared packet of a TCP flow matches a wrong one with a chance of about (packets) / 2^32, its initial
 sequence number being random (RFC 6528); later packets follow from it and only confirm. A UDP payload's first
 bytes are taken to be worth 16 bits (a DNS identifier). The score is the decimal logarithm of that, with one
 confirmation counted once more, less a penalty for packets that should have matched and did not. The same
 packet again confirms nothing, and a packet that matches another client takes a confirmation back.
+
+The server is part of it because numbers alone prove nothing where programs choose them: connections written
+by a script begin with the same ones and agree with each other for as long as they last, whoever they talk
+to. So no length of such a match makes up for another server. Where the server itself is translated (a
+forwarded port, names redirected to a resolver of one's own) nothing is linked, and nothing denied either:
+packets with equal numbers were seen.
 
 No alignment is needed: the matched packets give one. Silent on datagrams without captured payload, and
 where a proxy or a scrubber rewrote the numbers.
@@ -58,7 +64,7 @@ class ExactMatches:
     comparable: npt.NDArray[np.bool_]
     """For each egress packet, whether there is something to compare."""
     seen: npt.NDArray[np.bool_]
-    """For each egress packet, whether it may be in the ingress capture: in the conversation, or anybody's."""
+    """For each egress packet, whether it may be in the ingress capture, in this conversation or another."""
 
 
 def match_exactly(
@@ -81,8 +87,9 @@ def match_exactly(
     alignment : Alignment, optional
         Where the clocks' relation is known, equal packets too far apart in time are not the same.
     """
-    key_in, bits_in = _invariants(conversations.packets, conversations.up)
-    key_out, bits_out = _invariants(flows.packets, flows.up)
+    numbers_in, bits_in = _invariants(conversations.packets, conversations.up)
+    numbers_out, bits_out = _invariants(flows.packets, flows.up)
+    key_in, key_out = _with_server(conversations, numbers_in), _with_server(flows, numbers_out)
     usable = np.flatnonzero(bits_in > 0)
     order = usable[np.argsort(key_in[usable], kind="stable")]
     sorted_keys = key_in[order]
@@ -105,7 +112,8 @@ def match_exactly(
     conversation, ingress_row, shared, score = _tally(
         conversations, flows, row[at, copy], packet[at], key_out, np.where(able, bits_out, 0)
     )
-    seen = shared_by_many | (ingress_row >= 0)
+    of_another_server = (bits_out > 0) & (copies == 0) & np.isin(numbers_out, numbers_in[usable])
+    seen = shared_by_many | of_another_server | (ingress_row >= 0)
     return ExactMatches(conversation, shared, score, ingress_row, bits_out > 0, seen)
 
 
@@ -211,6 +219,13 @@ def _invariants(
     for n in range(words.shape[1]):
         key = np.where(spoken, _mixed(key, words[:, n]), key)
     return key, np.where(tcp, _TCP_BITS, np.where(spoken, _UDP_BITS, 0)).astype(np.int64)
+
+
+def _with_server(flows: FlowTable, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The packets' invariants together with the address and port of their flow's server."""
+    address = np.ascontiguousarray(flows.packets.addresses.packed).view(np.uint64)[flows.dst]
+    server = _mixed(_mixed(address[:, 0], address[:, 1]), flows.dport.astype(np.uint64))
+    return _mixed(numbers, server[flows.flow])
 
 
 def _mixed(key: npt.NDArray[np.uint64], value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

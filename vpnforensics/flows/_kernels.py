@@ -145,7 +145,9 @@ def assign_flows(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def equal_to_recent(ts_ns, signed, words, shorts, octets, heads, apart_ns):  # type: ignore[no-untyped-def]
+def equal_to_recent(  # type: ignore[no-untyped-def]
+    ts_ns, signed, words, shorts, octets, heads, iface, ttl, apart_ns
+):
     """Packets whose columns all equal those of one at most ``apart_ns`` before, which is no copy itself.
 
     Parameters
@@ -154,13 +156,20 @@ def equal_to_recent(ts_ns, signed, words, shorts, octets, heads, apart_ns):  # t
     signed, words, shorts, octets : tuple of ndarray
         Columns to compare, of one dtype each.
     heads : ndarray of uint64, shape (n, words)
+    iface, ttl : ndarray
+        Equal in a packet captured twice at one place; behind a router, TTL is lower and iface any.
     apart_ns : int
+
+    Returns
+    -------
+    twice, later_hop : ndarray of bool, shape (n,)
     """
     n = ts_ns.size
-    equal = np.zeros(n, np.bool_)
+    twice, later_hop = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     cells = 1 << 14  # of the latest packets by digest; one that another displaced is merely not recognised
     digests = np.zeros(cells, np.uint64)
     seen_ns = np.full(cells, np.iinfo(np.int64).min // 2)
+    place = np.zeros(cells, np.int64)
     for i in range(n):
         digest = np.uint64(0)
         for column in signed:
@@ -176,10 +185,17 @@ def equal_to_recent(ts_ns, signed, words, shorts, octets, heads, apart_ns):  # t
         for k in range(heads.shape[1]):
             digest = _mix(digest, heads[i, k])
         cell = np.int64(digest & np.uint64(cells - 1))
-        since_ns = ts_ns[i] - seen_ns[cell]
-        if digests[cell] == digest and 0 <= since_ns <= apart_ns:
-            equal[i] = True
-        else:
-            digests[cell] = digest
-            seen_ns[cell] = ts_ns[i]
-    return equal
+        here = np.int64(iface[i]) << 8 | np.int64(ttl[i])
+        if digests[cell] == digest and 0 <= ts_ns[i] - seen_ns[cell] <= apart_ns:
+            if np.int64(ttl[i]) < place[cell] & 0xFF:
+                later_hop[i] = True
+                continue
+            if here != place[cell]:  # of another interface
+                cell ^= 1
+        if digests[cell] == digest and 0 <= ts_ns[i] - seen_ns[cell] <= apart_ns and here == place[cell]:
+            twice[i] = True
+            continue
+        digests[cell] = digest
+        seen_ns[cell] = ts_ns[i]
+        place[cell] = here
+    return twice, later_hop

@@ -1,16 +1,21 @@
-"""Packets that a capture holds twice.
+"""Packets that a capture holds more than once.
 
 A mirror port that sees a switch's both directions, or a tap on a bridge and on its member, records the same
-packet again a moment later. A copy competes with its original for the one packet on the other side of the VPN
-server, so that neither can be told from a rival: copies are left out before anything is compared.
+packet again a moment later; a tap before and behind a router records it again with a lower TTL. A copy
+competes with its original for the one packet on the other side of the VPN server, so that neither can be
+told from a rival: copies are left out before anything is compared.
 
-A copy is equal to an earlier packet in every column but its time and frame number. That is proof where the
-sender tells its packets apart, by an IP ID or by a TCP timestamp on data; a retransmission has another.
-Others may be sent twice alike (duplicate acknowledgements, resets, keep-alives): of those, equal ones count
-as copies only in a capture in which the provable copies show that it holds most packets twice.
+A copy is equal to an earlier packet in every column but its time and frame number. At a later hop its TTL is
+lower, and its interface may be another. (A higher one is no copy: so probes for a route come.) That is proof
+where the sender tells its packets apart, by an IP ID or by a TCP timestamp on data; a retransmission has
+another. Others may be sent twice alike (duplicate acknowledgements, resets, keep-alives), and come by two
+roads: of those, equal ones count as copies only in a capture in which the provable copies show that it holds
+most packets twice.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +29,30 @@ _WORTH_SHARE = 1e-3
 """Fewer duplicates than this, as any capture may have, cost no link, and looking for them takes time."""
 
 
-def without_copies(packets: PacketTable) -> PacketTable:
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A capture's packets but for copies, and how many were left out."""
+
+    packets: PacketTable
+    twice: int = 0
+    """Copies captured at the same place."""
+    later_hop: int = 0
+    """Copies captured behind a router, too."""
+
+    def left_out(self, role: str) -> list[str]:
+        """A warning for each kind of copy."""
+        said = []
+        if self.twice:
+            said.append(f"the {role} capture holds {self.twice:,} packets twice; the copies are left out")
+        if self.later_hop:
+            said.append(
+                f"the {role} capture holds {self.later_hop:,} packets at two hops, before and behind a"
+                " router; the later ones are left out"
+            )
+        return said
+
+
+def without_copies(packets: PacketTable) -> Compared:
     """The packets but for copies of one just before; the same table where reading it found hardly any.
 
     Parameters
@@ -32,24 +60,33 @@ def without_copies(packets: PacketTable) -> PacketTable:
     packets : PacketTable
     """
     source = packets.source
-    if source is not None and source.health.duplicates <= _WORTH_SHARE * source.packets:
-        return packets
-    copies = _copies(packets)
-    return packets.take(~copies) if copies.any() else packets
+    if source is not None:
+        found = source.health.duplicates + source.health.later_hops
+        if found <= _WORTH_SHARE * source.packets:
+            return Compared(packets)
+    twice, later_hop = _copies(packets)
+    copies = twice | later_hop
+    if not copies.any():
+        return Compared(packets)
+    return Compared(packets.take(~copies), int(np.count_nonzero(twice)), int(np.count_nonzero(later_hop)))
 
 
-def _copies(packets: PacketTable) -> npt.NDArray[np.bool_]:
-    equal = equal_to_recent(
+def _copies(packets: PacketTable) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Copies at one place, and behind a router."""
+    twice, later_hop = equal_to_recent(
         packets.ts_ns,
         (packets.src, packets.dst, packets.ip_len_bytes, packets.ip_id),
         (packets.seq, packets.ack, packets.tsval, packets.tsecr),
-        (packets.sport, packets.dport, packets.window, packets.tcp_flags, packets.iface),
-        (packets.proto, packets.ttl, packets.tos, packets.frag),
+        (packets.sport, packets.dport, packets.window, packets.tcp_flags),
+        (packets.proto, packets.tos, packets.frag),
         np.ascontiguousarray(packets.head).view(np.uint64),
+        packets.iface,
+        packets.ttl,
         _APART_NS,
     )
     stamped = (packets.proto == PROTO_TCP) & (packets.payload_bytes > 0) & (packets.has_ts == 1)
     told_apart = ((packets.ip_id > 0) | stamped) & (packets.tcp_flags & TCP_RST == 0)
-    proven = equal & told_apart
-    mostly_twice = 3 * np.count_nonzero(proven) >= np.count_nonzero(told_apart) > 0
-    return np.asarray(equal if mostly_twice else proven)
+    proven = np.count_nonzero((twice | later_hop) & told_apart)
+    if 3 * proven >= np.count_nonzero(told_apart) > 0:
+        return twice, later_hop
+    return twice & told_apart, later_hop & told_apart

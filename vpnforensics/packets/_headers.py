@@ -26,6 +26,14 @@ NOT_IP = -1
 CUT = -2
 """In place of an offset: the frame ends before that can be told."""
 
+SOUND = 0
+OPTIONS_CUT = 1
+"""Not all of the TCP options were captured."""
+HEADER_CUT = 2
+"""Nor all of the header before them."""
+CONTRADICTORY = 3
+"""What the header says cannot be: of two states, the larger counts."""
+
 
 @kernel
 def _ppp_payload(buf: Any, pos: Any, end: Any) -> Any:
@@ -128,7 +136,7 @@ def ipv6_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
 def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> Any:
     """Pass IPv6 extension headers and AH (RFC 8200, 4; RFC 4302).
 
-    Returns (position, remaining length by the headers, protocol, fragment field or 0, sound).
+    Returns (position, remaining length by the headers, protocol, fragment field or 0, state).
     """
     fragment = 0
     while True:
@@ -139,27 +147,27 @@ def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> An
         elif proto == 44:
             unit, extra = 0, 0
         else:
-            return pos, length, proto, fragment, True
+            return pos, length, proto, fragment, SOUND
         if end - pos < 8:
-            return pos, length, proto, fragment, False
+            return pos, length, proto, fragment, HEADER_CUT if length >= 8 else CONTRADICTORY
         size = (np.int64(buf[pos + 1]) + extra) * unit if unit else 8
         if size > length:
-            return pos, length, proto, fragment, False
+            return pos, length, proto, fragment, CONTRADICTORY
         following = np.int64(buf[pos])
         pos, length = pos + size, length - size
         if proto == 44:
             fragment = be16(buf, pos - 6) & 0xFFF9
             if fragment >> 3:
-                return pos, length, following, fragment, True
+                return pos, length, following, fragment, SOUND
         proto = following
 
 
 @kernel
 def _tcp_options(buf: Any, pos: Any, stop: Any) -> Any:
-    """(has_ts, tsval, tsecr, mss, sound) of the options in ``buf[pos:stop]`` (RFC 9293, 3.2)."""
+    """(has_ts, tsval, tsecr, mss, state) of the options in ``buf[pos:stop]`` (RFC 9293, 3.2)."""
     has_ts, tsval, tsecr, mss = 0, 0, 0, 0
     if stop - pos == 12 and be32(buf, pos) == 0x0101080A:  # what almost every segment carries
-        return 1, be32(buf, pos + 4), be32(buf, pos + 8), 0, True
+        return 1, be32(buf, pos + 4), be32(buf, pos + 8), 0, SOUND
     while pos < stop:
         option = buf[pos]
         if option == 0:
@@ -168,16 +176,16 @@ def _tcp_options(buf: Any, pos: Any, stop: Any) -> Any:
             pos += 1
             continue
         if stop - pos < 2:
-            return has_ts, tsval, tsecr, mss, False
+            return has_ts, tsval, tsecr, mss, CONTRADICTORY
         size = np.int64(buf[pos + 1])
         if size < 2 or size > stop - pos:
-            return has_ts, tsval, tsecr, mss, False
+            return has_ts, tsval, tsecr, mss, CONTRADICTORY
         if option == 8 and size == 10:
             has_ts, tsval, tsecr = 1, be32(buf, pos + 2), be32(buf, pos + 6)
         elif option == 2 and size == 4:
             mss = be16(buf, pos + 2)
         pos += size
-    return has_ts, tsval, tsecr, mss, True
+    return has_ts, tsval, tsecr, mss, SOUND
 
 
 @kernel
@@ -185,7 +193,7 @@ def tcp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
     """Fields of a TCP header (RFC 9293, 3.1): what of it was captured, zeros for the rest.
 
     Returns (sport, dport, seq, ack, flags, window, checksum, header_bytes, payload, has_ts, tsval,
-    tsecr, mss, sound); ``header_bytes`` is -1 where the header was cut, and ``payload`` is 0 where
+    tsecr, mss, state); ``header_bytes`` is -1 where the header was cut, and ``payload`` is 0 where
     that hides the data offset.
     """
     here = end - l4
@@ -204,25 +212,27 @@ def tcp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
     if here >= 16:
         window = be16(buf, l4 + 14)
     if here < 20:
-        return sport, dport, seq, ack, flags, window, 0, -1, payload, 0, 0, 0, 0, False
+        state = HEADER_CUT if left >= 20 else CONTRADICTORY
+        return sport, dport, seq, ack, flags, window, 0, -1, payload, 0, 0, 0, 0, state
     checksum = be16(buf, l4 + 16)
-    has_ts, tsval, tsecr, mss, sound = 0, 0, 0, 0, True
+    has_ts, tsval, tsecr, mss, state = 0, 0, 0, 0, SOUND
     if tcp_bytes < 20 or tcp_bytes > left:
-        sound = False
+        state = CONTRADICTORY
         tcp_bytes = max(20, min(tcp_bytes, left))
     elif tcp_bytes > 20:
         stop = min(end, l4 + tcp_bytes)
-        has_ts, tsval, tsecr, mss, sound = _tcp_options(buf, l4 + 20, stop)
-        sound = sound and stop == l4 + tcp_bytes
+        has_ts, tsval, tsecr, mss, state = _tcp_options(buf, l4 + 20, stop)
+        if stop < l4 + tcp_bytes:
+            state = OPTIONS_CUT
     payload = left - tcp_bytes
     return (
-        sport, dport, seq, ack, flags, window, checksum, tcp_bytes, payload, has_ts, tsval, tsecr, mss, sound,
+        sport, dport, seq, ack, flags, window, checksum, tcp_bytes, payload, has_ts, tsval, tsecr, mss, state,
     )  # fmt: skip
 
 
 @kernel
 def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
-    """(sport, dport, checksum, payload, sound) of a UDP header (RFC 768).
+    """(sport, dport, checksum, payload, state) of a UDP header (RFC 768).
 
     The length field of a first fragment is the whole datagram's: what this packet carries counts.
     """
@@ -232,19 +242,21 @@ def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
         sport, dport = be16(buf, l4), be16(buf, l4 + 2)
     if here >= 8:
         checksum = be16(buf, l4 + 6)
-    sound = here >= 8
+    state = SOUND
+    if here < 8:
+        state = HEADER_CUT if left >= 8 else CONTRADICTORY
     if here >= 6 and is_whole:
         udp_bytes = be16(buf, l4 + 4)
         if 8 <= udp_bytes <= left:
             payload = udp_bytes - 8
         elif udp_bytes != 0 or left <= 65535:  # 0 stands for a length that does not fit the field
-            sound = False
-    return sport, dport, checksum, payload, sound
+            state = CONTRADICTORY
+    return sport, dport, checksum, payload, state
 
 
 @kernel
-def icmp_header(buf: Any, l4: Any, end: Any) -> Any:
-    """(type, code, checksum, sound) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
+def icmp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
+    """(type, code, checksum, state) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
     here = end - l4
     kind: Any = 0
     code: Any = 0
@@ -253,4 +265,6 @@ def icmp_header(buf: Any, l4: Any, end: Any) -> Any:
         kind, code = np.int64(buf[l4]), np.int64(buf[l4 + 1])
     if here >= 4:
         checksum = be16(buf, l4 + 2)
-    return kind, code, checksum, here >= 4
+    if here >= 4:
+        return kind, code, checksum, SOUND
+    return kind, code, checksum, HEADER_CUT if left >= 4 else CONTRADICTORY

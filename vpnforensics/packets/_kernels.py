@@ -15,7 +15,11 @@ from vpnforensics.capture._loads import be32, be64, le64
 from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
 from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import (
+    CONTRADICTORY,
+    HEADER_CUT,
     NOT_IP,
+    OPTIONS_CUT,
+    SOUND,
     icmp_header,
     ipv4_header,
     ipv6_header,
@@ -45,13 +49,18 @@ _link_payload = link_payload  # the name it had before the header readers moved 
     FRAGMENTS,
     UNSUPPORTED,
     UNTIMED,
+    CUT_OPTIONS,
+    CUT_HEADERS,
+    LATER_HOPS,
     COUNTERS,
-) = range(17)
+) = range(20)
 
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
 TUNNEL_HEADER_BYTES = 16
 """The longest header of a tunnel over datagrams that is read (WireGuard, nebula)."""
+CONTENT_BYTES = 112
+"""As far behind the first 16 are packets without a checksum compared: over the headers inside of a tunnel."""
 DUPLICATE_NS = 10_000_000
 """A packet equal to one at most this long before it is a duplicate of it."""
 JUMP_NS = 3_600_000_000_000
@@ -127,6 +136,15 @@ def _copy_head(buf: Any, at: Any, count: Any, heads: Any, row: Any) -> Any:
 
 
 @kernel
+def _content(buf: Any, at: Any, end: Any) -> Any:
+    """Digest of the captured bytes from ``at`` on, the first ``CONTENT_BYTES`` of them."""
+    digest = np.uint64(0)
+    for pos in range(at, min(end, at + CONTENT_BYTES) - 7, 8):
+        digest = _mix(digest ^ le64(buf, pos))
+    return digest
+
+
+@kernel
 def decode_frames(
     buf: Any, n: Any, records: Any, if_kind: Any, if_number: Any,
     columns: Any, addresses: Any, recent: Any, counters: Any, seed: Any,
@@ -148,7 +166,7 @@ def decode_frames(
     addresses : tuple of ndarray
         Hash slots, packed addresses and their versions, with room for ``2 n`` more addresses.
     recent : tuple of ndarray
-        Digest and time of packets seen a moment ago, by digest.
+        Digest, time, and interface and TTL of packets seen a moment ago, by digest.
     counters : ndarray of int64
         Positions and findings; see the cells above.
     seed : uint64
@@ -161,7 +179,7 @@ def decode_frames(
         c_mss, c_head,
     ) = columns  # fmt: skip
     slots, packed, versions = addresses
-    recent_hash, recent_ns = recent
+    recent_hash, recent_ns, recent_place = recent
     row = counters[ROW]
     frame_number = counters[FRAME]
     known = counters[ADDRESSES]
@@ -173,7 +191,8 @@ def decode_frames(
         start = rec_at[i]
         end = start + rec_caplen[i]
         wire_bytes = np.int64(rec_wire[i])
-        if rec_caplen[i] < wire_bytes:
+        is_snapped = rec_caplen[i] < wire_bytes
+        if is_snapped:
             counters[SNAPPED] += 1
         ts = rec_ts[i]
         if ts == NO_TIME:
@@ -193,7 +212,7 @@ def decode_frames(
             counters[NON_IP] += 1
             continue
         if l3 < 0 or l3 >= end:
-            counters[MALFORMED] += 1
+            counters[CUT_HEADERS if is_snapped else MALFORMED] += 1
             continue
         if kind == KIND_SLL2:
             iface = be32(buf, start + 4) & 0xFFFF
@@ -209,9 +228,10 @@ def decode_frames(
             continue
         header_bytes, ip_bytes, proto, ip_id, df, ttl, tos, fragment, huge = network
         if header_bytes == 0:
-            counters[MALFORMED] += 1
+            is_cut = is_snapped and end - l3 < (20 if version == 4 else 40)
+            counters[CUT_HEADERS if is_cut else MALFORMED] += 1
             continue
-        sound = ip_bytes <= wire_ip
+        state = SOUND if ip_bytes <= wire_ip else CONTRADICTORY
         if version == 4:
             src_high, dst_high = np.uint64(0), np.uint64(0)
             src_low, dst_low = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
@@ -223,8 +243,8 @@ def decode_frames(
         l4 = l3 + header_bytes
         left = ip_bytes - header_bytes
         if version == 6 or (proto == 51 and fragment >> 3 == 0):
-            l4, left, proto, ext_fragment, ext_sound = skip_extensions(buf, l4, end, left, proto)
-            sound = sound and ext_sound
+            l4, left, proto, ext_fragment, ext_state = skip_extensions(buf, l4, end, left, proto)
+            state = max(state, ext_state)
             fragment |= ext_fragment
         frag = 0
         if fragment:
@@ -233,23 +253,28 @@ def decode_frames(
 
         sport, dport, seq, ack, flags, window, checksum = 0, 0, 0, 0, 0, 0, 0
         has_ts, tsval, tsecr, mss = 0, 0, 0, 0
-        head_at, payload, l4_sound = l4, left, True
+        head_at, payload, l4_state = l4, left, SOUND
         if frag == 2:
             pass
         elif proto == 6:
             (
                 sport, dport, seq, ack, flags, window, checksum, tcp_bytes, payload,
-                has_ts, tsval, tsecr, mss, l4_sound,
+                has_ts, tsval, tsecr, mss, l4_state,
             ) = tcp_header(buf, l4, end, left)  # fmt: skip
             head_at = l4 + tcp_bytes if tcp_bytes >= 0 else end
             largest_mss = max(largest_mss, mss)
         elif proto == 17:
-            sport, dport, checksum, payload, l4_sound = udp_header(buf, l4, end, left, frag == 0)
+            sport, dport, checksum, payload, l4_state = udp_header(buf, l4, end, left, frag == 0)
             head_at = l4 + 8
         elif proto == (1 if version == 4 else 58):
-            sport, dport, checksum, l4_sound = icmp_header(buf, l4, end)
-        if not (sound and l4_sound):
+            sport, dport, checksum, l4_state = icmp_header(buf, l4, end, left)
+        state = max(state, l4_state)
+        if state == CONTRADICTORY:
             counters[MALFORMED] += 1
+        elif state == HEADER_CUT:
+            counters[CUT_HEADERS] += 1
+        elif state == OPTIONS_CUT:
+            counters[CUT_OPTIONS] += 1
         if (
             huge
             or ip_bytes > JUMBO_BYTES
@@ -295,15 +320,31 @@ def decode_frames(
             digest = _mix(np.uint64(src) << np.uint64(32) | np.uint64(dst))
             digest = _mix(digest ^ np.uint64(seq << 32 | ack))
             digest = _mix(digest ^ np.uint64(tsval << 32 | tsecr))
-            digest = _mix(digest ^ np.uint64(iface << 48 | checksum << 32 | sport << 16 | dport))
+            digest = _mix(digest ^ np.uint64(checksum << 32 | sport << 16 | dport))
             digest = _mix(digest ^ np.uint64((ip_id & 0xFFFF) << 48 | fragment << 32 | flags << 16 | window))
-            digest = _mix(digest ^ np.uint64(ip_bytes << 24 | ttl << 16 | tos << 8 | proto))
+            digest = _mix(digest ^ np.uint64(ip_bytes << 16 | tos << 8 | proto))
             digest = _mix(_mix(digest ^ c_head[row, 0]) ^ c_head[row, 1])
+            if checksum == 0:  # none vouches for the rest
+                digest = _mix(digest ^ _content(buf, head_at + 16, head_at + captured))
             cell = np.int64(digest & np.uint64(RECENT - 1))
+            here = iface << 8 | ttl
+            is_later_hop = False
             if recent_hash[cell] == digest and 0 <= ts - recent_ns[cell] <= DUPLICATE_NS:
-                counters[DUPLICATES] += 1
-            recent_hash[cell] = digest
-            recent_ns[cell] = ts
+                is_later_hop = ttl < recent_place[cell] & 0xFF
+                if not is_later_hop and recent_place[cell] != here:  # of another interface
+                    cell ^= 1
+            if is_later_hop:
+                counters[LATER_HOPS] += 1
+            else:
+                if (
+                    recent_hash[cell] == digest
+                    and 0 <= ts - recent_ns[cell] <= DUPLICATE_NS
+                    and recent_place[cell] == here
+                ):
+                    counters[DUPLICATES] += 1
+                recent_hash[cell] = digest
+                recent_ns[cell] = ts
+                recent_place[cell] = here
         row += 1
 
     counters[ROW] = row

@@ -32,7 +32,11 @@ class PacketColumns:
         self._slots = np.full(_SMALLEST_SLOTS, -1, np.int32)
         self._packed = np.empty((_SMALLEST_SLOTS // 2, 2), np.uint64)
         self._versions = np.empty(_SMALLEST_SLOTS // 2, np.uint8)
-        self._recent = (np.zeros(_kernels.RECENT, np.uint64), np.zeros(_kernels.RECENT, np.int64))
+        self._recent = (
+            np.zeros(_kernels.RECENT, np.uint64),
+            np.zeros(_kernels.RECENT, np.int64),
+            np.zeros(_kernels.RECENT, np.int64),
+        )
         # Keyed, so that no capture can be made whose addresses all collide; numbers do not depend on it.
         self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
 
@@ -131,5 +135,8 @@ class PacketColumns:
             fragments=int(cells[_kernels.FRAGMENTS]),
             unsupported_linktype=int(cells[_kernels.UNSUPPORTED]),
             untimed=int(cells[_kernels.UNTIMED]),
+            cut_options=int(cells[_kernels.CUT_OPTIONS]),
+            cut_headers=int(cells[_kernels.CUT_HEADERS]),
+            later_hops=int(cells[_kernels.LATER_HOPS]),
             **found,
         )

@@ -51,6 +51,12 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell("warning", "untimed", "frame", "without a time stamp")
     tell("warning", "duplicates", "duplicate packet", "(a mirror port that sees both directions twice?)")
     tell(
+        "warning",
+        "later_hops",
+        "packet",
+        "seen again with a lower TTL (captured before and behind a router?)",
+    )
+    tell(
         "warning", "copied_files", "file", "of the folder skipped: equal, byte for byte, to one that was read"
     )
     tell("note", "out_of_order", "frame", "earlier than the frame before")
@@ -60,7 +66,20 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
         "datagram",
         "snapped within the first 16 bytes of payload: protocols and counters of tunnels may be wrong",
     )
-    harmless = "" if health.get("cut_heads") else ", so nothing is lost by it"
+    tell(
+        "warning",
+        "cut_headers",
+        "IP packet",
+        "with headers cut by the snap length: ports, numbers or more are missing; use tcpdump -s 128",
+    )
+    tell(
+        "warning",
+        "cut_options",
+        "TCP segment",
+        "with options cut by the snap length: no timestamps, so no clocks; use tcpdump -s 128",
+    )
+    lost = any(health.get(key) for key in ("cut_heads", "cut_headers", "cut_options"))
+    harmless = "" if lost else ", so nothing is lost by it"
     tell("note", "snapped", "frame", f"snapped; lengths come from headers{harmless}")
     tell("note", "fragments", "IP fragment", "")
     tell("note", "non_ip", "frame", "without IP")
