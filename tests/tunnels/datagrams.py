@@ -27,8 +27,13 @@ def openvpn(rng, count, first=0, *, version=2, tag=16):
     session = {True: rng.bytes(8), False: rng.bytes(8)}
     out, number = [], {True: first, False: first}
     if not first:
-        out = [(True, b"\x38" + session[True] + bytes(5)), (False, b"\x40" + session[False] + bytes(17))]
-        out += [(up, b"\x20" + session[up] + rng.bytes(200)) for up in (True, False, True)]
+        answer = b"\1" + bytes(4) + session[True]
+        out = [
+            (True, b"\x38" + session[True] + bytes(5)),
+            (False, b"\x40" + session[False] + answer + bytes(4)),
+        ]
+        for up, k in ((True, 1), (False, 1), (True, 2)):
+            out.append((up, b"\x20" + session[up] + b"\0" + struct.pack(">I", k) + rng.bytes(195)))
     head = b"\x48\0\0\7" if version == 2 else b"\x30"
     for _ in range(count):
         up = bool(rng.random() < 0.5)

@@ -36,8 +36,16 @@ def openvpn_handshake(rng):
         return struct.pack(">H", len(body)) + body
 
     return (
-        [framed(7, up, b"\x00" + bytes(4)), framed(5, up, bytes(13)), framed(4, up, rng.bytes(300))],
-        [framed(8, down, b"\x01" + bytes(16)), framed(4, down, rng.bytes(1200)), framed(5, down, bytes(13))],
+        [
+            framed(7, up, b"\x00" + bytes(4)),
+            framed(5, up, b"\x01" + bytes(4) + down),
+            framed(4, up, b"\x00" + struct.pack(">I", 1) + rng.bytes(295)),
+        ],
+        [
+            framed(8, down, b"\x01" + bytes(4) + up + bytes(4)),
+            framed(4, down, b"\x00" + struct.pack(">I", 1) + rng.bytes(1195)),
+            framed(5, down, b"\x01" + struct.pack(">I", 1) + up),
+        ],
     )
 
 

@@ -1,8 +1,7 @@
 """DTLS record tunnels: Cisco AnyConnect and ocserv (draft-mavrogiannopoulos-openconnect).
 
-DTLS alone is no VPN (WebRTC, CoAP). A conversation is called one only where the same client talks TLS
-to the same server and port, as AnyConnect does, which :mod:`vpnforensics.tunnels.find` checks, or where a
-length map learned from the case proves it.
+DTLS alone is no VPN (WebRTC, CoAP), nor is it one beside TLS of the same two hosts and port: AnyConnect
+speaks so, and a TURN server does. A conversation is called one where a length map proves it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, be16, be32
+from vpnforensics.tunnels.protocol import LIKENESS, Datagrams, Recognition, Records, be16, be32
 
 name = "dtls"
 server_ports = (443,)
@@ -22,15 +21,15 @@ _HEADER_BYTES = 13
 
 
 def recognise(sample: Datagrams) -> Recognition | None:
-    """Record headers whose type, version and length are right; sure only beside a TLS session."""
+    """Record headers whose type, version and length are right: a candidate."""
     if sample.proto != PROTO_UDP or len(sample) < 4:
         return None
     if _is_record(sample).mean() < 0.9:
         return None
-    return Recognition(0.4)
+    return Recognition(LIKENESS)
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Application data records; the counter is the 48-bit sequence below the epoch."""
     carries = _is_record(datagrams) & (datagrams.head[:, 0] == _APPLICATION_DATA)
     sequence = be16(datagrams.head, 5) << 32 | be32(datagrams.head, 7)

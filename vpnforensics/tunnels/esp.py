@@ -1,40 +1,73 @@
-"""IPsec ESP: IP protocol 50 (RFC 4303), or inside UDP 4500 (RFC 3948), with IKEv2 beside it."""
+"""IPsec ESP: IP protocol 50 (RFC 4303), or inside UDP (RFC 3948), where IKE and keep-alives travel beside it.
+
+An SPI is chosen by the receiver, 256 or more, so the two directions' differ. The sequence number behind it
+counts by one in every association, however many a direction has; all else is ciphertext, padded to four
+bytes. A tag and a counter alone are ordinary (games, DHCP, NetFlow): off its port only all of it together,
+both ways, is ESP.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from vpnforensics.packets.table import PROTO_ESP, PROTO_UDP
+from vpnforensics.tunnels import ike
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, be32, counts_up_each_way
+from vpnforensics.tunnels.protocol import (
+    OWN_PORT,
+    OWN_SHAPE,
+    SHAPED,
+    Datagrams,
+    Flags,
+    Recognition,
+    Records,
+    be32,
+    looks_sealed,
+    steps_within,
+    used_both_ways,
+)
 
 name = "esp"
 server_ports = (4500, 500)
 
-_NON_ESP_MARKER = 0
+_NATT_PORT = 4500
 _HEADER_BYTES = 8
-_LEAST_BYTES = 32
+_LEAST_BYTES, _ALIGNED_BYTES = 32, 4
+_FIRST_SPI = 256  # those below are reserved (RFC 4303, 2.1)
+_CIPHERTEXT_AT = 16  # behind an IV of eight bytes, which may be a counter
+_LEAST_STEPS, _LEAST_STEPS_ELSEWHERE = 4, 16
+_LEAST_SIZES = 3
+_MOST_STRAYS = 0.1
 
 
 def recognise(sample: Datagrams) -> Recognition | None:
-    """A constant non-zero SPI each way (few, where keys were renewed) before a sequence that rises by one."""
-    native = sample.proto == PROTO_ESP
-    if not native and sample.proto != PROTO_UDP:
+    """Associations whose sequence numbers rise by one; more has to fit where neither port nor IKE tells."""
+    if sample.proto == PROTO_ESP:
+        return Recognition(OWN_SHAPE)
+    if sample.proto != PROTO_UDP:
         return None
-    esp = _is_esp(sample)
-    spi = be32(sample.head, 0)
-    if native:
-        return Recognition(0.99)
-    if esp.sum() < 6 or esp.sum() < 0.5 * len(sample):
+    esp, messages = _is_esp(sample), ike.is_message(sample)
+    if not esp.any() or (esp | messages | ike.is_keepalive(sample)).mean() < 0.9:
         return None
-    few = all(len(np.unique(spi[esp & side])) <= 3 for side in (sample.up, ~sample.up))
-    rising = counts_up_each_way(be32(sample.head, 4)[esp], sample.up[esp])
-    if not few or rising < 0.9:
-        return None
-    return Recognition(0.97 if 4500 in sample.ports else 0.8)
+    mine = sample.take(esp)
+    spi = be32(mine.head, 0)
+    steps = steps_within(be32(mine.head, 4), spi << 1 | mine.up)
+    sealed = looks_sealed(mine, _CIPHERTEXT_AT)
+    counted = len(steps) > 0 and steps.mean() >= 0.9
+    opened = ike.initiator_first(sample, messages) if messages.any() else None
+    if _NATT_PORT in sample.ports or messages.any():
+        # Few packets are enough beside IKE; each association has to have counted, by and large.
+        enough = len(steps) >= (1 if messages.any() else _LEAST_STEPS) and 2 * len(steps) >= len(mine)
+        counted = counted and enough and (sealed is not False or bool(messages.any()))
+        return Recognition(OWN_PORT, client_first=opened) if counted else None
+    apart = used_both_ways(spi, mine.up) < _MOST_STRAYS
+    varied = len(np.unique(mine.payload_bytes)) >= _LEAST_SIZES
+    if counted and sealed and apart and varied and mine.two_way and len(steps) >= _LEAST_STEPS_ELSEWHERE:
+        return Recognition(SHAPED)
+    return None
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Every ESP packet; IKE and one-byte NAT keep-alives are not."""
     esp = _is_esp(datagrams)
     return Records(esp, np.where(esp, be32(datagrams.head, 4), -1))
@@ -47,6 +80,7 @@ def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
     return (gcm, *cbc)
 
 
-def _is_esp(datagrams: Datagrams) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    spi = be32(datagrams.head, 0)
-    return np.asarray((datagrams.payload_bytes >= _LEAST_BYTES) & (spi != _NON_ESP_MARKER))
+def _is_esp(datagrams: Datagrams) -> Flags:
+    size = datagrams.payload_bytes
+    shaped = (size >= _LEAST_BYTES) & (be32(datagrams.head, 0) >= _FIRST_SPI)
+    return np.asarray(shaped if datagrams.proto == PROTO_ESP else shaped & (size % _ALIGNED_BYTES == 0))

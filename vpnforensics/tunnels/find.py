@@ -18,10 +18,18 @@ import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
-from vpnforensics.tunnels import dtls, esp, nebula, openvpn, tinc, unknown, wireguard
+from vpnforensics.tunnels import dtls, esp, ike, nebula, openvpn, tinc, unknown, wireguard
 from vpnforensics.tunnels._record_kernels import in_order_of_file
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, VpnProtocol
-from vpnforensics.tunnels.table import SURE, RecordTable, Tunnel, TunnelSet, no_records
+from vpnforensics.tunnels.protocol import (
+    CONSISTENT,
+    OWN_SHAPE,
+    SURE,
+    Datagrams,
+    Recognition,
+    Records,
+    VpnProtocol,
+)
+from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet, no_records
 from vpnforensics.tunnels.tcp_streams import FoundStream, find_streams
 
 __all__ = ["PROTOCOLS", "SURE", "RecordTable", "Tunnel", "TunnelSet", "find_tunnels"]
@@ -29,15 +37,13 @@ __all__ = ["PROTOCOLS", "SURE", "RecordTable", "Tunnel", "TunnelSet", "find_tunn
 PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
     {
         module.name: cast(VpnProtocol, module)
-        for module in (wireguard, openvpn, esp, nebula, dtls, tinc, unknown)
+        for module in (wireguard, openvpn, esp, nebula, ike, dtls, tinc, unknown)
     }
 )
 _SAMPLE_DATAGRAMS = 400
 _OPENING_DATAGRAMS = 64
 _TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
-_TLS_HANDSHAKE, _TINC_GREETING = b"\x16", b"0 "
-_BESIDE_TWIN = 0.9
-_SUREST = 0.99
+_TINC_GREETING = b"0 "
 
 
 def find_tunnels(conversations: FlowTable) -> TunnelSet:
@@ -85,7 +91,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         up = datagrams.up == keep_direction
         sent_up = int(np.count_nonzero(up))
         src, dst = conversations.source(number), conversations.destination(number)
-        single.add(len(tunnels), number, up, protocol.records(datagrams))
+        single.add(len(tunnels), number, up, protocol.records(datagrams, recognition.variant))
         tunnels.append(
             Tunnel(
                 client=src if keep_direction else dst,
@@ -104,7 +110,6 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
             )
         )
-    tunnels = _beside_dtls(conversations, tunnels)
     return TunnelSet(tuple(tunnels), _merge([single.table(), *parts]), np.array(plain, np.int64))
 
 
@@ -130,14 +135,11 @@ def _recognise(
         found = protocol.recognise(sample)
         if found is not None and (best[1] is None or found.confidence > best[1].confidence):
             best = (protocol, found)
-            if found.confidence >= _SUREST:
+            if found.confidence >= OWN_SHAPE:
                 break
-    if best[1] is None:
-        return best
-    if twin and best[0].name == "dtls" and twin.spoken.startswith(_TLS_HANDSHAKE):
-        return best[0], replace(best[1], confidence=_BESIDE_TWIN)
-    if twin and twin.spoken.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
-        return PROTOCOLS["tinc"], replace(best[1], confidence=0.95)
+    # tinc has nothing in clear; its greeting over TCP, between the same hosts, tells.
+    if best[1] and twin and twin.spoken.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
+        return PROTOCOLS["tinc"], replace(best[1], confidence=CONSISTENT)
     return best
 
 
@@ -210,31 +212,6 @@ def _stream_tunnel(
     )
 
 
-def _beside_dtls(conversations: FlowTable, tunnels: list[Tunnel]) -> list[Tunnel]:
-    """TLS becomes sure beside DTLS of the same two hosts and the same port: AnyConnect's other half."""
-    dtls_at = {
-        service
-        for t in tunnels
-        if t.protocol == "dtls"
-        for service in (
-            _service(conversations, t.conversation, reverse=False),
-            _service(conversations, t.conversation, reverse=True),
-        )
-    }
-    return [
-        replace(t, confidence=_BESIDE_TWIN)
-        if t.protocol == "tls"
-        and not dtls_at.isdisjoint(
-            (
-                _service(conversations, t.conversation, reverse=False),
-                _service(conversations, t.conversation, reverse=True),
-            )
-        )
-        else t
-        for t in tunnels
-    ]
-
-
 def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:
     """In how many conversations each endpoint (address, port) takes part: a server's in many."""
     degree: dict[tuple[int, int], int] = {}
@@ -254,17 +231,17 @@ def _client_is_src(
     recognition: Recognition,
     degree: dict[tuple[int, int], int],
 ) -> bool:
-    """Which end is the VPN client: by who is shared, by the protocol's port, by who opened."""
+    """Which end is the VPN client: by the protocol's port, by who opened, by who is shared.
+
+    A shared end may be one client's socket that talks to several servers, so it comes last.
+    """
     src = (int(conversations.src[number]), int(conversations.sport[number]))
     dst = (int(conversations.dst[number]), int(conversations.dport[number]))
-    if degree[src] != degree[dst]:
-        return degree[src] < degree[dst]
     if (src[1] in server_ports) != (dst[1] in server_ports):
         return dst[1] in server_ports
-    first_from_src = bool(conversations.up[conversations.rows_of(number)[0]])
     if recognition.client_first is not None:
-        return recognition.client_first == first_from_src
-    return True
+        return recognition.client_first == bool(conversations.up[conversations.rows_of(number)[0]])
+    return degree[src] <= degree[dst]
 
 
 class _DatagramRecords:

@@ -9,7 +9,15 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records, be16, be32, counts_up_each_way
+from vpnforensics.tunnels.protocol import (
+    CONSISTENT,
+    Datagrams,
+    Recognition,
+    Records,
+    be16,
+    be32,
+    counts_up_each_way,
+)
 
 name = "nebula"
 server_ports = (4242,)
@@ -34,10 +42,10 @@ def recognise(sample: Datagrams) -> Recognition | None:
     )
     if not steady or counts_up_each_way(be32(sample.head, 12)[message], sample.up[message]) < 0.8:
         return None
-    return Recognition(0.95)
+    return Recognition(CONSISTENT)
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Message packets of subtype none; the counter is 64 bits, big-endian, at byte 8."""
     carries = (datagrams.head[:, 0] == _VERSION << 4 | _MESSAGE) & (datagrams.head[:, 1] == 0)
     counter = (be32(datagrams.head, 8) & 0x7FFFFFFF) << 32 | be32(datagrams.head, 12)

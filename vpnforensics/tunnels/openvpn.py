@@ -1,99 +1,247 @@
 """OpenVPN, over UDP. Wire format: https://openvpn.net/community-docs/openvpn-protocol.html.
 
-An opcode stands in the upper five bits of the first byte. Data of an AEAD cipher carries its packet
-counter in clear; with CBC and HMAC it is hidden, and only the handshake tells the protocol.
+The first byte is an opcode and a key number. A control packet names its sender's session and the packets of
+the peer that it acknowledges, with the peer's session; it has a number of its own and may be wrapped::
+
+    plain       opcode, session 8, acknowledged (count 1, numbers 4 each, peer's session 8), number 4
+    tls-auth    opcode, session 8, HMAC, replay number 4, time 4, acknowledged, number
+    tls-crypt   opcode, session 8, replay number 4, time 4, HMAC 32, ciphertext
+
+All of it has to fit together: ordinary protocols begin with these opcodes, too. A wrapping adds the same
+length to every control packet, and what has no content (a reset, an acknowledgement) has a known length.
+Data of an AEAD cipher carries its packet counter in clear, since 2.7 below the number of an epoch; with CBC
+and HMAC it is hidden, and only the handshake tells the protocol.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import U8, Datagrams, Recognition, Records, be32, counts_up_each_way
+from vpnforensics.tunnels.protocol import (
+    CONSISTENT,
+    COUNTED_LOOSELY,
+    LIKENESS,
+    U8,
+    Datagrams,
+    Flags,
+    Recognition,
+    Records,
+    be32,
+    counts_up_each_way,
+    looks_sealed,
+    steps_within,
+)
 
 name = "openvpn"
 server_ports = (1194,)
 
 DATA_V1, DATA_V2 = 6, 9
-_RESETS = (1, 2, 7, 8, 10)
-_LEAST_HANDSHAKE = 6
-_CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
 CLIENT_RESETS, SERVER_RESETS = (1, 7, 10), (2, 8)
-_PING_PLAIN_BYTES = 16  # the keep-alive's fixed string, sealed like an inner packet of this length
+_RESETS = (*CLIENT_RESETS, *SERVER_RESETS)
+_ACKNOWLEDGEMENT, _RESET_WITH_KEY = 5, 10
+CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
+
+_SESSION_END = 9
+_RESET_BYTES, _ACKNOWLEDGEMENT_BYTES = 14, 18  # beside the wrapping and, of the second, the numbers
+_ANSWERED_BYTES = 12  # a number and the peer's session, in the server's reset
+_MOST_ACKNOWLEDGED = 8
+_MOST_RESET_EXTRA = 16  # early negotiation, since 2.6
+_CRYPT_WRAP = 40
+_WRAPS = (0, *(hmac + 8 for hmac in (16, 20, 28, 32, 48, 64)))
+"""Bytes of a wrapping: none, or HMAC (MD5 to SHA-512; tls-crypt's is SHA-256), replay number and time."""
+_SAMPLE_CONTROL, _LEAST_CONTROL = 64, 4
+_MOST_SECONDS = 86_400  # a session does not try to open for longer
+_LEAST_DATA = 6
+_KEYS = 4  # first bytes of a direction's data: one a key
+
+CLASSIC, EPOCH, HIDDEN = "", "_epoch", "_cbc"
+_EPOCH_OVERHEAD = 8 + 16
 
 
 def recognise(sample: Datagrams) -> Recognition | None:
-    """Known opcodes only; a reset first, or an AEAD packet counter that rises under a constant peer id."""
+    """Known opcodes only; control packets that fit together, or a counter under a constant peer id."""
     return judge(sample) if sample.proto == PROTO_UDP else None
 
 
 def judge(sample: Datagrams) -> Recognition | None:
     """:func:`recognise` of packets, however they travel."""
-    if len(sample) < 2:
+    if len(sample) < _LEAST_CONTROL:
         return None
     opcode: U8 = sample.head[:, 0] >> np.uint8(3)
     data = (opcode == DATA_V1) | (opcode == DATA_V2)
-    control = np.isin(opcode, _CONTROL) & (sample.payload_bytes >= 14)
+    control = np.isin(opcode, CONTROL) & (sample.payload_bytes >= _RESET_BYTES)
     if (data | control).mean() < 0.95:
         return None
-    variant = "data_v2" if (opcode == DATA_V2).sum() >= (opcode == DATA_V1).sum() else "data_v1"
-    aead = counts_up_each_way(_counter(sample)[data], sample.up[data])
-    steady_key = data.any() and all(
-        len(np.unique(sample.head[data & side][:, 0])) <= 4 for side in (sample.up, ~sample.up)
-    )
-    # Chance gives a short exchange (a DNS query and its answer) known opcodes; a handshake is longer.
-    if (
-        len(sample) >= _LEAST_HANDSHAKE
-        and _resets_first(sample, opcode)
-        and _one_session_each_way(sample, opcode)
-    ):
-        opens = sample.up[np.isin(opcode, CLIENT_RESETS)]
-        client_first = bool(opens[0] == sample.up[0]) if len(opens) else None
-        return Recognition(0.95, variant if aead > 0.7 else f"{variant}_cbc", client_first)
-    if data.sum() >= 6 and steady_key and aead > 0.8 and _peer_id_constant(sample, opcode):
-        return Recognition(0.85, variant)
+    form = _data_form(sample, data)
+    variant = f"data_v{2 if (opcode == DATA_V2).sum() >= (opcode == DATA_V1).sum() else 1}"
+    if control.any():
+        confidence = _weigh_control(sample.take(np.flatnonzero(control)[:_SAMPLE_CONTROL]))
+        if confidence:
+            seen = f"{variant}{HIDDEN if form is None else form}" if data.any() else ""
+            return Recognition(confidence, seen, _client_first(sample, opcode))
+    if form is not None and data.sum() >= _LEAST_DATA and _steady_key(sample, opcode, data):
+        at = _header_bytes(variant) + (8 if form == EPOCH else 4)
+        if looks_sealed(sample.take(data), at) is not False:
+            return Recognition(COUNTED_LOOSELY, f"{variant}{form}")
     return None
 
 
-def _resets_first(sample: Datagrams, opcode: U8) -> bool:
-    """Each side speaks, and begins with a reset, one of them as a client."""
-    firsts = [int(opcode[side][0]) for side in (sample.up, ~sample.up) if side.any()]
-    return len(firsts) == 2 and all(f in _RESETS for f in firsts) and any(f in CLIENT_RESETS for f in firsts)
+def _client_first(sample: Datagrams, opcode: U8) -> bool | None:
+    """By who sends which reset."""
+    asks, answers = np.isin(opcode, CLIENT_RESETS), np.isin(opcode, SERVER_RESETS)
+    if not (asks | answers).any():
+        return None
+    k = int(np.argmax(asks | answers))
+    return bool(asks[k]) == bool(sample.up[k] == sample.up[0])
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Data packets; the 16-byte keep-alives among them look like (impossibly short) inner packets."""
     opcode = datagrams.head[:, 0] >> 3
     carries = (opcode == DATA_V1) | (opcode == DATA_V2)
-    return Records(carries, np.where(carries, _counter(datagrams), -1))
+    counter = _epoch_counter(datagrams) if variant.endswith(EPOCH) else _counter(datagrams)
+    return Records(carries, np.where(carries, counter, -1))
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
-    """AEAD: opcode, peer id (V2), counter 4, tag 16. CBC: HMAC, IV, and padding after a 4-byte counter."""
-    header = 4 if variant.startswith("data_v2") else 1
+    """AEAD: opcode, peer id (V2), counter 4 or 8, tag 16. CBC: HMAC, IV, padding after a 4-byte counter."""
+    header = _header_bytes(variant)
+    if variant.endswith(EPOCH):
+        return (LengthMap(header + _EPOCH_OVERHEAD), LengthMap(header + _EPOCH_OVERHEAD + 1))
     aead = LengthMap(header + 20)
     aead_framed = LengthMap(header + 21)  # compression stub byte
     cbc = tuple(LengthMap(header + hmac + 16, 16, 4 + stub + 1) for hmac in (20, 32, 64) for stub in (0, 1))
-    return (*cbc, aead, aead_framed) if variant.endswith("_cbc") else (aead, aead_framed, *cbc)
+    return (*cbc, aead, aead_framed) if variant.endswith(HIDDEN) else (aead, aead_framed, *cbc)
 
 
-def _counter(datagrams: Datagrams) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _header_bytes(variant: str) -> int:
+    return 1 if variant.startswith("data_v1") else 4
+
+
+def _data_form(sample: Datagrams, data: Flags) -> str | None:
+    """How data packets are counted; ``None`` where no counter shows."""
+    mine = sample.take(data)
+    if counts_up_each_way(_counter(mine), mine.up) > 0.7:
+        return CLASSIC
+    few = all(len(np.unique(_epoch(mine)[side])) <= _KEYS for side in mine.sides)
+    if few and counts_up_each_way(_epoch_counter(mine), mine.up) > 0.7:
+        return EPOCH
+    return None
+
+
+def _behind_key(datagrams: Datagrams, at: int) -> npt.NDArray[np.int64]:
+    """The word ``at`` bytes behind opcode and peer id."""
     version_2 = datagrams.head[:, 0] >> 3 == DATA_V2
-    return np.where(version_2, be32(datagrams.head, 4), be32(datagrams.head, 1))
+    return np.where(version_2, be32(datagrams.head, 4 + at), be32(datagrams.head, 1 + at))
 
 
-def _one_session_each_way(sample: Datagrams, opcode: U8) -> bool:
-    """Control packets name their sender's random session id: one a direction, two after a renegotiation."""
-    control = np.isin(opcode, _CONTROL)
-    for side in (sample.up, ~sample.up):
-        sessions = np.unique(sample.head[control & side][:, 1:9], axis=0)
-        if len(sessions) > 2:
-            return False
-    return True
+def _counter(datagrams: Datagrams) -> npt.NDArray[np.int64]:
+    return _behind_key(datagrams, 0)
 
 
-def _peer_id_constant(sample: Datagrams, opcode: U8) -> bool:
-    version_2 = opcode == DATA_V2
+def _epoch(datagrams: Datagrams) -> npt.NDArray[np.int64]:
+    """16 bits of epoch, above 48 of counter."""
+    return _behind_key(datagrams, 0) >> 16
+
+
+def _epoch_counter(datagrams: Datagrams) -> npt.NDArray[np.int64]:
+    return (_behind_key(datagrams, 0) & 0xFFFF) << 32 | _behind_key(datagrams, 4)
+
+
+def _steady_key(sample: Datagrams, opcode: U8, data: Flags) -> bool:
+    """Few keys and one peer id a direction."""
     peer = be32(sample.head, 0) & 0xFFFFFF
-    return all(len(np.unique(peer[version_2 & side])) <= 1 for side in (sample.up, ~sample.up))
+    version_2 = opcode == DATA_V2
+    return all(
+        len(np.unique(sample.head[data & side][:, 0])) <= _KEYS
+        and len(np.unique(peer[version_2 & side])) <= 1
+        for side in sample.sides
+    )
+
+
+def _weigh_control(control: Datagrams) -> float:
+    """How sure control packets make it that they are OpenVPN's; 0 where they do not fit together."""
+    opcode: U8 = control.head[:, 0] >> np.uint8(3)
+    reset = np.isin(opcode, _RESETS)
+    if len(control) < _LEAST_CONTROL or (control.head[reset, 0] & 7).any():  # a new session has key 0
+        return 0.0
+    session = be32(control.head, 1) << 32 | be32(control.head, 5)
+    mine, peers = (_sessions(session, side, reset) for side in control.sides)
+    if mine is None or peers is None or np.intersect1d(mine, peers).size:
+        return 0.0
+    wraps = [wrap for wrap in _WRAPS if _lengths_fit(control, opcode, wrap)]
+    if 0 in wraps and _plain_fits(control, opcode, mine, peers):
+        return CONSISTENT
+    crypt = _CRYPT_WRAP in wraps and _replay_numbers_count(control)
+    wrapped = any(wraps) and looks_sealed(control, _SESSION_END) is True
+    fixed = np.unique(control.payload_bytes[reset | (opcode == _ACKNOWLEDGEMENT)])
+    if crypt or (wrapped and reset.any() and len(fixed) > 1):
+        return CONSISTENT
+    return LIKENESS if wraps and reset.any() and set(control.ports) & set(server_ports) else 0.0
+
+
+def _sessions(session: npt.NDArray[np.int64], side: Flags, reset: Flags) -> npt.NDArray[np.int64] | None:
+    """A direction's session ids: one, and one more for every time that it began anew, never zero."""
+    own = np.unique(session[side])
+    began = len(np.unique(session[side & reset]))
+    return own if (own != 0).all() and len(own) <= max(1, began) + 1 else None
+
+
+def _lengths_fit(control: Datagrams, opcode: U8, wrap: int) -> bool:
+    """Whether nearly all lengths are possible under a wrapping of so many bytes."""
+    rest = control.payload_bytes - wrap
+    extra = rest - _RESET_BYTES
+    numbers = rest - _ACKNOWLEDGEMENT_BYTES
+    fits = extra >= 0
+    bare = np.isin(opcode, CLIENT_RESETS) & (opcode != _RESET_WITH_KEY)
+    fits &= ~bare | (extra == 0)
+    answered = (extra >= _ANSWERED_BYTES) & (extra <= _ANSWERED_BYTES + _MOST_RESET_EXTRA)
+    fits &= ~np.isin(opcode, SERVER_RESETS) | (extra == 0) | answered
+    acknowledges = (numbers % 4 == 0) & (numbers >= 4) & (numbers <= 4 * _MOST_ACKNOWLEDGED)
+    fits = np.where(opcode == _ACKNOWLEDGEMENT, acknowledges, fits)
+    return bool(fits.mean() >= 0.9)
+
+
+def _replay_numbers_count(control: Datagrams) -> bool:
+    """Number and time of tls-crypt, of all wrappings the ones that stand where they are always captured."""
+    steps = steps_within(be32(control.head, _SESSION_END), control.up.astype(np.int64))
+    seconds = be32(control.head, _SESSION_END + 4)
+    return len(steps) > 0 and bool(steps.mean() > 0.9) and int(np.ptp(seconds)) <= _MOST_SECONDS
+
+
+def _plain_fits(
+    control: Datagrams, opcode: U8, mine: npt.NDArray[np.int64], peers: npt.NDArray[np.int64]
+) -> bool:
+    """Acknowledgements that name the peer's session, and packets numbered from zero, as far as captured."""
+    head = control.head
+    captured = int(np.flatnonzero(head.any(axis=0))[-1]) + 1
+    count = head[:, _SESSION_END].astype(np.int64)
+    behind = _SESSION_END + 1 + np.where(count > 0, 4 * count + 8, 0)
+    fits = (count <= _MOST_ACKNOWLEDGED) & ((opcode != _ACKNOWLEDGEMENT) | (count > 0))
+    fits &= behind + 4 * (opcode != _ACKNOWLEDGEMENT) <= control.payload_bytes
+    row = np.arange(len(head))
+    shown = int(np.isin(opcode, _RESETS).any())
+    echoes = (count > 0) & (behind <= captured)
+    for side, others in ((control.up, peers), (~control.up, mine)):
+        at = behind[echoes & side] - 8
+        rows = row[echoes & side]
+        echo = _gather(head, rows, at) << 32 | _gather(head, rows, at + 4)
+        fits[rows] &= np.isin(echo, others) if len(others) else echo == (echo[0] if len(echo) else 0)
+        shown += len(np.unique(echo[fits[rows]]))
+        numbered = side & (opcode != _ACKNOWLEDGEMENT) & (behind + 4 <= captured)
+        number = np.unique(_gather(head, row[numbered], behind[numbered]))
+        # From zero, or wherever the capture began, without large gaps.
+        fits[numbered] &= len(number) == 0 or int(number[-1] - number[0]) <= 2 * len(number) + 8
+        shown += len(number) > 2
+    return shown > 0 and bool(fits.mean() >= 0.9)
+
+
+def _gather(head: U8, rows: npt.NDArray[np.int64], at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Big-endian words at a place of its own in each row."""
+    value = np.zeros(len(rows), np.int64)
+    for byte in range(4):
+        value = value << 8 | head[rows, at + byte]
+    return value

@@ -26,26 +26,16 @@ NO_KEY = -1
 _LEAST_DATA_BYTES, _MOST_DATA_BYTES = 22, 4096
 _LEAST_SEGMENTS, _LEAST_SHARE = 4, 0.005
 _STEP = 4096  # frames that a segment may hold beside its first
-_CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
 
 
 def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
-    """As over UDP; a connection seen from its start also has to repeat its session ids."""
-    opcode = sample.head[:, 0] >> 3
-    control = np.isin(opcode, _CONTROL)
-    found = openvpn.judge(sample)
-    if found is None or not control.any():
-        return found
-    for side in (sample.up, ~sample.up):
-        sessions = sample.head[control & side][:, 1:9]
-        if len(sessions) and (len(sessions) < 2 or len(np.unique(sessions, axis=0)) == len(sessions)):
-            return None
-    return found
+    """As over UDP."""
+    return openvpn.judge(sample)
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Data frames."""
-    return openvpn.records(datagrams)
+    return openvpn.records(datagrams, variant)
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:

@@ -1,4 +1,8 @@
-"""What a VPN protocol has to say: how to know it, where its records are, how it changes lengths."""
+"""What a VPN protocol has to say: how to know it, where its records are, how it changes lengths.
+
+A recogniser's confidence is a scale of evidence, and these are its steps; what two protocols claim, the surer
+one has. From :data:`SURE` on a conversation is called a tunnel; below, lengths have to prove it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,25 @@ import numpy.typing as npt
 from vpnforensics.tunnels.length_map import LengthMap
 
 U8 = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+
+OWN_SHAPE = 0.99
+"""A handshake message of fixed bytes and length, or an IP protocol number of its own."""
+OWN_PORT = 0.97
+"""Counters and ciphertext in the right places, on the port that the protocol was given."""
+CONSISTENT = 0.95
+"""Messages that name each other rightly: identifiers echoed, numbers counted, lengths that agree."""
+COUNTED = 0.9
+"""Data packets under a steady identifier and a counter, both in places that only this protocol has."""
+COUNTED_LOOSELY = 0.85
+"""The same, in places that another protocol might use so."""
+SHAPED = 0.8
+"""No field of its own, but size, randomness and counting are all as they have to be."""
+SURE = 0.5
+LIKENESS = 0.4
+"""A protocol that carries VPNs and other things, or a VPN's with too little seen of it."""
+POSSIBLE = 0.1
+"""Nothing against it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +52,17 @@ class Datagrams:
     def __len__(self) -> int:
         return len(self.payload_bytes)
 
-    def take(self, index: npt.NDArray[np.bool_]) -> Datagrams:
+    @property
+    def sides(self) -> tuple[Flags, Flags]:
+        """The datagrams of either direction."""
+        return self.up, ~self.up
+
+    @property
+    def two_way(self) -> bool:
+        """Whether both ends speak."""
+        return bool(self.up.any()) and not bool(self.up.all())
+
+    def take(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Datagrams:
         """The datagrams at ``index``."""
         return Datagrams(self.payload_bytes[index], self.head[index], self.up[index], self.proto, self.ports)
 
@@ -64,7 +97,7 @@ class VpnProtocol(Protocol):
         """Judge a conversation by a sample of its datagrams; ``None`` where it cannot be this protocol."""
         ...
 
-    def records(self, datagrams: Datagrams) -> Records:
+    def records(self, datagrams: Datagrams, variant: str) -> Records:
         """Which datagrams carry an inner packet, and their counters."""
         ...
 
@@ -111,3 +144,52 @@ def counts_up_each_way(counter: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]
     shares = [(counts_up(counter[side]), int(side.sum())) for side in (up, ~up)]
     spoken = [(share, n) for share, n in shares if n >= 3]
     return sum(share * n for share, n in spoken) / sum(n for _, n in spoken) if spoken else 0.0
+
+
+def steps_within(
+    counter: npt.NDArray[np.int64], key: npt.NDArray[np.int64], *, window: int = 64
+) -> npt.NDArray[np.bool_]:
+    """Whether each counter is the next one, or nearly, of the last packet with the same key.
+
+    Parameters
+    ----------
+    counter, key : ndarray of int64, shape (n,)
+        In order of capture. A key names who counts: a direction, an identifier, both.
+
+    Returns
+    -------
+    ndarray of bool, shape (n - distinct keys,)
+        The steps, by key and then in order.
+    """
+    order = np.argsort(key, kind="stable")
+    step = np.diff(counter[order])[np.diff(key[order]) == 0]
+    return np.asarray((step != 0) & (np.abs(step) <= window))
+
+
+def used_both_ways(identifier: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> float:
+    """Share of packets with an identifier that is rather the other direction's: none, where each end has its own."""
+    shared = np.intersect1d(identifier[up], identifier[~up]).tolist()
+    strays = (min((identifier[up] == i).sum(), (identifier[~up] == i).sum()) for i in shared[:8])
+    return float(sum(strays)) / max(len(identifier), 1)
+
+
+def looks_sealed(sample: Datagrams, at: int) -> bool | None:
+    """Whether what stands from byte ``at`` on looks like ciphertext; ``None`` where too little was captured.
+
+    Two packets agree in a byte of ciphertext by chance only, once in 256. Anything with fields (a type, a
+    time, the upper half of a number) or text agrees often, or has its upper bits clear.
+    """
+    body = sample.head[:, at : at + _SEALED_COLUMNS]
+    body = body[:, body.any(axis=0)]
+    sides = [body[side] for side in sample.sides]
+    compared = sum(max(len(side) - 1, 0) for side in sides) * body.shape[1]
+    if body.shape[1] < 4 or compared < _LEAST_SEALED_PAIRS:
+        return None
+    equal = sum(int((side[1:] == side[:-1]).sum()) for side in sides)
+    upper = float((body >= 128).mean())
+    return equal <= 1 + _MOST_EQUAL_SHARE * compared and abs(upper - 0.5) < float(2.5 / body.size**0.5)
+
+
+_SEALED_COLUMNS = 8
+_LEAST_SEALED_PAIRS = 12
+_MOST_EQUAL_SHARE = 0.03

@@ -10,8 +10,8 @@ import pandas as pd
 
 from vpnforensics.tunnels.framing import StreamHealth
 from vpnforensics.tunnels.length_map import LengthMap
+from vpnforensics.tunnels.protocol import SURE
 
-SURE = 0.5
 _COLUMNS = (
     "client", "server", "transport", "protocol", "variant", "confidence",
     "first_ns", "last_ns", "packets_up", "packets_down",

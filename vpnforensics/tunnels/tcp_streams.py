@@ -46,7 +46,7 @@ class StreamProtocol(Protocol):
         """Judge a conversation by its frames; ``begun`` where its start is in the capture."""
         ...
 
-    def records(self, datagrams: Datagrams) -> Records:
+    def records(self, datagrams: Datagrams, variant: str) -> Records:
         """Which frames carry an inner packet, and their counters."""
         ...
 
@@ -139,7 +139,7 @@ def _with_frames(conversations: FlowTable, framed: list[tuple[int, Framing]]) ->
         recognition = protocol.recognise(datagrams.take(known), begun) if known.any() else None
         if recognition is None:
             continue
-        records = protocol.records(datagrams)
+        records = protocol.records(datagrams, recognition.variant)
         mine = frames.of_conversation(k)[records.carries]
         found.append(
             FoundStream(

@@ -10,7 +10,7 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records
+from vpnforensics.tunnels.protocol import SHAPED, Datagrams, Recognition, Records
 
 name = "tinc"
 server_ports = (655,)
@@ -24,10 +24,10 @@ def recognise(sample: Datagrams) -> Recognition | None:
     if sample.proto != PROTO_UDP or 655 not in sample.ports or len(sample) < 4:
         return None
     blocks = (sample.payload_bytes - 4) % _CIPHER_BLOCK == 0
-    return Recognition(0.8) if blocks.mean() > 0.95 else None
+    return Recognition(SHAPED) if blocks.mean() > 0.95 else None
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Every datagram of data size: the sequence number is encrypted."""
     return Records(datagrams.payload_bytes >= _LEAST_BYTES, np.full(len(datagrams), -1, np.int64))
 

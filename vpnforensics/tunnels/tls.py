@@ -51,7 +51,7 @@ def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
     return Recognition(0.3, _variant(sample, data), client_first=True if begun else None)
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Application data; where the nonce is in clear (TLS 1.2 with GCM, RFC 5288) it counts the records."""
     data = datagrams.head[:, 0] == APPLICATION_DATA
     nonce = _nonce(datagrams)

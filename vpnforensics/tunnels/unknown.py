@@ -6,7 +6,7 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records
+from vpnforensics.tunnels.protocol import POSSIBLE, Datagrams, Recognition, Records
 
 name = "unknown"
 server_ports: tuple[int, ...] = ()
@@ -17,13 +17,12 @@ _LEAST_BYTES = 40  # an IPv4 and a TCP header: less cannot carry a packet
 
 def recognise(sample: Datagrams) -> Recognition | None:
     """Any two-way UDP conversation of some length is a candidate."""
-    two_way = sample.up.any() and not sample.up.all()
-    if sample.proto != PROTO_UDP or len(sample) < _LEAST_DATAGRAMS or not two_way:
+    if sample.proto != PROTO_UDP or len(sample) < _LEAST_DATAGRAMS or not sample.two_way:
         return None
-    return Recognition(0.1)
+    return Recognition(POSSIBLE)
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Every datagram that could hold an inner packet."""
     return Records(datagrams.payload_bytes >= _LEAST_BYTES, np.full(len(datagrams), -1, np.int64))
 

@@ -20,9 +20,9 @@ def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
     return wireguard.judge(sample) if len(sample) >= least_frames else None
 
 
-def records(datagrams: Datagrams) -> Records:
+def records(datagrams: Datagrams, variant: str) -> Records:
     """Transport messages that are not keep-alives."""
-    return wireguard.records(datagrams)
+    return wireguard.records(datagrams, variant)
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
