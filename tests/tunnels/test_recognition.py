@@ -24,8 +24,8 @@ RIGHT = {
     "vpn-natt-six-sas": [("esp", "", True, 4500)],
     "vpn-openvpn-cbc-one-way": [("openvpn", "data_v1_cbc", True, 33000)],
     "vpn-openvpn-epoch": [("openvpn", "data_v2_epoch", True, 33000)],
-    "vpn-tailscale": [("wireguard", "disco", True, 41641)],
-    "vpn-warp-reserved": [("wireguard", "reserved", True, 51820)],
+    "vpn-tailscale": [("wireguard", "tailscale", True, 41641)],
+    "vpn-warp-reserved": [("wireguard", "reserved_bytes", True, 51820)],
     "vpn-wireguard-204-100": [("wireguard", "handshake", True, 57636)],
     "vpn-wireguard-one-client-three-servers": [("wireguard", "", True, 41641)] * 3,
 }
@@ -218,5 +218,5 @@ def test_reserved_bytes_may_be_a_clients_number(first, mark):
     ]
     tunnels = found(packets, 2408)
     (tunnel,) = tunnels.tunnels
-    assert (tunnel.protocol, tunnel.variant, tunnel.sure) == ("wireguard", "reserved", True)
+    assert (tunnel.protocol, tunnel.variant, tunnel.sure) == ("wireguard", "reserved_bytes", True)
     assert len(tunnels.records) == 150

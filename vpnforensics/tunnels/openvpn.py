@@ -77,16 +77,17 @@ def judge(sample: Datagrams) -> Recognition | None:
         return None
     form = _data_form(sample, data)
     variant = f"data_v{2 if (opcode == DATA_V2).sum() >= (opcode == DATA_V1).sum() else 1}"
-    if control.any():
-        confidence = _weigh_control(sample.take(np.flatnonzero(control)[:_SAMPLE_CONTROL]))
-        if confidence:
-            seen = f"{variant}{HIDDEN if form is None else form}" if data.any() else ""
-            return Recognition(confidence, seen, _client_first(sample, opcode))
+    hidden = HIDDEN if form is None else form
+    seen = f"{variant}{hidden}" if data.any() else ""
+    by_control = _weigh_control(sample.take(np.flatnonzero(control)[:_SAMPLE_CONTROL]))
+    if not by_control and control.sum() >= _LEAST_CONTROL:
+        return None
+    by_data = 0.0
     if form is not None and data.sum() >= _LEAST_DATA and _steady_key(sample, opcode, data):
         at = _header_bytes(variant) + (8 if form == EPOCH else 4)
-        if looks_sealed(sample.take(data), at) is not False:
-            return Recognition(COUNTED_LOOSELY, f"{variant}{form}")
-    return None
+        by_data = COUNTED_LOOSELY if looks_sealed(sample.take(data), at) is not False else 0.0
+    confidence = max(by_control, by_data)
+    return Recognition(confidence, seen, _client_first(sample, opcode)) if confidence else None
 
 
 def _client_first(sample: Datagrams, opcode: U8) -> bool | None:
@@ -152,14 +153,10 @@ def _epoch_counter(datagrams: Datagrams) -> npt.NDArray[np.int64]:
 
 
 def _steady_key(sample: Datagrams, opcode: U8, data: Flags) -> bool:
-    """Few keys and one peer id a direction."""
-    peer = be32(sample.head, 0) & 0xFFFFFF
-    version_2 = opcode == DATA_V2
-    return all(
-        len(np.unique(sample.head[data & side][:, 0])) <= _KEYS
-        and len(np.unique(peer[version_2 & side])) <= 1
-        for side in sample.sides
-    )
+    """Few keys, and one peer id, which the server gave."""
+    peer = be32(sample.head, 0)[opcode == DATA_V2] & 0xFFFFFF
+    keys = (len(np.unique(sample.head[data & side][:, 0])) for side in sample.sides)
+    return all(number <= _KEYS for number in keys) and len(np.unique(peer)) <= 1
 
 
 def _weigh_control(control: Datagrams) -> float:
@@ -176,7 +173,7 @@ def _weigh_control(control: Datagrams) -> float:
     if 0 in wraps and _plain_fits(control, opcode, mine, peers):
         return CONSISTENT
     crypt = _CRYPT_WRAP in wraps and _replay_numbers_count(control)
-    wrapped = any(wraps) and looks_sealed(control, _SESSION_END) is True
+    wrapped = any(wraps) and looks_sealed(control, _SESSION_END) is not False
     fixed = np.unique(control.payload_bytes[reset | (opcode == _ACKNOWLEDGEMENT)])
     if crypt or (wrapped and reset.any() and len(fixed) > 1):
         return CONSISTENT

@@ -167,7 +167,7 @@ def steps_within(
 
 
 def used_both_ways(identifier: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]) -> float:
-    """Share of packets with an identifier that the other direction uses more; 0 where each end has its own."""
+    """Share of packets with an identifier that the other direction has; 0 where each end chose its own."""
     shared = np.intersect1d(identifier[up], identifier[~up]).tolist()
     strays = (min((identifier[up] == i).sum(), (identifier[~up] == i).sum()) for i in shared[:8])
     return float(sum(strays)) / max(len(identifier), 1)

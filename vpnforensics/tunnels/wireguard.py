@@ -4,12 +4,12 @@ A message begins with its type and three reserved bytes, zero. The sender of a h
 index, and everything sent to it afterwards begins with that index; data counts in 64 bits behind it, and is
 padded to 16 bytes. Variants change some of that, never all:
 
-=============  =========================================================================================
-``reserved``   the reserved bytes are a client's number (Cloudflare WARP), and may stand under type bits
-``handshake``  longer handshake messages
-``disco``      Tailscale: discovery messages with a magic of their own travel in the same conversation
-``amnezia``    AmneziaWG: own first words, junk before the handshake; only data can be known
-=============  =========================================================================================
+==================  ====================================================================================
+``reserved_bytes``  a client's number stands there (Cloudflare WARP), and types may have their top bits set
+``handshake``       longer handshake messages
+``tailscale``       discovery messages with a magic of their own travel in the same conversation
+``amnezia``         AmneziaWG: own first words, junk before the handshake; only data can be known
+==================  ====================================================================================
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def judge(sample: Datagrams) -> Recognition | None:
     variants = [
         name
         for name, found in (
-            ("reserved", messages.reserved),
+            ("reserved_bytes", messages.reserved),
             ("handshake", not usual),
-            ("disco", bool(messages.disco.any())),
+            ("tailscale", bool(messages.disco.any())),
         )
         if found
     ]
