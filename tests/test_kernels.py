@@ -118,22 +118,27 @@ def _run(code: str, root: Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-GROUP_THEM = """
+LOCATE = """
 import numpy as np
-from vpnforensics.features._kernels import rows_in_time
-print(rows_in_time(np.array([1, 0, 1]), 2, np.array([5, 6, 7]))[0].tolist())
+from vpnforensics.tunnels._kernels import locate_payloads
+from vpnforensics.capture.linktypes import KIND_RAW
+start, got, one = np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1, np.int64)
+locate_payloads(np.zeros(64, np.uint8), one, 40 * one, KIND_RAW * one, 28 * one, start, got)
+print(start[0])
 """
 
 
 def test_a_changed_callee_in_another_file_changes_its_caller(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "vpnforensics", ignore=shutil.ignore_patterns("__pycache__"))
-    place = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    assert _run(GROUP_THEM, tmp_path, **place).stdout == "[1, 0, 2]\n"
-    callee = tmp_path / "vpnforensics/flows/_kernels.py"
+    place = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    assert _run(LOCATE, tmp_path, **place).stdout == "29\n"
+    callee = tmp_path / "vpnforensics/packets/_headers.py"
     source = callee.read_text()
-    assert "rows[place[g]] = i\n" in source
-    callee.write_text(source.replace("rows[place[g]] = i\n", "rows[place[g]] = 0\n"))
-    assert _run(GROUP_THEM, tmp_path, **place).stdout == "[0, 0, 0]\n"
+    assert source.count("kind == KIND_RAW:\n        return pos\n") == 1
+    callee.write_text(
+        source.replace("KIND_RAW:\n        return pos\n", "KIND_RAW:\n        return pos + 1\n")
+    )
+    assert _run(LOCATE, tmp_path, **place).stdout == "30\n"
 
 
 GROUP = """
@@ -153,15 +158,16 @@ def _compiled(environment: dict[str, str]) -> tuple[bool, str]:
 def test_kernels_are_kept_in_the_cache_of_the_user(tmp_path: Path) -> None:
     for named in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR"):
         cache = tmp_path / named
-        assert _compiled({named: str(cache)}) == (True, "")
-        assert _compiled({named: str(cache)}) == (False, "")
+        environment = {named: str(cache), "TMPDIR": str(tmp_path)}
+        assert _compiled(environment) == (True, "")
+        assert _compiled(environment) == (False, "")
         place = cache / "vpnforensics"
         assert [file.name.partition("-")[0] for file in place.iterdir()] == ["flows._kernels.group_rows"]
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 
 def test_a_damaged_file_is_compiled_anew(tmp_path: Path) -> None:
-    place = {"XDG_CACHE_HOME": str(tmp_path)}
+    place = {"XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     _compiled(place)
     (file,) = (tmp_path / "vpnforensics").iterdir()
     whole = file.read_bytes()

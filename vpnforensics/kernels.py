@@ -306,3 +306,19 @@ def _prune(place: Path) -> None:
             return
         excess -= size
         file.unlink(missing_ok=True)
+
+
+# --- what several kernels share ------------------------------------------------------------------
+
+
+@kernel
+def wider(rows):  # type: ignore[no-untyped-def]
+    """Twice as many rows of a matrix, the first half as they were, the others not set.
+
+    Not by ``new[:n] = rows``: the messages of its errors alone take seconds to compile.
+    """
+    more = np.empty((2 * rows.shape[0], rows.shape[1]), rows.dtype)
+    for i in range(rows.shape[0]):
+        for k in range(rows.shape[1]):
+            more[i, k] = rows[i, k]
+    return more

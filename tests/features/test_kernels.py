@@ -67,17 +67,6 @@ def test_no_packets():
     assert len(_kernels.upper_hull(np.zeros(0), np.zeros(0))) == 0
 
 
-@pytest.mark.parametrize("late", [0, 5])
-def test_rows_in_time(late):
-    rng = np.random.default_rng(late)
-    group = rng.integers(-1, 6, 200).astype(np.int32)
-    t = np.sort(rng.integers(0, 120, 200)) - rng.integers(0, late + 1, 200)
-    rows, start = _kernels.rows_in_time(group, 6, t)
-    for g in range(6):
-        mine = sorted(np.flatnonzero(group == g).tolist(), key=lambda i: t[i])
-        assert rows[start[g] : start[g + 1]].tolist() == mine
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_id_steps(seed):
     rng = np.random.default_rng(seed)

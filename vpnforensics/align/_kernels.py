@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.kernels import kernel
+from vpnforensics.kernels import kernel, wider
 
 
 @kernel
@@ -203,9 +203,7 @@ def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type:
         if last_size[side] != s:
             last_size[side] = s
             if found == len(classes):
-                more = np.empty((2 * found, 3), np.int64)
-                more[:found] = classes
-                classes = more
+                classes = wider(classes)
             classes[found, 0], classes[found, 1], classes[found, 2] = side, s, at
             found += 1
     return sorted_ns, sorted_tunnel, record, classes[:found, 0], classes[:found, 1], classes[:found, 2]

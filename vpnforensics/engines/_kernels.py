@@ -304,5 +304,6 @@ def score_containment(  # type: ignore[no-untyped-def]
 @kernel
 def _grown(full):  # type: ignore[no-untyped-def]
     wider = np.empty(2 * full.size, full.dtype)
-    wider[: full.size] = full
+    for i in range(full.size):  # ``wider[: full.size] = full`` takes seconds to compile
+        wider[i] = full[i]
     return wider

@@ -37,9 +37,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines._field_kernels import busiest_windows, counter_totals, windows_covered
+from vpnforensics.engines._field_kernels import counter_totals
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.conservation import Conservation, conserve_advances
+from vpnforensics.engines.grouped import busiest_windows, windows_covered
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.flows._kernels import group_rows
 

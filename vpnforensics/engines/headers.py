@@ -36,8 +36,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines._field_kernels import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.case import Case
+from vpnforensics.engines.grouped import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.engines.upstream import Upstream, field, outer_upstream
 

@@ -38,8 +38,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines._field_kernels import handshakes
 from vpnforensics.engines.case import Case
+from vpnforensics.engines.grouped import handshakes
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_SYN, PacketTable

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.features._kernels import rows_in_time
 from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
+from vpnforensics.flows.grouping import rows_in_time
 from vpnforensics.packets.table import FRAG_LATER, PacketTable
 
 if TYPE_CHECKING:

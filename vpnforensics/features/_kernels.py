@@ -4,39 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.flows._kernels import group_rows
 from vpnforensics.kernels import kernel
 
 _HALF32 = np.int64(1) << 31
 _WRAP32 = np.int64(1) << 32
-
-
-@kernel
-def rows_in_time(group, groups, ts_ns):  # type: ignore[no-untyped-def]
-    """Rows by group and time (ties: their order); rows of a negative group are left out.
-
-    Returns
-    -------
-    rows : ndarray of int32
-    start : ndarray of int64, shape (groups + 1,)
-        ``rows[start[g]:start[g + 1]]`` are those of group g.
-    """
-    rows, start = group_rows(group, groups)
-    ordered = True  # captures are, nearly always
-    for i in range(1, ts_ns.size):
-        if ts_ns[i] < ts_ns[i - 1]:
-            ordered = False
-            break
-    if ordered:
-        return rows, start
-    for g in range(groups):
-        for i in range(start[g] + 1, start[g + 1]):
-            if ts_ns[rows[i]] < ts_ns[rows[i - 1]]:
-                mine = rows[start[g] : start[g + 1]].copy()
-                order = np.argsort(ts_ns[mine], kind="mergesort")
-                rows[start[g] : start[g + 1]] = mine[order]
-                break
-    return rows, start
 
 
 @kernel

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.features._kernels import rows_in_time
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.flows.grouping import rows_in_time
 
 Ints = npt.NDArray[np.int64]
 

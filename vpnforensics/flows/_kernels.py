@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.kernels import kernel
+from vpnforensics.kernels import kernel, wider
 
 _SYN, _ACK, _FIN, _RST = 0x02, 0x10, 0x01, 0x04
 _TCP = 6
@@ -112,10 +112,7 @@ def assign_flows(  # type: ignore[no-untyped-def]
                 found = -1
         if found < 0:
             if flows == len(ends):
-                wider_ends = np.empty((2 * flows, 3), np.uint64)
-                wider_state = np.empty((2 * flows, 4), np.int64)
-                wider_ends[:flows], wider_state[:flows] = ends, state
-                ends, state = wider_ends, wider_state
+                ends, state = wider(ends), wider(state)
             if slots[slot] < 0:
                 used += 1
             found = flows
@@ -125,15 +122,15 @@ def assign_flows(  # type: ignore[no-untyped-def]
             slots[slot] = found  # a split conversation's slot now means its newest flow
             if 2 * used > capacity:
                 capacity *= 2
-                wider = np.full(capacity, -1, np.int32)
+                larger = np.full(capacity, -1, np.int32)
                 for f in slots:
                     if f < 0:
                         continue
                     slot = np.int64(_mix(ends[f, 0], ends[f, 1]) & np.uint64(capacity - 1))
-                    while wider[slot] >= 0:
+                    while larger[slot] >= 0:
                         slot = (slot + 1) & (capacity - 1)
-                    wider[slot] = f
-                slots = wider
+                    larger[slot] = f
+                slots = larger
         if bare_syn:
             state[found, 1] = np.int64(seq[i])
         if proto[i] == _TCP and tcp_flags[i] & (_FIN | _RST):

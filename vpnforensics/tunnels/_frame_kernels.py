@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vpnforensics.kernels import kernel
+from vpnforensics.kernels import kernel, wider
 
 OPENVPN, TLS, WIREGUARD = 0, 1, 2
 HEADER_BYTES = 18
@@ -21,6 +21,8 @@ NO_KEY = -1
 HEADER_AT, HEADER_GOT, BODY_END, SYNCED, EXPECTED, KEY, COUNTER = range(7)
 LOST_FROM, LOST_PIECES, HOLE, LARGEST, USUAL, PREVIOUS = range(7, 13)
 STATE_COLUMNS = 13
+# Columns of the frames found.
+STREAM, ROW, LENGTH, GOT = range(4)
 # Findings of one direction's framing.
 FRAMES, FRAMED_BYTES, LOST_BYTES, DESYNCS, RESYNCS, INFERRED = range(6)
 FINDING_COLUMNS = 6
@@ -205,16 +207,14 @@ def walk_frames(
 
     Returns
     -------
-    stream, row, length, got, header : ndarray
-        Frames that ended, each with the row that completed it, its length field, how many of its first bytes
-        are known, and these.
+    frames : ndarray of int64, shape (m, 4)
+        Frames that ended: stream, row that completed it, length field, how many of its first bytes are known.
+    headers : ndarray of uint8, shape (m, HEADER_BYTES)
+        These first bytes.
     """
     room = 1024
-    out_stream = np.empty(room, np.int64)
-    out_row = np.empty(room, np.int64)
-    out_length = np.empty(room, np.int64)
-    out_got = np.empty(room, np.int64)
-    out_head = np.zeros((room, HEADER_BYTES), np.uint8)
+    out = np.empty((room, 4), np.int64)
+    out_head = np.empty((room, HEADER_BYTES), np.uint8)
     found = 0
     head = np.zeros(HEADER_BYTES, np.uint8)
     for i in range(len(pos)):
@@ -256,16 +256,13 @@ def walk_frames(
                 piece = 0
                 for f in range(passed):
                     if found == room:
-                        out_stream, out_row, out_length, out_got, out_head = _grown(
-                            out_stream, out_row, out_length, out_got, out_head
-                        )
-                        room *= 2
+                        out, out_head, room = wider(out), wider(out_head), 2 * room
                     stop = st[LOST_FROM] + (f + 1) * (prefix + each)
                     while piece < st[LOST_PIECES] and unread[s, piece, 0] < stop:
                         piece += 1
-                    out_row[found] = unread[s, piece, 1] if piece < st[LOST_PIECES] else done[i]
-                    out_stream[found], out_length[found] = s, each
-                    out_got[found] = HEADER_BYTES if st[COUNTER] >= 0 else prefix
+                    out[found, ROW] = unread[s, piece, 1] if piece < st[LOST_PIECES] else done[i]
+                    out[found, STREAM], out[found, LENGTH] = s, each
+                    out[found, GOT] = HEADER_BYTES if st[COUNTER] >= 0 else prefix
                     _infer_header(framing, out_head[found], st)
                     if st[COUNTER] >= 0:
                         st[COUNTER] += 1
@@ -311,12 +308,9 @@ def walk_frames(
             if st[BODY_END] > end:
                 break
             if found == room:
-                out_stream, out_row, out_length, out_got, out_head = _grown(
-                    out_stream, out_row, out_length, out_got, out_head
-                )
-                room *= 2
+                out, out_head, room = wider(out), wider(out_head), 2 * room
             length = _length_of(framing, partial[s])
-            out_stream[found], out_row[found], out_length[found] = s, done[i], length
+            out[found, STREAM], out[found, ROW], out[found, LENGTH] = s, done[i], length
             for b in range(HEADER_BYTES):
                 out_head[found, b] = partial[s, b] if b < st[HEADER_GOT] else 0
             if framing == OPENVPN:
@@ -336,7 +330,7 @@ def walk_frames(
             if length == st[PREVIOUS] and length != st[LARGEST]:
                 st[USUAL] = length
             st[PREVIOUS] = length
-            out_got[found] = st[HEADER_GOT]
+            out[found, GOT] = st[HEADER_GOT]
             found += 1
             findings[s, FRAMES] += 1
             findings[s, FRAMED_BYTES] += prefix + length
@@ -345,18 +339,4 @@ def walk_frames(
             st[HEADER_AT], st[HEADER_GOT], st[BODY_END] = cursor, 0, -1
             if cursor >= end:
                 break
-    return out_stream[:found], out_row[:found], out_length[:found], out_got[:found], out_head[:found]
-
-
-@kernel
-def _longer(column: Any) -> Any:
-    wider = np.empty(2 * len(column), np.int64)
-    wider[: len(column)] = column
-    return wider
-
-
-@kernel
-def _grown(stream: Any, row: Any, length: Any, got: Any, head: Any) -> Any:
-    heads = np.zeros((2 * len(head), HEADER_BYTES), np.uint8)
-    heads[: len(head)] = head
-    return _longer(stream), _longer(row), _longer(length), _longer(got), heads
+    return out[:found], out_head[:found]

@@ -159,8 +159,8 @@ def _follow(
     unread = np.zeros((pieces.streams, room, 2), np.int64)
     findings = np.zeros((pieces.streams, k.FINDING_COLUMNS), np.int64)
     whole = pieces.skip == 0
-    out: list[tuple[npt.NDArray[np.int64], ...]] = []
-    for part in parts:
+    out = [(np.zeros((0, 4), np.int64), np.zeros((0, k.HEADER_BYTES), np.uint8))]
+    for part in parts if len(whole) else ():
         here = slice(part.first, part.first + len(part.at))
         out.append(
             k.walk_frames(
@@ -179,5 +179,6 @@ def _follow(
                 findings,
             )
         )
-    stream, row, size, got, head = (np.concatenate(column) for column in zip(*out, strict=True))
-    return Frames(stream, row, size.astype(np.int32), got, head.astype(np.uint8), findings, origin)
+    frames, head = (np.concatenate(column) for column in zip(*out, strict=True))
+    stream, row, size, got = np.ascontiguousarray(frames.T)
+    return Frames(stream, row, size.astype(np.int32), got, head, findings, origin)

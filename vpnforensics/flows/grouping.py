@@ -1,0 +1,25 @@
+"""Rows of a table by group, and in order of time within one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.flows._kernels import group_rows
+
+
+def rows_in_time(
+    group: npt.NDArray[np.integer], groups: int, ts_ns: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Rows by group and time (ties: their order); rows of a negative group are left out.
+
+    Returns
+    -------
+    rows : ndarray of int32
+    start : ndarray of int64, shape (groups + 1,)
+        ``rows[start[g]:start[g + 1]]`` are those of group g.
+    """
+    rows, start = group_rows(group.astype(np.int32, copy=False), groups)
+    if (ts_ns[1:] < ts_ns[:-1]).any():  # few captures
+        rows = rows[np.lexsort((ts_ns[rows], group[rows]))]
+    return rows, start
