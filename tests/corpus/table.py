@@ -21,6 +21,7 @@ from tests.corpus import (
     plain_tcp,
     quic,
     services,
+    tapped,
     things,
     tls_vpn,
     wireguard,
@@ -37,7 +38,7 @@ from vpnforensics.tunnels.find import SURE, find_tunnels
 
 VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn)
 ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
-DAMAGED = (clocks, files)
+DAMAGED = (clocks, files, tapped)
 
 
 @cache
@@ -52,8 +53,9 @@ class Outcome:
 
     tunnels: tuple[Vpn, ...]
     exit_code: int
-    links: dict[str, str]
-    denied: frozenset[str]
+    links: dict[tuple[str, str], str]
+    """Client of each flow's tunnel, by the flow's two ends."""
+    denied: frozenset[tuple[str, str]]
     reason: str
 
 
@@ -89,11 +91,14 @@ def faults(specimen: Specimen, found: Outcome) -> Iterator[str]:
     yield from _faults_of_tunnels(specimen.tunnels, found.tunnels)
     if found.exit_code != specimen.exit_code:
         yield f"exit {found.exit_code}, not {specimen.exit_code} ({found.reason})"
-    for flow, client in found.links.items():
-        if specimen.carried.get(flow) != client:
-            yield f"{flow} linked to {client}, not {specimen.carried.get(flow, 'to any')}"
-    for flow in found.denied & specimen.carried.keys():
-        yield f"{flow} denied, though it came from {specimen.carried[flow]}"
+    for (src, dst), client in found.links.items():
+        right = specimen.carried.get(src) or specimen.carried.get(dst)
+        if right != client:
+            yield f"{src}>{dst} linked to {client}, not {right or 'to any'}"
+    for src, dst in sorted(found.denied):
+        right = specimen.carried.get(src) or specimen.carried.get(dst)
+        if right is not None:
+            yield f"{src}>{dst} denied, though it came from {right}"
     if len(found.links) < specimen.least_links:
         all_of = f"{len(found.links)} linked of {len(specimen.carried)}"
         yield f"{all_of}, not {specimen.least_links} or more ({found.reason})"
@@ -129,14 +134,14 @@ def _tunnels(path: Path) -> tuple[Vpn, ...]:
     )
 
 
-def _verdicts(case: CaseResult) -> tuple[dict[str, str], frozenset[str]]:
+def _verdicts(case: CaseResult) -> tuple[dict[tuple[str, str], str], frozenset[tuple[str, str]]]:
     clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
-    sources = dict(zip(case.flows["id"], case.flows["src"], strict=True))
+    ends = dict(zip(case.flows["id"], zip(case.flows["src"], case.flows["dst"], strict=True), strict=True))
     links = {}
     denied = set()
     for flow, tunnel, verdict in case.links[["flow", "tunnel", "verdict"]].itertuples(index=False):
         if verdict == "linked":
-            links[sources[flow]] = clients[tunnel]
+            links[ends[flow]] = clients[tunnel]
         elif verdict == "no_tunnel":
-            denied.add(sources[flow])
+            denied.add(ends[flow])
     return links, frozenset(denied)
