@@ -5,12 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from tests.corpus.specimen import Draft
 from tests.corpus.wire import MS, Connection, Endpoint, Talk, Wire
 
 SERVER_OUTSIDE = "203.0.113.1"
 RESOLVER = Endpoint("192.0.2.53", 53)
+
+
+class Sealer(Protocol):
+    """A tunnel's one end of encryption."""
+
+    def packet(self, up: bool, length: int) -> None:
+        """Put the outer packet of an inner one on the wire."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +70,10 @@ def browse(wire: Wire, source: int) -> tuple[str, ...]:
     return str(here), str(page.client)
 
 
-def through_a_server(draft: Draft, tunnels: list[tuple[Endpoint, object]], *, flows: int = 4) -> None:
+def through_a_server(draft: Draft, tunnels: list[tuple[Endpoint, Sealer]], *, flows: int = 4) -> None:
     """Let the clients browse; their packets go through their tunnels and out at the server.
 
-    Each of ``tunnels`` is a client and what seals its packets: an object with ``packet(up, length)`` that
-    puts one outer packet on the draft's wire. What goes down reaches the server first.
+    Each of ``tunnels`` is a client and what seals its packets. What goes down reaches the server first.
     """
     port = 40000
     plan = []

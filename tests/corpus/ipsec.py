@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.corpus.inner import chatter, through_a_server
+from tests.corpus.inner import chatter
 from tests.corpus.specimen import Draft, Specimen
 from tests.corpus.wire import IP_PROTO_ESP, Endpoint, Talk
 
@@ -83,7 +83,6 @@ def specimens() -> Iterator[Specimen]:
     yield from _in_udp()
     yield from _bare()
     yield from _ike_alone()
-    yield from _cases()
 
 
 def _natt(
@@ -216,28 +215,4 @@ def _ike_alone() -> Iterator[Specimen]:
         head += struct.pack(">II", 0, 28 + size)
         talk.say(number % 2 == 0, head + struct.pack(">BBH", 0, 0, size) + rng.randbytes(size - 4))
     draft.holds("ike", client, SERVER_IKE, sure=False)
-    yield draft.done()
-
-
-def _cases() -> Iterator[Specimen]:
-    draft = Draft("case-esp-natt", "ipsec")
-    draft.least_links = 10
-    tunnels = []
-    for number in range(3):
-        client = Endpoint(f"198.51.100.{40 + number}", 61500)
-        session = Esp(Talk(draft.wire, client, SERVER, pause_s=(0, 0)))
-        draft.holds("esp", client, SERVER)
-        tunnels.append((client, session))
-    through_a_server(draft, tunnels)
-    yield draft.done()
-
-    draft = Draft("case-esp", "ipsec")
-    draft.least_links = 10
-    tunnels = []
-    for number in range(3):
-        client = Endpoint(f"198.51.100.{40 + number}")
-        session = Esp(Talk(draft.wire, client, Endpoint(SERVER.address), proto=IP_PROTO_ESP, pause_s=(0, 0)))
-        draft.holds("esp", client, Endpoint(SERVER.address))
-        tunnels.append((client, session))
-    through_a_server(draft, tunnels)
     yield draft.done()

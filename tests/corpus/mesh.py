@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.corpus.inner import chatter, through_a_server
+from tests.corpus.inner import chatter
 from tests.corpus.specimen import Draft, Specimen
 from tests.corpus.wire import Connection, Endpoint, Talk
 
@@ -87,7 +87,6 @@ def specimens() -> Iterator[Specimen]:
     yield from _tinc()
     yield from _nebula()
     yield from _n2n()
-    yield from _cases()
 
 
 def _tinc() -> Iterator[Specimen]:
@@ -153,27 +152,3 @@ def _n2n() -> Iterator[Specimen]:
             talk.say(step.up, head + random(16 + 14 + step.length))
         draft.holds("unknown", client, N2N, sure=False)  # no recogniser claims it
         yield draft.done()
-
-
-def _cases() -> Iterator[Specimen]:
-    draft = Draft("case-tinc", "mesh")
-    draft.least_links = 10
-    tunnels = []
-    for number in range(3):
-        client = Endpoint(f"198.51.100.{50 + number}", 655)
-        draft.holds("tinc", client, TINC)
-        tunnels.append((client, Tinc(Talk(draft.wire, client, TINC, pause_s=(0, 0)))))
-    through_a_server(draft, tunnels)
-    yield draft.done()
-
-    draft = Draft("case-nebula", "mesh")
-    draft.least_links = 10
-    tunnels = []
-    for number in range(3):
-        client = Endpoint(f"198.51.100.{50 + number}", 4242)
-        session = Nebula(Talk(draft.wire, client, NEBULA, pause_s=(0, 0)))
-        session.handshake()
-        draft.holds("nebula", client, NEBULA)
-        tunnels.append((client, session))
-    through_a_server(draft, tunnels)
-    yield draft.done()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.corpus.inner import chatter, through_a_server
+from tests.corpus.inner import chatter
 from tests.corpus.specimen import Draft, Specimen
 from tests.corpus.wire import START_NS, Connection, Endpoint, Talk
 
@@ -149,7 +149,6 @@ def specimens() -> Iterator[Specimen]:
     yield from _without_handshake()
     yield from _one_way()
     yield from _on_tcp()
-    yield from _cases()
 
 
 def _udp(
@@ -257,19 +256,4 @@ def _on_tcp() -> Iterator[Specimen]:
         connection = Connection(draft.wire, CLIENT, SERVER, opened=False, seen=seen)
         OpenVpn(Framed(connection), first=600).carry(40)
         draft.holds("openvpn", CLIENT, SERVER, "data_v2")
-        yield draft.done()
-
-
-def _cases() -> Iterator[Specimen]:
-    for apart in (False, True):
-        draft = Draft(f"case-openvpn{'-two-files' if apart else ''}", "openvpn", apart=apart)
-        draft.least_links = 10
-        tunnels = []
-        for number in range(3):
-            client = Endpoint(f"198.51.100.{30 + number}", 50123)
-            session = OpenVpn(Talk(draft.wire, client, SERVER, pause_s=(0, 0)), "tls-auth")
-            session.handshake()
-            draft.holds("openvpn", client, SERVER, "data_v2")
-            tunnels.append((client, session))
-        through_a_server(draft, tunnels)
         yield draft.done()

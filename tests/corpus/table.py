@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.corpus import (
+    cases,
     clocks,
     files,
     games,
@@ -36,7 +37,7 @@ from vpnforensics.packets.read import read_capture
 from vpnforensics.report.result import CaseResult
 from vpnforensics.tunnels.find import SURE, find_tunnels
 
-VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn)
+VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, cases)
 ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
 DAMAGED = (clocks, files, tapped)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.corpus.inner import chatter, through_a_server
+from tests.corpus.inner import chatter
 from tests.corpus.specimen import Draft, Specimen
 from tests.corpus.wire import Connection, Endpoint, Talk, Wire
 
@@ -120,7 +120,6 @@ def specimens() -> Iterator[Specimen]:
     yield from _cstp()
     yield from _dtls()
     yield from _streams()
-    yield from _cases()
 
 
 def _cstp() -> Iterator[Specimen]:
@@ -198,18 +197,3 @@ def _streams() -> Iterator[Specimen]:
         connection.say(step.up, random((32 if number < 2 else 0) + 2 + 16 + step.length + 16))
     draft.holds("stream", CLIENT, connection.server, sure=False)
     yield draft.done()
-
-
-def _cases() -> Iterator[Specimen]:
-    draft = Draft("case-anyconnect-two-files", "tls_vpn", apart=True)
-    tunnels = []
-    for number in range(3):
-        client = Endpoint(f"198.51.100.{60 + number}", 51000)
-        Tls(Connection(draft.wire, client, SERVER)).handshake()
-        session = Dtls(Talk(draft.wire, Endpoint(client.address, 51001), SERVER, pause_s=(0, 0)))
-        session.handshake()
-        draft.holds("dtls", session.talk.client, SERVER, sure=False)
-        tunnels.append((session.talk.client, session))
-    through_a_server(draft, tunnels)
-    draft.least_links = 10
-    yield draft.done(exit_code=0)  # the lengths prove it

@@ -126,9 +126,16 @@ class Connection:
     """A TCP connection with timestamps (RFC 9293, RFC 7323), of which a capture may begin in the middle."""
 
     def __init__(
-        self, wire: Wire, client: Endpoint, server: Endpoint, *, opened: bool = True, seen: str = "both"
+        self,
+        wire: Wire,
+        client: Endpoint,
+        server: Endpoint,
+        *,
+        opened: bool = True,
+        seen: str = "both",
+        pause_s: tuple[float, float] = (0.002, 0.03),
     ) -> None:
-        self.wire, self.client, self.server, self.seen = wire, client, server, seen
+        self.wire, self.client, self.server, self.seen, self.pause_s = wire, client, server, seen, pause_s
         self._next = {True: wire.rng.randrange(1 << 31), False: wire.rng.randrange(1 << 31)}
         self._clock = {True: wire.rng.randrange(1 << 30), False: wire.rng.randrange(1 << 30)}
         if opened:
@@ -138,7 +145,7 @@ class Connection:
 
     def say(self, up: bool, payload: bytes, *, answered: bool = True, full: int = _FULL_SEGMENT) -> None:
         """Some bytes, cut into segments, and their acknowledgement."""
-        self.wire.later(self.wire.rng.uniform(0.002, 0.03))
+        self.wire.later(self.wire.rng.uniform(*self.pause_s))
         for at in range(0, len(payload), full):
             part = payload[at : at + full]
             self._segment(up, TH_ACK | (TH_PUSH if at + full >= len(payload) else 0), part)

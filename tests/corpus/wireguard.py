@@ -6,9 +6,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.corpus.inner import chatter, through_a_server
+from tests.corpus.inner import chatter
 from tests.corpus.specimen import Draft, Specimen
-from tests.corpus.wire import Connection, Endpoint, Talk
+from tests.corpus.wire import Connection, Endpoint, Talk, Wire
 
 CLIENT = Endpoint("198.51.100.20", 41641)
 SERVER = Endpoint("203.0.113.1", 51820)
@@ -23,7 +23,7 @@ DISCO_MAGIC = b"TS\xf0\x9f\x92\xac"
 class WireGuard:
     """One session over a talk; ``types`` are the four bytes that begin each of the four messages."""
 
-    talk: Talk
+    talk: Talk | Framed
     types: tuple[bytes, bytes, bytes, bytes] = (b"\1\0\0\0", b"\2\0\0\0", b"\3\0\0\0", b"\4\0\0\0")
     handshake_bytes: tuple[int, int] = (148, 92)
     junk: tuple[int, int] = (0, 0)
@@ -75,7 +75,6 @@ def specimens() -> Iterator[Specimen]:
     yield from _plain()
     yield from _relatives()
     yield from _on_tcp()
-    yield from _cases()
 
 
 def _plain() -> Iterator[Specimen]:
@@ -170,12 +169,12 @@ def _relatives() -> Iterator[Specimen]:
         yield draft.done()
 
     draft, talk = _drafted("tailscale", ends=(CLIENT, Endpoint("203.0.113.9", 41641)))
-    _disco(talk, 6)
+    disco(talk, 6)
     session = WireGuard(talk)
     session.handshake()
     for _ in range(5):
         session.carry(3)
-        _disco(talk, 2)
+        disco(talk, 2)
     draft.holds("wireguard", CLIENT, talk.server, "tailscale")
     yield draft.done()
 
@@ -194,18 +193,22 @@ def _relatives() -> Iterator[Specimen]:
         yield draft.done()
 
 
-def _disco(talk: Talk, count: int) -> None:
+def disco(talk: Talk, count: int) -> None:
+    """Discovery messages, which share the data's conversation."""
     for number in range(count):
         box = talk.wire.rng.randbytes(32 + 24 + 16 + 30)
         talk.say(number % 2 == 0, DISCO_MAGIC + box)
 
 
 @dataclass
-class _Framed:
+class Framed:
     """The messages on a TCP connection, each behind its length in two bytes: the reference tunnel's way."""
 
-    wire: object
     connection: Connection
+
+    @property
+    def wire(self) -> Wire:
+        return self.connection.wire
 
     def say(self, up: bool, payload: bytes) -> None:
         self.connection.say(up, struct.pack(">H", len(payload)) + payload)
@@ -221,24 +224,9 @@ def _on_tcp() -> Iterator[Specimen]:
     for begun in (True, False):
         draft = Draft(f"wireguard-tcp-{'handshake' if begun else 'mid'}", "wireguard")
         connection = Connection(draft.wire, CLIENT, SERVER, opened=begun)
-        session = WireGuard(_Framed(draft.wire, connection), first=0 if begun else 400)  # type: ignore[arg-type]
+        session = WireGuard(Framed(connection), first=0 if begun else 400)  # type: ignore[arg-type]
         if begun:
             session.handshake()
         session.carry(20)
         draft.holds("wireguard", CLIENT, SERVER)
-        yield draft.done()
-
-
-def _cases() -> Iterator[Specimen]:
-    for apart in (False, True):
-        draft = Draft(f"case-wireguard{'-two-files' if apart else ''}", "wireguard", apart=apart)
-        draft.least_links = 10
-        tunnels = []
-        for number in range(3):
-            client = Endpoint(f"198.51.100.{20 + number}", 41641)
-            session = WireGuard(Talk(draft.wire, client, SERVER, pause_s=(0, 0)))
-            session.handshake()
-            draft.holds("wireguard", client, SERVER)
-            tunnels.append((client, session))
-        through_a_server(draft, tunnels)
         yield draft.done()
