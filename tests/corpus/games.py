@@ -24,6 +24,22 @@ def _tagged(name: str, tag: bytes, counter: str, *, both: bool = True, before: b
     return write
 
 
+def _sealed(name: str, counter: str, sizes: tuple[int, ...]) -> object:
+    """Encrypted state behind a session number of each direction, and a counter."""
+
+    def write(draft: Draft) -> None:
+        line, rng = talk(draft, 30102), draft.wire.rng
+        session = {True: rng.randbytes(4), False: rng.randbytes(4)}
+        number = {True: 17, False: 40}
+        for _ in range(60):
+            up = rng.random() < 0.5
+            number[up] += 1
+            line.say(up, session[up] + struct.pack(counter, number[up]) + rng.randbytes(rng.choice(sizes)))
+
+    write.__name__ = name
+    return write
+
+
 def source_engine(draft: Draft) -> None:
     """Queries (https://developer.valvesoftware.com/wiki/Server_queries), then sequence and acknowledged."""
     line, rng = talk(draft, 27015, here=27005), draft.wire.rng
@@ -121,5 +137,9 @@ def specimens() -> Iterator[Specimen]:
         _tagged("game_tag_word_4", b"\4\0\0\0", "<H"),  # a type of 4 in a word, then what is no index
         _tagged("game_tag_byte_0x48", b"\x48\0\0\x07", "<H"),
         _tagged("game_tag_byte_0x11", b"\x11\0\0\0", "<H"),
+        _sealed("game_sealed_stream_cipher", ">I", (57, 63, 98, 201)),
+        _sealed("game_sealed_blocks", ">I", (48, 64, 96, 208)),
+        _sealed("game_sealed_blocks_le", "<I", (48, 64, 96, 208)),
+        _sealed("game_sealed_64_le", "<Q", (57, 63, 98, 201)),
         source_engine, quake_like, raknet_bedrock, raknet_pings, enet_like, unreal_like,
     )  # type: ignore[arg-type]  # fmt: skip
