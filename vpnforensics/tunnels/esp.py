@@ -2,8 +2,8 @@
 
 An SPI is chosen by the receiver, 256 or more, so the two directions' differ. The sequence number behind it
 counts by one in every association, however many a direction has; all else is ciphertext, padded to four
-bytes. A tag and a counter alone are ordinary (games, DHCP, NetFlow): off its port only all of it together,
-both ways, is ESP.
+bytes. A tag and a counter alone are ordinary (games, DHCP, NetFlow): off its port all of it together, both
+ways, makes a candidate.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from vpnforensics.packets.table import PROTO_ESP, PROTO_UDP
 from vpnforensics.tunnels import ike
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import (
+    LIKENESS,
     OWN_PORT,
     OWN_SHAPE,
-    SHAPED,
     Datagrams,
     Flags,
     Recognition,
@@ -63,7 +63,7 @@ def recognise(sample: Datagrams) -> Recognition | None:
     apart = used_both_ways(spi, mine.up) < _MOST_STRAYS
     varied = len(np.unique(mine.payload_bytes)) >= _LEAST_SIZES
     if counted and sealed and apart and varied and mine.two_way and len(steps) >= _LEAST_STEPS_ELSEWHERE:
-        return Recognition(SHAPED)
+        return Recognition(LIKENESS)  # a game's packets may be all of that, and RFC 3948 knows one port
     return None
 
 
