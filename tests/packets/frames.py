@@ -101,6 +101,14 @@ def icmp(kind: int = 8, code: int = 0, ident: int = 0x4242, payload: bytes = b"p
     return struct.pack(">BBHHH", kind, code, 0xD00D, ident, 1) + payload
 
 
+def labels(*values: int) -> bytes:
+    """MPLS labels, the last with the bottom of the stack."""
+    bottom = [0] * (len(values) - 1) + [0x100]
+    return b"".join(
+        struct.pack(">I", value << 12 | last | 64) for value, last in zip(values, bottom, strict=True)
+    )
+
+
 def extension(following: int, body_bytes: int = 6) -> bytes:
     """Hop-by-hop, routing or destination options of 8 n bytes, filled with PadN."""
     assert (body_bytes + 2) % 8 == 0
@@ -157,5 +165,15 @@ def variety() -> list[bytes]:
         ethernet(ipv6(fragment(6, 0, False) + tcp(body), 44), 0x86DD),
         ethernet(b"", 59),
         ethernet(b"\x11\x00\x00\x01\x00\x2a\x00\x21" + ipv4(udp(b"pppoe"), 17), 0x8864),
+        ethernet(labels(16, 17) + ipv4(udp(b"label"), 17), 0x8847),
+        ethernet(labels(3) + ipv6(udp(b"label"), 17), 0x8848, vlans=(0x8100,)),
         ethernet(b"\x00\x01\x08\x00\x06\x04\x00\x01" + bytes(20), 0x0806),
+    ]
+
+
+def pseudowires() -> list[bytes]:
+    """Ethernet under a label, with a control word and without: nothing in the frame says which."""
+    return [
+        ethernet(labels(18) + bytes(4) + ethernet(ipv4(udp(b"wire"), 17), vlans=(0x8100,)), 0x8847),
+        ethernet(labels(18) + b"\x52" + ethernet(ipv4(udp(b"wire"), 17))[1:], 0x8847),
     ]

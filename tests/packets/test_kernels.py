@@ -22,10 +22,10 @@ from .twin import CutHeaderError, MalformedError, NotIPError, Row, decode
 
 
 def kernel_rows(
-    captured: list[bytes], wire_bytes: list[int], linktype: int
+    captured: list[bytes], wire_bytes: list[int], linktype: int, decap: int = 0
 ) -> tuple[PacketTable, PacketColumns]:
     """Decode frames each of which ends where memory does: a read beyond one kills the process."""
-    columns = PacketColumns()
+    columns = PacketColumns(decap)
     batch = RecordBatch(1)
     at, caplen, wire, ts_ns, iface = batch.arrays
     kinds = np.array([linktypes.kind(linktype)], np.uint8)
@@ -120,8 +120,14 @@ def test_sound_frames(linktype: int) -> None:
     assert len(table) >= 20
 
 
+def test_ethernet_under_labels() -> None:
+    captured = frames.pseudowires()
+    table, _ = kernel_rows(captured, [len(f) for f in captured], linktypes.ETHERNET)
+    assert [head.tobytes()[:4] for head in table.head] == [b"wire", b"wire"]
+
+
 def test_frames_cut_at_every_byte() -> None:
-    for frame in frames.variety():
+    for frame in [*frames.variety(), *frames.pseudowires()]:
         cut = [frame[:n] for n in range(len(frame) + 1)]
         assert_like_twin(cut, [len(frame)] * len(cut), linktypes.ETHERNET)
 

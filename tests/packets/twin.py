@@ -100,8 +100,26 @@ def behind_ethertype(rest: Bytes, ethertype: int) -> Bytes:
         ethertype, rest = rest.number(2, 2), rest.after(4)
     if ethertype in (0x0800, 0x86DD):
         return rest
+    if ethertype in (0x8847, 0x8848):
+        return behind_labels(rest)
     if ethertype == 0x8864:
         return behind_ppp(rest.after(6))
+    raise NotIPError
+
+
+def behind_labels(rest: Bytes) -> Bytes:
+    while True:
+        rest.number(0, 5)
+        is_last = rest.raw[2] & 1
+        rest = rest.after(4)
+        if is_last:
+            break
+    if rest.raw[0] in range(0x45, 0x50) or rest.raw[0] >> 4 == 6:
+        return rest
+    for control in (4, 0) if rest.raw[0] >> 4 == 0 else (0,):
+        frame = rest.after(control)
+        if frame.raw[12:14] in (b"\x08\0", b"\x86\xdd", b"\x81\0", b"\x88\xa8", b"\x88\x47"):
+            return behind_ethertype(frame.after(14), frame.number(12, 2))
     raise NotIPError
 
 

@@ -40,6 +40,14 @@ class CaptureHealth:
     """Captured packets longer than any link carries (GRO/TSO): many packets on the wire."""
     fragments: int = 0
     """IP fragments."""
+    unwrapped: int = 0
+    """Packets read out of the encapsulation that a tap put around them."""
+    vxlan: int = 0
+    """Packets in VXLAN that hold an IP packet and were left as they are; and so on."""
+    geneve: int = 0
+    gre: int = 0
+    erspan: int = 0
+    gtpu: int = 0
     unknown_blocks: int = 0
     """pcapng blocks of unknown type, skipped."""
     unsupported_linktype: int = 0

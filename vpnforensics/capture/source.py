@@ -67,6 +67,8 @@ class CaptureSource:
     health: CaptureHealth
     files: tuple[StoredFile, ...] = field(repr=False)
     """The files read, in order."""
+    decap: str = "none"
+    """The encapsulation that was read through, of :mod:`vpnforensics.capture.encapsulations`."""
 
     @cached_property
     def sha256(self) -> str:

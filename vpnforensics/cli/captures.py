@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpnforensics.capture.encapsulations import NAMES, TITLES
 from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.cli.errors import DAMAGED, DONE, UNREADABLE, DamagedInputError
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
 from vpnforensics.errors import CaptureError
 from vpnforensics.report.escaping import json_text, visible
 from vpnforensics.report.findings import findings
@@ -32,6 +33,7 @@ _CSV_COLUMNS = (
     "bytes",
     "format",
     "linktypes",
+    "decap",
     "packets",
     "first_ns",
     "last_ns",
@@ -47,10 +49,10 @@ _CSV_COLUMNS = (
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @output_options("table", "json", "csv")
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def info(session: Session, files: tuple[str, ...], form: str, target: str, strict: bool) -> int:
+def info(session: Session, files: tuple[str, ...], form: str, target: str, strict: bool, decap: str) -> int:
     """Say what each capture holds: format, link types, span, rates, health, digest.
 
     A FILE that cannot be read, or that --strict refuses, is named on standard
@@ -61,7 +63,9 @@ def info(session: Session, files: tuple[str, ...], form: str, target: str, stric
     with session.talk.progress() as show:
         for path in files:
             try:
-                rows.append(_info_row(read(path, strict=strict, show=show, step=f"reading {path}")))
+                rows.append(
+                    _info_row(read(path, strict=strict, decap=decap, show=show, step=f"reading {path}"))
+                )
             except CaptureError as error:
                 session.talk.error(str(error))
                 code = UNREADABLE
@@ -116,8 +120,10 @@ def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
+        linktypes = "/".join(map(visible, row["linktypes"])) or "no link type"
+        wrapping = TITLES[NAMES.index(row["decap"])]
         grid.add_row(
-            "format", f"{row['format']}, {'/'.join(map(visible, row['linktypes'])) or 'no link type'}"
+            "format", f"{row['format']}, {linktypes}" + (f", read out of {wrapping}" if wrapping else "")
         )
         grid.add_row("stored", f"{size(row['bytes'])} ({row['bytes']:,} bytes)")
         grid.add_row("packets", f"{row['packets']:,} IP, {size(row['ip_bytes'])}")
@@ -142,10 +148,12 @@ def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
 @click.argument("file")
 @click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Only the first N packets.")
 @output_options("table", "csv", "jsonl", "parquet")
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def packets(session: Session, file: str, number: int | None, form: str, target: str, strict: bool) -> None:
+def packets(
+    session: Session, file: str, number: int | None, form: str, target: str, strict: bool, decap: str
+) -> None:
     """Print the packet table of a capture.
 
     csv, jsonl and parquet have every column and packet; the table shows the
@@ -155,7 +163,7 @@ def packets(session: Session, file: str, number: int | None, form: str, target: 
     if form == "parquet":
         output.refuse_terminal("parquet")
     with session.talk.progress() as show:
-        table = read(file, strict=strict, show=show)
+        table = read(file, strict=strict, decap=decap, show=show)
     count = number if number is not None else _SHOWN if form == "table" else len(table)
     first = table.take(slice(0, count))
     if form == "table":

@@ -8,7 +8,7 @@ import click
 
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
 from vpnforensics.report.escaping import json_text, visible
 from vpnforensics.report.quantities import many, size, span
 
@@ -25,17 +25,17 @@ _top = click.option(
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def flows(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+def flows(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
     """List the conversations in a capture: bidirectional five-tuples, split on reuse and silence.
 
     Flow ids are those of `vpnf correlate IN FILE`.
     """
     output = Output(target, [file])
     with session.talk.progress() as show:
-        packets = read(file, strict=strict, show=show)
+        packets = read(file, strict=strict, decap=decap, show=show)
         from vpnforensics.flows.assemble import assemble_flows
         from vpnforensics.report.rows import PROTOCOL_NAMES
 
@@ -52,10 +52,10 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def tunnels(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+def tunnels(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
     """List the VPN tunnels in a capture, and conversations that may be one.
 
     A candidate (confidence below 0.5) becomes a tunnel only where `vpnf
@@ -63,7 +63,7 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
     """
     output = Output(target, [file])
     with session.talk.progress() as show:
-        packets = read(file, strict=strict, show=show)
+        packets = read(file, strict=strict, decap=decap, show=show)
         import numpy as np
 
         from vpnforensics.flows.assemble import assemble_flows

@@ -10,7 +10,7 @@ import click
 
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
 from vpnforensics.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _FiniteRange(click.FloatRange):
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
 @click.option("--same-clock", is_flag=True, help="One clock stamped both captures: estimate no offset.")
-@strict_option
+@reading_options
 @talk_options
 @pass_session
 def correlate(
@@ -67,6 +67,7 @@ def correlate(
     seed: int,
     same_clock: bool,
     strict: bool,
+    decap: str,
 ) -> None:
     """Say which tunnel of IN carried which flow of OUT.
 
@@ -83,7 +84,7 @@ def correlate(
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress() as show:
-        outer, inner = _read_both(ingress, egress, strict, show)
+        outer, inner = _read_both(ingress, egress, strict, decap, show)
         from vpnforensics.casework import correlate as run
 
         case = run(
@@ -110,13 +111,13 @@ def correlate(
 
 
 def _read_both(
-    ingress: str, egress: str | None, strict: bool, show: Callable[[str, float], None]
+    ingress: str, egress: str | None, strict: bool, decap: str, show: Callable[[str, float], None]
 ) -> tuple[PacketTable, PacketTable]:
     """Both captures; twice the same table where they are one capture, by name or by content."""
-    outer = read(ingress, strict=strict, show=show, step="reading ingress")
+    outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress")
     if egress is None or egress == ingress:
         return outer, outer
-    inner = read(egress, strict=strict, show=show, step="reading egress")
+    inner = read(egress, strict=strict, decap=decap, show=show, step="reading egress")
     first, second = outer.source, inner.source
     if first and second and first.bytes == second.bytes and first.sha256 == second.sha256:
         return outer, outer

@@ -10,7 +10,7 @@ import click
 
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, strict_option, talk_options
+from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
 from vpnforensics.report.escaping import json_text, visible
 from vpnforensics.report.quantities import many
 
@@ -33,11 +33,18 @@ _top = click.option(
 @output_options("table", "json", "csv")
 @click.option("--plot", "picture", metavar="FILE.png", help="Draw the clocks, too.")
 @_top
-@strict_option
+@reading_options
 @talk_options
 @pass_session
 def clocks(
-    session: Session, file: str, form: str, target: str, picture: str | None, top: int, strict: bool
+    session: Session,
+    file: str,
+    form: str,
+    target: str,
+    picture: str | None,
+    top: int,
+    strict: bool,
+    decap: str,
 ) -> None:
     """Tick rate, rate error and leaps of each sender's TCP timestamp clock.
 
@@ -47,7 +54,7 @@ def clocks(
     output = Output(target, [file])
     drawing = _Drawing(picture, file, target) if picture is not None else None
     with session.talk.progress() as show:
-        senders = _senders(file, strict, show)
+        senders = _senders(file, strict, decap, show)
         from vpnforensics.features.clock_table import clock_table
 
         show("reading clocks", 0.0)
@@ -109,17 +116,17 @@ class _Drawing:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def ipids(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+def ipids(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
     """What each address counts in its IPv4 ID field: nothing, all packets, those to one host, one flow's.
 
     Behind a NAT an address is several hosts: see `vpnf devices`.
     """
     output = Output(target, [file])
     with session.talk.progress() as show:
-        senders = _senders(file, strict, show)
+        senders = _senders(file, strict, decap, show)
         from vpnforensics.features.ip_id import ip_id_table
 
         show("reading IP IDs", 0.0)
@@ -150,10 +157,10 @@ def ipids(session: Session, file: str, form: str, target: str, top: int, strict:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
-@strict_option
+@reading_options
 @talk_options
 @pass_session
-def devices(session: Session, file: str, form: str, target: str, top: int, strict: bool) -> None:
+def devices(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
     """Group flows by the operating system that sent them: common clocks and counters.
 
     A flow that nothing ties to another is not told; it may belong to any
@@ -161,7 +168,7 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     """
     output = Output(target, [file])
     with session.talk.progress() as show:
-        senders = _senders(file, strict, show)
+        senders = _senders(file, strict, decap, show)
         from vpnforensics.features.devices import find_devices
 
         show("grouping flows", 0.0)
@@ -187,8 +194,8 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     output.show(_view(title, rows[:top], len(rows) - top, remarks))
 
 
-def _senders(file: str, strict: bool, show: Callable[[str, float], None]) -> Senders:
-    packets = read(file, strict=strict, show=show)
+def _senders(file: str, strict: bool, decap: str, show: Callable[[str, float], None]) -> Senders:
+    packets = read(file, strict=strict, decap=decap, show=show)
     from vpnforensics.features.senders import find_senders
     from vpnforensics.flows.assemble import assemble_flows
 

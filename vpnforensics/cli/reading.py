@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read(
-    path: str, *, strict: bool, show: Callable[[str, float], None], step: str = "reading"
+    path: str, *, strict: bool, decap: str, show: Callable[[str, float], None], step: str = "reading"
 ) -> PacketTable:
     """Read a capture.
 
@@ -27,7 +27,9 @@ def read(
     from vpnforensics.packets.read import read_capture
 
     show(step, 0.0)
-    packets = read_capture(path, progress=lambda done, total: show(step, done / total if total else 0.0))
+    packets = read_capture(
+        path, decap=decap, progress=lambda done, total: show(step, done / total if total else 0.0)
+    )
     if strict and packets.source is not None and packets.source.health.damaged:
         damage = [f.text for f in findings(packets.source.health.to_dict()) if f.severity == "damage"]
         raise DamagedInputError(f"{path}: {'; '.join(damage)} (--strict refuses damaged captures)")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vpnforensics.capture.encapsulations import NAMES
 from vpnforensics.cli.terminal import Talk
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +65,12 @@ def output_options(*formats: str) -> Callable[[F], F]:
     return decorate
 
 
-strict_option = click.option(
-    "--strict", is_flag=True, help="Refuse a capture that lost packets to damage (exit code 4)."
-)
+def reading_options(command: F) -> F:
+    """``--strict`` and ``--decap``: how captures are read."""
+    command = click.option(
+        "--decap", type=click.Choice(("auto", *NAMES)), default="auto", show_default=True,
+        help="Read through a tap's encapsulation; auto: where the whole capture is in it.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--strict", is_flag=True, help="Refuse a capture that lost packets to damage (exit code 4)."
+    )(command)

@@ -12,10 +12,12 @@ import numpy as np
 
 from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture._loads import be32, be64, le64
+from vpnforensics.capture.encapsulations import NAMES, NONE
 from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
 from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import (
     CONTRADICTORY,
+    CUT,
     HEADER_CUT,
     NOT_IP,
     OPTIONS_CUT,
@@ -27,6 +29,7 @@ from vpnforensics.packets._headers import (
     skip_extensions,
     tcp_header,
     udp_header,
+    wrapped_in,
 )
 
 _link_payload = link_payload  # the name it had before the header readers moved out
@@ -52,8 +55,13 @@ _link_payload = link_payload  # the name it had before the header readers moved 
     CUT_OPTIONS,
     CUT_HEADERS,
     LATER_HOPS,
-    COUNTERS,
-) = range(20)
+    PLAIN,  # IP packets in no encapsulation
+    WRAPPED,  # and those in each, by number
+) = range(21)
+ANSWERED = WRAPPED + len(NAMES)
+"""Cell: not 0 once a wrapped packet came from where others go, or they go to too many places."""
+COUNTERS = ANSWERED + 1
+
 
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
@@ -145,9 +153,31 @@ def _content(buf: Any, at: Any, end: Any) -> Any:
 
 
 @kernel
+def _count_wrapped(buf: Any, l3: Any, encapsulation: Any, collectors: Any, counters: Any) -> Any:
+    """Count a wrapped packet, and look whether it answers another."""
+    counters[WRAPPED + encapsulation] += 1
+    if buf[l3] >> 4 == 4:
+        src, dst = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
+    else:
+        src, dst = _mix(be64(buf, l3 + 8)) ^ be64(buf, l3 + 16), _mix(be64(buf, l3 + 24)) ^ be64(buf, l3 + 32)
+    known = np.int64(collectors[0])
+    is_known = False
+    for k in range(1, known + 1):
+        if collectors[k] == src:
+            counters[ANSWERED] = 1
+        is_known |= collectors[k] == dst
+    if not is_known:
+        if known + 1 == len(collectors):
+            counters[ANSWERED] = 1
+        else:
+            collectors[known + 1] = dst
+            collectors[0] = known + 1
+
+
+@kernel
 def decode_frames(
     buf: Any, n: Any, records: Any, if_kind: Any, if_number: Any,
-    columns: Any, addresses: Any, recent: Any, counters: Any, seed: Any,
+    columns: Any, addresses: Any, recent: Any, decap: Any, collectors: Any, counters: Any, seed: Any,
 ) -> Any:  # fmt: skip
     """Decode indexed frames into the columns, from row ``counters[ROW]`` on.
 
@@ -167,6 +197,10 @@ def decode_frames(
         Hash slots, packed addresses and their versions, with room for ``2 n`` more addresses.
     recent : tuple of ndarray
         Digest, time, and interface and TTL of packets seen a moment ago, by digest.
+    decap : int
+        The encapsulation that is read through; ``NONE`` for none.
+    collectors : ndarray of uint64
+        How many destinations of wrapped packets are known, and digests of their addresses.
     counters : ndarray of int64
         Positions and findings; see the cells above.
     seed : uint64
@@ -185,6 +219,7 @@ def decode_frames(
     known = counters[ADDRESSES]
     last_ns = counters[LAST_NS]
     largest_mss = counters[LARGEST_MSS]
+    plain = counters[PLAIN]
 
     for i in range(n):
         frame_number += 1
@@ -217,8 +252,25 @@ def decode_frames(
         if kind == KIND_SLL2:
             iface = be32(buf, start + 4) & 0xFFFF
 
+        outer, wire_end = l3, start + wire_bytes
+        encapsulation, inner, inner_end = wrapped_in(buf, l3, end, wire_end)
+        if encapsulation == NONE:
+            plain += 1
+        elif encapsulation > NONE:
+            if inner != NOT_IP:
+                _count_wrapped(buf, l3, encapsulation, collectors, counters)
+            if encapsulation == decap:
+                if inner == NOT_IP:
+                    counters[NON_IP] += 1
+                    continue
+                if inner == CUT:
+                    counters[CUT_HEADERS if is_snapped else MALFORMED] += 1
+                    continue
+                l3, wire_end = inner, inner_end
+                end = min(end, inner_end)
+
         version = np.int64(buf[l3]) >> 4
-        wire_ip = wire_bytes - (l3 - start)
+        wire_ip = wire_end - l3
         if version == 4:
             network = ipv4_header(buf, l3, end, wire_ip)
         elif version == 6:
@@ -231,7 +283,12 @@ def decode_frames(
             is_cut = is_snapped and end - l3 < (20 if version == 4 else 40)
             counters[CUT_HEADERS if is_cut else MALFORMED] += 1
             continue
-        state = SOUND if ip_bytes <= wire_ip else CONTRADICTORY
+        state = SOUND
+        if ip_bytes > wire_ip:
+            if l3 == outer:
+                state = CONTRADICTORY
+            elif not is_snapped:  # a tap sends on the first bytes only, where the whole does not fit
+                counters[SNAPPED] += 1
         if version == 4:
             src_high, dst_high = np.uint64(0), np.uint64(0)
             src_low, dst_low = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
@@ -352,3 +409,4 @@ def decode_frames(
     counters[ADDRESSES] = known
     counters[LAST_NS] = last_ns
     counters[LARGEST_MSS] = largest_mss
+    counters[PLAIN] = plain

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.capture._kernels import NO_TIME
+from vpnforensics.capture.encapsulations import COLLECTORS, GTPU, NAMES, NONE, WHOLE_SHARE
 from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.packets import _kernels
@@ -18,9 +19,16 @@ _SMALLEST_SLOTS = 1 << 14
 
 
 class PacketColumns:
-    """Decodes batches of records into growing columns."""
+    """Decodes batches of records into growing columns.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    decap : int, optional
+        Encapsulation that is read through, a number of :mod:`vpnforensics.capture.encapsulations`.
+    """
+
+    def __init__(self, decap: int = NONE) -> None:
+        self.decap = decap
         self.counters = np.zeros(_kernels.COUNTERS, np.int64)
         self.counters[_kernels.LAST_NS] = NO_TIME
         self._capacity = 0
@@ -37,6 +45,7 @@ class PacketColumns:
             np.zeros(_kernels.RECENT, np.int64),
             np.zeros(_kernels.RECENT, np.int64),
         )
+        self._collectors = np.zeros(1 + COLLECTORS, np.uint64)
         # Keyed, so that no capture can be made whose addresses all collide; numbers do not depend on it.
         self._seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
 
@@ -75,9 +84,19 @@ class PacketColumns:
             tuple(self._columns),
             (self._slots, self._packed, self._versions),
             self._recent,
+            self.decap,
+            self._collectors,
             self.counters,
             self._seed,
         )
+
+    def whole_wrapping(self) -> int:
+        """The encapsulation that a tap put around all that was decoded so far, or ``NONE``."""
+        wrapped = self.counters[_kernels.WRAPPED : _kernels.WRAPPED + len(NAMES)]
+        most = int(np.argmax(wrapped))
+        if not wrapped[most] or wrapped[most] < WHOLE_SHARE * (self.counters[_kernels.PLAIN] + wrapped.sum()):
+            return NONE
+        return most if most == GTPU or not self.counters[_kernels.ANSWERED] else NONE
 
     def _reserve_rows(self, count: int, share_done: float) -> None:
         needed = self.rows + count
@@ -123,6 +142,9 @@ class PacketColumns:
     def health(self, **found: int) -> CaptureHealth:
         """The findings so far, together with those made elsewhere."""
         cells = self.counters
+        wrapped = dict(zip(NAMES, cells[_kernels.WRAPPED :].tolist(), strict=False))
+        wrapped[NAMES[NONE]] = 0
+        unwrapped = wrapped.pop(NAMES[self.decap])
         return CaptureHealth(
             snapped=int(cells[_kernels.SNAPPED]),
             cut_heads=int(cells[_kernels.CUT_HEADS]),
@@ -138,5 +160,7 @@ class PacketColumns:
             cut_options=int(cells[_kernels.CUT_OPTIONS]),
             cut_headers=int(cells[_kernels.CUT_HEADERS]),
             later_hops=int(cells[_kernels.LATER_HOPS]),
+            unwrapped=unwrapped,
+            **{name: wrapped.get(name, 0) for name in NAMES[1:]},
             **found,
         )

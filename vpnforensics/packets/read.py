@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vpnforensics.capture import _kernels as walkers
+from vpnforensics.capture import encapsulations
 from vpnforensics.capture.opening import RecordWalker, open_records
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
@@ -20,7 +21,10 @@ Progress = Callable[[int, int], None]
 """Called with stored bytes read and stored bytes in all (0 where unknown)."""
 
 
-def read_capture(path: str | Path, *, progress: Progress | None = None) -> PacketTable:
+AUTO = "auto"
+
+
+def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | None = None) -> PacketTable:
     """Read a capture into a packet table.
 
     Parameters
@@ -28,6 +32,9 @@ def read_capture(path: str | Path, *, progress: Progress | None = None) -> Packe
     path : str or Path
         A pcap or pcapng file, plain, gzip or zstd (told by content); a folder of rotated captures,
         read as one in the order of their first packets; or ``-`` for standard input.
+    decap : str
+        The encapsulation of a tap to read through: ``auto`` for one that the whole capture is in (see
+        :mod:`vpnforensics.capture.encapsulations`), ``none``, or its name.
     progress : callable, optional
         Called now and then with the bytes read so far and in all (0 where unknown).
 
@@ -45,11 +52,20 @@ def read_capture(path: str | Path, *, progress: Progress | None = None) -> Packe
         No interface of the capture has a link type that is decoded.
     CaptureError
         It cannot be opened or read, or is damaged before its first packet.
+    ValueError
+        No such encapsulation.
     """
+    if decap not in (AUTO, *encapsulations.NAMES):
+        raise ValueError(f"decap is {AUTO} or one of {', '.join(encapsulations.NAMES)}; not {decap!r}")
     files, skipped, copies = capture_files(str(path))
-    reading = _Reading(sum(_stored_bytes(file) for file in files), progress)
+    total_bytes = sum(_stored_bytes(file) for file in files)
+    reading = _Reading(total_bytes, progress, decap)
     for file in files:
         reading.read(file)
+    if decap == AUTO and reading.is_misjudged():
+        reading = _Reading(total_bytes, progress, encapsulations.NAMES[reading.columns.whole_wrapping()])
+        for file in files:
+            reading.read(file)
     return reading.table(str(path), skipped, len(copies))
 
 
@@ -64,10 +80,11 @@ def _stored_bytes(path: str) -> int:
 class _Reading:
     """Files read one after the other into one set of columns."""
 
-    def __init__(self, total_bytes: int, progress: Progress | None) -> None:
+    def __init__(self, total_bytes: int, progress: Progress | None, decap: str) -> None:
         self.total_bytes = total_bytes
         self.progress = progress
-        self.columns = PacketColumns()
+        self.is_undecided = decap == AUTO
+        self.columns = PacketColumns(0 if decap == AUTO else encapsulations.NAMES.index(decap))
         self.batch = RecordBatch()
         self.interface_numbers = InterfaceNumbers()
         self.stored: list[StoredFile] = []
@@ -108,7 +125,7 @@ class _Reading:
                 share = (
                     (self.done_bytes + stream.consumed_bytes) / self.total_bytes if self.total_bytes else 0.0
                 )
-                self.columns.decode(window.buf, step.count, self.batch, records.kinds, records.numbers, share)
+                self._decode(window, step.count, records, share)
             pos = step.pos
             if step.status == walkers.FULL:
                 continue
@@ -133,6 +150,20 @@ class _Reading:
             return at, "the file ends inside a record (cut while it was written or copied?)"
         return -1, ""
 
+    def _decode(self, window: Window, count: int, records: RecordWalker, share_done: float) -> None:
+        """Decode a batch; the first one twice where it shows a tap's wrapping around all packets."""
+        self.columns.decode(window.buf, count, self.batch, records.kinds, records.numbers, share_done)
+        if self.is_undecided:
+            self.is_undecided = False
+            if whole := self.columns.whole_wrapping():
+                self.columns = PacketColumns(whole)
+                self.columns.decode(window.buf, count, self.batch, records.kinds, records.numbers, share_done)
+
+    def is_misjudged(self) -> bool:
+        """Whether the capture is not wrapped as its first batch was, and can be read again."""
+        again = all(file.known_sha256 is None for file in self.stored)
+        return again and self.columns.whole_wrapping() != self.columns.decap
+
     def table(self, path: str, skipped_files: int, copied_files: int) -> PacketTable:
         if self.first_fault is not None and self.columns.frames == 0:
             raise self.first_fault
@@ -155,6 +186,7 @@ class _Reading:
             first_ns=int(ts_ns.min()) if len(ts_ns) else 0,
             last_ns=int(ts_ns.max()) if len(ts_ns) else 0,
             health=health,
+            decap=encapsulations.NAMES[self.columns.decap],
             files=tuple(self.stored),
         )
         return PacketTable(**columns, addresses=self.columns.addresses(), source=source)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from vpnforensics.capture.encapsulations import NAMES, TITLES
 from vpnforensics.report.quantities import many
 
 Severity = Literal["damage", "warning", "note"]
@@ -59,6 +60,9 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell(
         "warning", "copied_files", "file", "of the folder skipped: equal, byte for byte, to one that was read"
     )
+    for name, title in zip(NAMES[1:], TITLES[1:], strict=True):
+        tell("warning", name, "packet", f"in {title}, not read through: --decap {name} reads what is inside")
+    tell("note", "unwrapped", "packet", "read out of a tap's encapsulation: --decap none leaves it on")
     tell("note", "out_of_order", "frame", "earlier than the frame before")
     tell(
         "warning",

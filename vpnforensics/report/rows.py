@@ -48,6 +48,7 @@ def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
         "bytes": source.bytes if source else None,
         "format": source.format if source else None,
         "linktypes": list(source.linktypes) if source else [],
+        "decap": source.decap if source else None,
         "packets": len(packets),
         "first_ns": int(packets.ts_ns.min()) if spoken else None,
         "last_ns": int(packets.ts_ns.max()) if spoken else None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vpnforensics.kernels import kernel
-from vpnforensics.packets._headers import link_payload
+from vpnforensics.packets._headers import ip_packet
 
 HELD_SEGMENTS = 1024
 """Out-of-order segments a direction that may wait for a hole to be filled."""
@@ -136,15 +136,16 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
 
 @kernel
 def locate_payloads(
-    buf: Any, at: Any, captured: Any, link: Any, header_bytes: Any, start: Any, got: Any
+    buf: Any, at: Any, captured: Any, link: Any, decap: Any, header_bytes: Any, start: Any, got: Any
 ) -> Any:
     """Where the transport payload of each frame begins, and how much of it was captured.
 
-    ``header_bytes`` are those of network and transport header together, by the packet table.
+    ``header_bytes`` are those of network and transport header together, by the packet table; ``decap`` is the
+    encapsulation that it was read out of.
     """
     for i in range(len(at)):
         end = at[i] + captured[i]
-        l3 = link_payload(buf, at[i], end, link[i])
+        l3 = ip_packet(buf, at[i], end, link[i], decap)
         start[i], got[i] = at[i], 0
         if l3 >= 0 and l3 + header_bytes[i] < end:
             start[i] = l3 + header_bytes[i]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.capture import encapsulations
 from vpnforensics.capture.payloads import can_be_read_again, chosen_frames
 from vpnforensics.packets.table import HEAD_BYTES, PacketTable
 from vpnforensics.tunnels._kernels import copy_payloads, locate_payloads
@@ -75,12 +76,13 @@ def parts_from_file(packets: PacketTable, pieces: Pieces, *, part_bytes: int = _
         have = np.clip(got[mine] - skip, 0, pieces.size[served:until])
         return Part(served, start[mine] + np.minimum(skip, got[mine]), have, buf)
 
+    decap = encapsulations.NAMES.index(packets.source.decap)
     for batch in chosen_frames(packets.source, packets.frame[segments]):
         n = len(batch.at)
         here = slice(batch.first, batch.first + n)
         found, there = np.empty(n, np.int64), np.empty(n, np.int64)
         locate_payloads(
-            batch.buf, batch.at, batch.captured_bytes, batch.link, header_bytes[here], found, there
+            batch.buf, batch.at, batch.captured_bytes, batch.link, decap, header_bytes[here], found, there
         )
         np.minimum(there, length[here], out=there)
         needed = int(there.sum())
