@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.corpus import ipsec, mesh, openvpn, tls_vpn, wireguard
-from tests.corpus.inner import Sealer, through_a_server
+from tests.corpus import ipsec, media, mesh, openvpn, quic, tls_vpn, wireguard
+from tests.corpus.inner import SERVER_OUTSIDE, Sealer, browse, through_a_server
 from tests.corpus.specimen import Draft, Specimen
-from tests.corpus.wire import IP_PROTO_ESP, Connection, Endpoint, Talk
+from tests.corpus.wire import IP_PROTO_ESP, MS, START_NS, Connection, Endpoint, Talk, Wire
 
 _ENOUGH = 20
 """Links of 24 that a complete capture of one clock has to give; of lengths that are learned, too."""
@@ -153,12 +153,76 @@ def specimens() -> Iterator[Specimen]:
     for name, client in _PROVED_BY_LENGTHS.items():
         yield _drafted(name, (client,) * 3, apart=True).done(exit_code=0)
     mixed = (_CLIENTS["wireguard"], _CLIENTS["openvpn-tls-auth"], _CLIENTS["esp-natt"])
-    yield _drafted("three-protocols", mixed, apart=False).done()
-    yield _drafted("three-protocols", mixed, apart=True).done()
+    for apart in (False, True):
+        yield _drafted("three-protocols", mixed, apart=apart).done()
+        yield _drafted("of-lookalikes", mixed, apart=apart, traffic=_lookalikes).done()
+        draft = _drafted("beside-the-servers-own-flows", mixed, apart=apart)
+        for port in range(46000, 46012, 2):
+            draft.outside.now_ns = START_NS + draft.wire.rng.randrange(0, 9_000 * MS)
+            browse(draft.outside, port)
+        yield draft.done()
 
 
-def _drafted(name: str, clients: tuple[Client, ...], *, apart: bool) -> Draft:
+def _drafted(
+    name: str,
+    clients: tuple[Client, ...],
+    *,
+    apart: bool,
+    traffic: Callable[[Wire, int], tuple[str, ...]] = browse,
+) -> Draft:
     draft = Draft(f"case-{name}{'-two-files' if apart else ''}", "cases", apart=apart)
     draft.least_links = _ENOUGH
-    through_a_server(draft, [client(draft, number) for number, client in enumerate(clients)])
+    through_a_server(draft, [client(draft, number) for number, client in enumerate(clients)], traffic=traffic)
     return draft
+
+
+def _lookalikes(wire: Wire, source: int) -> tuple[str, ...]:
+    """Two flows that come close to a VPN, and yet are what a VPN carries."""
+    sources = []
+    for port, (there, write) in zip((source, source + 1), wire.rng.sample(_LOOKALIKES, 2), strict=True):
+        talk = Talk(
+            wire, Endpoint(SERVER_OUTSIDE, port), Endpoint(f"192.0.2.{wire.rng.randrange(60, 250)}", there)
+        )
+        write(talk)
+        sources.append(str(talk.client))
+    return tuple(sources)
+
+
+def _quic(talk: Talk) -> None:
+    ids = talk.wire.rng.randbytes(8), talk.wire.rng.randbytes(8)
+    quic.handshake(talk, quic.V1, *ids)
+    quic.short_headers(talk, 16, *ids)
+
+
+def _stun(talk: Talk) -> None:
+    for _ in range(10):
+        ident = media.stun_message(talk, True, 1, talk.wire.rng.randrange(2, 20) * 4)
+        media.stun_message(talk, False, 0x101, talk.wire.rng.randrange(3, 25) * 4, ident)
+
+
+def _sip(talk: Talk) -> None:
+    for number in range(1, 9):
+        talk.up(media.sip_request("REGISTER" if number % 2 else "SUBSCRIBE", 10**number))
+        talk.down(media.sip_answer("401 Unauthorized" if number % 2 else "200 OK", 10**number, "REGISTER"))
+
+
+def _dtls_data(talk: Talk) -> None:
+    session = tls_vpn.Dtls(talk)
+    session.handshake()
+    for number in range(16):
+        session.packet(number % 2 == 0, talk.wire.rng.randrange(20, 900))
+
+
+def _rtp(talk: Talk) -> None:
+    media.rtp(talk, 30)
+
+
+def _game(talk: Talk) -> None:
+    for number in range(24):
+        talk.say(
+            number % 3 > 0,
+            b"\xa7\3\x5c\x11" + number.to_bytes(4, "big") + bytes(talk.wire.rng.randrange(20, 300)),
+        )
+
+
+_LOOKALIKES = [(443, _quic), (3478, _stun), (5060, _sip), (4433, _dtls_data), (40002, _rtp), (30101, _game)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,10 +70,17 @@ def browse(wire: Wire, source: int) -> tuple[str, ...]:
     return str(here), str(page.client)
 
 
-def through_a_server(draft: Draft, tunnels: list[tuple[Endpoint, Sealer]], *, flows: int = 4) -> None:
+def through_a_server(
+    draft: Draft,
+    tunnels: list[tuple[Endpoint, Sealer]],
+    *,
+    flows: int = 4,
+    traffic: Callable[[Wire, int], tuple[str, ...]] = browse,
+) -> None:
     """Let the clients browse; their packets go through their tunnels and out at the server.
 
     Each of ``tunnels`` is a client and what seals its packets. What goes down reaches the server first.
+    ``traffic`` puts flows on a wire, from a port on and the next, and returns their sources.
     """
     port = 40000
     plan = []
@@ -81,7 +88,7 @@ def through_a_server(draft: Draft, tunnels: list[tuple[Endpoint, Sealer]], *, fl
         for _ in range(flows):
             apart = Wire(f"{draft.name} {port}")
             apart.now_ns += draft.wire.rng.randrange(0, 9_000 * MS) + 200 * MS
-            for source in browse(apart, port):
+            for source in traffic(apart, port):
                 draft.carried[source] = str(client)
             steps = steps_of(apart, Endpoint(SERVER_OUTSIDE))
             plan += [(packet, step, sealer) for packet, step in zip(apart.packets, steps, strict=True)]

@@ -13,7 +13,7 @@ from tests.corpus.wire import Connection, Endpoint, Talk
 _COOKIE = b"\x21\x12\xa4\x42"  # RFC 8489, 5
 
 
-def _stun(line: Talk, up: bool, kind: int, size: int, ident: bytes | None = None) -> bytes:
+def stun_message(line: Talk, up: bool, kind: int, size: int, ident: bytes | None = None) -> bytes:
     """A STUN message (RFC 8489, 5): type, length, magic cookie, transaction id of 12 bytes, attributes."""
     rng = line.wire.rng
     ident = ident or rng.randbytes(12)
@@ -25,8 +25,8 @@ def _stun(line: Talk, up: bool, kind: int, size: int, ident: bytes | None = None
 def stun(draft: Draft) -> None:
     line = talk(draft, 3478)
     for _ in range(16):
-        ident = _stun(line, True, 0x0001, 8)
-        _stun(line, False, 0x0101, 12, ident)
+        ident = stun_message(line, True, 0x0001, 8)
+        stun_message(line, False, 0x0101, 12, ident)
 
 
 def stun_classic(draft: Draft) -> None:
@@ -40,8 +40,8 @@ def stun_classic(draft: Draft) -> None:
 def _turn(line: Talk, count: int) -> None:
     """Allocate, permission, channel; then channel data (RFC 8656, 12.4): channel number, length, data."""
     for kind in (0x0003, 0x0008, 0x0009):
-        ident = _stun(line, True, kind, 40)
-        _stun(line, False, kind | 0x0100, 32, ident)
+        ident = stun_message(line, True, kind, 40)
+        stun_message(line, False, kind | 0x0100, 32, ident)
     rng = line.wire.rng
     for number in range(count):
         up = rng.random() < 0.5
@@ -65,7 +65,7 @@ def turn_channel_data_mid(draft: Draft) -> None:
 def turn_send_indications(draft: Draft) -> None:
     line = talk(draft, 3478)
     for number in range(30):
-        _stun(line, number % 2 == 0, 0x0016 if number % 2 == 0 else 0x0017, 120)
+        stun_message(line, number % 2 == 0, 0x0016 if number % 2 == 0 else 0x0017, 120)
 
 
 def turn_on_tls_and_dtls(draft: Draft) -> None:
@@ -86,8 +86,8 @@ def turn_on_tls_and_dtls(draft: Draft) -> None:
 def dtls_1_2_webrtc(draft: Draft) -> None:
     """STUN, DTLS and SRTP in one conversation, told apart by their first byte (RFC 7983)."""
     line = talk(draft, 49170)
-    _stun(line, True, 1, 40)
-    _stun(line, False, 0x101, 32)
+    stun_message(line, True, 1, 40)
+    stun_message(line, False, 0x101, 32)
     Dtls(line).handshake()
     _srtp(line, 30)
 
@@ -110,7 +110,7 @@ def dtls_1_3(draft: Draft) -> None:
         line.say(number % 2 == 0, struct.pack(">BHH", 0x2C | epoch, number, size) + rng.randbytes(size))
 
 
-def _rtp(line: Talk, count: int, kind: int = 111, *, both: bool = True) -> None:
+def rtp(line: Talk, count: int, kind: int = 111, *, both: bool = True) -> None:
     """RTP (RFC 3550, 5.1): version 2, payload type, a number that counts, a time, a constant source."""
     rng = line.wire.rng
     source, first = {True: rng.randrange(1 << 32), False: rng.randrange(1 << 32)}, rng.randrange(1 << 15)
@@ -121,15 +121,15 @@ def _rtp(line: Talk, count: int, kind: int = 111, *, both: bool = True) -> None:
 
 
 def _srtp(line: Talk, count: int) -> None:
-    _rtp(line, count, 96)
+    rtp(line, count, 96)
 
 
 def rtp_g711(draft: Draft) -> None:
-    _rtp(talk(draft, 40002, here=40000), 40, 0)
+    rtp(talk(draft, 40002, here=40000), 40, 0)
 
 
 def rtp_one_way(draft: Draft) -> None:
-    _rtp(talk(draft, 40002, here=40000), 40, 33, both=False)
+    rtp(talk(draft, 40002, here=40000), 40, 33, both=False)
 
 
 def srtp_opus(draft: Draft) -> None:
@@ -151,7 +151,7 @@ def rtcp(draft: Draft) -> None:
         draft.wire.later(2.5)
 
 
-def _sip(method: str, number: int) -> bytes:
+def sip_request(method: str, number: int) -> bytes:
     text = (
         f"{method} sip:192.0.2.10 SIP/2.0\r\nVia: SIP/2.0/UDP {HOST}:5060;branch=z9hG4bK{number:08x}\r\n"
         f"From: <sip:100@192.0.2.10>;tag=1\r\nTo: <sip:100@192.0.2.10>\r\nCall-ID: 0000@{HOST}\r\n"
@@ -160,35 +160,35 @@ def _sip(method: str, number: int) -> bytes:
     return text.encode()
 
 
-def _answer(code: str, number: int, method: str) -> bytes:
-    return f"SIP/2.0 {code}\r\n".encode() + _sip(method, number).split(b"\r\n", 1)[1]
+def sip_answer(code: str, number: int, method: str) -> bytes:
+    return f"SIP/2.0 {code}\r\n".encode() + sip_request(method, number).split(b"\r\n", 1)[1]
 
 
 def sip_register(draft: Draft) -> None:
     """REGISTER, refused, and again (RFC 3261, 10)."""
     line = talk(draft, 5060, here=5060)
     for number in range(1, 9):
-        line.up(_sip("REGISTER", number))
-        line.down(_answer("401 Unauthorized" if number % 2 else "200 OK", number, "REGISTER"))
+        line.up(sip_request("REGISTER", number))
+        line.down(sip_answer("401 Unauthorized" if number % 2 else "200 OK", number, "REGISTER"))
 
 
 def sip_call(draft: Draft) -> None:
     line = talk(draft, 5060, here=5060)
-    line.up(_sip("INVITE", 1))
+    line.up(sip_request("INVITE", 1))
     for code in ("100 Trying", "180 Ringing", "200 OK"):
-        line.down(_answer(code, 1, "INVITE"))
-    line.up(_sip("ACK", 1))
+        line.down(sip_answer(code, 1, "INVITE"))
+    line.up(sip_request("ACK", 1))
     for number in range(2, 8):
-        line.down(_sip("OPTIONS", number))
-        line.up(_answer("200 OK", number, "OPTIONS"))
-    line.up(_sip("BYE", 9))
-    line.down(_answer("200 OK", 9, "BYE"))
+        line.down(sip_request("OPTIONS", number))
+        line.up(sip_answer("200 OK", number, "OPTIONS"))
+    line.up(sip_request("BYE", 9))
+    line.down(sip_answer("200 OK", 9, "BYE"))
 
 
 def sip_subscribe_only_up(draft: Draft) -> None:
     line = talk(draft, 5060, here=5060)
     for number in range(12):
-        line.up(_sip("SUBSCRIBE", number))
+        line.up(sip_request("SUBSCRIBE", number))
 
 
 def mpeg_ts(draft: Draft) -> None:

@@ -19,7 +19,7 @@ def _long(first: int, version: int, to: bytes, by: bytes, body: bytes) -> bytes:
     return head + body
 
 
-def _handshake(line: Talk, version: int, mine: bytes, theirs: bytes) -> None:
+def handshake(line: Talk, version: int, mine: bytes, theirs: bytes) -> None:
     """Initial packets padded to 1200 bytes (14.1), then Handshake packets."""
     random, rng = line.wire.rng.randbytes, line.wire.rng
     initial, handshake = _LONG[version]
@@ -34,7 +34,7 @@ def _handshake(line: Talk, version: int, mine: bytes, theirs: bytes) -> None:
     line.up(_long(first(handshake), version, theirs, mine, b"\x40\x4b" + random(75)))
 
 
-def _short(line: Talk, count: int, mine: bytes, theirs: bytes) -> None:
+def short_headers(line: Talk, count: int, mine: bytes, theirs: bytes) -> None:
     """1-RTT packets (17.3.1): fixed bit, then the receiver's id, the rest encrypted."""
     rng = line.wire.rng
     for _ in range(count):
@@ -46,8 +46,8 @@ def _short(line: Talk, count: int, mine: bytes, theirs: bytes) -> None:
 def _session(draft: Draft, version: int, mine: int, theirs: int, count: int = 24) -> None:
     line = talk(draft, 443)
     ids = draft.wire.rng.randbytes(mine), draft.wire.rng.randbytes(theirs)
-    _handshake(line, version, *ids)
-    _short(line, count, *ids)
+    handshake(line, version, *ids)
+    short_headers(line, count, *ids)
 
 
 def quic_v1(draft: Draft) -> None:
@@ -79,11 +79,11 @@ def quic_initials_only(draft: Draft) -> None:
 
 
 def quic_mid(draft: Draft) -> None:
-    _short(talk(draft, 443), 60, b"", draft.wire.rng.randbytes(8))
+    short_headers(talk(draft, 443), 60, b"", draft.wire.rng.randbytes(8))
 
 
 def quic_mid_only_up(draft: Draft) -> None:
-    _short(talk(draft, 443, seen="up"), 90, b"", draft.wire.rng.randbytes(8))
+    short_headers(talk(draft, 443, seen="up"), 90, b"", draft.wire.rng.randbytes(8))
 
 
 def quic_version_negotiation(draft: Draft) -> None:
@@ -92,8 +92,8 @@ def quic_version_negotiation(draft: Draft) -> None:
     mine, theirs = random(8), random(8)
     line.up(_long(0xC3, 0x1A2A3A4A, theirs, mine, random(1170)))
     line.down(_long(0x80 | 0x2B, 0, mine, theirs, struct.pack(">III", V1, V2, DRAFT_29)))
-    _handshake(line, V1, mine, theirs)
-    _short(line, 10, mine, theirs)
+    handshake(line, V1, mine, theirs)
+    short_headers(line, 10, mine, theirs)
 
 
 def _gquic(draft: Draft, flags: int, *, version: bytes = b"Q043", count: int = 24) -> None:
