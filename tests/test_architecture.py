@@ -25,10 +25,10 @@ ASIDE = {
         "kernels",
         "tunnels",
     },  # packets: to compare
-    "reftunnel": {"errors", "_version", "kernels", "reftunnel", "tunnels"},
+    "reftunnel": {"errors", "extras", "_version", "kernels", "reftunnel", "tunnels"},
     "logs": {"errors", "_version", "logs"},
 }
-FOUNDATION = {"errors", "kernels", "_version"}
+FOUNDATION = {"errors", "extras", "kernels", "_version"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -31,7 +31,7 @@ def test_the_first_two_commands_are_the_makefiles() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_shell_commands(command: str, tmp_path: Path) -> None:
     words = [str(tmp_path / w) if w == "case.json" else w for w in shlex.split(command)]
-    program = [sys.executable, "-m", "vpnforensics.cli", *words[1:]]
+    program = [sys.executable, "-m", "vpnforensics", *words[1:]]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout or (tmp_path / "case.json").stat().st_size > 1000

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 from vpnforensics._version import __version__
 
 if TYPE_CHECKING:
-    from vpnforensics.casework import correlate as correlate
-    from vpnforensics.packets.read import read_capture as read_capture
-    from vpnforensics.packets.table import PacketTable as PacketTable
-    from vpnforensics.report.result import CaseResult as CaseResult
-
-__all__ = ["CaseResult", "PacketTable", "__version__", "correlate", "read_capture"]
+    from vpnforensics import errors, samples
+    from vpnforensics.casework import correlate
+    from vpnforensics.errors import (
+        CaptureError,
+        CaseError,
+        InsufficientDataError,
+        NotACaptureError,
+        ScenarioError,
+        TunnelError,
+        UnsupportedLinkTypeError,
+        VpnForensicsError,
+    )
+    from vpnforensics.packets.read import read_capture
+    from vpnforensics.packets.table import PacketTable
+    from vpnforensics.report.result import CaseResult
 
 # Names are loaded when first used, so that importing the package stays light.
 _HOMES = {
@@ -26,10 +35,44 @@ _HOMES = {
     "PacketTable": "vpnforensics.packets.table",
     "correlate": "vpnforensics.casework",
     "read_capture": "vpnforensics.packets.read",
+    **dict.fromkeys(
+        (
+            "CaptureError",
+            "CaseError",
+            "InsufficientDataError",
+            "NotACaptureError",
+            "ScenarioError",
+            "TunnelError",
+            "UnsupportedLinkTypeError",
+            "VpnForensicsError",
+        ),
+        "vpnforensics.errors",
+    ),
 }
+_MODULES = ("errors", "samples")
+
+__all__ = [
+    "CaptureError",
+    "CaseError",
+    "CaseResult",
+    "InsufficientDataError",
+    "NotACaptureError",
+    "PacketTable",
+    "ScenarioError",
+    "TunnelError",
+    "UnsupportedLinkTypeError",
+    "VpnForensicsError",
+    "__version__",
+    "correlate",
+    "errors",
+    "read_capture",
+    "samples",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"vpnforensics.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

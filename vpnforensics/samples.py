@@ -1,4 +1,4 @@
-"""The sample cases that come with the repository: paths and truth.
+"""The sample cases that come with the package: paths and truth.
 
 >>> from vpnforensics import samples
 >>> sample = samples.load("wireguard")
@@ -15,7 +15,9 @@ from typing import Any
 
 from vpnforensics.errors import CaptureError
 
-FOLDER = Path(__file__).parent.parent / "samples"
+_INSTALLED = Path(__file__).parent / "data" / "samples"
+FOLDER = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parent.parent / "samples"
+"""In a wheel they lie inside the package, in a checkout beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def load(name: str) -> Sample:
     Raises
     ------
     CaptureError
-        There is none of that name; an installed package without its repository has none at all.
+        There is none of that name.
     """
     folder = FOLDER / name
     if name not in names():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Mapping
-from types import MappingProxyType
 
 import click
 
 from vpnforensics.cli.terminal import Talk
 from vpnforensics.errors import CaptureError, CaseError, ScenarioError, VpnForensicsError
+from vpnforensics.extras import EXTRAS, how_to_get
 from vpnforensics.report.escaping import visible
 
 DONE = 0
@@ -23,19 +22,6 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
 BROKEN_PIPE = 141
 """128 + SIGPIPE: whoever read our output had enough."""
-
-_EXTRAS: Mapping[str, str] = MappingProxyType(
-    {
-        "pyarrow": "parquet",
-        "matplotlib": "plot",
-        "yaml": "lab",
-        "jsonschema": "lab",
-        "dpkt": "lab",
-        "pyroute2": "lab",
-        "cryptography": "tunnel",
-    }
-)
-"""Modules that come with an extra only."""
 
 
 class DamagedInputError(VpnForensicsError):
@@ -88,9 +74,8 @@ def _judged(error: BaseException) -> tuple[int, str]:
         return USAGE, str(error)
     if isinstance(error, ModuleNotFoundError):
         missing = (error.name or "").partition(".")[0]
-        if missing in _EXTRAS:
-            extra = _EXTRAS[missing]
-            return USAGE, f"this needs {missing}, which is not installed: pip install 'vpnforensics[{extra}]'"
+        if missing in EXTRAS:
+            return USAGE, how_to_get(missing)
     if isinstance(error, VpnForensicsError):
         return INTERNAL, str(error)
     if isinstance(error, MemoryError):

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.extras import how_to_get
 from vpnforensics.reftunnel.journal_block import Block, Ints
 from vpnforensics.reftunnel.journal_columns import Texts, decode
 
@@ -52,7 +53,7 @@ class ParquetWriter:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError:
-            raise TunnelError("a Parquet journal needs pyarrow (pip install vpnforensics[tunnel])") from None
+            raise TunnelError(f"a Parquet journal: {how_to_get('pyarrow')}") from None
         self._pa, self._pq, self._path = pa, pq, path
         self._file: Any = None
         self._schema: Any = None

@@ -1,4 +1,4 @@
-"""``python -m vpnforensics.cli`` is ``vpnf``."""
+"""``python -m vpnforensics`` is ``vpnf``."""
 
 import sys
 
