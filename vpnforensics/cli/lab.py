@@ -7,15 +7,19 @@ from pathlib import Path
 import click
 
 from vpnforensics.cli.output import Output
-from vpnforensics.cli.session import Session, output_options, pass_session, talk_options
+from vpnforensics.cli.session import Session, SuggestingGroup, output_options, pass_session, talk_options
 
 _out = click.option(
     "-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
     help="Where the captures and their truth go.",
 )  # fmt: skip
 
+_force = click.option(
+    "--force", is_flag=True, help="Replace captures in DIR that are no earlier case's, too."
+)
 
-@click.group()
+
+@click.group(cls=SuggestingGroup)
 def lab() -> None:
     """Record real VPN software on both sides, with truth (needs root on Linux)."""
 
@@ -66,10 +70,11 @@ def install(session: Session) -> int:
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--inner", is_flag=True, help="Also keep the captures inside the tunnels.")
 @_out
+@_force
 @talk_options
 @pass_session
 def record(
-    session: Session, vpn: str, clients: int, seconds: float, seed: int, inner: bool, out: Path
+    session: Session, vpn: str, clients: int, seconds: float, seed: int, inner: bool, out: Path, force: bool
 ) -> None:
     """Record a usual mix of clients, without writing a scenario."""
     from vpnforensics.groundtruth.lab.record import usual
@@ -77,7 +82,7 @@ def record(
 
     with session.talk.progress() as show:
         show(f"recording {vpn}", 0.0)
-        result = run(usual(vpn, clients, seconds, seed, inner=inner), out)
+        result = run(usual(vpn, clients, seconds, seed, inner=inner), out, force=force)
     session.talk.warn(f"{result.folder}: {result.captured} {result.coverage.as_dict()}")
 
 
@@ -85,16 +90,17 @@ def record(
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's own.")
 @_out
+@_force
 @talk_options
 @pass_session
-def run(session: Session, scenario: Path, seed: int | None, out: Path) -> None:
+def run(session: Session, scenario: Path, seed: int | None, out: Path, force: bool) -> None:
     """Record a SCENARIO (YAML)."""
     from vpnforensics.groundtruth.lab.run import run as run_scenario
     from vpnforensics.groundtruth.scenario import load
 
     with session.talk.progress() as show:
         show(f"recording {scenario}", 0.0)
-        result = run_scenario(load(scenario, seed=seed), out)
+        result = run_scenario(load(scenario, seed=seed), out, force=force)
     session.talk.warn(f"{result.folder}: {result.captured} {result.coverage.as_dict()}")
 
 

@@ -46,6 +46,7 @@ from vpnforensics.cli.session import Session, pass_session, talk_options
     "--snaplen", type=click.IntRange(64, 65535), default=65535, metavar="BYTES", help="Bytes kept of a frame."
 )
 @click.option("--inner", is_flag=True, help="Also write what each client's tunnel device sees.")
+@click.option("--force", is_flag=True, help="Replace captures in DIR that are no earlier case's, too.")
 @click.option("--seed", type=click.IntRange(0), help="One seed, one result: the scenario's own, or 1.")
 @talk_options
 @pass_session
@@ -64,16 +65,18 @@ def simulate(
     jitter: float,
     snaplen: int,
     inner: bool,
+    force: bool,
     seed: int | None,
 ) -> None:
     """Simulate a SCENARIO (YAML), as the lab would record it; or many clients with
     a usual mix of traffic behind one VPN server.
 
-    Writes ingress.pcap, egress.pcap, truth.json and manifest.json into DIR; the
-    same options and seed give the same bytes.
+    Writes ingress.pcap, egress.pcap, truth.json and manifest.json into DIR, in
+    place of an earlier case there; other captures of these names are left, and it
+    refuses. The same options and seed give the same bytes.
     """
     if scenario is not None:
-        _simulate_scenario(session, scenario, out, inner, seed)
+        _simulate_scenario(session, scenario, out, inner, force, seed)
         return
     with session.talk.progress() as show:
         show("simulating", 0.0)
@@ -98,15 +101,17 @@ def simulate(
             ingress=Capture(loss=loss, snaplen=snaplen),
             egress=Capture(offset_s=offset, drift_ppm=drift, loss=loss, snaplen=snaplen),
         )
-        run(replace(spec, inner=inner), out, 1 if seed is None else seed)
+        run(replace(spec, inner=inner), out, 1 if seed is None else seed, force=force)
     session.talk.warn(f"{out}: ingress.pcap, egress.pcap, truth.json, manifest.json")
 
 
-def _simulate_scenario(session: Session, path: Path, out: str, inner: bool, seed: int | None) -> None:
+def _simulate_scenario(
+    session: Session, path: Path, out: str, inner: bool, force: bool, seed: int | None
+) -> None:
     context = click.get_current_context()
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in ("scenario", "out", "inner", "seed"):
+        if given and name not in ("scenario", "out", "inner", "force", "seed"):
             raise click.UsageError(f"--{name} is for a usual mix; with a SCENARIO, write it there.")
     with session.talk.progress() as show:
         show(f"simulating {path}", 0.0)
@@ -117,5 +122,5 @@ def _simulate_scenario(session: Session, path: Path, out: str, inner: bool, seed
 
         scenario = load(path, seed=seed)
         capture = replace(scenario.capture, inner=scenario.capture.inner or inner)
-        simulate_scenario(replace(scenario, capture=capture), out)
+        simulate_scenario(replace(scenario, capture=capture), out, force=force)
     session.talk.warn(f"{out}: captures, truth.json, manifest.json")

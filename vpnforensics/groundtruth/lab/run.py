@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from vpnforensics.groundtruth.case_folder import MANIFEST, claim, put
 from vpnforensics.groundtruth.lab import truth_file
 from vpnforensics.groundtruth.lab.conntrack import read_translations
 from vpnforensics.groundtruth.lab.doctor import refuse_impossible
@@ -82,7 +83,7 @@ class _Raw:
     links: dict[str, object]
 
 
-def run(scenario: Scenario, out: str | Path) -> Recording:
+def run(scenario: Scenario, out: str | Path, *, force: bool = False) -> Recording:
     """Record a scenario.
 
     Parameters
@@ -90,18 +91,22 @@ def run(scenario: Scenario, out: str | Path) -> Recording:
     scenario : Scenario
         What to record.
     out : str or Path
-        Folder for the results; made if missing, files of the same names are replaced.
+        Folder for the results; made if missing. An earlier case there is replaced.
+    force : bool
+        Replace files of the results' names that are not, or no longer, an earlier case's, too.
 
     Raises
     ------
     ScenarioError
-        It cannot run here (nothing was made), a program failed, or a capture dropped packets.
+        It cannot run here, or files in the folder would be lost (nothing was made); a program failed, or a
+        capture dropped packets.
     """
     if scenario.vpn.kind in DRIVERS and DRIVERS[scenario.vpn.kind].kernel_modules:
         own = tuple(replace(client, host="uml") for client in scenario.clients)
         scenario = replace(scenario, clients=own)
     refuse_impossible(scenario)
     out = Path(out)
+    earlier = claim(out, force=force)
     out.mkdir(parents=True, exist_ok=True)
     with _terminable():
         state = RunState.create()
@@ -112,7 +117,7 @@ def run(scenario: Scenario, out: str | Path) -> Recording:
             partial.mkdir()
             raw = _record(scenario, network, processes, partial)
             processes.stop_all()
-            result = _write(scenario, state.folder, raw, partial, out)
+            result = _write(scenario, state.folder, raw, partial, out, earlier)
         except BaseException:
             logs = os.environ.get("VPNFORENSICS_LAB_LOGS")
             if logs:
@@ -245,7 +250,9 @@ def _traffic(
     run_all([(host, m.device.traffic) for host, m in zip(hosts, topology.machines, strict=True)])
 
 
-def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) -> Recording:
+def _write(
+    scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path, earlier: list[Path]
+) -> Recording:
     """Derive the truth, degrade the captures as asked, write all files."""
     clients, names = raw.topology.clients, [c.name for c in raw.topology.clients]
     raw_ingress, raw_egress = partial / "raw-ingress.pcap", partial / "raw-egress.pcap"
@@ -298,9 +305,12 @@ def _write(scenario: Scenario, work: Path, raw: _Raw, partial: Path, out: Path) 
         written += [p.rename(p.with_name(p.name.removeprefix("raw-"))) for p in raw.inner]
         written += [p for c in clients if (p := partial / f"inner-{c.name}.pcap").exists()]
     manifest = describe(scenario, raw.driver.programs, raw.counts, raw.links, coverage, written)
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    for path in (*written, partial / "manifest.json"):
-        path.replace(out / path.name)
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    kept = {MANIFEST, *(path.name for path in written)}
+    for path in partial.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    put(partial, out, earlier)
     return Recording(out, coverage, {name: c.captured for name, c in raw.counts.items()})
 
 

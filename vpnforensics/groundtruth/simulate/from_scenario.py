@@ -33,7 +33,9 @@ _GAP_S = 0.0000055
 """Between packets that the server lets go one behind the other (a lab recording of wireguard-go)."""
 
 
-def simulate_scenario(scenario: given.Scenario, out_dir: str | Path, seed: int | None = None) -> Truth:
+def simulate_scenario(
+    scenario: given.Scenario, out_dir: str | Path, seed: int | None = None, *, force: bool = False
+) -> Truth:
     """Simulate a scenario.
 
     Parameters
@@ -41,6 +43,7 @@ def simulate_scenario(scenario: given.Scenario, out_dir: str | Path, seed: int |
     scenario : Scenario
         As :func:`vpnforensics.groundtruth.scenario.load` returns it.
     out_dir : str or Path
+    force : bool
         As for :func:`simulate`.
     seed : int, optional
         In place of the scenario's own.
@@ -48,10 +51,10 @@ def simulate_scenario(scenario: given.Scenario, out_dir: str | Path, seed: int |
     Raises
     ------
     ScenarioError
-        It asks for something that only the lab can do.
+        It asks for something that only the lab can do, or files in the folder would be lost.
     """
     chosen = scenario.seed if seed is None else seed
-    return simulate(specification(replace(scenario, seed=chosen)), out_dir, chosen)
+    return simulate(specification(replace(scenario, seed=chosen)), out_dir, chosen, force=force)
 
 
 def specification(scenario: given.Scenario) -> spec.SimulationSpec:

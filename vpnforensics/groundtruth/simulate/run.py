@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from vpnforensics._version import __version__
 from vpnforensics.errors import ScenarioError
+from vpnforensics.groundtruth.case_folder import MANIFEST, claim, put
 from vpnforensics.groundtruth.simulate import frames
 from vpnforensics.groundtruth.simulate.background import own_traffic, visit
 from vpnforensics.groundtruth.simulate.client import carry
@@ -70,7 +72,7 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
-def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
+def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int, *, force: bool = False) -> Truth:
     """Simulate a case and write its two captures, its truth and its manifest.
 
     Parameters
@@ -79,10 +81,12 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
         What to simulate.
     out_dir : str or Path
         Made if missing; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json``, ``manifest.json``, and
-        ``inner-CLIENT.pcap`` where asked for.
+        ``inner-CLIENT.pcap`` where asked for, all at once at the end. An earlier case there is replaced.
     seed : int
         The same specification and seed give the same bytes. A client keeps its packets when others are
         added after it.
+    force : bool
+        Replace files of these names that are not, or no longer, an earlier case's, too.
 
     Returns
     -------
@@ -92,11 +96,19 @@ def simulate(spec: SimulationSpec, out_dir: str | Path, seed: int) -> Truth:
     Raises
     ------
     ScenarioError
-        The specification is impossible.
+        The specification is impossible, or files in the folder would be lost.
     """
     check(spec)
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    out = Path(out_dir)
+    earlier = claim(out, force=force)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as made:
+        truth = _simulate(spec, Path(made), seed)
+        put(Path(made), out, earlier)
+    return truth
+
+
+def _simulate(spec: SimulationSpec, folder: Path, seed: int) -> Truth:
     around = _surroundings(spec, seed)
     with Spool(folder) as ingress, Spool(folder) as egress:
         told = _play(spec, around, seed, ingress, egress, folder)
@@ -203,4 +215,4 @@ def _write_manifest(folder: Path, spec: SimulationSpec, seed: int, names: list[s
         "files": files,
         "scenario": dataclasses.asdict(spec),
     }
-    (folder / "manifest.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
