@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from vpnforensics.capture.writer import write_pcap
 from vpnforensics.cli import fields
 from vpnforensics.cli.session import Session
+from vpnforensics.features.clock_fit import WIDEST_PPM
 
 
 @pytest.fixture
@@ -37,14 +38,26 @@ def test_classes(run, folder):
     assert {row["class"] for row in rows} & {"per_flow", "bucket", "zero"}
 
 
-def test_nothing_to_draw(folder, tmp_path):
-    result = CliRunner().invoke(
-        fields.clocks,
-        [str(folder / "egress.pcap"), "--plot", str(tmp_path / "x.png")],
-        obj=Session([]),
-    )
-    assert result.exit_code != 0
-    assert "nothing to draw" in result.output
+def test_nothing_to_draw_is_said_beside_the_table(folder, tmp_path):
+    arguments = [str(folder / "egress.pcap"), "--plot", str(tmp_path / "x.png")]
+    result = CliRunner().invoke(fields.clocks, arguments, obj=Session([]))
+    assert result.exit_code == 0
+    assert "with timestamps" in result.stdout
+    assert "x.png: not drawn: no sender shows a clock" in result.stderr
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-75.06, 3.2, "-75.06 … +3.20"),
+        (-75.06, WIDEST_PPM, "at least -75.06"),
+        (-WIDEST_PPM, 3.2, "at most +3.20"),
+        (-WIDEST_PPM - 5, WIDEST_PPM + 5, "not bounded"),
+    ],
+)
+def test_the_end_of_a_search_is_no_bound(low, high, said):
+    assert fields._interval(low, high) == said
 
 
 @pytest.mark.parametrize("command", [fields.clocks, fields.ipids, fields.devices])

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -9,10 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
+from vpnforensics.cli import errors
 from vpnforensics.cli import main as cli
 from vpnforensics.cli.main import main
 
-VPNF = [sys.executable, "-m", "vpnforensics.cli.main"]
+VPNF = [sys.executable, "-m", "vpnforensics"]
 
 
 def test_help_loads_nothing_heavy():
@@ -56,13 +58,46 @@ def test_usage_errors_are_2_and_point_to_the_help(arguments, capsys):
     assert "--help" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["corelate", "a", "b"], "No such command 'corelate'. Did you mean correlate?"),
+        (["tunels", "a"], "Did you mean tunnels"),
+        (["lab", "recrod"], "Did you mean record?"),
+        (["tunnel", "genky"], "Did you mean genkey"),
+        (["in.pcap"], "No such command 'in.pcap'.\n"),
+    ],
+)
+def test_a_slip_of_the_finger_gets_a_suggestion(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [[], ["-v"]])
+def test_talk_options_may_stand_before_the_command(before, capsys):
+    after = [] if before else ["-v"]
+    assert main([*before, "info", "/nonexistent", *after]) == 3
+    assert "reading /nonexistent: " in capsys.readouterr().err
+    assert main(["-q", "lab", "clean"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_every_exit_code_is_in_the_help(capsys):
+    assert main(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    codes = [errors.DONE, errors.INTERNAL, errors.USAGE, errors.UNREADABLE, errors.DAMAGED]
+    assert re.findall(r"\d+", said.partition("Exit codes:")[2].partition("Options")[0]) == [
+        str(code) for code in (*codes, errors.INTERRUPTED, errors.BROKEN_PIPE)
+    ]
+
+
 def test_without_arguments_the_help_is_shown_and_called_no_error(capsys):
     assert main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("Usage: vpnf ")
     assert "Commands:" in err
-    assert "error" not in err
+    assert "error:" not in err
 
 
 def test_closed_standard_streams_are_no_internal_error(tmp_path):
@@ -121,7 +156,10 @@ def test_interrupted_is_130(monkeypatch, capsys):
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     broken(monkeypatch, ModuleNotFoundError("No module named 'pyarrow.parquet'", name="pyarrow.parquet"))
     assert main(["info"]) == 2
-    assert "pip install 'vpnforensics[parquet]'" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "this needs pyarrow, which is not installed: " in err
+    assert "install" in err
+    assert "vpnforensics[" not in err, "no index has it"
 
 
 def test_ctrl_c_ends_a_running_command():

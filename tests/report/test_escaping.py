@@ -7,7 +7,7 @@ from vpnforensics.report.escaping import csv_text, json_text, visible
 
 
 def test_terminal_controls_are_spelled_out():
-    assert visible("a\x1b[31mb\x9bc\u202ed\udcffe") == "a\\x1b[31mb\\x9bc\\u202ed\\udcffe"
+    assert visible("a\x1b[31mb\x9bc\u202ed\udcffe") == "a\\x1b[31mb\\x9bc\\u202ed\\xffe"
 
 
 def test_ordinary_text_stays():
@@ -24,7 +24,9 @@ def test_nothing_that_drives_a_terminal_gets_through(text: str):
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_json_means_the_same_and_can_be_written(text: str):
     written = json_text({"path": text})
-    assert json.loads(written) == {"path": text}
+    (read,) = json.loads(written).values()
+    read.encode()  # any reader takes it: it holds no half of a surrogate pair
+    assert read == "".join(visible(c) if "\ud800" <= c <= "\udfff" else c for c in text)
     written.encode()
     assert not {"\x1b", "\x9b", "\u202e"} & set(written)
 

@@ -112,14 +112,15 @@ def _flat_csv(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    from vpnforensics.report.layout import plain_grid
 
     parts: list[RenderableType] = []
     for row in rows:
-        grid = Table.grid(padding=(0, 2))
+        grid = plain_grid()
         grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
+        grid.add_column()
         linktypes = "/".join(map(visible, row["linktypes"])) or "no link type"
         wrapping = TITLES[NAMES.index(row["decap"])]
         grid.add_row(
@@ -193,14 +194,14 @@ def _packets_view(first: PacketTable, total: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from vpnforensics.report.layout import Endpoint, plain_table
     from vpnforensics.report.rows import PROTOCOL_NAMES
-    from vpnforensics.report.table import plain_table
 
     table = plain_table()
     table.add_column("frame", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("source", overflow="fold", min_width=14)
-    table.add_column("destination", overflow="fold", min_width=14)
+    table.add_column("source")
+    table.add_column("destination")
     table.add_column("proto", no_wrap=True)
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("ttl", justify="right", no_wrap=True)
@@ -212,8 +213,8 @@ def _packets_view(first: PacketTable, total: int) -> RenderableType:
         table.add_row(
             str(first.frame[i]),
             f"{(int(first.ts_ns[i]) - start) / 1e9:+.6f}",
-            Text(ends(int(first.src[i]), int(first.sport[i]))),
-            Text(ends(int(first.dst[i]), int(first.dport[i]))),
+            Endpoint(ends(int(first.src[i]), int(first.sport[i]))),
+            Endpoint(ends(int(first.dst[i]), int(first.dport[i]))),
             PROTOCOL_NAMES.get(proto, str(proto)),
             str(first.ip_len_bytes[i]),
             str(first.ttl[i]),

@@ -9,7 +9,7 @@ import click
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
 from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
-from vpnforensics.report.escaping import json_text, visible
+from vpnforensics.report.escaping import json_text
 from vpnforensics.report.quantities import many, size, span
 
 if TYPE_CHECKING:
@@ -88,37 +88,38 @@ def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
 
 
 def _flows_view(frame: pd.DataFrame, top: int) -> RenderableType:
-    from rich.text import Text
+    from rich.console import Group
 
+    from vpnforensics.report.layout import Endpoint, more_line, plain_table
     from vpnforensics.report.result import plain_rows
-    from vpnforensics.report.table import plain_table
 
     table = plain_table(title=many(len(frame), "flow"))
     table.add_column("flow", no_wrap=True)
     table.add_column("proto", no_wrap=True)
-    table.add_column("source", overflow="fold", min_width=14)
-    table.add_column("destination", overflow="fold", min_width=14)
+    table.add_column("source")
+    table.add_column("destination")
     for heading in ("up", "down", "bytes", "lasts"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in plain_rows(frame.head(top)):
         table.add_row(
             row["id"],
             row["proto"],
-            Text(visible(row["src"])),
-            Text(visible(row["dst"])),
+            Endpoint(row["src"]),
+            Endpoint(row["dst"]),
             f"{row['packets_up']:,}",
             f"{row['packets_down']:,}",
             size(row["bytes"]),
             span(row["last_ns"] - row["first_ns"]),
         )
-    return _with_rest(table, len(frame) - top)
+    return Group(table, *more_line(len(frame) - top))
 
 
 def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
+    from rich.console import Group
     from rich.text import Text
 
+    from vpnforensics.report.layout import Endpoint, more_line, plain_table
     from vpnforensics.report.result import plain_rows
-    from vpnforensics.report.table import plain_table
 
     sure = frame["confidence"] >= 0.5
     candidates = int((~sure).sum())
@@ -127,9 +128,9 @@ def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
         title += f", {many(candidates, 'candidate')}"
     table = plain_table(title=title)
     table.add_column("tunnel", no_wrap=True)
-    table.add_column("client", overflow="fold", min_width=14)
-    table.add_column("server", overflow="fold", min_width=14)
-    table.add_column("protocol", no_wrap=True)
+    table.add_column("client")
+    table.add_column("server")
+    table.add_column("protocol")
     for heading in ("sure", "up", "down", "lasts"):
         table.add_column(heading, justify="right", no_wrap=True)
     if width >= 120:
@@ -137,9 +138,6 @@ def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
     for row in plain_rows(frame.head(top)):
         name = f"{row['protocol']} {row['variant']}".strip()
         cells = [
-            row["id"],
-            visible(row["client"]),
-            visible(row["server"]),
             name,
             f"{row['confidence']:.2f}",
             f"{row['packets_up']:,}",
@@ -147,14 +145,6 @@ def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
             span(row["last_ns"] - row["first_ns"]),
         ]
         cells += [row["length_map"]] if width >= 120 else []
-        table.add_row(*map(Text, cells), style="" if row["confidence"] >= 0.5 else "dim")
-    return _with_rest(table, len(frame) - top)
-
-
-def _with_rest(table: RenderableType, rest: int) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    if rest <= 0:
-        return table
-    return Group(table, Text(f"… and {rest:,} more (--top N shows more, -f csv all)", style="dim"))
+        ends = Endpoint(row["client"]), Endpoint(row["server"])
+        table.add_row(row["id"], *ends, *map(Text, cells), style="" if row["confidence"] >= 0.5 else "dim")
+    return Group(table, *more_line(len(frame) - top))

@@ -23,12 +23,13 @@ def engines(form: str, target: str) -> None:
         output.write([json_text([asdict(engine) for engine in ENGINES.values()], indent=1) + "\n"])
         return
     from rich.console import Group, RenderableType
-    from rich.table import Table
     from rich.text import Text
+
+    from vpnforensics.report.layout import plain_grid
 
     parts: list[RenderableType] = []
     for engine in ENGINES.values():
-        grid = Table.grid(padding=(0, 2))
+        grid = plain_grid()
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
         for heading, text in (

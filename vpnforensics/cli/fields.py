@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from vpnforensics.cli.terminal import Talk
     from vpnforensics.features.clock_table import ClockTable
     from vpnforensics.features.senders import Senders
 
+_NUMERIC = {"packets", "seconds", "Hz", "skew, ppm", "95 %", "steps of 1", "missing", "zero", "flows"}
+_ENDS = {"sender", "to"}
+"""Columns of the tables, by what stands in them."""
 _top = click.option(
     "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N", help="Rows the table shows."
 )
@@ -61,7 +65,7 @@ def clocks(
         table = clock_table(senders)
         frame = table.to_pandas()
     if drawing is not None:
-        drawing.write(table)
+        drawing.write(table, session.talk)
     if form != "table":
         _write(output, frame, form)
         return
@@ -74,7 +78,7 @@ def clocks(
             "seconds": f"{row['seconds']:.0f}",
             "Hz": _number(row["hz"], "g"),
             "skew, ppm": _number(row["skew_ppm"], "+.2f"),
-            "95 %": "" if row["skew_ppm"] is None else f"{row['low_ppm']:+.2f} … {row['high_ppm']:+.2f}",
+            "95 %": "" if row["skew_ppm"] is None else _interval(row["low_ppm"], row["high_ppm"]),
             "agree": {True: "yes", False: "no"}.get(row["agree"], ""),
             "remarks": row["breaks"] or row["reason"],
         }
@@ -99,14 +103,15 @@ class _Drawing:
             raise click.UsageError(f"--plot and -o both name {visible(target)}")
         self.output = Output(picture, [file])
 
-    def write(self, clocks: ClockTable) -> None:
-        """Draw, whole or not at all."""
+    def write(self, clocks: ClockTable, talk: Talk) -> None:
+        """Draw, whole or not at all; a capture without a clock is no error, its table says why."""
         from vpnforensics.features.plots import plot_clocks
 
         try:
             figure = plot_clocks(clocks).figure
         except ValueError as error:
-            raise click.ClickException(str(error)) from None
+            talk.warn(f"{self.output.path}: not drawn: {error}")
+            return
         drawn = BytesIO()
         figure.savefig(drawn, format=self.form, dpi=150)  # type: ignore[union-attr]
         self.output.write([drawn.getvalue()])
@@ -218,6 +223,16 @@ def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
         output.write([json_text(_plain(frame), indent=1) + "\n"])
 
 
+def _interval(low_ppm: float, high_ppm: float) -> str:
+    """An interval; a bound at which the search ended is none."""
+    from vpnforensics.features.clock_fit import WIDEST_PPM
+
+    low, high = (f"{x:+.2f}" if abs(x) < WIDEST_PPM else "" for x in (low_ppm, high_ppm))
+    if low and high:
+        return f"{low} … {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else "not bounded"
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None or value != value else format(value, form)
 
@@ -226,22 +241,18 @@ def _view(title: str, rows: list[dict[str, str]], rest: int, silence: dict[str, 
     from rich.console import Group
     from rich.text import Text
 
-    from vpnforensics.report.table import plain_table
+    from vpnforensics.report.layout import Endpoint, more_line, plain_table
 
     parts: list[RenderableType] = [Text(title, style="bold")]
     if rows:  # a table without columns would show no title
         table = plain_table(title=title)
-        numeric = {"packets", "seconds", "Hz", "skew, ppm", "steps of 1", "missing", "zero", "flows"}
         for name in rows[0]:
-            if name in numeric:
-                table.add_column(name, justify="right", no_wrap=True)
-            else:
-                table.add_column(name, overflow="fold", min_width=8)
+            table.add_column(name, justify="right" if name in _NUMERIC else "left", no_wrap=name in _NUMERIC)
         for row in rows:
-            table.add_row(*(Text(visible(str(cell))) for cell in row.values()))
+            cells = row.items()
+            table.add_row(*(Endpoint(c) if name in _ENDS else Text(visible(c)) for name, c in cells))
         parts = [table]
-    if rest > 0:
-        parts.append(Text(f"… and {rest:,} more (--top N shows more, -f csv all)", style="dim"))
+    parts += more_line(rest)
     parts += [
         Text(f"{count:,} × {reason}" if count else reason, style="dim")
         for reason, count in silence.items()

@@ -15,7 +15,7 @@ import click
 
 from vpnforensics._version import __version__
 from vpnforensics.cli.errors import DONE, USAGE, exit_code
-from vpnforensics.cli.session import Session
+from vpnforensics.cli.session import Session, SuggestingGroup, talk_options
 
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -36,7 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Where each command is, and its one line in the help."""
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(SuggestingGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -55,6 +55,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="vpnf", message="%(prog)s %(version)s")
+@talk_options
 @click.pass_context
 def vpnf(context: click.Context) -> int | None:
     """VPN traffic-analysis forensics.
@@ -64,7 +65,7 @@ def vpnf(context: click.Context) -> int | None:
     VPN server, and the one of its Internet-facing side.
 
     Exit codes: 0 done, 1 internal, 2 usage, 3 unreadable input, 4 damaged input
-    under --strict.
+    under --strict, 130 interrupted, 141 the reader of the output closed it.
     """
     if context.invoked_subcommand is not None:
         return None

@@ -18,6 +18,8 @@ from vpnforensics.cli.terminal import PLAIN_WIDTH, terminal_width
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_ANY_HEIGHT = 100
+
 
 class Output:
     """The target of ``-o``: a path, or ``-`` for standard output.
@@ -71,6 +73,7 @@ class Output:
         on_terminal = self.path is None and sys.stdout.isatty()
         console = Console(
             width=self.width,
+            height=_ANY_HEIGHT,  # without it, rich takes a dumb terminal for one of 80 columns
             force_terminal=on_terminal,
             no_color=None if on_terminal else True,
             highlight=False,

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import click
 
+from vpnforensics.cli.session import SuggestingGroup
 from vpnforensics.errors import TunnelError
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 
 
-@click.group(name="tunnel")
+@click.group(name="tunnel", cls=SuggestingGroup)
 def tunnel() -> None:
     """A real VPN, WireGuard on the wire, that writes its own ground truth."""
 

@@ -46,6 +46,8 @@ _SCORE_POWER = 8
 _Z95 = 1.959964
 _WIDEST = 0.1
 """Slopes are looked for within ten percent."""
+WIDEST_PPM = _WIDEST * 1e6 - 0.01
+"""An interval that reaches so far ends where the search does: it has no bound on that side."""
 
 
 @dataclass(frozen=True, eq=False)

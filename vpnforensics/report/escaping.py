@@ -18,23 +18,30 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def visible(text: object) -> str:
-    r"""Text with every character that could drive a terminal spelled out.
+    r"""Text with every character that could drive a terminal spelled out, and bytes that are no UTF-8.
 
-    >>> visible("in\x1b[2J.pcap")
-    'in\\x1b[2J.pcap'
+    >>> visible("in\x1b[2J.pcap"), visible("in\udcff.pcap")
+    ('in\\x1b[2J.pcap', 'in\\xff.pcap')
     """
     return _UNSAFE.sub(_spelled, str(text))
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""JSON of plain values: one text for one value, safe to print, no NaN.
+    r"""JSON of plain values: safe to print, no NaN, and text that any reader takes.
 
-    >>> json_text({"t": "16⌈L/16⌉", "path": "a\u202eb"})
-    '{"t": "16⌈L/16⌉", "path": "a\\u202eb"}'
+    Bytes of a file name that are no UTF-8, for which JSON has no form, are spelled as :func:`visible` does.
+
+    >>> json_text({"t": "16⌈L/16⌉", "path": "a\u202eb\udcff"})
+    '{"t": "16⌈L/16⌉", "path": "a\\u202eb\\\\xff"}'
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     # Such characters stand only inside strings, where an escape means the same.
-    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE_IN_JSON.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    lone_surrogate = "\ud800" <= found[0] <= "\udfff"
+    return "\\" + _spelled(found) if lone_surrogate else f"\\u{ord(found[0]):04x}"
 
 
 def csv_text(text: str) -> str:
@@ -49,4 +56,6 @@ def csv_text(text: str) -> str:
 
 def _spelled(found: re.Match[str]) -> str:
     code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is no UTF-8
+        code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from vpnforensics.report.escaping import visible
+from vpnforensics.report.layout import plain_table, whole_line
 from vpnforensics.report.quantities import many, span, utc
 from vpnforensics.report.result import CaseResult, plain_rows
-from vpnforensics.report.table import plain_table
 
 _MOST_PACKETS = 1000
 """Packets shown on a screen; more are for CSV."""
@@ -64,7 +64,7 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     head.append(f"  {row['community_id']}", style="not bold dim")
     packets = case.explain(flow)
     if link["verdict"] != "linked":
-        return Group(head, *_unlinked(case, flow, link))
+        return Group(whole_line(head), *_unlinked(case, flow, link))
     tunnel = _only(case.tunnels, "id", link["tunnel"])
     formula = tunnel["length_map"]["formula"] if tunnel["length_map"] else "as the inner one"
     found = int(packets["ingress_frame"].notna().sum())
@@ -80,7 +80,7 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
         style="dim",
     )
     mine = case.scores[(case.scores["flow"] == flow) & (case.scores["tunnel"] == link["tunnel"])]
-    return Group(head, by, basis, Text(), _engine_table(mine), Text(), _packet_table(packets))
+    return Group(whole_line(head), by, basis, Text(), _engine_table(mine), Text(), _packet_table(packets))
 
 
 def _packet_table(packets: pd.DataFrame) -> RenderableType:
@@ -147,7 +147,7 @@ def _engine_table(scores: pd.DataFrame) -> RenderableType:
         table.add_column(
             heading, justify="left" if heading in ("tunnel", "engine") else "right", no_wrap=True
         )
-    table.add_column("", overflow="fold", min_width=16)
+    table.add_column("")
     for row in plain_rows(scores):
         for name, engine in row["engines"].items():
             spoken = engine["llr"] is not None

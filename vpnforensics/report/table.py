@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.findings import findings
+from vpnforensics.report.layout import Endpoint, more_line, plain_grid, plain_table
 from vpnforensics.report.quantities import many, seconds, size, span
 from vpnforensics.report.result import VERDICTS, CaseResult, plain_rows
 
@@ -23,7 +23,6 @@ _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
 _MEDIUM, _WIDE = 96, 132
 """Columns from which the tables say more."""
-_ANY_WIDTH = 1 << 20
 _LABELS = 10
 """Columns that the overview's labels take."""
 
@@ -46,40 +45,10 @@ def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
     return Group(*parts)
 
 
-class _WholeTable(Table):
-    """A table whose columns that do not wrap are never cut: half a number is another number.
-
-    Where there is too little room for them, its lines are longer than the terminal is wide.
-    """
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render, wide enough."""
-        anyhow = options.update(width=_ANY_WIDTH)
-        needed = self._extra_width + sum(
-            self._measure_column(console, anyhow, column).maximum if column.no_wrap else column.min_width or 1
-            for column in self.columns
-        )
-        return super().__rich_console__(console, options.update(width=max(options.max_width, needed)))
-
-
-def plain_table(*, title: str | Text = "") -> Table:
-    """An empty table in the one style of all reports."""
-    return _WholeTable(
-        box=box.SIMPLE_HEAD,
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        header_style="dim",
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-
-
 def _overview(case: CaseResult, width: int) -> Table:
-    grid = Table.grid(padding=(0, 2))
+    grid = plain_grid()
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid.add_column()
     for row in case.inputs:
         grid.add_row(row["role"], _input_line(row, width - _LABELS))
         for finding in findings(row.get("health") or {}):
@@ -141,9 +110,9 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         title.append(f" to {visible(servers[0])}", style="not bold")
     table = plain_table(title=title)
     table.add_column("tunnel", no_wrap=True)
-    table.add_column("client", overflow="fold", min_width=14)
+    table.add_column("client")
     if not one_server:
-        table.add_column("server", overflow="fold", min_width=14)
+        table.add_column("server")
     table.add_column("protocol", no_wrap=True)
     if width >= _WIDE:
         table.add_column("outer length", no_wrap=True)
@@ -152,14 +121,15 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     shown = plain_rows(case.tunnels.head(top))
     for row in shown:
         share = row["explained_share"]
-        cells = [row["id"], visible(row["client"].removesuffix(":0") if readable else row["client"])]
-        cells += [] if one_server else [visible(row["server"])]
-        cells += [row["protocol"]]
+        client = row["client"].removesuffix(":0") if readable else row["client"]
+        ends = [Endpoint(client)] if one_server else [Endpoint(client), Endpoint(row["server"])]
+        cells = [row["protocol"]]
         if width >= _WIDE:
             cells += [row["length_map"]["formula"] if row["length_map"] else "–"]
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
-        table.add_row(*map(Text, cells), _share(share) if share is not None else Text("–", style="dim"))
-    return Group(table, *_more(len(case.tunnels) - len(shown)))
+        told = _share(share) if share is not None else Text("–", style="dim")
+        table.add_row(row["id"], *ends, *map(Text, cells), told)
+    return Group(table, *more_line(len(case.tunnels) - len(shown), "-f json"))
 
 
 def _share(share: float) -> Text:
@@ -181,10 +151,10 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     table.add_column("flow", no_wrap=True)
     table.add_column("tunnel", no_wrap=True)
     if width >= _WIDE:
-        table.add_column("client", overflow="fold", min_width=14)
+        table.add_column("client")
     table.add_column("proto", no_wrap=True)
-    table.add_column("from", overflow="fold", min_width=6, justify="right" if sources else "left")
-    table.add_column("to", overflow="fold", min_width=14)
+    table.add_column("from", justify="right" if sources else "left")
+    table.add_column("to")
     table.add_column("packets", justify="right", no_wrap=True)
     if width >= _WIDE:
         table.add_column("bytes", justify="right", no_wrap=True)
@@ -193,11 +163,11 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         table.add_column("support", no_wrap=True)
     beside = _beside(case, rows) if width >= _WIDE else {}
     if beside:
-        table.add_column("engines", overflow="fold")
+        table.add_column("engines")
     for row in plain_rows(rows):
         said = [Text(beside.get(row["flow"], ""), style="dim")] if beside else []
         table.add_row(*_link_cells(row, sources, width), *said)
-    return Group(table, *_more(len(case.links) - len(rows)))
+    return Group(table, *more_line(len(case.links) - len(rows)))
 
 
 def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
@@ -227,14 +197,17 @@ def _title(verdicts: pd.Series[int], flows: int, source: str) -> Text:
     return title
 
 
-def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[Text]:
+def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[RenderableType]:
     style = _STYLES[row["verdict"]]
     linked = row["verdict"] == "linked"
-    cells = [Text(row["flow"]), Text(row["tunnel"] if linked else _said(row["verdict"]), style=style)]
+    cells: list[RenderableType] = [
+        Text(row["flow"]),
+        Text(row["tunnel"] if linked else _said(row["verdict"]), style=style),
+    ]
     if width >= _WIDE:
-        cells.append(Text(visible(row["client"]) if linked else "–", style="" if linked else "dim"))
+        cells.append(Endpoint(row["client"]) if linked else Text("–", style="dim"))
     src = row["src"].removeprefix(sources) if sources else row["src"]
-    cells += [Text(row["proto"]), Text(visible(src)), Text(visible(row["dst"])), Text(f"{row['packets']:,}")]
+    cells += [Text(row["proto"]), Endpoint(src), Endpoint(row["dst"]), Text(f"{row['packets']:,}")]
     if width >= _WIDE:
         cells.append(Text(size(row["bytes"])))
     known = row["llr"] is not None
@@ -259,12 +232,6 @@ def _one_address(endpoints: pd.Series[str]) -> str:
     """The address of all endpoints, if it is one: it goes into the heading."""
     addresses = endpoints.str.rpartition(":")[0].unique()
     return str(addresses[0]) if len(addresses) == 1 else ""
-
-
-def _more(count: int) -> list[Text]:
-    if count <= 0:
-        return []
-    return [Text(f"… and {count:,} more (--top N shows more, -f csv all)", style="dim")]
 
 
 def _meaning(case: CaseResult) -> Group:
