@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ from vpnforensics.report import rows
 from vpnforensics.report.quantities import span
 from vpnforensics.report.result import CaseResult
 from vpnforensics.report.stacks import Stacks
-from vpnforensics.tunnels.find import TunnelSet, find_tunnels
+from vpnforensics.tunnels.apart import flows_apart
+from vpnforensics.tunnels.find import find_tunnels
 from vpnforensics.tunnels.plain import plain_clients
 
 Capture = str | Path | PacketTable
@@ -140,18 +141,24 @@ def correlate(
     tunnels = find_tunnels(conversations)
     recognised = any(t.sure for t in tunnels.tunnels)
     tell("assembling flows", 0.0)
-    flows = inner_flows.result() if inner_flows else assemble_flows(_beside(conversations, tunnels))
-    if recognised:  # otherwise both sides may be readable, and merged alike
-        on_the_wire = split_super_frames(flows)
-        flows = flows if on_the_wire is flows.packets else assemble_flows(on_the_wire)
+    everything = inner_flows.result() if inner_flows else assemble_flows(outer)
+    # What may be a tunnel is not compared with itself; what then proves to be none is a flow again.
+    flows = flows_apart(everything, conversations, tunnels.tunnels)
+    flows = _on_the_wire(flows) if recognised else flows  # else both sides may be readable, and merged alike
+    tell("aligning clocks", 0.0)
+    known_clock = _known_clock(options, one_capture)
+    settled = settle(tunnels, flows, known_clock, rng)
+    if len(flows) < len(everything) and len(settled.tunnels) < len(tunnels):
+        flows = flows_apart(everything, conversations, settled.tunnels.tunnels)
+        flows = _on_the_wire(flows) if recognised else flows
+    if recognised:
         for table in (outer, inner, flows.packets):
             if table is not ingress and table is not egress:
                 table.forget_heads()  # ours alone, and nobody will look at payloads again
     if not len(flows):
         raise CaseError(f"{_name(inner, 'egress')}: nothing but tunnels; is this the decrypted side?")
-    tell("aligning clocks", 0.0)
-    known_clock = _known_clock(options, one_capture)
-    settled = settle(tunnels, flows, known_clock, rng)
+    if not one_capture:
+        warnings += _both_sides_hold(len(everything) - len(flows))
     endpoints = aside.submit(rows.flow_rows, flows)
     aside.shutdown(wait=False)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
@@ -245,11 +252,15 @@ def _known_clock(options: Options, one_capture: bool) -> Alignment | None:
     return same_clock("stated by the user") if options.same_clock else None
 
 
-def _beside(conversations: FlowTable, tunnels: TunnelSet) -> PacketTable:
-    """Of a capture of both sides, what is not the tunnels' own packets."""
-    outer = np.zeros(len(conversations), np.bool_)
-    outer[[t.conversation for t in tunnels.tunnels if t.sure]] = True
-    return conversations.packets.take(~outer[conversations.flow])
+def _on_the_wire(flows: FlowTable) -> FlowTable:
+    """The flows with the packets of merged ones."""
+    packets = split_super_frames(flows)
+    return flows if packets is flows.packets else replace(assemble_flows(packets), number=flows.number)
+
+
+def _both_sides_hold(tunnels: int) -> list[str]:
+    said = f"the egress capture holds {tunnels:,} conversations of the tunnels, too; they are no flows"
+    return [said] if tunnels else []
 
 
 def _decide(case: Case, options: Options, rng: np.random.Generator, tell: Progress) -> Decision:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vpnforensics as vf
-from vpnforensics import casework
+from vpnforensics import casework, samples
 from vpnforensics.cli.main import main
 from vpnforensics.engines.registry import ENGINES
 
@@ -74,6 +74,17 @@ def test_flow_ids_are_those_of_correlate(run, folder):
         case.flows[["id", "src", "proto"]].itertuples(index=False, name=None)
     )
     assert "… and " in run("flows", folder / "egress.pcap", "--top", "2")
+
+
+@pytest.mark.parametrize("name", ["sll2", "pcapng-two-interfaces"])
+def test_ids_are_those_of_correlate_in_one_capture_of_both_sides_too(run, name):
+    path = samples.load(name).ingress
+    case = vf.correlate(path)
+    flows = {f["id"]: f["community_id"] for f in json.loads(run("flows", path, "-f", "json"))}
+    assert [flows[i] for i in case.flows["id"]] == case.flows["community_id"].tolist()
+    tunnels = {t["id"]: t["client"] for t in json.loads(run("tunnels", path, "-f", "json"))}
+    assert [tunnels[i] for i in case.tunnels["id"]] == case.tunnels["client"].tolist()
+    assert set(case.links["tunnel"].dropna()) <= set(case.tunnels["id"])
 
 
 def test_tunnels(run, folder):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import vpnforensics as vf
 from tests.tunnels import datagrams
 from tests.tunnels.test_find_datagrams import found
+from vpnforensics import samples
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.read import read_capture
 from vpnforensics.tunnels.find import find_tunnels
@@ -222,3 +225,16 @@ def test_reserved_bytes_may_be_a_clients_number(first, mark):
     (tunnel,) = tunnels.tunnels
     assert (tunnel.protocol, tunnel.variant, tunnel.sure) == ("wireguard", "reserved_bytes", True)
     assert len(tunnels.records) == 150
+
+
+def test_reserved_bytes_cost_no_link():
+    sample = samples.load("wireguard")
+    ingress, egress = vf.read_capture(sample.ingress), vf.read_capture(sample.egress)
+    head = ingress.head.copy()
+    head[ingress.proto == 17, 1:4] = (0xB9, 0x19, 0x81)
+    marked = replace(ingress, head=head)
+    found = find_tunnels(assemble_flows(marked, idle_tcp_s=np.inf, idle_other_s=np.inf))
+    assert {t.variant for t in found.tunnels} == {"reserved_bytes"}
+    case = vf.correlate(marked, egress)
+    plain = vf.correlate(ingress, egress)
+    assert case.links.to_dict("list") == plain.links.to_dict("list")

@@ -301,7 +301,9 @@ def _most_agreed(pairs: _Pairs, block: int, extra: int) -> tuple[int, int]:
 def _one_size(
     size: int, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
 ) -> Learned | None:
-    """Padding to one size leaves only that nearly every egress packet has a record beside it."""
+    """Padding to one size leaves only that nearly every egress packet has a record beside it, and fits in."""
+    if np.mean(egress.inner_bytes <= size) < 0.5:
+        return None
     padded = LengthMap(size - 1, 2048, 0, 1, "learned")
     share = share_obeying(padded, records, egress, rng)
     return Learned(padded, share) if share >= _LEAST_SHARE else None

@@ -37,10 +37,11 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
     with session.talk.progress() as show:
         packets = read(file, strict=strict, decap=decap, show=show)
         from vpnforensics.flows.assemble import assemble_flows
+        from vpnforensics.flows.copies import without_copies
         from vpnforensics.report.rows import PROTOCOL_NAMES
 
         show("assembling flows", 0.0)
-        frame = assemble_flows(packets).to_pandas()
+        frame = assemble_flows(without_copies(packets).packets).to_pandas()
     frame["proto"] = [PROTOCOL_NAMES.get(p, str(p)) for p in frame["proto"].tolist()]
     if form == "table":
         output.show(_flows_view(frame, top))
@@ -67,9 +68,11 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
         import numpy as np
 
         from vpnforensics.flows.assemble import assemble_flows
+        from vpnforensics.flows.copies import without_copies
         from vpnforensics.tunnels.find import find_tunnels
 
         show("finding tunnels", 0.0)
+        packets = without_copies(packets).packets
         frame = find_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf)).to_pandas()
     if form == "table":
         output.show(_tunnels_view(frame, top, output.width))

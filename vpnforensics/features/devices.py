@@ -84,7 +84,7 @@ class Devices:
         flows = self.senders.flows
         return pd.DataFrame(
             {
-                "flow": [f"f{f + 1}" for f in range(len(flows))],
+                "flow": flows.ids,
                 "src": [flows.source(f) for f in range(len(flows))],
                 "dst": [flows.destination(f) for f in range(len(flows))],
                 "packets": flows.packets_up + flows.packets_down,

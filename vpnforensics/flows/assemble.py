@@ -68,6 +68,8 @@ class FlowTable:
     icmp_type: npt.NDArray[np.uint8]
     """Type of the first ICMP message of the client side, for the Community ID; else 0."""
     icmp_code: npt.NDArray[np.uint8]
+    number: npt.NDArray[np.int64]
+    """Place of each flow among all of its capture, from 0: what names it, though others be left out."""
 
     def __len__(self) -> int:
         return len(self.src)
@@ -79,6 +81,11 @@ class FlowTable:
     def destination(self, flow: int) -> str:
         """``addr:port`` of the far side."""
         return self.packets.addresses.endpoint(int(self.dst[flow]), int(self.dport[flow]))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Name of every flow, the same whatever is left out of its capture."""
+        return [f"f{n + 1}" for n in self.number.tolist()]
 
     @cached_property
     def community_ids(self) -> list[str]:
@@ -110,7 +117,7 @@ class FlowTable:
         flows = range(len(self))
         return pd.DataFrame(
             {
-                "id": [f"f{f + 1}" for f in flows],
+                "id": self.ids,
                 "proto": self.proto,
                 "src": [self.source(f) for f in flows],
                 "dst": [self.destination(f) for f in flows],
@@ -186,6 +193,7 @@ def assemble_flows(
         bytes=ip_bytes,
         icmp_type=np.where(icmp, packets.sport[first], 0).astype(np.uint8),
         icmp_code=np.where(icmp, packets.dport[first], 0).astype(np.uint8),
+        number=np.arange(count),
     )
 
 

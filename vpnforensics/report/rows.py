@@ -69,7 +69,7 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
         number = case.map_of_tunnel[t]
         rows.append(
             {
-                "id": f"t{t + 1}",
+                "id": case.tunnels.ids[t],
                 "client": tunnel.client,
                 "server": tunnel.server,
                 "transport": tunnel.transport,
@@ -97,7 +97,7 @@ def flow_rows(flows: FlowTable) -> pd.DataFrame:
     everyone = range(len(flows))
     return pd.DataFrame(
         {
-            "id": [f"f{f + 1}" for f in everyone],
+            "id": flows.ids,
             "proto": [PROTOCOL_NAMES.get(p, str(p)) for p in flows.proto.tolist()],
             "src": [flows.source(f) for f in everyone],
             "dst": [flows.destination(f) for f in everyone],
@@ -112,7 +112,7 @@ def flow_rows(flows: FlowTable) -> pd.DataFrame:
 
 def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
     """``scores``: the pairs listed, with what each engine said."""
-    scores = decision.scores
+    scores, flows, tunnels = decision.scores, case.flows.ids, case.tunnels.ids
     engines: list[dict[str, Any]] = [{} for _ in range(len(scores))]
     for voice in decision.voices:
         said = zip(engines, *_said(voice), strict=True)
@@ -120,8 +120,8 @@ def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
             row[voice.engine] = {"score": score, "llr": llr, "n": n, "note": note}
     return pd.DataFrame(
         {
-            "flow": [f"f{f + 1}" for f in scores.flow.tolist()],
-            "tunnel": [f"t{t + 1}" for t in scores.tunnel.tolist()],
+            "flow": [flows[f] for f in scores.flow.tolist()],
+            "tunnel": [tunnels[t] for t in scores.tunnel.tolist()],
             "llr": decision.llr.round(4),
             "engines": engines,
         }
@@ -148,8 +148,8 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
     wording = {x: None if x is None else verbal(x) for x in set(llr)}  # most are at a bound
     return pd.DataFrame(
         {
-            "flow": [f"f{f + 1}" for f in range(len(best))],
-            "tunnel": [f"t{t + 1}" if t >= 0 else None for t in tunnel.tolist()],
+            "flow": case.flows.ids,
+            "tunnel": [case.tunnels.ids[t] if t >= 0 else None for t in tunnel.tolist()],
             "verdict": decision.verdicts(),
             "llr": [None if x is None else round(x, 4) for x in llr],
             "verbal": [wording[x] for x in llr],
@@ -169,10 +169,9 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
     inner, outer = case.flows.packets, case.conversations.packets
     difference = egress.ts_ns[keep] - (records.ts_ns[at] if len(records) else 0)
     up = egress.up[keep]
-    names = [f"f{f + 1}" for f in range(len(case.flows))]
     return pd.DataFrame(
         {
-            "flow": pd.Categorical.from_codes(flow, categories=pd.Index(names)),
+            "flow": pd.Categorical.from_codes(flow, categories=pd.Index(case.flows.ids)),
             "egress_frame": inner.frame[row],
             "egress_ns": inner.ts_ns[row],
             "up": up,

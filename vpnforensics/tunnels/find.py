@@ -106,10 +106,14 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 packets_down=total - sent_up,
                 length_maps=protocol.length_maps(datagrams, recognition.variant),
                 conversation=number,
+                number=len(tunnels),
                 twin=twin.number if twin and protocol.name == tinc.name else -1,
                 opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
             )
         )
+    tunnels = [
+        replace(t, beside=halves) for t, halves in zip(tunnels, _halves(conversations, tunnels), strict=True)
+    ]
     return TunnelSet(tuple(tunnels), _merge([single.table(), *parts]), np.array(plain, np.int64))
 
 
@@ -206,10 +210,29 @@ def _stream_tunnel(
             packets_down=sent[1] if forward else sent[0],
             length_maps=found.length_maps,
             conversation=number,
+            number=tunnel,
             stream=found.health,
         ),
         records,
     )
+
+
+def _halves(conversations: FlowTable, tunnels: list[Tunnel]) -> list[tuple[int, ...]]:
+    """The conversations that belong to each tunnel: tinc's over TCP, the IKE of an ESP tunnel's two hosts."""
+
+    def hosts(tunnel: Tunnel) -> frozenset[int]:
+        return frozenset(
+            (int(conversations.src[tunnel.conversation]), int(conversations.dst[tunnel.conversation]))
+        )
+
+    setting_up: dict[frozenset[int], list[int]] = {}
+    for t in tunnels:
+        if t.protocol == ike.name:
+            setting_up.setdefault(hosts(t), []).append(t.conversation)
+    return [
+        (t.twin,) if t.twin >= 0 else tuple(setting_up.get(hosts(t), ())) if t.protocol == esp.name else ()
+        for t in tunnels
+    ]
 
 
 def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,10 @@ class Tunnel:
     """What became of the bytes of a tunnel over TCP; ``None`` for datagrams, and without frames."""
     twin: int = -1
     """Ingress conversation over TCP, unread, that carries packets while this one cannot; -1 without."""
+    number: int = -1
+    """Its place among all tunnels and candidates of its capture, from 0; -1 for its place here."""
+    beside: tuple[int, ...] = ()
+    """Its other halves: conversations that set it up or stand in for it, and are no flows."""
     opening: bytes = b""
     """First byte of each of its first datagrams, where handshakes show; empty of a tunnel over TCP."""
 
@@ -87,6 +92,11 @@ class TunnelSet:
     def __len__(self) -> int:
         return len(self.tunnels)
 
+    @cached_property
+    def ids(self) -> list[str]:
+        """Name of every tunnel, the same whatever candidates are dropped."""
+        return [f"t{(n if t.number < 0 else t.number) + 1}" for n, t in enumerate(self.tunnels)]
+
     @property
     def lost_share(self) -> float:
         """Share of the bytes of all tunnels over TCP that could not be told apart into frames."""
@@ -115,7 +125,7 @@ class TunnelSet:
             str(t.length_maps[0]) if t.length_maps else "to be learned" for t in self.tunnels
         ]
         frame["stream"] = ["" if t.stream is None else str(t.stream) for t in self.tunnels]
-        frame.insert(0, "id", [f"t{n + 1}" for n in range(len(self.tunnels))])
+        frame.insert(0, "id", self.ids)
         return frame
 
     def __repr__(self) -> str:
