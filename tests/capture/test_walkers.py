@@ -59,7 +59,7 @@ def pcapng_file(order: str) -> bytes:
 def walk_all(path: Path, window_bytes: int | None = None, capacity: int = 3) -> tuple[Walk, RecordWalker]:
     """All records by the walkers, as the twin writes them, with offsets in the file."""
     found = Walk()
-    batch = RecordBatch(capacity)
+    batch = RecordBatch.with_room(capacity)
     with stream.CaptureStream(str(path), window_bytes) as opened:
         window = opened.first_window()
         records = open_records(opened, window, InterfaceNumbers())
@@ -67,7 +67,7 @@ def walk_all(path: Path, window_bytes: int | None = None, capacity: int = 3) -> 
         while True:
             step = records.walk(window, pos, batch)
             for at, captured, wire, ns, interface in zip(
-                *(a[: step.count].tolist() for a in batch.arrays), strict=True
+                *(a[: step.count].tolist() for a in batch), strict=True
             ):
                 time = None if ns == _kernels.NO_TIME else ns
                 found.records.append((window.offset_of(at), captured, wire, time, interface))

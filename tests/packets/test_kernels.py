@@ -26,8 +26,8 @@ def kernel_rows(
 ) -> tuple[PacketTable, PacketColumns]:
     """Decode frames each of which ends where memory does: a read beyond one kills the process."""
     columns = PacketColumns(decap)
-    batch = RecordBatch(1)
-    at, caplen, wire, ts_ns, iface = batch.arrays
+    batch = RecordBatch.with_room(1)
+    at, caplen, wire, ts_ns, iface = batch
     kinds = np.array([linktypes.kind(linktype)], np.uint8)
     for i, frame in enumerate(captured):
         buf = FENCED.holding(frame)

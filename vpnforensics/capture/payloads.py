@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.capture import _kernels as walkers
-from vpnforensics.capture.opening import open_records
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.capture.source import CaptureSource, StoredFile
 from vpnforensics.capture.stream import CaptureStream
+from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError
 
 
@@ -65,7 +64,7 @@ def chosen_frames(source: CaptureSource, frames: npt.NDArray[np.integer]) -> Ite
         A file is gone, or is no longer the one that was read.
     """
     wanted = frames.astype(np.int64)
-    numbers = InterfaceNumbers()
+    numbers, batch = InterfaceNumbers(), RecordBatch.with_room()
     before, position = 0, 0
     for file in source.files:
         if position == len(wanted):
@@ -73,42 +72,22 @@ def chosen_frames(source: CaptureSource, frames: npt.NDArray[np.integer]) -> Ite
         if not _unchanged(file):
             raise CaptureError(file.path, None, "changed since it was read, or gone")
         with CaptureStream(file.path) as stream:
-            for buf, batch, count, kinds in _batches(stream, numbers):
+            walk = RecordWalk(stream, numbers, batch)
+            for count in walk:
                 until = position + int(np.searchsorted(wanted[position:], before + count, side="right"))
                 if until > position:
-                    at, captured, _, _, iface = batch.arrays
                     picked = wanted[position:until] - before - 1
                     yield FrameBatch(
-                        position, buf, at[picked], captured[picked].astype(np.int64), kinds[iface[picked]]
+                        position,
+                        walk.window.buf,
+                        batch.at[picked],
+                        batch.captured_bytes[picked].astype(np.int64),
+                        walk.records.kinds[batch.iface[picked]],
                     )
                 position = until
                 before += count
                 if position == len(wanted):
                     return
-
-
-def _batches(
-    stream: CaptureStream, numbers: InterfaceNumbers
-) -> Iterator[tuple[npt.NDArray[np.uint8], RecordBatch, int, npt.NDArray[np.uint8]]]:
-    """All records of one file: buffer, index into it, number of records, link kinds by interface."""
-    batch = RecordBatch()
-    window = stream.first_window()
-    records = open_records(stream, window, numbers)
-    pos = records.body
-    while True:
-        step = records.walk(window, pos, batch)
-        if step.count:
-            yield window.buf, batch, step.count, records.kinds
-        pos = step.pos
-        if step.status == walkers.FULL:
-            continue
-        if step.status == walkers.DAMAGED:
-            return
-        following = stream.next_window(window, min(pos, window.end))
-        if following is None:
-            return
-        pos = following.start + max(0, pos - window.end)
-        window = following
 
 
 def _unchanged(file: StoredFile) -> bool:

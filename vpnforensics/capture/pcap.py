@@ -106,7 +106,7 @@ class PcapRecords:
             header.record_header_bytes,
             header.tick_ns,
             self.limit_bytes,
-            batch.arrays,
+            batch,
         )
         if status == DAMAGED:
             self.damaged_records += 1

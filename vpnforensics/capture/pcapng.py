@@ -104,7 +104,7 @@ class PcapngRecords:
                 (self._snaplens, self._resolutions, self._offsets_s),
                 self._base,
                 self._count - self._base,
-                batch.arrays,
+                batch,
                 findings,
             )
             self.unknown_blocks += int(findings[_kernels.UNKNOWN_BLOCKS])

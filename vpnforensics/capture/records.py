@@ -1,9 +1,9 @@
-"""Index of the records of a window: what a walker hands to the packet decoder."""
+"""Index of the records of a capture: what a walker hands to the packet decoder, window by window."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,21 @@ BATCH_RECORDS = 4096
 """Few enough that the headers just walked over are still in the cache when they are decoded."""
 
 
-class RecordBatch:
-    """Preallocated columns of records: position, captured and original length, time, interface."""
+class RecordBatch(NamedTuple):
+    """Preallocated columns of records."""
 
-    def __init__(self, capacity: int = BATCH_RECORDS) -> None:
-        self.arrays: tuple[npt.NDArray[Any], ...] = (
+    at: npt.NDArray[np.int64]
+    """Where the captured bytes begin in the window's buffer."""
+    captured_bytes: npt.NDArray[np.int32]
+    wire_bytes: npt.NDArray[np.int32]
+    ts_ns: npt.NDArray[np.int64]
+    iface: npt.NDArray[np.uint32]
+    """Which of the walker's interfaces."""
+
+    @classmethod
+    def with_room(cls, capacity: int = BATCH_RECORDS) -> RecordBatch:
+        """Columns for so many records."""
+        return cls(
             np.empty(capacity, np.int64),
             np.empty(capacity, np.int32),
             np.empty(capacity, np.int32),

@@ -8,11 +8,11 @@ from filecmp import cmp
 from pathlib import Path
 from typing import NamedTuple
 
-from vpnforensics.capture._kernels import MORE, NO_TIME
-from vpnforensics.capture.opening import open_records
+from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.capture.stream import CaptureStream
+from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError, NotACaptureError
 
 _PROBE_BYTES = 1 << 16
@@ -91,22 +91,8 @@ def _told_apart(captures: list[tuple[int, str]]) -> tuple[list[str], list[str]]:
 def _first_ns(path: str) -> int:
     """Time of the first frame that has one; later than all others where there is none."""
     with CaptureStream(path, window_bytes=_PROBE_BYTES) as stream:
-        window = stream.first_window()
-        records = open_records(stream, window, InterfaceNumbers())
-        batch = RecordBatch(1)
-        pos = records.body
-        while True:
-            step = records.walk(window, pos, batch)
-            ts_ns = int(batch.arrays[3][0])
-            if step.count and ts_ns != NO_TIME:
-                return ts_ns
-            if step.status == MORE:
-                following = stream.next_window(window, min(step.pos, window.end))
-                if following is None:
-                    return _NEVER_NS
-                pos = following.start + max(0, step.pos - window.end)
-                window = following
-            elif step.pos == pos and not step.count:  # damaged: reading it will tell
-                return _NEVER_NS
-            else:
-                pos = step.pos
+        batch = RecordBatch.with_room(1)
+        for _ in RecordWalk(stream, InterfaceNumbers(), batch):
+            if batch.ts_ns[0] != NO_TIME:
+                return int(batch.ts_ns[0])
+    return _NEVER_NS  # or damaged: reading it will tell

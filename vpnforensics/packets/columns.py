@@ -78,7 +78,7 @@ class PacketColumns:
         _kernels.decode_frames(
             buf,
             count,
-            batch.arrays,
+            batch,
             kinds,
             numbers,
             tuple(self._columns),

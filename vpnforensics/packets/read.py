@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vpnforensics.capture import _kernels as walkers
 from vpnforensics.capture import encapsulations
-from vpnforensics.capture.opening import RecordWalker, open_records
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.capture.rotation import capture_files
 from vpnforensics.capture.source import CaptureSource, StoredFile
-from vpnforensics.capture.stream import CaptureStream, Window
+from vpnforensics.capture.stream import CaptureStream
+from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError
 from vpnforensics.packets.columns import PacketColumns
 from vpnforensics.packets.table import PacketTable
@@ -85,7 +84,7 @@ class _Reading:
         self.progress = progress
         self.is_undecided = decap == AUTO
         self.columns = PacketColumns(0 if decap == AUTO else encapsulations.NAMES.index(decap))
-        self.batch = RecordBatch()
+        self.batch = RecordBatch.with_room()
         self.interface_numbers = InterfaceNumbers()
         self.stored: list[StoredFile] = []
         self.formats: list[str] = []
@@ -99,65 +98,41 @@ class _Reading:
 
     def read(self, path: str) -> None:
         with CaptureStream(path) as stream:
-            window = stream.first_window()
-            records = open_records(stream, window, self.interface_numbers)
-            fault_at, fault = self._walk(stream, window, records)
+            walk = RecordWalk(stream, self.interface_numbers, self.batch)
+            for count in walk:
+                read_bytes = self.done_bytes + stream.consumed_bytes
+                self._decode(walk, count, read_bytes / self.total_bytes if self.total_bytes else 0.0)
+                if self.progress is not None:
+                    self.progress(read_bytes, self.total_bytes)
+            tail = walk.tail()
             self.stored.append(stream.stored_file())
             self.done_bytes += stream.consumed_bytes
+        if self.progress is not None:
+            self.progress(self.done_bytes, self.total_bytes)
+        records = walk.records
         records.check(path)
-        if fault and self.first_fault is None:
-            self.first_fault = CaptureError(path, fault_at, f"no packet can be read: {fault}")
+        if tail.fault and self.first_fault is None:
+            self.first_fault = CaptureError(path, tail.fault_at, f"no packet can be read: {tail.fault}")
+        self.cut_tail_bytes += tail.cut_bytes
         self.damaged_records += records.damaged_records
         self.unknown_blocks += records.unknown_blocks
-        damage = [at for at in (records.first_damage_offset, fault_at) if at >= 0]
+        damage = [at for at in (records.first_damage_offset, tail.fault_at) if at >= 0]
         if damage and self.first_damage_offset < 0:
             self.first_damage_offset = min(damage)
         compression = f"+{stream.compression}" if stream.compression else ""
         self.formats.append(records.format + compression)
         self.linktypes += records.linktypes
 
-    def _walk(self, stream: CaptureStream, window: Window, records: RecordWalker) -> tuple[int, str]:
-        """Decode all records; returns where and why they ended early, (-1, "") if they did not."""
-        pos = records.body
-        while True:
-            step = records.walk(window, pos, self.batch)
-            if step.count:
-                share = (
-                    (self.done_bytes + stream.consumed_bytes) / self.total_bytes if self.total_bytes else 0.0
-                )
-                self._decode(window, step.count, records, share)
-            pos = step.pos
-            if step.status == walkers.FULL:
-                continue
-            if step.status == walkers.DAMAGED:
-                at = window.offset_of(pos)
-                self.cut_tail_bytes += stream.drain(window, pos)
-                return at, records.damage
-            following = stream.next_window(window, min(pos, window.end))
-            if self.progress is not None:
-                self.progress(self.done_bytes + stream.consumed_bytes, self.total_bytes)
-            if following is None:
-                break
-            pos = following.start + max(0, pos - window.end)
-            window = following
-        end = window.offset_of(window.end)
-        at = records.long_block_offset if pos > window.end else window.offset_of(pos)
-        if stream.fault:
-            self.cut_tail_bytes += max(1, end - at)
-            return end, stream.fault
-        if at < end:
-            self.cut_tail_bytes += end - at
-            return at, "the file ends inside a record (cut while it was written or copied?)"
-        return -1, ""
-
-    def _decode(self, window: Window, count: int, records: RecordWalker, share_done: float) -> None:
+    def _decode(self, walk: RecordWalk, count: int, share_done: float) -> None:
         """Decode a batch; the first one twice where it shows a tap's wrapping around all packets."""
-        self.columns.decode(window.buf, count, self.batch, records.kinds, records.numbers, share_done)
+        records = walk.records
+        batch = (walk.window.buf, count, walk.batch, records.kinds, records.numbers, share_done)
+        self.columns.decode(*batch)
         if self.is_undecided:
             self.is_undecided = False
             if whole := self.columns.whole_wrapping():
                 self.columns = PacketColumns(whole)
-                self.columns.decode(window.buf, count, self.batch, records.kinds, records.numbers, share_done)
+                self.columns.decode(*batch)
 
     def is_misjudged(self) -> bool:
         """Whether the capture is not wrapped as its first batch was, and can be read again."""
