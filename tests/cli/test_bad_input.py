@@ -1,5 +1,6 @@
 """Every bad input gives one clear message and its exit code: never a traceback, never an empty table."""
 
+import json
 import os
 import shutil
 import struct
@@ -237,11 +238,29 @@ def test_a_hostile_file_name_does_not_reach_the_terminal(bad, folder, capsys):
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_a_name_that_is_no_utf8_goes_into_csv(folder, tmp_path, capsys):
+@pytest.mark.parametrize("form", ["csv", "json", "table"])
+def test_a_name_that_is_no_utf8_is_spelled_in_every_form(folder, tmp_path, capsys, form):
     name = tmp_path / os.fsdecode(b"caf\xe9.pcap")
     shutil.copy(folder / "egress.pcap", name)
-    assert main(["info", str(name), "-f", "csv"]) == 0
-    assert "caf\\udce9.pcap" in capsys.readouterr().out
+    assert main(["info", str(name), "-f", form]) == 0
+    out = capsys.readouterr().out
+    read = json.loads(out)[0]["path"] if form == "json" else out
+    assert "caf\\xe9.pcap" in read
+    assert "\\ud" not in out, "half of a surrogate pair, which strict readers of JSON refuse"
+
+
+def test_arguments_that_are_no_utf8_are_spelled_in_the_record(folder, tmp_path):
+    ingress = tmp_path / os.fsdecode(b"\xff.pcap")
+    shutil.copy(folder / "ingress.pcap", ingress)
+    out = tmp_path / "case.json"
+    assert (
+        main(["correlate", "-q", str(ingress), str(folder / "egress.pcap"), "-f", "json", "-o", str(out)])
+        == 0
+    )
+    case = json.loads(out.read_bytes())
+    json.dumps(case, ensure_ascii=False).encode()
+    assert case["tool"]["argv"][3].endswith("/\\xff.pcap")
+    assert case["inputs"][0]["path"].endswith("/\\xff.pcap")
 
 
 def test_the_csv_header_stands_without_a_readable_file(bad, folder, capsys):
