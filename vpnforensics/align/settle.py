@@ -100,13 +100,15 @@ def _align(
     found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
 ) -> tuple[Alignment, dict[int, LengthMap], _Support]:
     """Clocks from the known maps, likeliest first; from volume where no known map serves."""
-    sure = [group for group in groups if found.tunnels[group[0]].sure]
     lengths = flows.packets.ip_len_bytes
-    known = [
+    mapped = [
         group
-        for group in sure
+        for group in groups
         if found.tunnels[group[0]].length_maps and not hides_lengths(_records_of(found, group), lengths)
     ]
+    sure = [group for group in mapped if found.tunnels[group[0]].sure]
+    # Of candidates alone, the packets have to obey a map as well as proves a candidate.
+    known, least_share = (sure, _OBEYED_SHARE) if sure else (mapped, _OWN_SHARE)
     first: Alignment | None = None
     for rank in range(max((len(found.tunnels[g[0]].length_maps) for g in known), default=0)):
         chosen = {
@@ -117,7 +119,7 @@ def _align(
         alignment = _clocks(found, chosen, flows, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
-        if any(share >= _OBEYED_SHARE for share in support.values()):
+        if any(share >= least_share for share in support.values()):
             return alignment, chosen, support
         if alignment.usable:
             alignment = Alignment(
