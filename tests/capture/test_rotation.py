@@ -21,8 +21,8 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_and_standard_input_stand_for_themselves(tmp_path: Path) -> None:
-    assert capture_files("-") == (["-"], 0, ())
-    assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0, ())
+    assert capture_files("-") == (["-"], 0, (), 0)
+    assert capture_files(str(tmp_path / "absent")) == ([str(tmp_path / "absent")], 0, (), 0)
 
 
 def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,11 +75,23 @@ def test_each_content_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         rotation, "cmp", lambda a, b, shallow: compared.append((a, b)) or filecmp.cmp(a, b, shallow)
     )
-    files, skipped, copies = capture_files(str(tmp_path))
+    files, skipped, copies, _ = capture_files(str(tmp_path))
     assert [Path(file).name for file in files] == ["a", "b", "d", "quiet1", "quiet2"]
     assert (skipped, [Path(file).name for file in copies]) == (0, ["c", "e"])
     # Reading must not get slower: what has a time or size of its own is not opened again.
     assert not {"d", "quiet1", "quiet2"} & {Path(file).name for pair in compared for file in pair}
+
+
+def test_folders_inside_of_a_folder_are_not_looked_into_and_said_to_be_there(tmp_path: Path) -> None:
+    for day in ("27", "28"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.pcap").write_bytes(blocks.pcap_file([(10**6, FRAME)]))
+    with pytest.raises(
+        CaptureError, match="it holds folders, 2 in number, which are not looked into: name one"
+    ):
+        capture_files(str(tmp_path))
+    (tmp_path / "b.pcap").write_bytes(blocks.pcap_file([(10**6, FRAME)]))
+    assert capture_files(str(tmp_path)).folders == 2
 
 
 def test_the_first_time_may_stand_far_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

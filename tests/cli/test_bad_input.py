@@ -184,6 +184,17 @@ def test_the_file_behind_standard_input_is_never_written_over(folder, tmp_path):
     assert path.read_bytes() == (folder / "ingress.pcap").read_bytes()
 
 
+@pytest.mark.parametrize(("command", "is_meant"), [("info", True), ("correlate", True), ("simulate", False)])
+def test_a_capture_given_on_standard_input_alone_must_be_named(folder, command, is_meant):
+    with (folder / "ingress.pcap").open("rb") as standard_input:
+        done = subprocess.run(
+            [sys.executable, "-m", "vpnforensics.cli.main", command],
+            stdin=standard_input, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert (f"To read standard input, name it: vpnf {command} -" in done.stderr) == is_meant
+
+
 @pytest.mark.parametrize(
     ("name", "saying"),
     [

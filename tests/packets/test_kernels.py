@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vpnforensics.capture import linktypes
@@ -139,6 +139,7 @@ def test_every_byte_corrupted() -> None:
             assert_like_twin(bad, [len(f) for f in bad], linktypes.ETHERNET)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy with more
 @given(
     st.lists(
         st.tuples(

@@ -56,6 +56,8 @@ class CaptureHealth:
     """Frames whose record carries no time (pcapng simple packets); their time is 0."""
     skipped_files: int = 0
     """Files of a folder that are no captures."""
+    skipped_folders: int = 0
+    """Folders inside of a folder, not looked into."""
     copied_files: int = 0
     """Captures of a folder equal to one of the others, byte for byte: read once."""
     first_damage_offset: int = -1

@@ -28,6 +28,8 @@ class CaptureFiles(NamedTuple):
     """Other files of the folder: no captures."""
     copies: Sequence[str] = ()
     """Captures of the folder equal to one that is read, byte for byte."""
+    folders: int = 0
+    """Folders inside of the folder, not looked into: they may be other places, or the other side."""
 
 
 def capture_files(path: str) -> CaptureFiles:
@@ -50,7 +52,9 @@ def capture_files(path: str) -> CaptureFiles:
     if path == "-" or not Path(path).is_dir():
         return CaptureFiles([path])
     try:
-        files = sorted(str(entry) for entry in Path(path).iterdir() if entry.is_file())
+        entries = sorted(Path(path).iterdir())
+        files = [str(entry) for entry in entries if entry.is_file()]
+        folders = sum(entry.is_dir() for entry in entries)
     except OSError as error:
         raise CaptureError(path, None, f"the folder cannot be listed: {error.strerror}") from error
     captures: list[tuple[int, str]] = []
@@ -61,13 +65,15 @@ def capture_files(path: str) -> CaptureFiles:
             continue
     if not captures:
         held = f"none of its {len(files)} files is one" if files else "it holds no files"
+        if folders:
+            held += f" (it holds folders, {folders} in number, which are not looked into: name one of them)"
         raise NotACaptureError(path, None, f"a folder without pcap or pcapng captures: {held}")
     captures.sort()
     try:
         read, copies = _told_apart(captures)
     except OSError as error:
         raise CaptureError(error.filename or path, None, f"cannot be read: {error.strerror}") from error
-    return CaptureFiles(read, len(files) - len(captures), copies)
+    return CaptureFiles(read, len(files) - len(captures), copies, folders)
 
 
 def _told_apart(captures: list[tuple[int, str]]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import traceback
 
@@ -50,7 +51,7 @@ def exit_code(error: BaseException, talk: Talk) -> int:
         if error.ctx is not None:
             talk.say(error.ctx.get_usage())
             talk.say(f"Try '{error.ctx.command_path} --help' for help.")
-        talk.error(error.format_message())
+        talk.error(error.format_message() + _standard_input_meant(error))
         return USAGE
     if isinstance(error, click.ClickException):
         talk.error(error.format_message())
@@ -63,6 +64,21 @@ def exit_code(error: BaseException, talk: Talk) -> int:
             " VPNF_DEBUG=1 shows (it holds no packet contents, but paths and addresses may appear)."
         )
     return code
+
+
+def _standard_input_meant(error: click.UsageError) -> str:
+    """How to say what was probably meant, where a capture is missing and standard input is one."""
+    if not isinstance(error, click.MissingParameter) or error.ctx is None:
+        return ""
+    if "decap" not in {param.name for param in error.ctx.command.params}:  # it reads no captures
+        return ""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError, AttributeError):  # closed, or a stand-in without a descriptor
+        return ""
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        return ""
+    return f" To read standard input, name it: {error.ctx.command_path} -"
 
 
 def _judged(error: BaseException) -> tuple[int, str]:

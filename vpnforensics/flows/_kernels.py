@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpnforensics.kernels import kernel, wider
-
-_SYN, _ACK, _FIN, _RST = 0x02, 0x10, 0x01, 0x04
-_TCP = 6
+from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 
 @kernel
@@ -101,9 +99,9 @@ def assign_flows(  # type: ignore[no-untyped-def]
                 found = f
                 break
             slot = (slot + 1) & (capacity - 1)
-        bare_syn = proto[i] == _TCP and (tcp_flags[i] & (_SYN | _ACK)) == _SYN
+        bare_syn = proto[i] == PROTO_TCP and (tcp_flags[i] & (TCP_SYN | TCP_ACK)) == TCP_SYN
         if found >= 0:
-            idle = idle_tcp_ns if proto[i] == _TCP else idle_other_ns
+            idle = idle_tcp_ns if proto[i] == PROTO_TCP else idle_other_ns
             if ts_ns[i] - state[found, 0] > idle or (
                 bare_syn
                 and state[found, 1] != np.int64(seq[i])
@@ -133,7 +131,7 @@ def assign_flows(  # type: ignore[no-untyped-def]
                 slots = larger
         if bare_syn:
             state[found, 1] = np.int64(seq[i])
-        if proto[i] == _TCP and tcp_flags[i] & (_FIN | _RST):
+        if proto[i] == PROTO_TCP and tcp_flags[i] & (TCP_FIN | TCP_RST):
             state[found, 2] = 1
         state[found, 0] = ts_ns[i]
         flow[i] = found

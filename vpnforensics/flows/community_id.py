@@ -9,6 +9,8 @@ import base64
 import hashlib
 import struct
 
+from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
+
 # ICMP message types and the type of the answer: a request and its reply are one flow.
 _ICMP_REPLY = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17}
 _ICMPV6_REPLY = {
@@ -23,7 +25,7 @@ _ICMPV6_REPLY = {
     144: 145,
     145: 144,
 }
-_WITH_PORTS = {1, 6, 17, 58, 132}
+_WITH_PORTS = {PROTO_ICMP, PROTO_TCP, PROTO_UDP, PROTO_ICMPV6, 132}  # and SCTP
 
 
 def community_id(src: bytes, dst: bytes, proto: int, sport: int = 0, dport: int = 0, seed: int = 0) -> str:
@@ -41,8 +43,8 @@ def community_id(src: bytes, dst: bytes, proto: int, sport: int = 0, dport: int 
         The specification's 16-bit seed.
     """
     one_way = False
-    if proto in (1, 58):
-        replies = _ICMP_REPLY if proto == 1 else _ICMPV6_REPLY
+    if proto in (PROTO_ICMP, PROTO_ICMPV6):
+        replies = _ICMP_REPLY if proto == PROTO_ICMP else _ICMPV6_REPLY
         if sport in replies:
             dport = replies[sport]
         else:

@@ -32,6 +32,11 @@ from vpnforensics.capture.linktypes import (
     KIND_SLL2,
 )
 from vpnforensics.kernels import kernel
+from vpnforensics.packets.table import PROTO_AH, PROTO_GRE, PROTO_UDP
+
+# IPv6 extension headers: https://www.iana.org/assignments/ipv6-parameters
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
+_MOBILITY, _HIP, _SHIM6 = 135, 139, 140
 
 UNTOLD = -1
 """In place of an encapsulation: a later fragment, which does not say."""
@@ -210,7 +215,7 @@ def _datagram_payload(buf: Any, pos: Any, end: Any) -> Any:
     """(encapsulation, offset of the IP packet, ``NOT_IP`` or ``CUT``) behind a UDP header."""
     port = be16(buf, pos + 2) if end - pos >= 16 else 0
     pos += 8
-    if port == VXLAN_PORT or port == VXLAN_PORT_LINUX:  # noqa: SIM109 - a tuple costs a kernel
+    if port == VXLAN_PORT or port == VXLAN_PORT_LINUX:
         # The I bit, perhaps a group policy with it, and nothing in what is reserved.
         flags = be32(buf, pos)
         if (flags != 0x08000000 and flags & 0xFF000000 != 0x88000000) or buf[pos + 7] != 0:
@@ -264,7 +269,7 @@ def wrapped_in(buf: Any, l3: Any, end: Any, wire_end: Any) -> Any:
         proto, l4 = buf[l3 + 6], l3 + 40
     else:
         return NONE, NOT_IP, wire_end
-    if proto != 17 and proto != 47:
+    if proto != PROTO_UDP and proto != PROTO_GRE:
         return NONE, NOT_IP, wire_end
     size = be16(buf, l3 + 2) if version == 4 else be16(buf, l3 + 4) + 40
     if version == 4 and be16(buf, l3 + 6) & 0x1FFF != 0:
@@ -273,7 +278,10 @@ def wrapped_in(buf: Any, l3: Any, end: Any, wire_end: Any) -> Any:
     end = min(end, stop)
     if l4 < l3 + 20 or l4 >= end:
         return NONE, NOT_IP, stop
-    encapsulation, inner = _datagram_payload(buf, l4, end) if proto == 17 else _gre_payload(buf, l4, end)
+    if proto == PROTO_UDP:
+        encapsulation, inner = _datagram_payload(buf, l4, end)
+    else:
+        encapsulation, inner = _gre_payload(buf, l4, end)
     if encapsulation != NONE and inner >= 0:
         if inner >= stop or not _is_ip(buf, inner, end):
             return NONE, NOT_IP, stop
@@ -329,7 +337,7 @@ def ipv6_header(buf: Any, l3: Any, end: Any, wire_bytes: Any) -> Any:
     huge = ip_bytes == 40 and wire_bytes > 65575
     if huge:
         ip_bytes = wire_bytes
-    elif ip_bytes == 40 and proto == 0 and end - l3 >= 48 and be16(buf, l3 + 42) == 0xC204:
+    elif ip_bytes == 40 and proto == _HOP_BY_HOP and end - l3 >= 48 and be16(buf, l3 + 42) == 0xC204:
         ip_bytes = be32(buf, l3 + 44) + 40  # jumbogram (RFC 2675)
         if ip_bytes > 0x7FFFFFFF:
             return nothing
@@ -345,11 +353,18 @@ def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> An
     """
     fragment = 0
     while True:
-        if proto == 0 or proto == 43 or proto == 60 or proto == 135 or proto == 139 or proto == 140:
+        if (
+            proto == _HOP_BY_HOP
+            or proto == _ROUTING
+            or proto == _DESTINATION
+            or proto == _MOBILITY
+            or proto == _HIP
+            or proto == _SHIM6
+        ):
             unit, extra = 8, 1
-        elif proto == 51:
+        elif proto == PROTO_AH:
             unit, extra = 4, 2
-        elif proto == 44:
+        elif proto == _FRAGMENT:
             unit, extra = 0, 0
         else:
             return pos, length, proto, fragment, SOUND
@@ -360,7 +375,7 @@ def skip_extensions(buf: Any, pos: Any, end: Any, length: Any, proto: Any) -> An
             return pos, length, proto, fragment, CONTRADICTORY
         following = np.int64(buf[pos])
         pos, length = pos + size, length - size
-        if proto == 44:
+        if proto == _FRAGMENT:
             fragment = be16(buf, pos - 6) & 0xFFF9
             if fragment >> 3:
                 return pos, length, following, fragment, SOUND

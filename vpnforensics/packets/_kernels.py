@@ -31,8 +31,18 @@ from vpnforensics.packets._headers import (
     udp_header,
     wrapped_in,
 )
-
-_link_payload = link_payload  # the name it had before the header readers moved out
+from vpnforensics.packets.table import (
+    FRAG_FIRST,
+    FRAG_LATER,
+    FRAG_WHOLE,
+    PROTO_AH,
+    PROTO_ESP,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_TCP,
+    PROTO_UDP,
+    TCP_RST,
+)
 
 # Cells of the counter array, in the order of the health fields they become.
 (
@@ -299,31 +309,31 @@ def decode_frames(
         end = min(end, l3 + ip_bytes)  # without link-layer padding
         l4 = l3 + header_bytes
         left = ip_bytes - header_bytes
-        if version == 6 or (proto == 51 and fragment >> 3 == 0):
+        if version == 6 or (proto == PROTO_AH and fragment >> 3 == 0):
             l4, left, proto, ext_fragment, ext_state = skip_extensions(buf, l4, end, left, proto)
             state = max(state, ext_state)
             fragment |= ext_fragment
-        frag = 0
+        frag = FRAG_WHOLE
         if fragment:
-            frag = 2 if fragment >> 3 else 1
+            frag = FRAG_LATER if fragment >> 3 else FRAG_FIRST
             counters[FRAGMENTS] += 1
 
         sport, dport, seq, ack, flags, window, checksum = 0, 0, 0, 0, 0, 0, 0
         has_ts, tsval, tsecr, mss = 0, 0, 0, 0
         head_at, payload, l4_state = l4, left, SOUND
-        if frag == 2:
+        if frag == FRAG_LATER:
             pass
-        elif proto == 6:
+        elif proto == PROTO_TCP:
             (
                 sport, dport, seq, ack, flags, window, checksum, tcp_bytes, payload,
                 has_ts, tsval, tsecr, mss, l4_state,
             ) = tcp_header(buf, l4, end, left)  # fmt: skip
             head_at = l4 + tcp_bytes if tcp_bytes >= 0 else end
             largest_mss = max(largest_mss, mss)
-        elif proto == 17:
-            sport, dport, checksum, payload, l4_state = udp_header(buf, l4, end, left, frag == 0)
+        elif proto == PROTO_UDP:
+            sport, dport, checksum, payload, l4_state = udp_header(buf, l4, end, left, frag == FRAG_WHOLE)
             head_at = l4 + 8
-        elif proto == (1 if version == 4 else 58):
+        elif proto == (PROTO_ICMP if version == 4 else PROTO_ICMPV6):
             sport, dport, checksum, l4_state = icmp_header(buf, l4, end, left)
         state = max(state, l4_state)
         if state == CONTRADICTORY:
@@ -335,7 +345,7 @@ def decode_frames(
         if (
             huge
             or ip_bytes > JUMBO_BYTES
-            or (proto == 6 and largest_mss and payload > max(largest_mss, 1460))
+            or (proto == PROTO_TCP and largest_mss and payload > max(largest_mss, 1460))
         ):
             counters[SUPER_FRAMES] += 1
 
@@ -370,10 +380,14 @@ def decode_frames(
         c_mss[row] = mss
         captured = min(end - head_at, payload)
         _copy_head(buf, head_at, captured, c_head, row)
-        if (proto == 17 or proto == 50) and frag != 2 and captured < min(payload, TUNNEL_HEADER_BYTES):
+        if (
+            (proto == PROTO_UDP or proto == PROTO_ESP)
+            and frag != FRAG_LATER
+            and captured < min(payload, TUNNEL_HEADER_BYTES)
+        ):
             counters[CUT_HEADS] += 1
 
-        if flags & 0x04 == 0:  # hosts send trains of equal resets
+        if flags & TCP_RST == 0:  # hosts send trains of equal resets
             digest = _mix(np.uint64(src) << np.uint64(32) | np.uint64(dst))
             digest = _mix(digest ^ np.uint64(seq << 32 | ack))
             digest = _mix(digest ^ np.uint64(tsval << 32 | tsecr))

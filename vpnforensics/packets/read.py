@@ -8,7 +8,7 @@ from pathlib import Path
 from vpnforensics.capture import encapsulations
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
-from vpnforensics.capture.rotation import capture_files
+from vpnforensics.capture.rotation import CaptureFiles, capture_files
 from vpnforensics.capture.source import CaptureSource, StoredFile
 from vpnforensics.capture.stream import CaptureStream
 from vpnforensics.capture.walk import RecordWalk
@@ -56,7 +56,8 @@ def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | No
     """
     if decap not in (AUTO, *encapsulations.NAMES):
         raise ValueError(f"decap is {AUTO} or one of {', '.join(encapsulations.NAMES)}; not {decap!r}")
-    files, skipped, copies = capture_files(str(path))
+    found = capture_files(str(path))
+    files = found.files
     total_bytes = sum(_stored_bytes(file) for file in files)
     reading = _Reading(total_bytes, progress, decap)
     for file in files:
@@ -65,7 +66,7 @@ def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | No
         reading = _Reading(total_bytes, progress, encapsulations.NAMES[reading.columns.whole_wrapping()])
         for file in files:
             reading.read(file)
-    return reading.table(str(path), skipped, len(copies))
+    return reading.table(str(path), found)
 
 
 def _stored_bytes(path: str) -> int:
@@ -139,7 +140,7 @@ class _Reading:
         again = all(file.known_sha256 is None for file in self.stored)
         return again and self.columns.whole_wrapping() != self.columns.decap
 
-    def table(self, path: str, skipped_files: int, copied_files: int) -> PacketTable:
+    def table(self, path: str, found: CaptureFiles) -> PacketTable:
         if self.first_fault is not None and self.columns.frames == 0:
             raise self.first_fault
         health = self.columns.health(
@@ -147,8 +148,9 @@ class _Reading:
             damaged_records=self.damaged_records,
             unknown_blocks=self.unknown_blocks,
             first_damage_offset=self.first_damage_offset,
-            skipped_files=skipped_files,
-            copied_files=copied_files,
+            skipped_files=found.skipped,
+            skipped_folders=found.folders,
+            copied_files=len(found.copies),
         )
         columns = self.columns.columns()
         ts_ns = columns["ts_ns"]

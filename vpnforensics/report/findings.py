@@ -89,4 +89,5 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell("note", "non_ip", "frame", "without IP")
     tell("note", "unknown_blocks", "pcapng block", "of unknown type skipped")
     tell("note", "skipped_files", "file", "of the folder skipped: no captures")
+    tell("note", "skipped_folders", "folder", "inside of the folder not looked into")
     return [Finding(each.severity, each.text.strip()) for each in found]

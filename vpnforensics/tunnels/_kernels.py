@@ -11,14 +11,13 @@ import numpy as np
 
 from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import ip_packet
+from vpnforensics.packets.table import TCP_ACK, TCP_SYN
 
 HELD_SEGMENTS = 1024
 """Out-of-order segments a direction that may wait for a hole to be filled."""
 _PATIENCE_NS = 20_000_000
 """A hole that the receiver acknowledged this long ago is one in the capture only."""
 _FAR = 1 << 30
-
-_SYN, _ACK = 0x02, 0x10
 
 
 @kernel
@@ -59,7 +58,7 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
     for i in range(n):
         s = 1 if up[i] else 0
         o = 1 - s
-        if flags[i] & _ACK and known[o] and held[o]:
+        if flags[i] & TCP_ACK and known[o] and held[o]:
             mark = (np.int64(ack[i]) - base[o] - reached[o] + 0x80000000) % 0x100000000 - 0x80000000
             mark += reached[o]
             if mark > reached[o] and mark - reached[o] < _FAR:
@@ -67,11 +66,11 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
                     acked_ns[o] = ts_ns[i]
                 acked[o] = max(acked[o], mark)
         start = np.int64(seq[i])
-        if flags[i] & _SYN:
+        if flags[i] & TCP_SYN:
             start = (start + 1) % 0x100000000
             if not known[s]:
                 begun[s] = 1
-        if not known[s] and (length[i] > 0 or flags[i] & _SYN):
+        if not known[s] and (length[i] > 0 or flags[i] & TCP_SYN):
             known[s] = 1
             base[s] = start
         if length[i] > 0:
