@@ -29,7 +29,7 @@ from vpnforensics.tunnels.length_map import LengthMap
 
 _VOLUME_PEAKS = 6
 _ROUGH_NS = 100_000_000
-_GROUPS_TO_LEARN = 24
+_GROUPS_TO_LEARN, _CANDIDATES_FOR_CLOCKS = 24, 3
 _LEARNED_MUST_BEAT = 1.3
 _OWN_SHARE = 0.2
 _OBEYED_SHARE, _OBEYED_WELL = 0.05, 0.5
@@ -99,16 +99,19 @@ def _groups(found: TunnelSet) -> list[list[int]]:
 def _align(
     found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
 ) -> tuple[Alignment, dict[int, LengthMap], _Support]:
-    """Clocks from the known maps, likeliest first; from volume where no known map serves."""
+    """Clocks from the known maps, likeliest first; from volume where no known map serves.
+
+    Where no tunnel is sure, the largest candidates' maps are tried; what obeys them has to be more.
+    """
     lengths = flows.packets.ip_len_bytes
-    mapped = [
-        group
-        for group in groups
-        if found.tunnels[group[0]].length_maps and not hides_lengths(_records_of(found, group), lengths)
-    ]
+    mapped = [group for group in groups if found.tunnels[group[0]].length_maps]
     sure = [group for group in mapped if found.tunnels[group[0]].sure]
-    # Of candidates alone, the packets have to obey a map as well as proves a candidate.
-    known, least_share = (sure, _OBEYED_SHARE) if sure else (mapped, _OWN_SHARE)
+    known = [
+        group
+        for group in sure or mapped[:_CANDIDATES_FOR_CLOCKS]
+        if not hides_lengths(_records_of(found, group), lengths)
+    ]
+    enough = _OBEYED_SHARE if sure else _OWN_SHARE
     first: Alignment | None = None
     for rank in range(max((len(found.tunnels[g[0]].length_maps) for g in known), default=0)):
         chosen = {
@@ -119,7 +122,7 @@ def _align(
         alignment = _clocks(found, chosen, flows, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
-        if any(share >= least_share for share in support.values()):
+        if any(share >= enough for share in support.values()):
             return alignment, chosen, support
         if alignment.usable:
             alignment = Alignment(

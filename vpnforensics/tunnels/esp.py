@@ -46,11 +46,16 @@ def recognise(sample: Datagrams) -> Recognition | None:
         return Recognition(OWN_SHAPE)
     if sample.proto != PROTO_UDP:
         return None
-    esp, messages = _is_esp(sample), ike.is_message(sample)
-    if not esp.any() or (esp | messages | ike.is_keepalive(sample)).mean() < 0.9:
+    esp = _is_esp(sample)
+    if not esp.any() or (len(sample) <= _LEAST_STEPS_ELSEWHERE and _NATT_PORT not in sample.ports):
+        return None
+    messages = ike.is_message(sample)
+    if (esp | messages | ike.is_keepalive(sample)).mean() < 0.9:
         return None
     mine = sample.take(esp)
     spi = be32(mine.head, 0)
+    if not messages.any() and _NATT_PORT not in sample.ports and len(np.unique(spi)) > len(spi) / 2:
+        return None  # no association has enough
     steps = steps_within(be32(mine.head, 4), spi << 1 | mine.up)
     sealed = looks_sealed(mine, _CIPHERTEXT_AT)
     counted = len(steps) > 0 and steps.mean() >= 0.9

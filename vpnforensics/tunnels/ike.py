@@ -20,6 +20,9 @@ MARKER_BYTES = 4  # four zero bytes where ESP has its SPI (RFC 3948, 2.2)
 _HEADER_BYTES = 28
 _EXCHANGES = {0x10: (2, 4, 5, 6, 32, 33), 0x20: (*range(34, 39), 43, 44)}
 """Exchange types by version: IKEv1's (RFC 2408, RFC 2409), and IKEv2's with RFC 5723, 9242 and 9370."""
+_KNOWN = np.zeros((256, 256), np.bool_)
+for _version, _exchanges in _EXCHANGES.items():
+    _KNOWN[_version, _exchanges] = True
 _IKEV2_FLAGS, _INITIATOR = 0x38, 0x08
 
 
@@ -46,17 +49,16 @@ def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:
 
 def is_message(datagrams: Datagrams) -> Flags:
     """Datagrams with an IKE header whose version, exchange, flags and length fit together."""
-    if len(datagrams) == 0:
-        return np.zeros(0, np.bool_)
-    version, exchange = _field(datagrams, 17), _field(datagrams, 18)
-    fits = np.zeros(len(datagrams), np.bool_)
-    for number, exchanges in _EXCHANGES.items():
-        fits |= (version == number) & np.isin(exchange, exchanges)
-    fits &= (version != 0x20) | (_field(datagrams, 19) & ~np.uint8(_IKEV2_FLAGS) == 0)
+    head = datagrams.head
+    fits = np.asarray(_KNOWN[head[:, 17], head[:, 18]] | _KNOWN[head[:, 21], head[:, 22]])
+    if not fits.any():  # nearly always
+        return fits
     marked = _marked(datagrams)
-    length = np.where(marked, be32(datagrams.head, 28), be32(datagrams.head, 24))
+    fits = _KNOWN[_field(datagrams, 17), _field(datagrams, 18)]
+    fits &= (_field(datagrams, 17) != 0x20) | (_field(datagrams, 19) & ~np.uint8(_IKEV2_FLAGS) == 0)
+    length = np.where(marked, be32(head, 28), be32(head, 24))
     behind = datagrams.payload_bytes - MARKER_BYTES * marked
-    initiator = np.where(marked, be32(datagrams.head, 4), be32(datagrams.head, 0))
+    initiator = np.where(marked, be32(head, 4), be32(head, 0))
     # The length may lie beyond what was captured; zeros then.
     return np.asarray(
         fits & (behind >= _HEADER_BYTES) & ((length == behind) | (length == 0)) & (initiator != 0)

@@ -42,7 +42,12 @@ DATA_V1, DATA_V2 = 6, 9
 CLIENT_RESETS, SERVER_RESETS = (1, 7, 10), (2, 8)
 _RESETS = (*CLIENT_RESETS, *SERVER_RESETS)
 _ACKNOWLEDGEMENT, _RESET_WITH_KEY = 5, 10
-CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
+_CONTROL = (1, 2, 3, 4, 5, 7, 8, 10, 11)
+
+_AMONG = {
+    opcodes: np.isin(np.arange(32), opcodes) for opcodes in (_CONTROL, CLIENT_RESETS, SERVER_RESETS, _RESETS)
+}
+"""Which opcodes are of a kind, to look them up by."""
 
 _SESSION_END = 9
 _RESET_BYTES, _ACKNOWLEDGEMENT_BYTES = 14, 18  # beside the wrapping and, of the second, the numbers
@@ -72,7 +77,7 @@ def judge(sample: Datagrams) -> Recognition | None:
         return None
     opcode: U8 = sample.head[:, 0] >> np.uint8(3)
     data = (opcode == DATA_V1) | (opcode == DATA_V2)
-    control = np.isin(opcode, CONTROL) & (sample.payload_bytes >= _RESET_BYTES)
+    control = _AMONG[_CONTROL][opcode] & (sample.payload_bytes >= _RESET_BYTES)
     if (data | control).mean() < 0.95:
         return None
     form = _data_form(sample, data)
@@ -92,7 +97,7 @@ def judge(sample: Datagrams) -> Recognition | None:
 
 def _client_first(sample: Datagrams, opcode: U8) -> bool | None:
     """By who sends which reset."""
-    asks, answers = np.isin(opcode, CLIENT_RESETS), np.isin(opcode, SERVER_RESETS)
+    asks, answers = _AMONG[CLIENT_RESETS][opcode], _AMONG[SERVER_RESETS][opcode]
     if not (asks | answers).any():
         return None
     k = int(np.argmax(asks | answers))
@@ -162,7 +167,7 @@ def _steady_key(sample: Datagrams, opcode: U8, data: Flags) -> bool:
 def _weigh_control(control: Datagrams) -> float:
     """How sure control packets make it that they are OpenVPN's; 0 where they do not fit together."""
     opcode: U8 = control.head[:, 0] >> np.uint8(3)
-    reset = np.isin(opcode, _RESETS)
+    reset = _AMONG[_RESETS][opcode]
     if len(control) < _LEAST_CONTROL or (control.head[reset, 0] & 7).any():  # a new session has key 0
         return 0.0
     session = be32(control.head, 1) << 32 | be32(control.head, 5)
@@ -193,10 +198,10 @@ def _lengths_fit(control: Datagrams, opcode: U8, wrap: int) -> bool:
     extra = rest - _RESET_BYTES
     numbers = rest - _ACKNOWLEDGEMENT_BYTES
     fits = extra >= 0
-    bare = np.isin(opcode, CLIENT_RESETS) & (opcode != _RESET_WITH_KEY)
+    bare = _AMONG[CLIENT_RESETS][opcode] & (opcode != _RESET_WITH_KEY)
     fits &= ~bare | (extra == 0)
     answered = (extra >= _ANSWERED_BYTES) & (extra <= _ANSWERED_BYTES + _MOST_RESET_EXTRA)
-    fits &= ~np.isin(opcode, SERVER_RESETS) | (extra == 0) | answered
+    fits &= ~_AMONG[SERVER_RESETS][opcode] | (extra == 0) | answered
     acknowledges = (numbers % 4 == 0) & (numbers >= 4) & (numbers <= 4 * _MOST_ACKNOWLEDGED)
     fits = np.where(opcode == _ACKNOWLEDGEMENT, acknowledges, fits)
     return bool(fits.mean() >= 0.9)
@@ -220,7 +225,7 @@ def _plain_fits(
     fits = (count <= _MOST_ACKNOWLEDGED) & ((opcode != _ACKNOWLEDGEMENT) | (count > 0))
     fits &= behind + 4 * (opcode != _ACKNOWLEDGEMENT) <= control.payload_bytes
     row = np.arange(len(head))
-    shown = int(np.isin(opcode, _RESETS).any())
+    shown = int(_AMONG[_RESETS][opcode].any())
     echoes = (count > 0) & (behind <= captured)
     for side, others in ((control.up, peers), (~control.up, mine)):
         at = behind[echoes & side] - 8

@@ -56,6 +56,9 @@ _FIXED_BYTES = {
 }
 _TYPE_BITS, _MARK_BITS = 0x3F, 0xC0  # WARP may set the upper two
 _DISCO_MAGIC = (0x5453F09F, 0x92AC)
+_MAY_BEGIN = np.isin(
+    np.arange(256), [_DISCO_MAGIC[0] >> 24, *(m | k for m in (0, _MARK_BITS) for k in range(1, 5))]
+)
 _CIPHERTEXT_AT = 16
 _LEAST_DATA, _LEAST_AMNEZIA, _LEAST_SIZES = 6, 20, 3
 _MOST_JUNK_SHARE, _MOST_STRAYS = 0.2, 0.1
@@ -78,15 +81,18 @@ def recognise(sample: Datagrams) -> Recognition | None:
     """Types with steady reserved bytes, then handshakes of fixed length, indices that agree, or counters."""
     if sample.proto != PROTO_UDP:
         return None
-    return judge(sample) or _judge_data(sample)
+    return judge(sample) or (_judge_data(sample) if len(sample) >= _LEAST_AMNEZIA else None)
 
 
 def judge(sample: Datagrams) -> Recognition | None:
     """:func:`recognise` of messages with their types, however they travel."""
+    first = sample.head[:, 0]
+    if np.count_nonzero(_MAY_BEGIN[first]) < 0.9 * max(len(sample), 1):
+        return None  # most of what there is
     messages = _read(sample)
     kind = messages.kind
     transport = kind == TRANSPORT
-    if len(sample) == 0 or messages.ours.mean() < 0.9 or not kind.any():
+    if messages.ours.mean() < 0.9 or not kind.any():
         return None
     usual = _fixed_lengths(sample, kind)
     handshake = bool(((kind > 0) & ~transport).any())
