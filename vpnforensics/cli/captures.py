@@ -163,6 +163,7 @@ def packets(
     output = Output(target, [file])
     if form == "parquet":
         output.refuse_terminal("parquet")
+        import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress() as show:
         table = read(file, strict=strict, decap=decap, show=show)
     count = number if number is not None else _SHOWN if form == "table" else len(table)
