@@ -126,3 +126,15 @@ def test_the_lab_says_what_it_needs(capsys):
     assert "wireguard" in {row["what"] for row in json.loads(capsys.readouterr().out)}
     assert main(["lab", "record", "--vpn", "morse", "-o", "/nonexistent/x"]) == 2
     assert "vpnf: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "140"])
+def test_a_dumb_terminal_is_as_wide_as_any_other(folder, monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = []
+    for terminal in ("xterm-256color", "dumb", "unknown"):
+        monkeypatch.setenv("TERM", terminal)
+        assert main(["flows", str(folder / "egress.pcap")]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] == shown[2]
+    assert max(map(len, shown[0].splitlines())) <= int(columns)
