@@ -60,7 +60,10 @@ def install(session: Session) -> int:
     """
     from vpnforensics.groundtruth.lab.install import install as install_missing
 
-    return 0 if install_missing(session.talk.warn) else 1
+    failed = install_missing(session.talk.warn)
+    if failed:
+        session.talk.error(failed)
+    return 1 if failed else 0
 
 
 @lab.command()

@@ -17,7 +17,7 @@ _TIMEOUT_S = 1800
 _LAST_LINES = 5
 
 
-def install(say: Callable[[str], None]) -> bool:
+def install(say: Callable[[str], None]) -> str:
     """Install what is missing; say what was done, or why it was left.
 
     No service is started: the lab runs its own, in namespaces.
@@ -29,31 +29,30 @@ def install(say: Callable[[str], None]) -> bool:
 
     Returns
     -------
-    bool
-        False only if the installation was tried and failed; without root or ``apt-get`` nothing is tried.
+    str
+        What failed and why; empty if nothing did, and where nothing was tried, without root or ``apt-get``.
     """
     lacking = doctor()
     packages = packages_of(lacking)
     if not packages:
         say("nothing is missing that a package could bring")
-        return True
+        return ""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         why = "not root" if os.geteuid() != 0 else "no apt-get"
         say(f"system tools: SKIPPED ({why}); what needs them is skipped: {_names(lacking)}")
         say(f"as root on Debian or Ubuntu: {apt_line(lacking)}")
-        return True
+        return ""
     say(f"system tools: installing {' '.join(packages)}")
     with _no_services():
         _apt(["apt-get", "update", "-q"])  # old lists may do, or be all there is
         failed = _apt([*APT_INSTALL, *packages])
         if failed:  # a distribution may lack one of them; that shall not cost the others
-            failed = "\n".join(filter(None, (_apt([*APT_INSTALL, each]) for each in packages)))
+            failed = "; ".join(filter(None, (_apt([*APT_INSTALL, each]) for each in packages)))
     left = doctor()
     if packages_of(left):
-        say(f"system tools: FAILED: {_names(left)}\n{failed}")
-        return False
+        return f"not installed: {_names(left)} ({failed})"
     say("system tools: installed")
-    return True
+    return ""
 
 
 def _names(findings: list[Finding]) -> str:
@@ -71,7 +70,7 @@ def _apt(command: list[str]) -> str:
     except subprocess.TimeoutExpired:
         return f"{' '.join(command)}: not done after {_TIMEOUT_S} s"
     said = done.stdout.decode(errors="replace").splitlines()
-    return "\n".join(said[-_LAST_LINES:] or ["failed"]) if done.returncode else ""
+    return " ".join(said[-_LAST_LINES:] or ["failed"]) if done.returncode else ""
 
 
 @contextmanager
