@@ -145,3 +145,10 @@ def test_every_recipe_loads():
     recipes = sorted((Path(__file__).parents[2] / "samples").glob("**/*.yaml"))
     for recipe in recipes:
         assert load(recipe).description, f"{recipe} says nothing about itself"
+
+
+def test_a_name_that_is_no_unicode_is_spelled(tmp_path):
+    path = tmp_path / "x\udcff.yaml"
+    path.write_text('description: "a \\ud800 b"\nvpn: {kind: wireguard}\nclients: [{}]\n')
+    found = load(path)
+    assert (found.name, found.description) == ("x\\udcff", "a \\ud800 b")

@@ -266,8 +266,8 @@ def loads(text: str, *, name: str = "<scenario>", seed: int | None = None) -> Sc
     clients = _clients(located)
     capture = _capture(located, {client.name for client in clients})
     return Scenario(
-        name=str(raw.get("name", Path(name).stem)),
-        description=str(raw.get("description", "")),
+        name=_written(raw.get("name", Path(name).stem)),
+        description=_written(raw.get("description", "")),
         duration_s=float(raw.get("duration_s", 60)),
         seed=chosen,
         vpn=_vpn(raw["vpn"]),
@@ -277,6 +277,11 @@ def loads(text: str, *, name: str = "<scenario>", seed: int | None = None) -> Sc
         nat=_fill(Nat, raw.get("nat", {})),
         capture=capture,
     )
+
+
+def _written(text: object) -> str:
+    """Text that a manifest can hold: what is no Unicode, such as half of a surrogate pair, is spelled."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _fill(kind: type[T], raw: dict[str, Any]) -> T:
