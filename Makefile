@@ -27,6 +27,7 @@ help: ## this list
 	@touch .venv/run.stamp $@
 
 demo: .venv/run.stamp ## install, then link the flows of a real capture to their tunnels
+	.venv/bin/vpnf warm-up
 	.venv/bin/vpnf correlate samples/wireguard/ingress.pcap samples/wireguard/egress.pcap --top 20
 	@echo "The program is .venv/bin/vpnf"
 
@@ -55,6 +56,7 @@ notebooks: .venv/dev.stamp ## open the first case in Jupyter
 
 bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PIP) install -q -r benchmarks/requirements.txt || true
+	$(PY) benchmarks/cold.py
 	$(PY) benchmarks/reading.py
 	$(PY) benchmarks/correlating.py
 

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import vpnforensics
+from vpnforensics import kernels
 from vpnforensics.kernels import _prune, digest
 
 PACKAGE = Path(vpnforensics.__file__).parent
@@ -187,10 +188,14 @@ def test_a_user_without_a_writable_home_is_served(tmp_path: Path) -> None:
     assert _compiled(bare) == (False, "")
 
 
-def test_where_nothing_can_be_written_every_run_compiles() -> None:
-    compiled, said = _compiled({"HOME": "/proc/nowhere", "TMPDIR": "/proc"})
-    assert compiled
-    assert said.count("\n") == 1
+def test_where_nothing_can_be_written_every_run_compiles(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernels, "_places", lambda: (Path("/proc/nowhere"), Path("/proc/nowhere/either")))
+    assert kernels._place_to_write.__wrapped__() is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "neither /proc/nowhere nor /proc/nowhere/either can be written: kernels are compiled in every run"
+    ]
 
 
 @pytest.mark.parametrize("how", ["others may write", "a link"])

@@ -6,7 +6,8 @@ on with the old code that was built into it. Here the name under which code is k
 it was made of: the byte code of the kernel, that of every kernel and intrinsic it calls, the values of the
 constants they refer to (which numba freezes into the code), the types of the arguments with the field names
 of named tuples, numba's version, Python's, and the processor. What has changed has another name; nothing is
-ever overwritten by something different, so processes that compile at the same time do not disturb each other.
+ever overwritten by something different, so processes that compile at the same time do not disturb each other;
+where two need the same kernel, one waits for the other's.
 
 The code lies in ``vpnforensics`` in the folder that ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` names, or in
 ``~/.cache``; where none of them can be written, in a folder of the user's own below the temporary one. A
@@ -18,6 +19,7 @@ digest refuses what it cannot describe, with an error that names it.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -26,8 +28,8 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -56,6 +58,8 @@ _ELSEWHERE = {"numpy", "numba", "llvmlite", "math", "builtins"}
 """Packages whose versions are in a name; what comes from them is not looked into."""
 _PLAIN = (int, float, complex, str, bytes, np.generic, np.dtype, types.Type)
 _DAY_S = 86_400
+_LONGEST_WAIT_S = 60.0
+_WAIT_STEP_S = 0.01
 
 
 def kernel(function: Any = None, /, **options: Any) -> Any:
@@ -81,6 +85,21 @@ def kernel(function: Any = None, /, **options: Any) -> Any:
 def inner_kernel(function: Any) -> Any:
     """A kernel that only other kernels call: it cannot be called from Python, and divides as numpy does."""
     return kernel(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+
+
+Watcher = Callable[[Any, Any, bool], None]
+"""Told of a kernel, the types of its arguments, and whether their compiled form was kept."""
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Be told of each compiled form that is needed and not yet loaded, before it is compiled."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 class _KernelCache(_Cache):
@@ -111,16 +130,32 @@ class _KernelCache(_Cache):
         if not self._on:
             return None
         name = self._file_name(sig, target_context.codegen())
-        for place in filter(_is_ours, _places()):
-            payload = _load(place / name)
+        payload = _load_any(name)
+        if payload is None and _claim(name, wait=True):
+            payload = _load_any(name)  # another process may just have made it
             if payload is not None:
-                return _rebuild(target_context, *payload)
-        return None
+                _release(name)
+        for watcher in _watchers:
+            watcher(self._dispatcher, sig, payload is not None)
+        return None if payload is None else _rebuild(target_context, *payload)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled form; one that cannot be kept is compiled again in the next run."""
         if self._on and not data.lifted and not data.library.has_dynamic_globals:
-            _save(self._file_name(sig, data.codegen), _dumps(data._reduce()))
+            name = self._file_name(sig, data.codegen)
+            _save(name, _dumps(data._reduce()))
+            _release(name)
+
+    def is_kept(self, signature: Any) -> bool:
+        """Whether the form for these argument types need not be compiled."""
+        name = self._file_name(signature, self._dispatcher.targetctx.codegen())
+        return any((place / name).is_file() for place in filter(_is_ours, _places()))
+
+    def make(self, signature: Any) -> None:
+        """Compile the form for these argument types, unless it is kept or another process is at it."""
+        name = self._file_name(signature, self._dispatcher.targetctx.codegen())
+        if not self.is_kept(signature) and _claim(name, wait=False):
+            self._dispatcher.compile(signature)
 
     def _file_name(self, signature: Any, codegen: Any) -> str:
         made_of = (
@@ -260,6 +295,14 @@ def _place_to_write() -> Path | None:
     return None
 
 
+def _load_any(name: str) -> Any:
+    for place in filter(_is_ours, _places()):
+        payload = _load(place / name)
+        if payload is not None:
+            return payload
+    return None
+
+
 def _load(file: Path) -> Any:
     """What was kept in a file; None where there is none, or it is damaged."""
     try:
@@ -290,6 +333,40 @@ def _save(name: str, body: bytes) -> None:
         _prune(place)
     except OSError:
         return  # a full disk costs the next run some seconds, not this one its result
+
+
+_claims: dict[str, int] = {}
+"""Open lock files of what this process is compiling; the system unlocks them when it ends."""
+
+
+def _claim(name: str, *, wait: bool) -> bool:
+    """Whether this process may now compile what a file is to hold; without ``wait``, not if another does."""
+    place = _place_to_write()
+    if place is None or name in _claims:
+        return True
+    try:
+        lock = os.open(place / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:
+        return True
+    until_s = time.monotonic() + (_LONGEST_WAIT_S if wait else 0.0)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() >= until_s:
+                os.close(lock)
+                return wait
+            time.sleep(_WAIT_STEP_S)
+    _claims[name] = lock
+    return True
+
+
+def _release(name: str) -> None:
+    lock, place = _claims.pop(name, None), _place_to_write()
+    if lock is not None and place is not None:
+        (place / f"{name}.lock").unlink(missing_ok=True)
+        os.close(lock)
 
 
 @cache  # once in a process

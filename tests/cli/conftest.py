@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.small_case import write_case
+from vpnforensics import warm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_first_run() -> None:
+    """What commands say is looked at here, so what they say in a first run has been said."""
+    warm.make(warm.missing(warm.entries("correlate")))
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def info(session: Session, files: tuple[str, ...], form: str, target: str, stric
     """
     output = Output(target, files)
     rows, code = [], DONE
-    with session.talk.progress() as show:
+    with session.talk.progress("info") as show:
         for path in files:
             try:
                 rows.append(
@@ -164,7 +164,7 @@ def packets(
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
-    with session.talk.progress() as show:
+    with session.talk.progress("info") as show:
         table = read(file, strict=strict, decap=decap, show=show)
     count = number if number is not None else _SHOWN if form == "table" else len(table)
     first = table.take(slice(0, count))

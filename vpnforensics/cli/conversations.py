@@ -34,7 +34,7 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
     Flow ids are those of `vpnf correlate IN FILE`.
     """
     output = Output(target, [file])
-    with session.talk.progress() as show:
+    with session.talk.progress("flows") as show:
         packets = read(file, strict=strict, decap=decap, show=show)
         from vpnforensics.flows.assemble import assemble_flows
         from vpnforensics.flows.copies import without_copies
@@ -63,7 +63,7 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
     correlate` finds traffic that it carried.
     """
     output = Output(target, [file])
-    with session.talk.progress() as show:
+    with session.talk.progress("tunnels") as show:
         packets = read(file, strict=strict, decap=decap, show=show)
         import numpy as np
 

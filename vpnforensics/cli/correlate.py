@@ -83,7 +83,7 @@ def correlate(
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
-    with session.talk.progress() as show:
+    with session.talk.progress("correlate") as show:
         outer, inner = _read_both(ingress, egress, strict, decap, show)
         from vpnforensics.casework import correlate as run
 

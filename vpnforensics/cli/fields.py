@@ -57,7 +57,7 @@ def clocks(
     """
     output = Output(target, [file])
     drawing = _Drawing(picture, file, target) if picture is not None else None
-    with session.talk.progress() as show:
+    with session.talk.progress("correlate") as show:
         senders = _senders(file, strict, decap, show)
         from vpnforensics.features.clock_table import clock_table
 
@@ -130,7 +130,7 @@ def ipids(session: Session, file: str, form: str, target: str, top: int, strict:
     Behind a NAT an address is several hosts: see `vpnf devices`.
     """
     output = Output(target, [file])
-    with session.talk.progress() as show:
+    with session.talk.progress("correlate") as show:
         senders = _senders(file, strict, decap, show)
         from vpnforensics.features.ip_id import ip_id_table
 
@@ -172,7 +172,7 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     device. Two groups may be one device.
     """
     output = Output(target, [file])
-    with session.talk.progress() as show:
+    with session.talk.progress("correlate") as show:
         senders = _senders(file, strict, decap, show)
         from vpnforensics.features.devices import find_devices
 

@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ipids": ("vpnforensics.cli.fields:ipids", "IP ID sequences: class, scope, missing packets."),
         "devices": ("vpnforensics.cli.fields:devices", "Which flows share one operating system's stack."),
         "engines": ("vpnforensics.cli.engines:engines", "The engines, and when each speaks."),
+        "warm-up": ("vpnforensics.cli.warm_up:warm_up", "Compile now what the first run would compile."),
         "simulate": ("vpnforensics.cli.simulate:simulate", "Make captures of both sides, with truth."),
         "lab": ("vpnforensics.cli.lab:lab", "Record real VPN software on both sides, with truth."),
         "tunnel": ("vpnforensics.cli.tunnel:tunnel", "Run the reference tunnel: WireGuard on the wire."),

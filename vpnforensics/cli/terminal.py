@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vpnforensics.report.escaping import visible
+from vpnforensics.warm import first_run
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
@@ -49,14 +50,39 @@ class Talk:
             print(visible(text), file=sys.stderr)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str, float], None]]:
-        """A callback for steps and their share done: a bar on a terminal, timed lines with ``-v``."""
+    def progress(self, section: str = "") -> Iterator[Callable[[str, float], None]]:
+        """A callback for steps and their share done: a bar on a terminal, timed lines with ``-v``.
+
+        ``section`` is the part of the list of kernels that the steps need (see :mod:`vpnforensics.warm`);
+        that they are being compiled is said, too.
+        """
+        with self._steps() as show:
+            if not section:
+                yield show
+                return
+            said = False
+
+            def tell(number: int, total: int) -> None:
+                nonlocal said
+                show(f"compiling, first run only: {number} of {total}", number / total)
+                if not said and not self._on_terminal():
+                    self.warn("compiling, first run only")
+                said = True
+
+            with first_run(section, tell):
+                yield show
+
+    def _on_terminal(self) -> bool:
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+    @contextmanager
+    def _steps(self) -> Iterator[Callable[[str, float], None]]:
         if self.verbosity and not self.quiet:
             steps = _TimedSteps(self)
             yield steps
             steps("", 0.0)
             return
-        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if not self._on_terminal():
             yield lambda step, share: None
             return
         from rich.console import Console
