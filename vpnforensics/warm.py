@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -42,6 +42,14 @@ class Entry:
         return self.text.partition("(")[0]
 
     @cached_property
+    def exists(self) -> bool:
+        """Whether there is a kernel of this name with so many arguments."""
+        try:
+            return bool(self.kernel.py_func.__code__.co_argcount == len(self.signature))
+        except (ImportError, AttributeError):
+            return False
+
+    @cached_property
     def kernel(self) -> Any:
         """The kernel itself."""
         module, _, name = self.name.rpartition(".")
@@ -68,13 +76,17 @@ def entries(section: str = SECTIONS[-1], text: str | None = None) -> list[Entry]
 
 def missing(wanted: list[Entry]) -> list[Entry]:
     """Those that a run would have to compile."""
-    return [entry for entry in wanted if not entry.kernel._cache.is_kept(entry.signature)]
+    return [entry for entry in wanted if entry.exists and not entry.kernel._cache.is_kept(entry.signature)]
 
 
 def make(wanted: list[Entry]) -> None:
-    """Compile what no other process is compiling, in this order."""
+    """Compile what no other process is compiling, in this order, but not what is too much in an old list."""
+    from numba.core.errors import NumbaError
+
     for entry in wanted:
-        entry.kernel._cache.make(entry.signature)
+        if entry.exists:
+            with suppress(NumbaError):
+                entry.kernel._cache.make(entry.signature)
 
 
 @contextmanager
@@ -179,48 +191,38 @@ def _type(node: ast.expr) -> Any:
 # --- the list -------------------------------------------------------------------------------------
 
 
-def called(arguments: list[str]) -> list[str]:
-    """Entries for the kernels that a command line calls; they have to be kept, so run it once before."""
+def called(runs: list[list[str]]) -> str:
+    """The list for what commands call, each a section and its arguments; kernels that are kept only.
+
+    One that had to be compiled would bring those that it calls, which Python does not.
+    """
     from vpnforensics.cli.main import main
     from vpnforensics.kernels import watching
 
-    found: dict[str, None] = {}
+    known: dict[str, str] = {}
 
     def watch(kernel: Any, signature: Any, kept: bool) -> None:
-        module = kernel.py_func.__module__.removeprefix(f"{__package__}.")
-        found[f"{module}.{kernel.py_func.__name__}({', '.join(map(type_text, signature))})"] = None
+        name = f"{kernel.py_func.__module__}.{kernel.py_func.__name__}".removeprefix(f"{__package__}.")
+        known.setdefault(f"{name}({', '.join(map(type_text, signature))})", section)
 
     with watching(watch):
-        main([*arguments, "-q"])
-    return list(found)
-
-
-def listed(samples: Path) -> str:
-    """The list, made by running each section's command over samples."""
-    first = samples / "wireguard"
-    sides = [str(first / "ingress.pcap"), str(first / "egress.pcap")]
-    runs = [("info", ["info", sides[0]]), ("flows", ["flows", sides[1]]), ("tunnels", ["tunnels", sides[0]])]
-    runs.append(("correlate", ["correlate", *sides]))
-    for folder in sorted(path.parent for path in samples.glob("*/manifest.json")):
-        both = sorted(map(str, folder.glob("*.pcap*")), reverse=True)  # ingress, egress; or one capture
-        runs += [("more", ["correlate", *both, "-f", "json"])]
-    known: dict[str, str] = {}
-    for section, arguments in runs:
-        for _ in range(2):  # what is compiled now, with all that it calls, is only loaded then
-            command = [sys.executable, "-m", f"{__package__}.warm", "called", *arguments]
-            out = subprocess.run(  # noqa: S603
-                command,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stderr
-        for line in out.splitlines():
-            if not line.startswith("vpnf: "):  # some samples hold nothing to link
-                known.setdefault(line, section)
+        for section, *arguments in runs:  # noqa: B007 - watch uses it
+            main([*arguments, "-q"])
     lines = []
-    for section in SECTIONS:
-        lines += [f"# {section}", *(line for line in known if known[line] == section)]
+    for part in SECTIONS:
+        lines += [f"# {part}", *(line for line in known if known[line] == part)]
     return "\n".join(lines) + "\n"
+
+
+def runs_over(samples: Path) -> list[list[str]]:
+    """A command for each section, and all samples for the rest."""
+    sides = [str(samples / "wireguard/ingress.pcap"), str(samples / "wireguard/egress.pcap")]
+    runs = [["info", "info", sides[0]], ["flows", "flows", sides[1]], ["tunnels", "tunnels", sides[0]]]
+    runs.append(["correlate", "correlate", *sides])
+    for folder in sorted(path.parent for path in samples.glob("*/manifest.json")):
+        captures = sorted(map(str, folder.glob("*.pcap*")), reverse=True)  # ingress, egress; or one of both
+        runs.append(["more", "correlate", *captures, "-f", "json"])
+    return runs
 
 
 def _run(verb: str, *arguments: str) -> None:
@@ -228,9 +230,12 @@ def _run(verb: str, *arguments: str) -> None:
         wanted = entries(arguments[0])
         make(wanted[::-1] if "backwards" in arguments else wanted)
     elif verb == "called":
-        sys.stderr.write("".join(f"{line}\n" for line in called(list(arguments))))
+        sys.stderr.write(called([list(arguments)]))
     elif verb == "list":
-        LIST.write_text(listed(Path(arguments[0])))
+        found = called(runs_over(Path(arguments[0])))
+        if "again" not in arguments:  # all that is needed is kept now
+            os.execv(sys.executable, [sys.executable, "-m", f"{__package__}.warm", verb, *arguments, "again"])  # noqa: S606
+        LIST.write_text(found)
 
 
 if __name__ == "__main__":
