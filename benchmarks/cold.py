@@ -29,7 +29,7 @@ def run(arguments: list[str], cache: Path) -> dict[str, float]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache)}
     environment.pop("NUMBA_CACHE_DIR", None)
     silence = os.open(os.devnull, os.O_WRONLY)
-    command = [sys.executable, "-m", "vpnforensics.cli", *arguments]
+    command = [sys.executable, "-m", "vpnforensics", *arguments]
     begun = time.monotonic()
     pid = os.posix_spawn(
         sys.executable,

@@ -67,7 +67,7 @@ def _vpnf(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "TMPDIR": str(cache)}
     environment.pop("NUMBA_CACHE_DIR", None)
     return subprocess.run(
-        [sys.executable, "-m", "vpnforensics.cli", *arguments],
+        [sys.executable, "-m", "vpnforensics", *arguments],
         env=environment,
         capture_output=True,
         text=True,
