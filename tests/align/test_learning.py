@@ -55,6 +55,14 @@ def test_learns_padding_to_one_size() -> None:
     assert set(learned.length_map.outer(np.array([52, 1420])).tolist()) == {1452}
 
 
+def test_packets_that_do_not_fit_in_prove_no_padding() -> None:
+    """Time messages of one size beside others of another: both sent at once, neither carries the other."""
+    records, egress = _case(LengthMap(1451, 2048, cap=1))
+    assert learn_length_map(records, egress, np.random.default_rng(1)) is not None
+    larger = EgressLengths(egress.ts_ns, egress.inner_bytes + 1452, egress.up)
+    assert learn_length_map(records, larger, np.random.default_rng(1)) is None
+
+
 def test_unrelated_traffic_proves_no_map() -> None:
     for seed in range(6):
         records, _ = _case(LengthMap(24), seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,7 @@ from vpnforensics.flows.assemble import FlowTable, assemble_flows
 from vpnforensics.packets.table import AddressTable
 from vpnforensics.tunnels.table import Tunnel
 
-_Ends = tuple[tuple[int, int], tuple[int, int], int]
-"""The two endpoints of a conversation (address id, port), the lower first, and the protocol."""
+Ints = npt.NDArray[np.integer[Any]]
 
 
 def flows_apart(flows: FlowTable, conversations: FlowTable, tunnels: Sequence[Tunnel]) -> FlowTable:
@@ -43,34 +43,34 @@ def flows_apart(flows: FlowTable, conversations: FlowTable, tunnels: Sequence[Tu
 
 def _also_here(flows: FlowTable, conversations: FlowTable, numbers: Iterable[int]) -> npt.NDArray[np.bool_]:
     """Which flows have the endpoints and the protocol of one of these conversations."""
+    wanted = np.array(sorted(numbers), np.int64)
     here = _ids_here(flows.packets.addresses, conversations.packets.addresses)
-    wanted: set[_Ends] = set()
-    for n in numbers:
-        src, dst = here[conversations.src[n]], here[conversations.dst[n]]
-        if src >= 0 and dst >= 0:
-            ports = int(conversations.sport[n]), int(conversations.dport[n])
-            wanted.add(_ends(int(src), ports[0], int(dst), ports[1], int(conversations.proto[n])))
-    found = np.zeros(len(flows), np.bool_)
-    addresses = [address for (first, _), (second, _), _ in wanted for address in (first, second)]
-    for f in np.flatnonzero(np.isin(flows.src, addresses) & np.isin(flows.dst, addresses)).tolist():
-        ends = (flows.src[f], flows.sport[f], flows.dst[f], flows.dport[f], flows.proto[f])
-        found[f] = _ends(*map(int, ends)) in wanted
-    return found
+    src, dst = here[conversations.src[wanted]], here[conversations.dst[wanted]]
+    known = (src >= 0) & (dst >= 0)
+    outer = _ends(conversations, wanted[known], src[known], dst[known])
+    inner = _ends(flows, np.arange(len(flows)), flows.src, flows.dst)
+    values, number = np.unique(np.concatenate([outer, inner]), return_inverse=True)
+    low, high = number.reshape(-1, 2).T
+    pair = low * len(values) + high
+    return np.asarray(np.isin(pair[len(outer) :], pair[: len(outer)]))
 
 
-def _ends(src: int, sport: int, dst: int, dport: int, proto: int) -> _Ends:
-    first, second = sorted([(src, sport), (dst, dport)])
-    return first, second, proto
+def _ends(table: FlowTable, flows: Ints, src: Ints, dst: Ints) -> Ints:
+    """Address, port and protocol of both ends in one number each, the lower first; shape (flows, 2)."""
+    ends = [
+        (address.astype(np.int64) << 16 | port[flows]) << 8 | table.proto[flows]
+        for address, port in ((src, table.sport), (dst, table.dport))
+    ]
+    return np.sort(np.stack(ends, axis=1), axis=1)
 
 
-def _ids_here(here: AddressTable, there: AddressTable) -> npt.NDArray[np.int64]:
+def _ids_here(here: AddressTable, there: AddressTable) -> Ints:
     """Ids in one table of another's addresses, -1 for those that it lacks."""
     if here is there:
         return np.arange(len(here))
-    known = {
-        (int(v), row.tobytes()): n for n, (v, row) in enumerate(zip(here.version, here.packed, strict=True))
-    }
-    return np.array(
-        [known.get((int(v), row.tobytes()), -1) for v, row in zip(there.version, there.packed, strict=True)],
-        np.int64,
-    )
+    known = {address: n for n, address in enumerate(_packed(here))}
+    return np.array([known.get(address, -1) for address in _packed(there)], np.int64)
+
+
+def _packed(table: AddressTable) -> list[tuple[int, bytes]]:
+    return [(v, row.tobytes()) for v, row in zip(table.version.tolist(), table.packed, strict=True)]

@@ -24,6 +24,7 @@ from vpnforensics.tunnels.protocol import (
     CONSISTENT,
     COUNTED_LOOSELY,
     LIKENESS,
+    SHAPED,
     U8,
     Datagrams,
     Flags,
@@ -182,7 +183,9 @@ def _weigh_control(control: Datagrams) -> float:
     fixed = np.unique(control.payload_bytes[reset | (opcode == _ACKNOWLEDGEMENT)])
     if crypt or (wrapped and reset.any() and len(fixed) > 1):
         return CONSISTENT
-    return LIKENESS if wraps and reset.any() and set(control.ports) & set(server_ports) else 0.0
+    if not wraps or not reset.any() or not set(control.ports) & set(server_ports):
+        return 0.0
+    return SHAPED if wrapped else LIKENESS
 
 
 def _sessions(session: npt.NDArray[np.int64], side: Flags, reset: Flags) -> npt.NDArray[np.int64] | None:
