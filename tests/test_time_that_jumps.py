@@ -93,3 +93,63 @@ def test_a_pause_costs_nothing_and_blurs_nothing(pause_days: int, monkeypatch: p
     assert high - low < 1_000_000
     slow, fast = found.alignment.drift_interval_ppm
     assert fast - slow < 1.0
+
+
+@pytest.mark.parametrize("sample", ["wireguard", "openvpn-udp"])
+@pytest.mark.parametrize("role", ["ingress", "egress"])
+@pytest.mark.parametrize(("size_s", "place"), [(-5.0, 0.7), (-1.5, 0.5), (2.0, 0.35), (86_400.0, 0.5)])
+def test_a_clock_that_is_set_costs_no_link_and_denies_no_flow(
+    sample: str, role: str, size_s: float, place: float
+) -> None:
+    sides = dict(zip(("ingress", "egress"), both(sample), strict=True))
+    without = verdicts(vf.correlate(sides["ingress"], sides["egress"]))
+    table, size_ns = sides[role], round(size_s * 1e9)
+    row = round(place * len(table))
+    sides[role] = at(table, table.ts_ns + size_ns * (np.arange(len(table)) >= row))
+    found = vf.correlate(sides["ingress"], sides["egress"])
+    assert verdicts(found)["no_tunnel"] == 0
+    assert verdicts(found)["linked"] >= 0.97 * without["linked"]
+    (step,) = found.alignment.steps
+    assert step.role == role
+    assert abs(step.row - row) <= 1
+    assert step.at_ns == sides[role].ts_ns[step.row]
+    assert abs(step.size_ns - size_ns) < 1_000_000
+    assert any(f"the {role} capture's clock was set by" in warning for warning in found.warnings)
+    told = found.to_dict()["alignment"]
+    assert told["steps"] == [{"at_ns": step.at_ns, "size_ns": step.size_ns, "role": role}]
+    assert [part["packets"] for part in told["parts"]] == np.diff(
+        [0, step.egress_row, len(sides["egress"])]
+    ).tolist()
+    change_ns = told["parts"][1]["offset_ns"] - told["parts"][0]["offset_ns"]
+    assert abs(change_ns - (size_ns if role == "egress" else -size_ns)) < 1_000_000
+    for part in told["parts"]:
+        low, high = part["offset_interval_ns"]
+        assert low <= part["offset_ns"] <= high
+
+
+def test_a_clock_set_there_and_back_has_three_parts() -> None:
+    ingress, egress = both("wireguard")
+    place = np.arange(len(egress)) / len(egress)
+    away = (place >= 0.4) & (place < 0.75)
+    found = vf.correlate(ingress, at(egress, egress.ts_ns - 5_000_000_000 * away))
+    assert verdicts(found)["no_tunnel"] == 0
+    assert len(found.alignment.parts) == 3
+    assert sum(step.change_ns for step in found.alignment.steps) == pytest.approx(0, abs=1_000_000)
+
+
+def test_a_clock_set_in_one_capture_of_both_sides_changes_nothing() -> None:
+    together = vf.read_capture(samples.FOLDER / "sll2" / "capture.pcap")
+    without = verdicts(vf.correlate(together))
+    half = np.arange(len(together)) >= len(together) // 2
+    for size_ns in (-1_500_000_000, 2_000_000_000):
+        found = verdicts(vf.correlate(at(together, together.ts_ns + size_ns * half)))
+        assert found["no_tunnel"] == without["no_tunnel"]
+        assert found["linked"] >= without["linked"] - 3
+
+
+def test_a_file_sorted_after_its_clock_was_set_back_denies_nothing() -> None:
+    ingress, egress = both("openvpn-udp")
+    half = np.arange(len(egress)) >= len(egress) // 2
+    stepped = at(egress, egress.ts_ns - 1_500_000_000 * half)
+    found = vf.correlate(ingress, stepped.take(np.argsort(stepped.ts_ns, kind="stable")))
+    assert verdicts(found)["no_tunnel"] == 0

@@ -13,7 +13,7 @@ import numpy as np
 from vpnforensics._version import __version__
 from vpnforensics.align.alignment import Alignment, same_clock
 from vpnforensics.align.line import align_pairs
-from vpnforensics.align.settle import settle
+from vpnforensics.align.straight import put_straight, rows_of, settle_straight
 from vpnforensics.engines import counters, exact, ip_id, packets, timestamps
 from vpnforensics.engines.case import Case
 from vpnforensics.errors import CaseError
@@ -27,7 +27,7 @@ from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
-from vpnforensics.report.quantities import span
+from vpnforensics.report.quantities import span, utc
 from vpnforensics.report.result import CaseResult
 from vpnforensics.report.stacks import Stacks
 from vpnforensics.tunnels.apart import flows_apart
@@ -147,12 +147,16 @@ def correlate(
     flows = _on_the_wire(flows) if recognised else flows  # else both sides may be readable, and merged alike
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
-    settled = settle(tunnels, flows, known_clock, rng)
+    straight = settle_straight(conversations, tunnels, flows, known_clock, rng)
+    conversations, flows, settled = straight.conversations, straight.flows, straight.settled
     if len(flows) < len(everything) and len(settled.tunnels) < len(tunnels):
-        flows = flows_apart(everything, conversations, settled.tunnels.tunnels)
-        flows = _on_the_wire(flows) if recognised else flows
+        everything = put_straight(everything, settled.alignment, flows.packets)
+        again = flows_apart(everything, conversations, settled.tunnels.tunnels)
+        again = _on_the_wire(again) if recognised else again
+        settled = replace(settled, alignment=rows_of(settled.alignment, flows.packets, again.packets))
+        flows = again
     if recognised:
-        for table in (outer, inner, flows.packets):
+        for table in (outer, inner, conversations.packets, flows.packets):
             if table is not ingress and table is not egress:
                 table.forget_heads()  # ours alone, and nobody will look at payloads again
     if not len(flows):
@@ -323,6 +327,7 @@ def _no_tunnels(outer: PacketTable, inner: PacketTable, one_capture: bool) -> st
 
 def _warnings(case: Case, decision: Decision) -> list[str]:
     warnings = []
+    warnings += _steps(case.alignment)
     if not case.alignment.usable:
         warnings.append(f"the two clocks cannot be aligned: {case.alignment.reason}; no flow can be linked")
     elif not decision.engine:
@@ -339,6 +344,25 @@ def _warnings(case: Case, decision: Decision) -> list[str]:
             if number < 0
         ]
     return warnings
+
+
+def _steps(alignment: Alignment) -> list[str]:
+    """That a clock was set while its capture ran."""
+    told = []
+    for step in alignment.steps:
+        text = (
+            f"the {step.role} capture's clock was set by {step.size_ns / 1e9:+.6f} s at {utc(step.at_ns)};"
+            " its times are taken as if it had run on, on the clock of the longest part"
+        )
+        if not step.placed:
+            text += "; which packets came before that is not certain"
+        told.append(text)
+    if alignment.breaks:
+        told.append(
+            f"the clocks change against each other {len(alignment.breaks)} times more than could be followed;"
+            " flows at other times are undecided"
+        )
+    return told
 
 
 def _apart(case: Case) -> str:

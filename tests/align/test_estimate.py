@@ -55,7 +55,9 @@ def _seen(
     seen = seen + int(offset_s * 1e9) + np.rint((seen - EPOCH_NS) * drift_ppm * 1e-6).astype(np.int64)
     order = np.argsort(seen, kind="stable")
     size_class = classes.class_of(0, lengths.astype(np.int32), up)
-    return EgressPackets(seen[order], size_class[order], up[order]), classes
+    return EgressPackets(
+        seen[order], size_class[order], up[order], np.arange(len(seen), dtype=np.int32)
+    ), classes
 
 
 @pytest.mark.parametrize("jitter_s", [0.0, 0.002, 0.01])
@@ -101,7 +103,7 @@ def test_unrelated_captures_are_not_identifiable() -> None:
         sizes = other_classes.key[np.maximum(other.size_class, 0)]
         at = np.minimum(np.searchsorted(classes.key, sizes), len(classes) - 1)
         strange = EgressPackets(
-            other.ts_ns, np.where(classes.key[at] == sizes, at, -1).astype(np.int32), other.up
+            other.ts_ns, np.where(classes.key[at] == sizes, at, -1).astype(np.int32), other.up, other.row
         )
         refused += estimate_alignment(strange, classes, np.random.default_rng(1)).status == "not_identifiable"
     assert refused == rounds
@@ -120,9 +122,9 @@ def test_a_single_weak_pile_is_no_proof() -> None:
         rng = np.random.default_rng(seed)
         ts, lengths, up = _traffic(rng, 80, 1.0)
         egress, classes = _seen(rng, ts, lengths // 100 * 100, up, 12.5, 0.0, 0.0)
-        shuffled = EgressPackets(egress.ts_ns, rng.permutation(egress.size_class), egress.up).take(
-            np.arange(0, len(egress.ts_ns), 6)
-        )
+        shuffled = EgressPackets(
+            egress.ts_ns, rng.permutation(egress.size_class), egress.up, egress.row
+        ).take(np.arange(0, len(egress.ts_ns), 6))
         found = estimate_alignment(shuffled, classes, np.random.default_rng(1))
         assert found.status == "not_identifiable"
 

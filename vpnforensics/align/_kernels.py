@@ -109,6 +109,58 @@ def pairs_within(  # type: ignore[no-untyped-def]
 
 
 @kernel
+def count_within(egress_ns, egress_class, class_start, record_ns, reach_ns):  # type: ignore[no-untyped-def]
+    """Records of each packet's class at most ``reach_ns`` from it, int64."""
+    count = np.zeros(egress_ns.size, np.int64)
+    for j in range(egress_ns.size):
+        c = egress_class[j]
+        if c >= 0:
+            first = first_at_least(record_ns, class_start[c], class_start[c + 1], egress_ns[j] - reach_ns)
+            last = first_at_least(record_ns, first, class_start[c + 1], egress_ns[j] + reach_ns + 1)
+            count[j] = last - first
+    return count
+
+
+@kernel
+def best_path(evidence, switch):  # type: ignore[no-untyped-def]
+    """The line of each packet, in the path of most evidence when every switch costs (Viterbi 1967).
+
+    Parameters
+    ----------
+    evidence : ndarray of float64, shape (lines, n)
+    switch : float
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+    """
+    lines, n = evidence.shape
+    came_from = np.empty((lines, n), np.int64)
+    total = np.zeros(lines)
+    for j in range(n):
+        best = 0
+        for k in range(lines):
+            if total[k] > total[best]:
+                best = k
+        lead = total[best] - switch
+        for k in range(lines):
+            came_from[k, j] = k
+            if lead > total[k]:
+                came_from[k, j] = best
+                total[k] = lead
+            total[k] += evidence[k, j]
+    path = np.empty(n, np.int64)
+    at = 0
+    for k in range(lines):
+        if total[k] > total[at]:
+            at = k
+    for j in range(n - 1, -1, -1):
+        path[j] = at
+        at = came_from[at, j]
+    return path
+
+
+@kernel
 def pairs_beside(few_ns, few_up, many_ns, many_up, near_ns, room):  # type: ignore[no-untyped-def]
     """Pairs of one direction at most ``near_ns`` apart; ``many_ns`` ascends, ``few_ns`` need not.
 

@@ -21,16 +21,28 @@ identifiable. Captures that share only a few packets are, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align._kernels import count_offsets, list_offsets, pairs_within
-from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.alignment import Alignment, ClockPart
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
+from vpnforensics.align.resume import InFile, likely_sizes, resumed
 from vpnforensics.align.strays import not_stray
+from vpnforensics.align.stretches import (
+    LEAST_STRETCH,
+    Line,
+    breaks_between,
+    joined,
+    stretches_beside,
+    stretches_of,
+    within_one,
+)
 
 MAX_DRIFT_PPM = 120.0
 
@@ -53,6 +65,7 @@ _MOST_DRIFT_STEPS = 64
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
 _SURELY = 3.0  # standard deviations
+_MOST_LINES, _LEAST_SHARE = 6, 0.02  # searches for further ones; packets that are worth one over all offsets
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +75,22 @@ class EgressPackets:
     ts_ns: npt.NDArray[np.int64]
     size_class: npt.NDArray[np.int32]
     up: npt.NDArray[np.bool_]
+    row: npt.NDArray[np.int32]
+    """Row of the egress packet table."""
 
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> EgressPackets:
         """The packets at ``index``."""
-        return EgressPackets(self.ts_ns[index], self.size_class[index], self.up[index])
+        return EgressPackets(self.ts_ns[index], self.size_class[index], self.up[index], self.row[index])
 
 
-def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> Alignment:
+def estimate_alignment(
+    egress: EgressPackets,
+    classes: SizeClasses,
+    rng: np.random.Generator,
+    *,
+    row_of_record: npt.NDArray[np.int32] | None = None,
+    begins_at: Sequence[int] = (),
+) -> Alignment:
     """Offset and drift of the egress clock against the ingress clock.
 
     Parameters
@@ -78,11 +100,17 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     classes : SizeClasses
     rng : numpy.random.Generator
         Thins packets where there are more than the search needs, and resamples for the intervals.
+    row_of_record : ndarray of int32, optional
+        Row of the ingress packet table, of each record; without it, records are in order of the file.
+    begins_at : sequence of int, ascending
+        Egress rows at which parts of their own begin, because a clock was set there: their times have been
+        put straight, but each is given its own interval.
 
     Returns
     -------
     Alignment
-        ``not_identifiable`` with the reason where no offset stands out.
+        ``not_identifiable`` with the reason where no offset stands out. With ``breaks`` where it is that of a
+        part of the packets only, others being on another line.
     """
     in_time = not_stray(egress.ts_ns)
     if not in_time.all():
@@ -90,17 +118,41 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
     records_in_time = not_stray(classes.ts_ns)
     if not records_in_time.all():
         classes = classes.keep(records_in_time)
-    reference_ns = int(egress.ts_ns.min()) if len(egress.ts_ns) else 0
     of_known_size = egress.size_class >= 0
     known = egress if of_known_size.all() else egress.take(of_known_size)
+    found = _search(known, classes, int(egress.ts_ns.min()) if len(egress.ts_ns) else 0, rng)
+    if not found.piles:
+        return found.line
+    if row_of_record is None:
+        row_of_record = np.arange(int(classes.record.max()) + 1, dtype=np.int32)
+    line = _followed(found, known, classes, row_of_record, rng)
+    if begins_at and line.usable:
+        return replace(line, parts=_parts(found, egress, begins_at, rng))
+    return line
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a search came to."""
+
+    line: Alignment
+    sample: EgressPackets
+    """Those that it looked at most closely."""
+    piles: tuple[tuple[int, Pile], ...] = ()
+    """Coarse offset and pairs of the offsets tried, best first."""
+    reference_ns: int = 0
+
+
+def _search(
+    known: EgressPackets, classes: SizeClasses, reference_ns: int, rng: np.random.Generator
+) -> _Found:
+    """The one line that most packets lie on."""
     if len(known.ts_ns) < LEAST_PAIRS:
-        return Alignment(
-            "not_identifiable",
-            reason=f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress",
-        )
+        reason = f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress"
+        return _Found(Alignment("not_identifiable", reason=reason), known)
     offsets = _coarse_offsets(known, classes, rng)
     if not offsets:
-        return Alignment("not_identifiable", reason="no size-compatible packet pairs")
+        return _Found(Alignment("not_identifiable", reason="no size-compatible packet pairs"), known)
     sample = _rarest(known, classes, _FINE_POINTS, rng)
     piles = [(offset, _sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
     piles.sort(key=lambda pile: -pile[1].support)
@@ -116,19 +168,115 @@ def estimate_alignment(egress: EgressPackets, classes: SizeClasses, rng: np.rand
         clear = fine >= _CLEAR_OF_NEXT * next_fine + _SURELY * np.sqrt(fine + next_fine)
     offset, best = piles[0]
     if best.support < LEAST_PAIRS or not clear:
-        return Alignment(
+        line = Alignment(
             "not_identifiable",
             pairs=int(gathered),
             reason=f"the best offset gathers {gathered:.0f} packet pairs, the next best {runner_up:.0f}",
         )
-    line = fit_line(best, offset, reference_ns, rng)
-    if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
-        return Alignment(
-            "not_identifiable",
-            pairs=line.pairs,
-            reason=f"the pairs of the best offset drift by {line.drift_ppm:.0f} ppm, as no two clocks do",
-        )
-    return line
+    else:
+        line = fit_line(best, offset, reference_ns, rng)
+        if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
+            line = Alignment(
+                "not_identifiable",
+                pairs=line.pairs,
+                reason=f"the pairs of the best offset drift by {line.drift_ppm:.0f} ppm, as no two clocks do",
+            )
+    return _Found(line, sample, tuple(piles), reference_ns)
+
+
+def _followed(
+    found: _Found,
+    known: EgressPackets,
+    classes: SizeClasses,
+    row_of_record: npt.NDArray[np.int32],
+    rng: np.random.Generator,
+) -> Alignment:
+    """The line found, with breaks where packets before or after those on it are on lines of their own."""
+    order = np.argsort(found.sample.row, kind="stable")
+    sample, rng = found.sample.take(order), rng.spawn(1)[0]
+    lines = [Line.of(found.line, found.piles[0][1].width_ns)] if found.line.usable else []
+    # Without a line, perhaps each of several is that of a part: look at the part of each alone.
+    rivals = [Line.near(offset, pile, found.reference_ns) for offset, pile in found.piles]
+    stretches = stretches_of(sample, classes, lines or rivals)
+    files = InFile.of(sample.row, sample.ts_ns), InFile.of(row_of_record[classes.record], classes.ts_ns)
+    tried: list[tuple[int, int]] = []
+    least = _LEAST_SHARE * len(sample.ts_ns)
+    while len(tried) < _MOST_LINES:
+        open_ones = [s for s in stretches if (s.line < 0 or not lines) and s.rows not in tried]
+        largest = max(open_ones, key=lambda s: s.packets, default=None)
+        if largest is None or not LEAST_STRETCH <= largest.packets < len(sample.ts_ns):
+            break
+        tried.append(largest.rows)
+        further: list[Line] = []
+        around = stretches_beside(stretches, largest)
+        if lines:
+            part = sample.take((sample.row >= largest.rows[0]) & (sample.row <= largest.rows[1]))
+            for beside in around:
+                sizes = likely_sizes(beside, largest, *files, row_of_record)
+                resumes = (resumed(lines[beside.line], size, part, classes) for size in sizes)
+                further += [line for line in resumes if line is not None]
+        better = _best_of(further, lines, sample, classes, largest.packets / 2)
+        # Between two of one line it takes two steps to be on another: those would show.
+        if better is None and not within_one(around) and largest.packets >= least:
+            part = known.take((known.row >= largest.rows[0]) & (known.row <= largest.rows[1]))
+            alone = _search(part, classes, found.reference_ns, rng)
+            further = [Line.of(alone.line, alone.piles[0][1].width_ns)] if alone.line.usable else []
+            better = _best_of(further, lines, sample, classes, least)
+        if better:
+            lines.append(better)
+            stretches = stretches_of(sample, classes, lines)
+    if not lines:
+        return found.line
+    on_lines = joined(stretches, lines)
+    if not on_lines:
+        return found.line
+    longest = max(on_lines, key=lambda s: s.packets)
+    breaks = breaks_between(on_lines, lines)
+    astray = tuple(
+        s.rows
+        for s in stretches
+        if s.line < 0 and s.packets >= LEAST_STRETCH and not within_one(stretches_beside(stretches, s))
+    )
+    line = lines[longest.line].alignment if breaks or not found.line.usable else found.line
+    return replace(line, breaks=breaks, astray=astray)
+
+
+def _best_of(
+    candidates: Sequence[Line],
+    lines: Sequence[Line],
+    sample: EgressPackets,
+    classes: SizeClasses,
+    least: float,
+) -> Line | None:
+    """The candidate that most packets are on that are on no line yet; ``None`` where they are too few."""
+    best: tuple[float, Line | None] = (least, None)
+    for line in candidates:
+        stretches = stretches_of(sample, classes, [*lines, line])
+        gained = sum(s.packets for s in stretches if s.line == len(lines))
+        if gained >= best[0]:
+            best = (gained, line)
+    return best[1]
+
+
+def _parts(
+    found: _Found, egress: EgressPackets, begins_at: Sequence[int], rng: np.random.Generator
+) -> tuple[ClockPart, ...]:
+    """Each part with the line of its own packets; with that of all where they are too few."""
+    offset, pile = found.piles[0]
+    row = found.sample.row[pile.packet]
+    parts = []
+    for first, after in pairwise([0, *begins_at, int(egress.row.max()) + 1]):
+        times = egress.ts_ns[(egress.row >= first) & (egress.row < after)]
+        first_ns, last_ns = (int(times.min()), int(times.max())) if len(times) else (found.reference_ns,) * 2
+        mine = np.flatnonzero((row >= first) & (row < after))
+        line = found.line
+        if len(mine) >= LEAST_PAIRS:
+            own = fit_line(pile.take(mine, first_ns - found.reference_ns), offset, first_ns, rng)
+            line = own if own.pairs >= LEAST_PAIRS else line
+        at_begin = Line.of(line, pile.width_ns).offset_ns(first_ns)
+        low, high = (at_begin + edge - line.offset_ns for edge in line.offset_interval_ns)
+        parts.append(ClockPart(first_ns, last_ns, at_begin, (low, high), len(times)))
+    return tuple(parts)
 
 
 def _coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> list[int]:

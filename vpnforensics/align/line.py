@@ -7,7 +7,7 @@ leave open is in the interval, beside a bootstrap over blocks of time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -47,6 +47,18 @@ class Pile:
     def support(self) -> float:
         """Support in the finest bins in which it held together."""
         return self.supports[self.held - 1]
+
+    def take(self, index: npt.NDArray[np.intp], later_ns: int) -> Pile:
+        """The same pile with only the pairs at ``index``, its times counted from so much later."""
+        return replace(
+            self,
+            center_ns=self.center_ns + self.drift * later_ns,
+            t_ns=self.t_ns[index] - later_ns,
+            residual_ns=self.residual_ns[index],
+            up=self.up[index],
+            packet=self.packet[index],
+            record=self.record[index],
+        )
 
     def support_in(self, bins: int) -> float:
         """Support in that many steps of finer bins; of a pile that broke up before, the last there was."""

@@ -8,6 +8,7 @@ a map.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,12 @@ class Settled:
 
 
 def settle(
-    found: TunnelSet, flows: FlowTable, known_clock: Alignment | None, rng: np.random.Generator
+    found: TunnelSet,
+    flows: FlowTable,
+    known_clock: Alignment | None,
+    rng: np.random.Generator,
+    *,
+    begins_at: Sequence[int] = (),
 ) -> Settled:
     """Align the clocks, settle the length maps, and prove or drop the candidates among the tunnels.
 
@@ -64,6 +70,8 @@ def settle(
     known_clock : Alignment or None
         The alignment, where it is known beforehand.
     rng : numpy.random.Generator
+    begins_at : sequence of int
+        Egress rows at which parts begin that the alignment is to describe by themselves.
     """
     rng = rng.spawn(1)[0]  # how much chance is taken here must not change what it does in the steps after
     groups = _groups(found)
@@ -72,7 +80,7 @@ def settle(
     if known_clock is not None:
         alignment = known_clock
     else:
-        alignment, chosen, support = _align(found, groups, flows, rng)
+        alignment, chosen, support = _align(found, groups, flows, begins_at, rng)
     if alignment.usable:
         chosen = _settle_maps(found, groups, chosen, support, flows, alignment, rng)
     keep = np.array([t.sure or n in chosen for n, t in enumerate(found.tunnels)], np.bool_)
@@ -97,7 +105,11 @@ def _groups(found: TunnelSet) -> list[list[int]]:
 
 
 def _align(
-    found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
+    found: TunnelSet,
+    groups: list[list[int]],
+    flows: FlowTable,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[Alignment, dict[int, LengthMap], _Support]:
     """Clocks from the known maps, likeliest first; from volume where no known map serves.
 
@@ -119,7 +131,7 @@ def _align(
             for group in known
             for n in group
         }
-        alignment = _clocks(found, chosen, flows, rng)
+        alignment = _clocks(found, chosen, flows, begins_at, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
         if any(share >= enough for share in support.values()):
@@ -130,7 +142,7 @@ def _align(
                 reason="under the best offset the packets still do not obey the tunnels' length maps",
             )
         first = first or alignment
-    rough, chosen = _align_by_volume(found, groups, flows, rng)
+    rough, chosen = _align_by_volume(found, groups, flows, begins_at, rng)
     if rough.usable:
         return rough, chosen, {}
     return first or rough, {}, {}
@@ -153,7 +165,11 @@ def _support(
 
 
 def _clocks(
-    found: TunnelSet, chosen: dict[int, LengthMap], flows: FlowTable, rng: np.random.Generator
+    found: TunnelSet,
+    chosen: dict[int, LengthMap],
+    flows: FlowTable,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
 ) -> Alignment:
     maps = tuple(dict.fromkeys(chosen.values()))
     number = np.full(len(found), -1, np.int64)
@@ -162,17 +178,24 @@ def _clocks(
     classes = classify_records(found.records, number, maps)
     packets = flows.packets
     size_class = [classes.class_of(m, packets.ip_len_bytes, flows.up) for m in range(len(maps))]
-    if len(maps) == 1:
-        egress = EgressPackets(packets.ts_ns, size_class[0], flows.up)
-    else:
+    rows = np.arange(len(packets), dtype=np.int32)
+    egress = EgressPackets(packets.ts_ns, size_class[0], flows.up, rows)
+    if len(maps) > 1:
         egress = EgressPackets(
-            np.tile(packets.ts_ns, len(maps)), np.concatenate(size_class), np.tile(flows.up, len(maps))
+            np.tile(packets.ts_ns, len(maps)),
+            np.concatenate(size_class),
+            np.tile(flows.up, len(maps)),
+            np.tile(rows, len(maps)),
         )
-    return estimate_alignment(egress, classes, rng)
+    return estimate_alignment(egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at)
 
 
 def _align_by_volume(
-    found: TunnelSet, groups: list[list[int]], flows: FlowTable, rng: np.random.Generator
+    found: TunnelSet,
+    groups: list[list[int]],
+    flows: FlowTable,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[Alignment, dict[int, LengthMap]]:
     reason = "no tunnel with a known length map, and none could be learned"
     packets = flows.packets
@@ -191,7 +214,7 @@ def _align_by_volume(
                 best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
-    return _clocks(found, best[1], flows, rng), best[1]
+    return _clocks(found, best[1], flows, begins_at, rng), best[1]
 
 
 def _settle_maps(

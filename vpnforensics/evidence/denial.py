@@ -114,10 +114,13 @@ def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
 
 
 def observable(case: Case) -> npt.NDArray[np.bool_]:
-    """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
+    """Egress packets at whose time the ingress capture was at work, the clocks known; shape (packets,)."""
     start, end = unusual_silences(case.conversations.packets.ts_ns)
     before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
-    return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+    at_work = before == np.searchsorted(end, case.egress.ts_ns, side="right")
+    for first, last in case.alignment.astray:
+        at_work &= (case.egress.row < first) | (case.egress.row > last)
+    return np.asarray(at_work)
 
 
 def proven(case: Case, record: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

@@ -13,7 +13,7 @@ a tunnel, so that the answers, not the SYN, travel towards the Internet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -111,6 +111,13 @@ class FlowTable:
         """Rows of one flow's packets, in file order."""
         rows, starts = self.order
         return rows[starts[flow] : starts[flow + 1]]
+
+    def at_times(self, packets: PacketTable) -> FlowTable:
+        """The same conversations of the same packets at other times."""
+        first_ns, last_ns, *_ = flow_totals(
+            self.flow, self.up, packets.ts_ns, packets.ip_len_bytes, len(self)
+        )
+        return replace(self, packets=packets, first_ns=first_ns, last_ns=last_ns)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a flow."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.framing import StreamHealth
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import SURE
@@ -117,6 +118,21 @@ class TunnelSet:
             records,
             np.sort(np.concatenate([self.plain, np.array(dropped, np.int64)])),
         )
+
+    def at_times(self, conversations: FlowTable) -> TunnelSet:
+        """The same tunnels and records of the same packets at other times."""
+        records = self.records
+        ts_ns = conversations.packets.ts_ns[records.row]
+        order = np.lexsort((np.arange(len(records)), records.row, ts_ns))
+        tunnels = (
+            replace(
+                t,
+                first_ns=int(conversations.first_ns[t.conversation]),
+                last_ns=int(conversations.last_ns[t.conversation]),
+            )
+            for t in self.tunnels
+        )
+        return TunnelSet(tuple(tunnels), replace(records, ts_ns=ts_ns).take(order), self.plain)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a tunnel or candidate."""

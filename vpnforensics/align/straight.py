@@ -1,0 +1,262 @@
+"""A capture whose clock was set while it ran, put straight.
+
+That a clock was set shows where egress packets leave one line for another (:class:`Break`); which clock it
+was, and before which packet, shows in the captures themselves: a clock set back makes a packet come before
+the one before it, one set forward leaves a pause at least as long. A file keeps the order in which packets
+came, so times can be put straight by adding up the steps from there on. The clock of the longest part is
+kept, the others are made to go on with it. What comes after need not know of steps: flows have their true
+length, delays across a step are delays, and nothing has to be sorted by a time that went back.
+
+Where a file was sorted by time after the clock had been set back, its order is not the true one any more:
+then the place is known only to the length of the step, and that is said (:attr:`ClockStep.placed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.alignment import Alignment, Break, ClockPart, ClockStep, Role, Status
+from vpnforensics.align.settle import Settled, settle
+from vpnforensics.flows.assemble import FlowTable, assemble_flows
+from vpnforensics.packets.table import PacketTable
+from vpnforensics.tunnels.find import TunnelSet
+
+_SLACK_NS = 5_000_000
+"""By so much a size may be off, and packets be out of order, beside a step."""
+_ROUNDS = 3
+"""A part that is found late may have a step of its own."""
+_BACK_SHARE = 0.5
+"""The first packet after a clock was set back may come so late that this share of the step is left to see."""
+
+
+@dataclass(frozen=True, eq=False)
+class Straight:
+    """Both sides with their times put straight, and what was settled on those."""
+
+    conversations: FlowTable
+    flows: FlowTable
+    settled: Settled
+
+
+def settle_straight(
+    conversations: FlowTable,
+    tunnels: TunnelSet,
+    flows: FlowTable,
+    known_clock: Alignment | None,
+    rng: np.random.Generator,
+) -> Straight:
+    """:func:`vpnforensics.align.settle.settle`, on clocks that may have been set.
+
+    Parameters
+    ----------
+    conversations : FlowTable
+        Of the ingress capture.
+    tunnels : TunnelSet
+    flows : FlowTable
+        Of the egress capture.
+    known_clock : Alignment or None
+        The alignment, where it is known beforehand: then no step is looked for.
+    rng : numpy.random.Generator
+    """
+    settled = settle(tunnels, flows, known_clock, rng)
+    ingress, egress = conversations.packets, flows.packets
+    steps: tuple[ClockStep, ...] = ()
+    for _ in range(_ROUNDS):
+        if not settled.alignment.breaks:
+            break
+        found = place_steps(
+            settled.alignment.breaks,
+            conversations.packets.ts_ns,
+            flows.packets.ts_ns,
+            tunnels.records.row,
+        )
+        if not found:
+            settled = replace(settled, alignment=replace(settled.alignment, breaks=()))
+            break
+        steps = tuple(sorted((*steps, *found), key=lambda step: step.egress_row))
+        conversations = conversations.at_times(straightened(ingress, steps, "ingress"))
+        tunnels = tunnels.at_times(conversations)
+        flows = _assembled_at(straightened(egress, steps, "egress"), flows)
+        settled = settle(tunnels, flows, None, rng, begins_at=[step.egress_row for step in steps])
+    if steps:
+        alignment = as_captured(settled.alignment, steps, ingress.ts_ns, egress.ts_ns)
+        settled = replace(settled, alignment=alignment)
+    return Straight(conversations, flows, settled)
+
+
+def put_straight(flows: FlowTable, alignment: Alignment, seen: PacketTable) -> FlowTable:
+    """Flows of more packets of the egress capture than those ``seen`` by the alignment, put straight."""
+    steps = rows_of(alignment, seen, flows.packets).steps
+    return _assembled_at(straightened(flows.packets, steps, "egress"), flows) if steps else flows
+
+
+def rows_of(alignment: Alignment, seen: PacketTable, packets: PacketTable) -> Alignment:
+    """The alignment with its egress rows, which are those of ``seen``, as rows of ``packets``."""
+
+    def row(of_seen: int, side: Literal["left", "right"] = "left") -> int:
+        return int(np.searchsorted(packets.frame, seen.frame[of_seen], side))
+
+    steps = tuple(
+        replace(
+            step,
+            row=row(step.row) if step.role == "egress" else step.row,
+            egress_row=row(step.egress_row),
+        )
+        for step in alignment.steps
+    )
+    astray = tuple((row(first), row(last, "right") - 1) for first, last in alignment.astray)
+    return replace(alignment, steps=steps, astray=astray)
+
+
+def _assembled_at(packets: PacketTable, before: FlowTable) -> FlowTable:
+    """The flows of the same packets at other times, with the numbers that they had."""
+    flows = assemble_flows(packets)
+    first = flows.order[0][flows.order[1][:-1]]
+    number = before.number[before.flow[first]]
+    once = len(np.unique(number)) == len(number)  # an idle time-out may be real that no clock showed
+    return replace(flows, number=number) if once else flows
+
+
+def place_steps(
+    breaks: Sequence[Break],
+    ingress_ns: npt.NDArray[np.int64],
+    egress_ns: npt.NDArray[np.int64],
+    row_of_record: npt.NDArray[np.int32],
+) -> tuple[ClockStep, ...]:
+    """Which clock was set where.
+
+    Parameters
+    ----------
+    breaks : sequence of Break
+    ingress_ns, egress_ns : ndarray of int64
+        Times of all packets, in order of the file.
+    row_of_record : ndarray of int32
+        Ingress row of each record.
+    """
+    steps = []
+    for found in breaks:
+        egress = sorted(found.egress_rows)
+        ingress = sorted(int(row_of_record[record]) for record in found.records)
+        set_back, set_forward = ("egress", "ingress") if found.size_ns < 0 else ("ingress", "egress")
+        zones = {"egress": (egress_ns, egress), "ingress": (ingress_ns, ingress)}
+        size_ns = abs(found.size_ns)
+        back_row, back_ns = _largest(*zones[set_back], -1)
+        forward_row, forward_ns = _largest(*zones[set_forward], 1)
+        role: Role
+        placed = True
+        if back_ns >= _BACK_SHARE * size_ns:
+            role, row = ("egress" if set_back == "egress" else "ingress"), back_row
+        elif forward_ns >= size_ns - _SLACK_NS:
+            role, row = ("egress" if set_forward == "egress" else "ingress"), forward_row
+        else:
+            role, row, placed = "egress", egress[1], False
+        steps.append(
+            ClockStep(
+                role,
+                row,
+                found.size_ns if role == "egress" else -found.size_ns,
+                row if role == "egress" else egress[1],
+                placed,
+            )
+        )
+    return _without_detours(steps)
+
+
+def _without_detours(steps: list[ClockStep]) -> tuple[ClockStep, ...]:
+    """The steps but for those that the next undoes while no file shows a leap: packets alike in a burst."""
+    kept: list[ClockStep] = []
+    for step in steps:
+        if kept and not kept[-1].placed and not step.placed:
+            rest_ns = abs(kept[-1].change_ns + step.change_ns)
+            if rest_ns < max(_SLACK_NS, abs(step.size_ns) // 100):
+                kept.pop()
+                continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _largest(ts_ns: npt.NDArray[np.int64], zone: list[int], sign: int) -> tuple[int, int]:
+    """Row after the largest gap (or, with a sign of -1, leap back) in a zone of rows, and its length."""
+    first, last = max(zone[0], 0), min(zone[1], len(ts_ns) - 1)
+    gap_ns = sign * np.diff(ts_ns[first : last + 1])
+    if not len(gap_ns):
+        return last, 0
+    at = int(np.argmax(gap_ns))
+    return first + 1 + at, int(gap_ns[at])
+
+
+def shifts_ns(steps: Sequence[ClockStep], role: Role, packets: int) -> npt.NDArray[np.int64]:
+    """By how much the clock of a capture was ahead of itself at each of its packets."""
+    shift = np.zeros(packets, np.int64)
+    mine = [step for step in steps if step.role == role]
+    for step in mine:
+        shift[step.row :] += step.size_ns
+    edges = sorted({0, packets, *(step.row for step in mine)})
+    longest = int(np.argmax(np.diff(edges))) if packets else 0
+    return shift - shift[edges[longest]] if packets else shift
+
+
+def straightened(packets: PacketTable, steps: Sequence[ClockStep], role: Role) -> PacketTable:
+    """The capture as if its clock had not been set."""
+    shift = shifts_ns(steps, role, len(packets))
+    return replace(packets, ts_ns=packets.ts_ns - shift) if shift.any() else packets
+
+
+def as_captured(
+    alignment: Alignment,
+    steps: Sequence[ClockStep],
+    ingress_ns: npt.NDArray[np.int64],
+    egress_ns: npt.NDArray[np.int64],
+) -> Alignment:
+    """The alignment of times put straight, with the steps, and its parts in times as captured.
+
+    Parameters
+    ----------
+    alignment : Alignment
+        With a part before, between and after the steps, in times put straight.
+    steps : sequence of ClockStep
+        In order of their place among the egress packets.
+    ingress_ns, egress_ns : ndarray of int64
+        As captured.
+    """
+    ahead = {
+        "egress": shifts_ns(steps, "egress", len(egress_ns)),
+        "ingress": shifts_ns(steps, "ingress", len(ingress_ns)),
+    }
+    edges = [0, *(step.egress_row for step in steps), len(egress_ns)]
+    parts: list[ClockPart] = []
+    ingress_row = 0
+    for number, part in enumerate(alignment.parts):
+        first, after = edges[number], max(edges[number + 1], edges[number] + 1)
+        if number and steps[number - 1].role == "ingress":
+            ingress_row = steps[number - 1].row
+        change = int(ahead["egress"][min(first, len(egress_ns) - 1)] - ahead["ingress"][ingress_row])
+        times = egress_ns[first:after]
+        parts.append(
+            replace(
+                part,
+                first_ns=int(times.min()),
+                last_ns=int(times.max()),
+                offset_ns=part.offset_ns + change,
+                offset_interval_ns=(
+                    part.offset_interval_ns[0] + change,
+                    part.offset_interval_ns[1] + change,
+                ),
+                packets=len(times),
+            )
+        )
+    when = {"egress": egress_ns, "ingress": ingress_ns}
+    dated = tuple(replace(step, at_ns=int(when[step.role][step.row])) for step in steps)
+    astray = list(alignment.astray)
+    for step in dated:
+        if not step.placed:  # packets of before and after stand among each other
+            apart_ns = np.abs(egress_ns - egress_ns[step.egress_row])
+            mixed = np.flatnonzero(apart_ns <= abs(step.size_ns) + _SLACK_NS)
+            astray.append((int(mixed[0]), int(mixed[-1])))
+    status: Status = "aligned" if alignment.usable else alignment.status  # no one clock, whatever the offset
+    return replace(alignment, status=status, steps=dated, parts=tuple(parts), astray=tuple(astray))
