@@ -86,7 +86,7 @@ def correlate(
         Client-facing side of a VPN server: encrypted tunnels. Where it has none but can be read (a NAT, a
         tap on the tunnel's inner interface), its clients take the place of tunnels.
     egress : str, Path or PacketTable, optional
-        Internet-facing side. Without it, or where it is the same file, the ingress capture serves as both.
+        Internet-facing side. Without it, or with the same bytes, the ingress capture serves as both.
     expected_false_links : float
         False links to expect in the whole case, the level at which flows are called linked.
     seed : int
@@ -116,8 +116,8 @@ def correlate(
     options = Options(expected_false_links, seed, same_clock, tuple(engines))
     tell = progress or (lambda step, share: None)
     outer = _read(ingress, "ingress", tell)
-    one_capture = egress is None or _same_capture(ingress, egress)
-    inner = outer if one_capture or egress is None else _read(egress, "egress", tell)
+    inner = outer if egress is None or _same_name(ingress, egress) else _read(egress, "egress", tell)
+    one_capture = inner is outer or _same_bytes(outer, inner)
     rng = np.random.default_rng(options.seed)
     if not len(outer):
         raise CaseError(f"{_name(outer, 'ingress')}: no IP packets, so no tunnels")
@@ -239,7 +239,15 @@ def _read(capture: Capture, role: str, tell: Progress) -> PacketTable:
     )
 
 
-def _same_capture(ingress: Capture, egress: Capture) -> bool:
+def _same_bytes(outer: PacketTable, inner: PacketTable) -> bool:
+    """Whether two captures are one, under two names: their digests are taken only where their sizes agree."""
+    first, second = outer.source, inner.source
+    if first is None or second is None or (first.bytes, first.packets) != (second.bytes, second.packets):
+        return False
+    return first.decap == second.decap and first.sha256 == second.sha256
+
+
+def _same_name(ingress: Capture, egress: Capture) -> bool:
     if isinstance(ingress, PacketTable) or isinstance(egress, PacketTable):
         return ingress is egress
     if "-" in (str(ingress), str(egress)):

@@ -113,15 +113,11 @@ def correlate(
 def _read_both(
     ingress: str, egress: str | None, strict: bool, decap: str, show: Callable[[str, float], None]
 ) -> tuple[PacketTable, PacketTable]:
-    """Both captures; twice the same table where they are one capture, by name or by content."""
+    """Both captures; twice the same table where one name is given."""
     outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress")
     if egress is None or egress == ingress:
         return outer, outer
-    inner = read(egress, strict=strict, decap=decap, show=show, step="reading egress")
-    first, second = outer.source, inner.source
-    if first and second and first.bytes == second.bytes and first.sha256 == second.sha256:
-        return outer, outer
-    return outer, inner
+    return outer, read(egress, strict=strict, decap=decap, show=show, step="reading egress")
 
 
 def _written(case: CaseResult, form: str) -> Iterator[str | bytes]:
