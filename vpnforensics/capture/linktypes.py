@@ -25,6 +25,8 @@ KIND_NULL = 3
 KIND_SLL = 4
 KIND_SLL2 = 5
 KIND_PPP = 6
+KIND_NOTHING = 7
+"""Of no link type: a frame found to carry no IP packet."""
 
 _SUPPORTED = {
     NULL: ("NULL", KIND_NULL),

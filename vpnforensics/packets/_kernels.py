@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 
 from vpnforensics.capture._kernels import NO_TIME
-from vpnforensics.capture._loads import be32, be64, le64
-from vpnforensics.capture.encapsulations import NAMES, NONE
+from vpnforensics.capture._loads import be16, be32, be64, le64
+from vpnforensics.capture.encapsulations import (
+    GENEVE_PORT,
+    GTPU_PORT,
+    NAMES,
+    NONE,
+    VXLAN_PORT,
+    VXLAN_PORT_LINUX,
+)
 from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
 from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import (
@@ -22,6 +29,7 @@ from vpnforensics.packets._headers import (
     NOT_IP,
     OPTIONS_CUT,
     SOUND,
+    UNTOLD,
     icmp_header,
     ipv4_header,
     ipv6_header,
@@ -37,6 +45,7 @@ from vpnforensics.packets.table import (
     FRAG_WHOLE,
     PROTO_AH,
     PROTO_ESP,
+    PROTO_GRE,
     PROTO_ICMP,
     PROTO_ICMPV6,
     PROTO_TCP,
@@ -65,13 +74,13 @@ from vpnforensics.packets.table import (
     CUT_OPTIONS,
     CUT_HEADERS,
     LATER_HOPS,
-    PLAIN,  # IP packets in no encapsulation
-    WRAPPED,  # and those in each, by number
-) = range(21)
-ANSWERED = WRAPPED + len(NAMES)
-"""Cell: not 0 once a wrapped packet came from where others go, or they go to too many places."""
-COUNTERS = ANSWERED + 1
-
+    CANDIDATES,  # packets that may be in an encapsulation, by protocol and port
+    UNTOLD_WRAPPED,  # rows that are later fragments of such, or have something else than IP inside
+    CUT_WRAPPED,  # those of which nothing was captured of what is inside
+    ANSWERED,  # not 0 once a wrapped packet came from where others go, or they go to too many places
+    WRAPPED,  # and those in each encapsulation, by number
+) = range(24)
+COUNTERS = WRAPPED + len(NAMES)
 
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
@@ -163,31 +172,9 @@ def _content(buf: Any, at: Any, end: Any) -> Any:
 
 
 @kernel
-def _count_wrapped(buf: Any, l3: Any, encapsulation: Any, collectors: Any, counters: Any) -> Any:
-    """Count a wrapped packet, and look whether it answers another."""
-    counters[WRAPPED + encapsulation] += 1
-    if buf[l3] >> 4 == 4:
-        src, dst = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
-    else:
-        src, dst = _mix(be64(buf, l3 + 8)) ^ be64(buf, l3 + 16), _mix(be64(buf, l3 + 24)) ^ be64(buf, l3 + 32)
-    known = np.int64(collectors[0])
-    is_known = False
-    for k in range(1, known + 1):
-        if collectors[k] == src:
-            counters[ANSWERED] = 1
-        is_known |= collectors[k] == dst
-    if not is_known:
-        if known + 1 == len(collectors):
-            counters[ANSWERED] = 1
-        else:
-            collectors[known + 1] = dst
-            collectors[0] = known + 1
-
-
-@kernel
 def decode_frames(
     buf: Any, n: Any, records: Any, if_kind: Any, if_number: Any,
-    columns: Any, addresses: Any, recent: Any, decap: Any, collectors: Any, counters: Any, seed: Any,
+    columns: Any, addresses: Any, recent: Any, counters: Any, seed: Any,
 ) -> Any:  # fmt: skip
     """Decode indexed frames into the columns, from row ``counters[ROW]`` on.
 
@@ -207,10 +194,6 @@ def decode_frames(
         Hash slots, packed addresses and their versions, with room for ``2 n`` more addresses.
     recent : tuple of ndarray
         Digest, time, and interface and TTL of packets seen a moment ago, by digest.
-    decap : int
-        The encapsulation that is read through; ``NONE`` for none.
-    collectors : ndarray of uint64
-        How many destinations of wrapped packets are known, and digests of their addresses.
     counters : ndarray of int64
         Positions and findings; see the cells above.
     seed : uint64
@@ -229,7 +212,7 @@ def decode_frames(
     known = counters[ADDRESSES]
     last_ns = counters[LAST_NS]
     largest_mss = counters[LARGEST_MSS]
-    plain = counters[PLAIN]
+    candidates = counters[CANDIDATES]
 
     for i in range(n):
         frame_number += 1
@@ -262,25 +245,8 @@ def decode_frames(
         if kind == KIND_SLL2:
             iface = be32(buf, start + 4) & 0xFFFF
 
-        outer, wire_end = l3, start + wire_bytes
-        encapsulation, inner, inner_end = wrapped_in(buf, l3, end, wire_end)
-        if encapsulation == NONE:
-            plain += 1
-        elif encapsulation > NONE:
-            if inner != NOT_IP:
-                _count_wrapped(buf, l3, encapsulation, collectors, counters)
-            if encapsulation == decap:
-                if inner == NOT_IP:
-                    counters[NON_IP] += 1
-                    continue
-                if inner == CUT:
-                    counters[CUT_HEADERS if is_snapped else MALFORMED] += 1
-                    continue
-                l3, wire_end = inner, inner_end
-                end = min(end, inner_end)
-
         version = np.int64(buf[l3]) >> 4
-        wire_ip = wire_end - l3
+        wire_ip = wire_bytes - (l3 - start)
         if version == 4:
             network = ipv4_header(buf, l3, end, wire_ip)
         elif version == 6:
@@ -293,12 +259,7 @@ def decode_frames(
             is_cut = is_snapped and end - l3 < (20 if version == 4 else 40)
             counters[CUT_HEADERS if is_cut else MALFORMED] += 1
             continue
-        state = SOUND
-        if ip_bytes > wire_ip:
-            if l3 == outer:
-                state = CONTRADICTORY
-            elif not is_snapped:  # a tap sends on the first bytes only, where the whole does not fit
-                counters[SNAPPED] += 1
+        state = SOUND if ip_bytes <= wire_ip else CONTRADICTORY
         if version == 4:
             src_high, dst_high = np.uint64(0), np.uint64(0)
             src_low, dst_low = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
@@ -333,8 +294,12 @@ def decode_frames(
         elif proto == PROTO_UDP:
             sport, dport, checksum, payload, l4_state = udp_header(buf, l4, end, left, frag == FRAG_WHOLE)
             head_at = l4 + 8
+            if dport == VXLAN_PORT or dport == VXLAN_PORT_LINUX or dport == GENEVE_PORT or dport == GTPU_PORT:
+                candidates += 1
         elif proto == (PROTO_ICMP if version == 4 else PROTO_ICMPV6):
             sport, dport, checksum, l4_state = icmp_header(buf, l4, end, left)
+        elif proto == PROTO_GRE:
+            candidates += 1
         state = max(state, l4_state)
         if state == CONTRADICTORY:
             counters[MALFORMED] += 1
@@ -423,4 +388,79 @@ def decode_frames(
     counters[ADDRESSES] = known
     counters[LAST_NS] = last_ns
     counters[LARGEST_MSS] = largest_mss
-    counters[PLAIN] = plain
+    counters[CANDIDATES] = candidates
+
+
+@kernel
+def _count_wrapped(buf: Any, l3: Any, encapsulation: Any, collectors: Any, counters: Any) -> Any:
+    """Count a wrapped packet, and look whether it answers another."""
+    counters[WRAPPED + encapsulation] += 1
+    if buf[l3] >> 4 == 4:
+        src, dst = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
+    else:
+        src, dst = _mix(be64(buf, l3 + 8)) ^ be64(buf, l3 + 16), _mix(be64(buf, l3 + 24)) ^ be64(buf, l3 + 32)
+    known = np.int64(collectors[0])
+    is_known = False
+    for k in range(1, known + 1):
+        if collectors[k] == src:
+            counters[ANSWERED] = 1
+        is_known |= collectors[k] == dst
+    if not is_known:
+        if known + 1 == len(collectors):
+            counters[ANSWERED] = 1
+        else:
+            collectors[known + 1] = dst
+            collectors[0] = known + 1
+
+
+@kernel
+def unwrap_frames(
+    buf: Any, n: Any, records: Any, if_kind: Any, decap: Any, collectors: Any, counters: Any
+) -> Any:
+    """Count what taps wrapped, and let the records of one encapsulation point at the packets inside.
+
+    Parameters
+    ----------
+    buf, n, records, if_kind
+        As for :func:`decode_frames`, of which this is the step before. A record that is unwrapped is of
+        another interface, as many further as there are: of kind ``KIND_RAW``, or twice as many further, of
+        ``KIND_NOTHING``, where no IP packet is inside.
+    decap : int
+        The encapsulation that is read through; ``NONE`` for none.
+    collectors : ndarray of uint64
+        How many destinations of wrapped packets are known, and digests of their addresses.
+    counters : ndarray of int64
+    """
+    rec_at, rec_caplen, rec_wire, _, rec_iface = records
+    for i in range(n):
+        start = rec_at[i]
+        end, wire_end = start + rec_caplen[i], start + rec_wire[i]
+        l3 = link_payload(buf, start, end, if_kind[rec_iface[i]])
+        if l3 < 0 or l3 >= end:
+            continue
+        encapsulation, inner, inner_end = wrapped_in(buf, l3, end, wire_end)
+        if encapsulation == NONE:
+            continue
+        if encapsulation == UNTOLD:
+            counters[UNTOLD_WRAPPED] += 1
+            continue
+        if inner != NOT_IP:
+            _count_wrapped(buf, l3, encapsulation, collectors, counters)
+        if encapsulation != decap:
+            if inner == NOT_IP:
+                counters[UNTOLD_WRAPPED] += 1
+            continue
+        rec_iface[i] += len(if_kind)
+        if inner == NOT_IP:
+            rec_iface[i] += len(if_kind)
+        elif inner == CUT:
+            counters[CUT_WRAPPED] += 1
+            rec_caplen[i] = 0
+        else:
+            size = 0
+            if end - inner >= 6:
+                size = be16(buf, inner + 2) if buf[inner] >> 4 == 4 else be16(buf, inner + 4) + 40
+            rec_at[i] = inner
+            rec_caplen[i] = min(end, inner_end) - inner
+            # A tap sends on the first bytes only, where the whole does not fit: a packet cut short.
+            rec_wire[i] = max(inner_end - inner, size)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vpnforensics.capture._kernels import NO_TIME
 from vpnforensics.capture.encapsulations import COLLECTORS, GTPU, NAMES, NONE, WHOLE_SHARE
 from vpnforensics.capture.health import CaptureHealth
+from vpnforensics.capture.linktypes import KIND_NOTHING, KIND_RAW
 from vpnforensics.capture.records import RecordBatch
 from vpnforensics.packets import _kernels
 from vpnforensics.packets.table import AddressTable, PacketTable
@@ -75,6 +76,11 @@ class PacketColumns:
         """
         self._reserve_rows(count, share_done)
         self._reserve_addresses(2 * count)
+        if self.decap != NONE:
+            self._unwrap(buf, count, batch, kinds)
+            raw, nothing = np.full_like(kinds, KIND_RAW), np.full_like(kinds, KIND_NOTHING)
+            kinds, numbers = np.concatenate([kinds, raw, nothing]), np.tile(numbers, 3)
+        before = int(self.counters[_kernels.CANDIDATES])
         _kernels.decode_frames(
             buf,
             count,
@@ -84,17 +90,24 @@ class PacketColumns:
             tuple(self._columns),
             (self._slots, self._packed, self._versions),
             self._recent,
-            self.decap,
-            self._collectors,
             self.counters,
             self._seed,
         )
+        if self.decap == NONE and self.counters[_kernels.CANDIDATES] > before:
+            self._unwrap(buf, count, batch, kinds)
+
+    def _unwrap(
+        self, buf: npt.NDArray[np.uint8], count: int, batch: RecordBatch, kinds: npt.NDArray[np.uint8]
+    ) -> None:
+        _kernels.unwrap_frames(buf, count, batch, kinds, self.decap, self._collectors, self.counters)
 
     def whole_wrapping(self) -> int:
         """The encapsulation that a tap put around all that was decoded so far, or ``NONE``."""
-        wrapped = self.counters[_kernels.WRAPPED : _kernels.WRAPPED + len(NAMES)]
+        cells = self.counters
+        wrapped = cells[_kernels.WRAPPED :]
         most = int(np.argmax(wrapped))
-        if not wrapped[most] or wrapped[most] < WHOLE_SHARE * (self.counters[_kernels.PLAIN] + wrapped.sum()):
+        told = cells[_kernels.ROW] - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
+        if not wrapped[most] or wrapped[most] < WHOLE_SHARE * told:
             return NONE
         return most if most == GTPU or not self.counters[_kernels.ANSWERED] else NONE
 
@@ -142,7 +155,7 @@ class PacketColumns:
     def health(self, **found: int) -> CaptureHealth:
         """The findings so far, together with those made elsewhere."""
         cells = self.counters
-        wrapped = dict(zip(NAMES, cells[_kernels.WRAPPED :].tolist(), strict=False))
+        wrapped = dict(zip(NAMES, cells[_kernels.WRAPPED :].tolist(), strict=True))
         wrapped[NAMES[NONE]] = 0
         unwrapped = wrapped.pop(NAMES[self.decap])
         return CaptureHealth(
