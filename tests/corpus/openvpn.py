@@ -244,7 +244,9 @@ def _one_way() -> Iterator[Specimen]:
 
 
 def _on_tcp() -> Iterator[Specimen]:
-    for wrap, data in (("plain", "aead-v2"), ("tls-auth", "cbc-v2"), ("tls-crypt", "aead-v2")):
+    for wrap, data in (
+        ("plain", "aead-v2"), ("tls-auth", "cbc-v2"), ("tls-crypt", "aead-v2"), ("plain", "epoch"),
+    ):  # fmt: skip
         draft = Draft(f"openvpn-tcp-{wrap}-{data}", "openvpn")
         session = OpenVpn(Framed(Connection(draft.wire, CLIENT, SERVER)), wrap, data)  # type: ignore[arg-type]
         session.handshake()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import vpnforensics as vf
 from tests.tunnels import datagrams
@@ -15,7 +17,8 @@ from tests.tunnels.test_find_datagrams import found
 from vpnforensics import samples
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.read import read_capture
-from vpnforensics.tunnels.find import find_tunnels
+from vpnforensics.tunnels.find import PROTOCOLS, find_tunnels
+from vpnforensics.tunnels.protocol import SURE, Datagrams
 
 CASES = Path(__file__).parents[1] / "cases"
 CLIENT = "198.51.100.20"
@@ -238,3 +241,68 @@ def test_reserved_bytes_cost_no_link():
     case = vf.correlate(marked, egress)
     plain = vf.correlate(ingress, egress)
     assert case.links.to_dict("list") == plain.links.to_dict("list")
+
+
+# Fields of which made-up protocols consist: what they hold, and how many bytes.
+FIELDS = st.tuples(
+    st.sampled_from(["const", "shared", "counter", "counter, little", "time", "type", "random", "zero"]),
+    st.sampled_from([1, 2, 4, 8]),
+)
+
+
+def made_up(fields, count, port, size_step, seed):
+    """Datagrams of a protocol with these header fields, then random bytes."""
+    rng = np.random.default_rng(seed)
+    up = rng.random(count) < 0.5
+    head = rng.integers(0, 256, (count, 96), np.uint8)
+    at = 0
+    for kind, width in fields:
+        column = head[:, at : at + width]
+        if kind == "zero":
+            column[:] = 0
+        elif kind == "type":
+            column[:] = rng.choice(rng.integers(0, 256, 3), (count, 1))
+        elif kind in ("const", "shared"):
+            column[:] = rng.integers(0, 256, width)
+            column[up & (kind == "const")] = rng.integers(0, 256, width)
+        elif kind != "random":
+            step = 160 if kind == "time" else 1
+            number = np.where(up, np.cumsum(up), np.cumsum(~up)) * step
+            big = number.astype(">u8").view(np.uint8).reshape(count, 8)
+            column[:] = big[:, ::-1][:, :width] if kind.endswith("little") else big[:, 8 - width :]
+        at += width
+    size = rng.integers(3, 60, count) * size_step
+    return Datagrams(size.astype(np.int32), np.ascontiguousarray(head[:, :32]), up, 17, (50_000, port))
+
+
+@given(
+    st.lists(FIELDS, max_size=8),
+    st.integers(2, 60),
+    st.sampled_from([500, 655, 1194, 4242, 4500, 40_000]),
+    st.sampled_from([1, 4, 16]),
+    st.integers(0, 2**16),
+)
+def test_recognisers_and_their_records_take_anything(fields, count, port, size_step, seed):
+    sample = made_up(fields, count, port, size_step, seed)
+    for protocol in PROTOCOLS.values():
+        found = protocol.recognise(sample)
+        if found is not None:
+            assert 0 < found.confidence < 1
+            records = protocol.records(sample, found.variant)
+            assert len(records.carries) == len(records.counter) == count
+            protocol.length_maps(sample, found.variant)
+
+
+def test_made_up_protocols_are_hardly_ever_a_vpn():
+    """Of 3,000 with constants, counters and ciphertext in random places, fewer than one in five hundred."""
+    rng = np.random.default_rng(11)
+    kinds = ["const", "shared", "counter", "counter, little", "time", "type", "random", "zero"]
+    called = 0
+    for seed in range(3000):
+        fields = [
+            (str(rng.choice(kinds)), int(rng.choice([1, 2, 4, 8]))) for _ in range(int(rng.integers(2, 9)))
+        ]
+        sample = made_up(fields, int(rng.choice([8, 30, 120])), 40_000, int(rng.choice([1, 4, 16])), seed)
+        found = [p.recognise(sample) for p in PROTOCOLS.values()]
+        called += any(f is not None and f.confidence >= SURE for f in found)
+    assert called <= 6

@@ -60,6 +60,7 @@ _WRAPS = (0, *(hmac + 8 for hmac in (16, 20, 28, 32, 48, 64)))
 """Bytes of a wrapping: none, or HMAC (MD5 to SHA-512; tls-crypt's is SHA-256), replay number and time."""
 _SAMPLE_CONTROL, _LEAST_CONTROL = 64, 4
 _MOST_SECONDS = 86_400  # a session does not try to open for longer
+_LEAST_DISTINCT = 5  # of eight random bytes; fewer come once in two million
 _LEAST_DATA = 6
 _KEYS = 4  # first bytes of a direction's data: one a key
 
@@ -88,12 +89,12 @@ def judge(sample: Datagrams) -> Recognition | None:
     by_control = _weigh_control(sample.take(np.flatnonzero(control)[:_SAMPLE_CONTROL]))
     if not by_control and control.sum() >= _LEAST_CONTROL:
         return None
-    by_data = 0.0
-    if form is not None and data.sum() >= _LEAST_DATA and _steady_key(sample, opcode, data):
-        at = _header_bytes(variant) + (8 if form == EPOCH else 4)
-        by_data = COUNTED_LOOSELY if looks_sealed(sample.take(data), at) is not False else 0.0
-    confidence = max(by_control, by_data)
+    confidence = max(by_control, _weigh_data(sample.take(data), variant, form))
     return Recognition(confidence, seen, _client_first(sample, opcode)) if confidence else None
+
+
+def _on_own_port(sample: Datagrams) -> bool:
+    return any(port in server_ports for port in sample.ports)
 
 
 def _client_first(sample: Datagrams, opcode: U8) -> bool | None:
@@ -109,7 +110,9 @@ def records(datagrams: Datagrams, variant: str) -> Records:
     """Data packets; the 16-byte keep-alives among them look like (impossibly short) inner packets."""
     opcode = datagrams.head[:, 0] >> 3
     carries = (opcode == DATA_V1) | (opcode == DATA_V2)
-    counter = _epoch_counter(datagrams) if variant.endswith(EPOCH) else _counter(datagrams)
+    counter = _counter(datagrams)
+    if variant.endswith(EPOCH):
+        counter = np.full(len(datagrams), -1) if _cut_in_counter(datagrams) else _epoch_counter(datagrams)
     return Records(carries, np.where(carries, counter, -1))
 
 
@@ -134,7 +137,11 @@ def _data_form(sample: Datagrams, data: Flags) -> str | None:
     if counts_up_each_way(_counter(mine), mine.up) > 0.7:
         return CLASSIC
     few = all(len(np.unique(_epoch(mine)[side])) <= _KEYS for side in mine.sides)
-    if few and counts_up_each_way(_epoch_counter(mine), mine.up) > 0.7:
+    if not few or not len(mine) or (mine.head[:, 0] >> 3 != DATA_V2).any():
+        return None
+    if _cut_in_counter(mine):  # as frames on TCP are: one small number, where CBC has random bytes
+        return EPOCH if (_counter(mine) & 0xFFFF == 0).all() and _epoch(mine).all() else None
+    if counts_up_each_way(_epoch_counter(mine), mine.up) > 0.7:
         return EPOCH
     return None
 
@@ -158,11 +165,28 @@ def _epoch_counter(datagrams: Datagrams) -> npt.NDArray[np.int64]:
     return (_behind_key(datagrams, 0) & 0xFFFF) << 32 | _behind_key(datagrams, 4)
 
 
-def _steady_key(sample: Datagrams, opcode: U8, data: Flags) -> bool:
+def _cut_in_counter(datagrams: Datagrams) -> bool:
+    """Whether nothing was captured of the lower half of an epoch's counter."""
+    return not datagrams.head[:, 10:].any()
+
+
+def _weigh_data(data: Datagrams, variant: str, form: str | None) -> float:
+    """How sure data packets alone make it; 0 where they show no counter, or fields where ciphertext should be."""
+    if form is None or len(data) < _LEAST_DATA or not _steady_key(data):
+        return 0.0
+    if form == EPOCH and _cut_in_counter(data):
+        return 0.0
+    if looks_sealed(data, _header_bytes(variant) + (8 if form == EPOCH else 4)) is False:
+        return 0.0
+    # Version 1 has no peer id: one steady byte and a counter.
+    return COUNTED_LOOSELY if variant == "data_v2" or _on_own_port(data) else LIKENESS
+
+
+def _steady_key(data: Datagrams) -> bool:
     """Few keys, and one peer id, which the server gave."""
-    peer = be32(sample.head, 0)[opcode == DATA_V2] & 0xFFFFFF
-    keys = (len(np.unique(sample.head[data & side][:, 0])) for side in sample.sides)
-    return all(number <= _KEYS for number in keys) and len(np.unique(peer)) <= 1
+    first = data.head[:, 0]
+    peer = be32(data.head, 0)[first >> 3 == DATA_V2] & 0xFFFFFF
+    return all(len(np.unique(first[side])) <= _KEYS for side in data.sides) and len(np.unique(peer)) <= 1
 
 
 def _weigh_control(control: Datagrams) -> float:
@@ -171,8 +195,11 @@ def _weigh_control(control: Datagrams) -> float:
     reset = _AMONG[_RESETS][opcode]
     if len(control) < _LEAST_CONTROL or (control.head[reset, 0] & 7).any():  # a new session has key 0
         return 0.0
+    asking, answering = (control.up[_AMONG[kind][opcode]] for kind in (CLIENT_RESETS, SERVER_RESETS))
+    if len(np.unique(np.concatenate([asking, ~answering]))) > 1:  # one end is the client
+        return 0.0
     session = be32(control.head, 1) << 32 | be32(control.head, 5)
-    mine, peers = (_sessions(session, side, reset) for side in control.sides)
+    mine, peers = (_sessions(session, control.head, side) for side in control.sides)
     if mine is None or peers is None or np.intersect1d(mine, peers).size:
         return 0.0
     wraps = [wrap for wrap in _WRAPS if _lengths_fit(control, opcode, wrap)]
@@ -183,16 +210,18 @@ def _weigh_control(control: Datagrams) -> float:
     fixed = np.unique(control.payload_bytes[reset | (opcode == _ACKNOWLEDGEMENT)])
     if crypt or (wrapped and reset.any() and len(fixed) > 1):
         return CONSISTENT
-    if not wraps or not reset.any() or not set(control.ports) & set(server_ports):
+    if not wraps or not reset.any() or not _on_own_port(control):
         return 0.0
     return SHAPED if wrapped else LIKENESS
 
 
-def _sessions(session: npt.NDArray[np.int64], side: Flags, reset: Flags) -> npt.NDArray[np.int64] | None:
-    """A direction's session ids: one, and one more for every time that it began anew, never zero."""
-    own = np.unique(session[side])
-    began = len(np.unique(session[side & reset]))
-    return own if (own != 0).all() and len(own) <= max(1, began) + 1 else None
+def _sessions(session: npt.NDArray[np.int64], head: U8, side: Flags) -> npt.NDArray[np.int64] | None:
+    """A direction's session ids: random, and each used for some packets, for the handshake has several."""
+    own, first = np.unique(session[side], return_index=True)
+    random = np.sort(head[side][first, 1:_SESSION_END], axis=1)
+    distinct = 1 + np.count_nonzero(np.diff(random, axis=1), axis=1)
+    few = len(own) <= 1 + np.count_nonzero(side) // 3
+    return own if few and (distinct >= _LEAST_DISTINCT).all() else None
 
 
 def _lengths_fit(control: Datagrams, opcode: U8, wrap: int) -> bool:
@@ -201,6 +230,7 @@ def _lengths_fit(control: Datagrams, opcode: U8, wrap: int) -> bool:
     extra = rest - _RESET_BYTES
     numbers = rest - _ACKNOWLEDGEMENT_BYTES
     fits = extra >= 0
+    fits &= (opcode != _RESET_WITH_KEY) | (wrap == _CRYPT_WRAP)
     bare = _AMONG[CLIENT_RESETS][opcode] & (opcode != _RESET_WITH_KEY)
     fits &= ~bare | (extra == 0)
     answered = (extra >= _ANSWERED_BYTES) & (extra <= _ANSWERED_BYTES + _MOST_RESET_EXTRA)
