@@ -171,7 +171,7 @@ def _cut_in_counter(datagrams: Datagrams) -> bool:
 
 
 def _weigh_data(data: Datagrams, variant: str, form: str | None) -> float:
-    """How sure data packets alone make it; 0 where they show no counter, or fields where ciphertext should be."""
+    """How sure data packets alone make it; 0 without a counter, or with fields where ciphertext should be."""
     if form is None or len(data) < _LEAST_DATA or not _steady_key(data):
         return 0.0
     if form == EPOCH and _cut_in_counter(data):
