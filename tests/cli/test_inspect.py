@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import asdict
 from importlib import import_module
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -138,3 +139,19 @@ def test_a_dumb_terminal_is_as_wide_as_any_other(folder, monkeypatch, capsys, co
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1] == shown[2]
     assert max(map(len, shown[0].splitlines())) <= int(columns)
+
+
+def test_a_taps_wrapping_is_named_and_can_be_left_on(capsys):
+    wrapped = str(Path(__file__).parent.parent / "cases/encap-vxlan.pcap")
+    assert main(["info", wrapped]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "read out of VXLAN" in said
+    assert "250 packets read out of a tap's encapsulation" in said
+    assert main(["info", wrapped, "--decap", "none"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "250 packets in VXLAN, not read through: --decap vxlan reads what is inside" in said
+    assert "duplicate" not in said
+    assert main(["packets", wrapped, "--decap", "none", "-n", "1"]) == 0
+    assert ":4789" in capsys.readouterr().out
+    assert main(["packets", wrapped, "-n", "1"]) == 0
+    assert ":4789" not in capsys.readouterr().out

@@ -122,7 +122,7 @@ def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column()
         linktypes = "/".join(map(visible, row["linktypes"])) or "no link type"
-        wrapping = TITLES[NAMES.index(row["decap"])]
+        wrapping = TITLES[NAMES.index(row["decap"])] if row["health"]["unwrapped"] else ""
         grid.add_row(
             "format", f"{row['format']}, {linktypes}" + (f", read out of {wrapping}" if wrapping else "")
         )
