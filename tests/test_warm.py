@@ -86,7 +86,8 @@ def test_progress_counts_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     exec("@kernel\ndef once(x): return x + 1\n@kernel\ndef twice(x): return once(x) + 1", space)
     entry = warm.Entry("info", "twice(int64)")
     entry.__dict__["kernel"] = space["twice"]
-    space["twice"]._cache.flush()
+    for name in ("once", "twice"):
+        space[name]._cache.flush()
     monkeypatch.setattr(warm, "entries", lambda section: [entry])
     told: list[tuple[int, int]] = []
     with warm.first_run("info", lambda number, total: told.append((number, total))):

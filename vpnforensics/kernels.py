@@ -126,7 +126,7 @@ class _KernelCache(_Cache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled form for these argument types, or None where it has to be made."""
-        target_context.refresh()
+        target_context.refresh()  # also to load: code without numba's runtime under it crashes
         if not self._on:
             return None
         name = self._file_name(sig, target_context.codegen())
@@ -137,7 +137,12 @@ class _KernelCache(_Cache):
                 _release(name)
         for watcher in _watchers:
             watcher(self._dispatcher, sig, payload is not None)
-        return None if payload is None else _rebuild(target_context, *payload)
+        if payload is not None:
+            try:
+                return _rebuild(target_context, *payload)
+            except Exception as error:  # of whatever numba's parts may raise: compiling is always an answer
+                _log.debug("%s cannot be loaded: %r", name, error)
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled form; one that cannot be kept is compiled again in the next run."""
@@ -269,12 +274,12 @@ def _places() -> tuple[Path, Path]:
 
 
 def _is_ours(place: Path) -> bool:
-    """Whether nobody but this user can have put code here."""
+    """Whether nobody but this user, or root, can have put code here."""
     try:
         status = place.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
 
 
 @cache
