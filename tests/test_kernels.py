@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -119,27 +120,27 @@ def _run(code: str, root: Path, **environment: str) -> subprocess.CompletedProce
     )
 
 
-LOCATE = """
-import numpy as np
-from vpnforensics.tunnels._kernels import locate_payloads
-from vpnforensics.capture.linktypes import KIND_RAW
-start, got, one = np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1, np.int64)
-locate_payloads(np.zeros(64, np.uint8), one, 40 * one, KIND_RAW * one, 28 * one, start, got)
-print(start[0])
+PROBE = """
+from vpnforensics.align._kernels import first_at_least
+from vpnforensics.kernels import kernel
+
+@kernel
+def probe(values):
+    return first_at_least(values, 0, values.size, 3)
 """
+ASK = "import numpy as np; from vpnforensics.probe import probe; print(probe(np.arange(9)))"
 
 
 def test_a_changed_callee_in_another_file_changes_its_caller(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "vpnforensics", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "vpnforensics/probe.py").write_text(PROBE)
     place = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-    assert _run(LOCATE, tmp_path, **place).stdout == "29\n"
-    callee = tmp_path / "vpnforensics/packets/_headers.py"
-    source = callee.read_text()
-    assert source.count("kind == KIND_RAW:\n        return pos\n") == 1
-    callee.write_text(
-        source.replace("KIND_RAW:\n        return pos\n", "KIND_RAW:\n        return pos + 1\n")
-    )
-    assert _run(LOCATE, tmp_path, **place).stdout == "30\n"
+    assert _run(ASK, tmp_path, **place).stdout == "3\n"
+    callee = tmp_path / "vpnforensics/align/_kernels.py"
+    changed, times = re.subn(r"(def first_at_least\(.*\n)", r"\1    return -1\n", callee.read_text())
+    assert times == 1
+    callee.write_text(changed)
+    assert _run(ASK, tmp_path, **place).stdout == "-1\n"
 
 
 GROUP = """
