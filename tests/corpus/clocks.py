@@ -32,7 +32,7 @@ def _three_clients(apart: bool) -> Draft:
     return draft
 
 
-def case(name: str, family: str, *, apart: bool = False, least_links: int = 10) -> Draft:
+def case(name: str, family: str, *, apart: bool = False, least_links: int = 20) -> Draft:
     """Three clients behind one server for ten seconds: the same packets under every name."""
     draft = copy(_three_clients(apart))
     draft.name, draft.family, draft.least_links = name, family, least_links
@@ -76,11 +76,6 @@ _WHOLE: dict[str, Warp] = {
 _LOST: dict[str, Warp] = {
     # Who opened a conversation is read from the file's order, which outlives a clock that is set.
     "file-backwards": lambda packets: packets[::-1],
-    "set-from-1970": _moved(lambda t: t if t >= _MIDDLE_NS else t - START_NS + 5 * S),
-    "day-long-gap": _step(86_400 * S),
-    "step-back-1.5-s": _step(-1_500 * MS),
-    "step-back-5-s": _step(-5 * S),
-    "step-forward-2-s": _step(2 * S),
     "1-s-ticks": _moved(lambda t: t // S * S),
     "times-run-backwards": _moved(lambda t: 2 * _MIDDLE_NS - t),
     "sent-and-received-37-s-apart": _apart_37_s,
@@ -90,13 +85,25 @@ _LOST: dict[str, Warp] = {
 """What does not: nothing may be linked wrongly, nor denied."""
 
 
+_SET: dict[str, Warp] = {
+    "set-from-1970": _moved(lambda t: t if t >= _MIDDLE_NS else t - START_NS + 5 * S),
+    "day-long-gap": _step(86_400 * S),
+    "step-back-1.5-s": _step(-1_500 * MS),
+    "step-back-5-s": _step(-5 * S),
+    "step-forward-2-s": _step(2 * S),
+}
+"""A clock set while the capture runs: of one capture it moves both sides, of two it has to be found."""
+
+
 def specimens() -> Iterator[Specimen]:
-    for warps, least in ((_WHOLE, 10), (_LOST, 0)):
+    for warps, least in ((_WHOLE, 20), (_SET, 20), (_LOST, 0)):
         for name, warp in warps.items():
             for apart in (False, True):
                 draft = case(
                     f"clock-{name}{'-of-ingress' if apart else ''}", "clocks", apart=apart, least_links=least
                 )
+                if warps is _SET and apart:
+                    draft.says = "capture's clock was set by"  # in a silence, either
                 write = lambda packets, warp=warp: pcap(warp(packets))  # noqa: E731
                 yield draft.done(write, write_outside=pcap)
     # The egress clock: hours off, and drifting.

@@ -39,6 +39,8 @@ class Specimen:
     """Which client each flow's source came from: nothing else may be linked, and none of it denied."""
     least_links: int
     """So many flows at least are plain enough to be linked."""
+    says: str
+    """What has to stand among the warnings, or in the refusal."""
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Draft:
     carried: dict[str, str] = field(default_factory=dict)
     apart: bool = False
     least_links: int = 0
+    says: str = ""
 
     def __post_init__(self) -> None:
         self.wire = Wire(self.name)
@@ -90,4 +93,5 @@ class Draft:
             exit_code,
             dict(self.carried),
             self.least_links,
+            self.says,
         )

@@ -100,6 +100,8 @@ def faults(specimen: Specimen, found: Outcome) -> Iterator[str]:
         right = specimen.carried.get(src) or specimen.carried.get(dst)
         if right is not None:
             yield f"{src}>{dst} denied, though it came from {right}"
+    if specimen.says not in found.reason:
+        yield f"says nothing of {specimen.says!r} ({found.reason})"
     if len(found.links) < specimen.least_links:
         all_of = f"{len(found.links)} linked of {len(specimen.carried)}"
         yield f"{all_of}, not {specimen.least_links} or more ({found.reason})"
