@@ -13,6 +13,7 @@ import pytest
 import vpnforensics as vf
 from vpnforensics import samples
 from vpnforensics.align import estimate
+from vpnforensics.align.line import align_pairs
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.result import CaseResult
 
@@ -153,3 +154,35 @@ def test_a_file_sorted_after_its_clock_was_set_back_denies_nothing() -> None:
     stepped = at(egress, egress.ts_ns - 1_500_000_000 * half)
     found = vf.correlate(ingress, stepped.take(np.argsort(stepped.ts_ns, kind="stable")))
     assert verdicts(found)["no_tunnel"] == 0
+
+
+def test_a_folder_whose_captures_lie_far_apart_says_what_to_type(tmp_path: Path) -> None:
+    for side in ("ingress", "egress"):
+        (tmp_path / f"{side}.pcap").write_bytes((samples.FOLDER / "two-clocks" / f"{side}.pcap").read_bytes())
+    told = [warning for warning in vf.correlate(tmp_path).warnings if "apart" in warning]
+    assert len(told) == 1
+    assert f"vpnf correlate {tmp_path / 'ingress.pcap'} {tmp_path / 'egress.pcap'}" in told[0]
+
+
+def test_a_folder_of_captures_that_follow_each_other_is_one_clock(tmp_path: Path) -> None:
+    for side in ("ingress", "egress"):
+        (tmp_path / f"{side}.pcap").write_bytes((samples.FOLDER / "wireguard" / f"{side}.pcap").read_bytes())
+    assert not [warning for warning in vf.correlate(tmp_path).warnings if "apart" in warning]
+
+
+def test_a_second_ingress_capture_in_place_of_egress_is_said() -> None:
+    ingress = samples.FOLDER / "wireguard" / "ingress.pcap"
+    found = vf.correlate(ingress, samples.FOLDER / "openvpn-udp" / "ingress.pcap")
+    assert any("tunnels of its own (openvpn" in warning for warning in found.warnings)
+
+
+def test_a_drift_as_wide_as_no_clock_is_unknown() -> None:
+    ns = 1_790_000_000_000_000_000 + np.arange(40) * 500_000
+    up = np.arange(40) % 2 == 0
+    rng = np.random.default_rng(1)
+    jitter = rng.normal(0, 300_000, 40).astype(np.int64)
+    line = align_pairs(ns + 5_000_000 + np.where(up, 400_000, -400_000) + jitter, ns, up, rng)
+    assert line.usable
+    assert not line.drift_known
+    assert "drift cannot be told" in line.reason
+    assert line.to_dict()["drift_ppm"] is None

@@ -19,6 +19,7 @@ from vpnforensics.engines.case import Case
 from vpnforensics.errors import CaseError
 from vpnforensics.evidence import fields
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
+from vpnforensics.features.capture_clock import capture_steps, on_one_clock
 from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
@@ -27,7 +28,8 @@ from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
-from vpnforensics.report.quantities import span, utc
+from vpnforensics.report.findings import clock_set
+from vpnforensics.report.quantities import span
 from vpnforensics.report.result import CaseResult
 from vpnforensics.report.stacks import Stacks
 from vpnforensics.tunnels.apart import flows_apart
@@ -39,6 +41,8 @@ Progress = Callable[[str, float], None]
 """Called with the name of a step and the share of it done."""
 
 EXPECTED_FALSE_LINKS = 0.01
+_APART_NS, _APART = 60_000_000_000, 10
+"""Captures of a folder with so long a pause, and so many times their own length, may be of two clocks."""
 _LOST_SHARE = 0.01
 """A tunnel over TCP with more of its bytes unread than this is worth a warning."""
 ENGINES = (packets.NAME, exact.NAME, *fields.NAMES)
@@ -137,6 +141,10 @@ def correlate(
     inner_flows = None if one_capture else aside.submit(_grouped, inner)
     inputs = aside.map(rows.input_row, ("ingress", "egress"), captured)  # their digests take long
     del captured
+    if one_capture:  # no other clock to hold it against
+        set_at = capture_steps(outer)
+        outer = inner = on_one_clock(outer, set_at)
+        warnings += [f"{clock_set(s.at_ns, s.size_ns)}; times are taken as if it had run on" for s in set_at]
     conversations = assemble_flows(outer, idle_tcp_s=np.inf, idle_other_s=np.inf)
     tunnels = find_tunnels(conversations)
     recognised = any(t.sure for t in tunnels.tunnels)
@@ -147,6 +155,7 @@ def correlate(
     flows = _on_the_wire(flows) if recognised else flows  # else both sides may be readable, and merged alike
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
+    warnings += _far_apart(outer) if one_capture else []
     straight = settle_straight(conversations, tunnels, flows, known_clock, rng)
     conversations, flows, settled = straight.conversations, straight.flows, straight.settled
     if len(flows) < len(everything) and len(settled.tunnels) < len(tunnels):
@@ -155,6 +164,8 @@ def correlate(
         again = _on_the_wire(again) if recognised else again
         settled = replace(settled, alignment=rows_of(settled.alignment, flows.packets, again.packets))
         flows = again
+    if not one_capture and not settled.alignment.usable:
+        warnings += _tunnels_of_its_own(flows)
     if recognised:
         for table in (outer, inner, conversations.packets, flows.packets):
             if table is not ingress and table is not egress:
@@ -270,6 +281,38 @@ def _on_the_wire(flows: FlowTable) -> FlowTable:
     return flows if packets is flows.packets else replace(assemble_flows(packets), number=flows.number)
 
 
+def _tunnels_of_its_own(flows: FlowTable) -> list[str]:
+    """That the egress capture looks like another ingress capture."""
+    conversations = assemble_flows(flows.packets, idle_tcp_s=np.inf, idle_other_s=np.inf)
+    sure = [t for t in find_tunnels(conversations).tunnels if t.sure]
+    if not sure:
+        return []
+    return [
+        f"the egress capture holds tunnels of its own ({sure[0].protocol}, {sure[0].client}):"
+        " is it the client-facing side, too? the Internet-facing side of the same server goes there"
+    ]
+
+
+def _far_apart(packets: PacketTable) -> list[str]:
+    """That a folder's captures lie so far apart in time that they may be two sides with their own clocks."""
+    source = packets.source
+    if source is None or len(source.files) < 2:
+        return []
+    ts_ns = np.sort(packets.ts_ns)
+    gap_ns = np.diff(ts_ns)
+    at = int(np.argmax(gap_ns)) if len(gap_ns) else 0
+    lasting_ns = min(int(ts_ns[at] - ts_ns[0]), int(ts_ns[-1] - ts_ns[min(at + 1, len(ts_ns) - 1)]))
+    if not len(gap_ns) or gap_ns[at] < max(_APART_NS, _APART * lasting_ns):
+        return []
+    files = [file.path for file in source.files]
+    pair = " ".join(files) if len(files) == 2 else "INGRESS EGRESS"
+    return [
+        f"the captures of {source.path} lie {span(int(gap_ns[at]))} apart, taken as one of one clock;"
+        f" if they are the two sides of the server, type: vpnf correlate {pair}"
+        " (the client-facing side first)"
+    ]
+
+
 def _both_sides_hold(tunnels: int) -> list[str]:
     said = f"the egress capture holds {tunnels:,} conversations of the tunnels, too; they are no flows"
     return [said] if tunnels else []
@@ -359,7 +402,7 @@ def _steps(alignment: Alignment) -> list[str]:
     told = []
     for step in alignment.steps:
         text = (
-            f"the {step.role} capture's clock was set by {step.size_ns / 1e9:+.6f} s at {utc(step.at_ns)};"
+            f"{clock_set(step.at_ns, step.size_ns, step.role)};"
             " its times are taken as if it had run on, on the clock of the longest part"
         )
         if not step.placed:

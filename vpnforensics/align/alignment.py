@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+MOST_DRIFT_PPM = 240.0
+"""No two clocks differ by more; an interval this wide says nothing of the drift."""
 Status = Literal["aligned", "same_clock", "not_identifiable"]
 Role = Literal["ingress", "egress"]
 
@@ -95,6 +97,12 @@ class Alignment:
         """True where egress times can be put on the ingress clock."""
         return self.status != "not_identifiable"
 
+    @property
+    def drift_known(self) -> bool:
+        """False where the drift's interval holds all that clocks may do: too short a time, or few packets."""
+        slow, fast = self.drift_interval_ppm
+        return self.usable and fast - slow < 2 * MOST_DRIFT_PPM
+
     def to_ingress(self, egress_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Egress times (of a clock that was set: put straight) on the ingress clock, to the nanosecond."""
         since = egress_ns - self.reference_ns
@@ -110,8 +118,10 @@ class Alignment:
             "status": self.status,
             "offset_ns": self.offset_ns if self.usable else None,
             "offset_interval_ns": list(self.offset_interval_ns) if self.usable else None,
-            "drift_ppm": round(self.drift_ppm, 4) if self.usable else None,
-            "drift_interval_ppm": [round(x, 4) for x in self.drift_interval_ppm] if self.usable else None,
+            "drift_ppm": round(self.drift_ppm, 4) if self.drift_known else None,
+            "drift_interval_ppm": [round(x, 4) for x in self.drift_interval_ppm]
+            if self.drift_known
+            else None,
             "parts": [
                 {
                     "first_ns": part.first_ns,

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align._kernels import count_offsets, list_offsets, pairs_within
-from vpnforensics.align.alignment import Alignment, ClockPart
+from vpnforensics.align.alignment import MOST_DRIFT_PPM, Alignment, ClockPart
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
 from vpnforensics.align.resume import InFile, likely_sizes, resumed
@@ -175,7 +175,7 @@ def _search(
         )
     else:
         line = fit_line(best, offset, reference_ns, rng)
-        if abs(line.drift_ppm) > 2 * MAX_DRIFT_PPM:
+        if abs(line.drift_ppm) > MOST_DRIFT_PPM:
             line = Alignment(
                 "not_identifiable",
                 pairs=line.pairs,

@@ -134,7 +134,7 @@ def fit_line(pile: Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gener
     slack = half_delay / span * 1e6
     drift_interval = (drift_interval[0] - slack, drift_interval[1] + slack)
     zero = interval[0] <= 0 <= interval[1] and drift_interval[0] <= 0 <= drift_interval[1]
-    return Alignment(
+    line = Alignment(
         "same_clock" if zero else "aligned",
         round(offset),
         interval,
@@ -143,6 +143,12 @@ def fit_line(pile: Pile, coarse_ns: int, reference_ns: int, rng: np.random.Gener
         reference_ns,
         int((np.abs(e) < 3 * scale).sum()),
     )
+    if line.drift_known:
+        return line
+    why = f"the drift cannot be told from {line.pairs} packet pairs within {span / 1e9:.3g} s"
+    if both:
+        why += f" that put the two directions {2 * half_delay / 1e6:.3g} ms apart"
+    return replace(line, reason=why)
 
 
 def _unrivalled(member: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from vpnforensics.align.alignment import Alignment, Break, ClockPart, ClockStep, Role, Status
 from vpnforensics.align.settle import Settled, settle
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
+from vpnforensics.packets.steps import ahead_ns
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.tunnels.find import TunnelSet
 
@@ -192,13 +193,8 @@ def _largest(ts_ns: npt.NDArray[np.int64], zone: list[int], sign: int) -> tuple[
 
 def shifts_ns(steps: Sequence[ClockStep], role: Role, packets: int) -> npt.NDArray[np.int64]:
     """By how much the clock of a capture was ahead of itself at each of its packets."""
-    shift = np.zeros(packets, np.int64)
     mine = [step for step in steps if step.role == role]
-    for step in mine:
-        shift[step.row :] += step.size_ns
-    edges = sorted({0, packets, *(step.row for step in mine)})
-    longest = int(np.argmax(np.diff(edges))) if packets else 0
-    return shift - shift[edges[longest]] if packets else shift
+    return ahead_ns(packets, [step.row for step in mine], [step.size_ns for step in mine])
 
 
 def straightened(packets: PacketTable, steps: Sequence[ClockStep], role: Role) -> PacketTable:

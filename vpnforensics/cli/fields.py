@@ -12,6 +12,7 @@ from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
 from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
 from vpnforensics.report.escaping import json_text, visible
+from vpnforensics.report.findings import clock_set
 from vpnforensics.report.quantities import many
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vpnforensics.cli.terminal import Talk
     from vpnforensics.features.clock_table import ClockTable
     from vpnforensics.features.senders import Senders
+    from vpnforensics.packets.table import PacketTable
 
 _NUMERIC = {"packets", "seconds", "Hz", "skew, ppm", "95 %", "steps of 1", "missing", "zero", "flows"}
 _ENDS = {"sender", "to"}
@@ -58,14 +60,20 @@ def clocks(
     output = Output(target, [file])
     drawing = _Drawing(picture, file, target) if picture is not None else None
     with session.talk.progress("correlate") as show:
-        senders = _senders(file, strict, decap, show)
+        packets = read(file, strict=strict, decap=decap, show=show)
+        from vpnforensics.features.capture_clock import capture_steps, on_one_clock
         from vpnforensics.features.clock_table import clock_table
 
+        steps = capture_steps(packets)  # what all senders share is none of theirs
+        senders = _senders(on_one_clock(packets, steps), show)
         show("reading clocks", 0.0)
         table = clock_table(senders)
         frame = table.to_pandas()
     if drawing is not None:
         drawing.write(table, session.talk)
+    for step in steps:
+        leap = f"{clock_set(step.at_ns, step.size_ns)}: {step.senders} senders leap at once"
+        session.talk.warn(f"{leap}; their clocks are read as if it had not been")
     if form != "table":
         _write(output, frame, form)
         return
@@ -131,7 +139,7 @@ def ipids(session: Session, file: str, form: str, target: str, top: int, strict:
     """
     output = Output(target, [file])
     with session.talk.progress("correlate") as show:
-        senders = _senders(file, strict, decap, show)
+        senders = _senders(read(file, strict=strict, decap=decap, show=show), show)
         from vpnforensics.features.ip_id import ip_id_table
 
         show("reading IP IDs", 0.0)
@@ -173,7 +181,7 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     """
     output = Output(target, [file])
     with session.talk.progress("correlate") as show:
-        senders = _senders(file, strict, decap, show)
+        senders = _senders(read(file, strict=strict, decap=decap, show=show), show)
         from vpnforensics.features.devices import find_devices
 
         show("grouping flows", 0.0)
@@ -199,8 +207,7 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     output.show(_view(title, rows[:top], len(rows) - top, remarks))
 
 
-def _senders(file: str, strict: bool, decap: str, show: Callable[[str, float], None]) -> Senders:
-    packets = read(file, strict=strict, decap=decap, show=show)
+def _senders(packets: PacketTable, show: Callable[[str, float], None]) -> Senders:
     from vpnforensics.features.senders import find_senders
     from vpnforensics.flows.assemble import assemble_flows
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vpnforensics.capture.encapsulations import NAMES, TITLES
-from vpnforensics.report.quantities import many
+from vpnforensics.report.quantities import many, utc
 
 Severity = Literal["damage", "warning", "note"]
 
@@ -91,3 +91,9 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
     tell("note", "skipped_files", "file", "of the folder skipped: no captures")
     tell("note", "skipped_folders", "folder", "inside of the folder not looked into")
     return [Finding(each.severity, each.text.strip()) for each in found]
+
+
+def clock_set(at_ns: int, size_ns: int, role: str = "") -> str:
+    """That a capture's clock was set while it ran."""
+    whose = f"the {role} capture's clock" if role else "the capture's clock"
+    return f"{whose} was set by {size_ns / 1e9:+.6f} s at {utc(at_ns)}"

@@ -89,7 +89,8 @@ def _clocks(case: CaseResult) -> Text:
     slow, fast = found.drift_interval_ppm
     ahead = "ahead of" if found.offset_ns >= 0 else "behind"
     told = f"egress is {seconds(abs(found.offset_ns))} {ahead} ingress (± {span(either)}),"
-    told += f" drifting {found.drift_ppm:+.2f} ppm ({slow:+.2f} to {fast:+.2f})"
+    told += f" drifting {found.drift_ppm:+.2f} ppm ({slow:+.2f} to {fast:+.2f})" if found.drift_known else ""
+    told += "" if found.drift_known else f" {visible(found.reason)}"
     if found.status == "same_clock":
         told = f"one clock, as far as can be told: {told}"
     if found.pairs:
