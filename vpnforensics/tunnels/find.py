@@ -8,8 +8,8 @@ that it carries the egress traffic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import cast
 
@@ -43,7 +43,6 @@ PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
 _SAMPLE_DATAGRAMS = 400
 _OPENING_DATAGRAMS = 64
 _TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
-_TINC_GREETING = b"0 "
 
 
 def find_tunnels(conversations: FlowTable) -> TunnelSet:
@@ -60,7 +59,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         Ordered by first packet.
     """
     packets = conversations.packets
-    tcp_services = _tcp_services(conversations)
+    meta = _meta_connections(conversations)
     degree = _degrees(conversations)
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
@@ -79,10 +78,9 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
             continue
         rows = conversations.rows_of(number)
         sample = _datagrams(packets, conversations, number, rows[:_SAMPLE_DATAGRAMS])
-        twin = tcp_services.get(_service(conversations, number, reverse=False)) or tcp_services.get(
-            _service(conversations, number, reverse=True)
-        )
-        protocol, recognition = _recognise(sample, twin)
+        services = (_service(conversations, number, reverse=reverse) for reverse in (False, True))
+        twin = next((meta[service] for service in services if service in meta), -1)
+        protocol, recognition = _recognise(sample, greeted=twin >= 0)
         if recognition is None:
             plain.append(number)
             continue
@@ -107,13 +105,12 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 length_maps=protocol.length_maps(datagrams, recognition.variant),
                 conversation=number,
                 number=len(tunnels),
-                twin=twin.number if twin and protocol.name == tinc.name else -1,
+                twin=twin if protocol.name == tinc.name else -1,
                 opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
             )
         )
-    tunnels = [
-        replace(t, beside=halves) for t, halves in zip(tunnels, _halves(conversations, tunnels), strict=True)
-    ]
+    halves = _halves(conversations, tunnels)
+    tunnels = [replace(t, beside=beside) for t, beside in zip(tunnels, halves, strict=True)]
     return TunnelSet(tuple(tunnels), _merge([single.table(), *parts]), np.array(plain, np.int64))
 
 
@@ -129,11 +126,8 @@ def _datagrams(
     )
 
 
-def _recognise(
-    sample: Datagrams,
-    twin: _TcpTwin | None,
-) -> tuple[VpnProtocol, Recognition | None]:
-    """The protocol that is surest of a conversation."""
+def _recognise(sample: Datagrams, *, greeted: bool) -> tuple[VpnProtocol, Recognition | None]:
+    """The protocol that is surest of a conversation; tinc's tells only by its greeting over TCP."""
     best: tuple[VpnProtocol, Recognition | None] = (PROTOCOLS["unknown"], None)
     for protocol in PROTOCOLS.values():
         found = protocol.recognise(sample)
@@ -141,9 +135,8 @@ def _recognise(
             best = (protocol, found)
             if found.confidence >= OWN_SHAPE:
                 break
-    # tinc has nothing in clear; its greeting over TCP, between the same hosts, tells.
-    if best[1] and twin and twin.spoken.startswith(_TINC_GREETING) and best[0].name in ("unknown", "tinc"):
-        return PROTOCOLS["tinc"], replace(best[1], confidence=CONSISTENT)
+    if greeted and best[1] and best[0].name in (unknown.name, tinc.name):
+        return PROTOCOLS[tinc.name], replace(best[1], confidence=CONSISTENT)
     return best
 
 
@@ -155,27 +148,17 @@ def _service(conversations: FlowTable, number: int, *, reverse: bool) -> tuple[i
     return src, dst, int(conversations.dport[number])
 
 
-@dataclass(frozen=True, slots=True)
-class _TcpTwin:
-    """A TCP session between the hosts of a datagram conversation, at the same server port."""
-
-    number: int
-    spoken: bytes
-    """Its first payload bytes."""
-
-
-def _tcp_services(conversations: FlowTable) -> dict[tuple[int, int, int], _TcpTwin]:
-    """The TCP sessions by client, server and server port; the last of each."""
-    services: dict[tuple[int, int, int], _TcpTwin] = {}
+def _meta_connections(conversations: FlowTable) -> dict[tuple[int, int, int], int]:
+    """The TCP connections that greet as tinc does, by client, server and server port; the last of each."""
+    connections: dict[tuple[int, int, int], int] = {}
     packets = conversations.packets
-    for number in np.flatnonzero(conversations.proto == PROTO_TCP):
-        rows = conversations.rows_of(int(number))[:12]
+    for number in np.flatnonzero(conversations.proto == PROTO_TCP).tolist():
+        rows = conversations.rows_of(number)[:12]
         spoken = rows[packets.payload_bytes[rows] > 0]
-        if len(spoken):
-            twin = _TcpTwin(int(number), packets.head[spoken[0]].tobytes())
+        if len(spoken) and packets.head[spoken[0]].tobytes().startswith(tinc.GREETING):
             for reverse in (True, False):  # who opened it may lie before the capture
-                services[_service(conversations, int(number), reverse=reverse)] = twin
-    return services
+                connections[_service(conversations, number, reverse=reverse)] = number
+    return connections
 
 
 def _stream_tunnel(
@@ -217,22 +200,17 @@ def _stream_tunnel(
     )
 
 
-def _halves(conversations: FlowTable, tunnels: list[Tunnel]) -> list[tuple[int, ...]]:
+def _halves(conversations: FlowTable, tunnels: list[Tunnel]) -> Iterator[tuple[int, ...]]:
     """The conversations that belong to each tunnel: tinc's over TCP, the IKE of an ESP tunnel's two hosts."""
-
-    def hosts(tunnel: Tunnel) -> frozenset[int]:
-        return frozenset(
-            (int(conversations.src[tunnel.conversation]), int(conversations.dst[tunnel.conversation]))
-        )
-
-    setting_up: dict[frozenset[int], list[int]] = {}
-    for t in tunnels:
-        if t.protocol == ike.name:
-            setting_up.setdefault(hosts(t), []).append(t.conversation)
-    return [
-        (t.twin,) if t.twin >= 0 else tuple(setting_up.get(hosts(t), ())) if t.protocol == esp.name else ()
-        for t in tunnels
+    hosts = [
+        frozenset((conversations.src[t.conversation], conversations.dst[t.conversation])) for t in tunnels
     ]
+    setting_up: dict[frozenset[np.int32], tuple[int, ...]] = {}
+    for t, pair in zip(tunnels, hosts, strict=True):
+        if t.protocol == ike.name:
+            setting_up[pair] = (*setting_up.get(pair, ()), t.conversation)
+    for t, pair in zip(tunnels, hosts, strict=True):
+        yield (t.twin,) if t.twin >= 0 else setting_up.get(pair, ()) if t.protocol == esp.name else ()
 
 
 def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:

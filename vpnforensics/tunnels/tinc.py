@@ -15,6 +15,8 @@ from vpnforensics.tunnels.protocol import SHAPED, Datagrams, Recognition, Record
 name = "tinc"
 server_ports = (655,)
 
+GREETING = b"0 "
+"""What each end of the meta connection says first: request 0, its name, the protocol's version."""
 _LEAST_BYTES = 52  # one cipher block beyond sequence and digest
 _CIPHER_BLOCK = 16
 
