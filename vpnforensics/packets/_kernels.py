@@ -212,7 +212,6 @@ def decode_frames(
     known = counters[ADDRESSES]
     last_ns = counters[LAST_NS]
     largest_mss = counters[LARGEST_MSS]
-    candidates = counters[CANDIDATES]
 
     for i in range(n):
         frame_number += 1
@@ -295,11 +294,11 @@ def decode_frames(
             sport, dport, checksum, payload, l4_state = udp_header(buf, l4, end, left, frag == FRAG_WHOLE)
             head_at = l4 + 8
             if dport == VXLAN_PORT or dport == VXLAN_PORT_LINUX or dport == GENEVE_PORT or dport == GTPU_PORT:
-                candidates += 1
+                counters[CANDIDATES] += 1
         elif proto == (PROTO_ICMP if version == 4 else PROTO_ICMPV6):
             sport, dport, checksum, l4_state = icmp_header(buf, l4, end, left)
         elif proto == PROTO_GRE:
-            candidates += 1
+            counters[CANDIDATES] += 1
         state = max(state, l4_state)
         if state == CONTRADICTORY:
             counters[MALFORMED] += 1
@@ -388,7 +387,6 @@ def decode_frames(
     counters[ADDRESSES] = known
     counters[LAST_NS] = last_ns
     counters[LARGEST_MSS] = largest_mss
-    counters[CANDIDATES] = candidates
 
 
 @kernel
