@@ -39,6 +39,7 @@ def _sound(count: int = 10) -> list[dict[str, Any]]:
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 61}, 1),
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 65}, 2),  # the next probe for a route
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"ttl": 63, "ip_id": 8}, 2),  # sent again, another road
+        (udp(1.0, NAT, 5000, WEB, 53, ip_id=0), {"ttl": 63}, 1),  # the same bytes, over another road
         (tcp(1.0, NAT, 4000, WEB, 443, ip_id=0, ack=9), {"ttl": 63}, 2),  # acknowledged twice, another road
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7), {"iface": 1}, 2),
         (udp(1.0, NAT, 5000, WEB, 53, ip_id=7, head=b"a"), {"head": b"b"}, 2),
@@ -67,6 +68,15 @@ def test_in_a_capture_of_everything_twice_packets_without_an_id_are_copies_too()
         *(tcp(30 + n, NAT, 4000, WEB, 443, flags, ip_id=0) for n, flags in enumerate((16, RST))),
     ]
     twice = [{**row, "ts_ns": row["ts_ns"] + later} for row in rows for later in (0, 3000)]
+    assert _times(twice) == [row["ts_ns"] for row in rows]
+
+
+def test_at_two_hops_packets_without_an_id_or_data_are_copies_if_all_others_are() -> None:
+    rows = [udp(10 + n, NAT, 5000, WEB, 53, ip_id=0, head=bytes([n])) for n in range(10)]
+    rows += [tcp(30, NAT, 4000, WEB, 443, ip_id=0, ack=9)]
+    twice = [
+        {**row, "ts_ns": row["ts_ns"] + later, "ttl": 64 - (later > 0)} for row in rows for later in (0, 3000)
+    ]
     assert _times(twice) == [row["ts_ns"] for row in rows]
 
 

@@ -8,9 +8,10 @@ told from a rival: copies are left out before anything is compared.
 A copy is equal to an earlier packet in every column but its time and frame number. At a later hop its TTL is
 lower, and its interface may be another. (A higher one is no copy: so probes for a route come.) That is proof
 where the sender tells its packets apart, by an IP ID or by a TCP timestamp on data; a retransmission has
-another. Others may be sent twice alike (duplicate acknowledgements, resets, keep-alives), and come by two
-roads: of those, equal ones count as copies only in a capture in which the provable copies show that it holds
-most packets twice.
+another. At a later hop it is proof of all that carries data: nobody sends the same bytes again within
+milliseconds, and over another road. Others may be sent twice alike (duplicate acknowledgements, resets,
+keep-alives): of those, equal ones count as copies only in a capture in which the provable copies show that
+it holds most packets twice.
 """
 
 from __future__ import annotations
@@ -85,8 +86,14 @@ def _copies(packets: PacketTable) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np
         _APART_NS,
     )
     stamped = (packets.proto == PROTO_TCP) & (packets.payload_bytes > 0) & (packets.has_ts == 1)
-    told_apart = ((packets.ip_id > 0) | stamped) & (packets.tcp_flags & TCP_RST == 0)
-    proven = np.count_nonzero((twice | later_hop) & told_apart)
-    if 3 * proven >= np.count_nonzero(told_apart) > 0:
+    is_reset = packets.tcp_flags & TCP_RST != 0
+    told_apart = ((packets.ip_id > 0) | stamped) & ~is_reset
+    routed_apart = told_apart | ((packets.payload_bytes > 0) & ~is_reset)
+    if _holds_mostly(twice | later_hop, told_apart) or _holds_mostly(later_hop, routed_apart):
         return twice, later_hop
-    return twice & told_apart, later_hop & told_apart
+    return twice & told_apart, later_hop & routed_apart
+
+
+def _holds_mostly(copies: npt.NDArray[np.bool_], provable: npt.NDArray[np.bool_]) -> bool:
+    """Whether a third of the packets that can be told apart are copies: half would be all of them twice."""
+    return bool(3 * np.count_nonzero(copies & provable) >= np.count_nonzero(provable) > 0)
