@@ -13,6 +13,7 @@ import numpy as np
 from vpnforensics._version import __version__
 from vpnforensics.align.alignment import Alignment, same_clock
 from vpnforensics.align.line import align_pairs
+from vpnforensics.align.settle import settle
 from vpnforensics.align.straight import put_straight, rows_of, settle_straight
 from vpnforensics.engines import counters, exact, ip_id, packets, timestamps
 from vpnforensics.engines.case import Case
@@ -164,6 +165,8 @@ def correlate(
         again = _on_the_wire(again) if recognised else again
         settled = replace(settled, alignment=rows_of(settled.alignment, flows.packets, again.packets))
         flows = again
+        if (settled.map_of_tunnel < 0).any():  # what a tunnel carried may be among what was put back
+            settled = settle(settled.tunnels, flows, settled.alignment, rng)
     if not one_capture and not settled.alignment.usable:
         warnings += _tunnels_of_its_own(flows)
     if recognised:

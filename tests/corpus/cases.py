@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.corpus import ipsec, media, mesh, openvpn, quic, tls_vpn, wireguard
 from tests.corpus.inner import SERVER_OUTSIDE, Sealer, browse, through_a_server
@@ -156,6 +157,8 @@ def specimens() -> Iterator[Specimen]:
     for apart in (False, True):
         yield _drafted("three-protocols", mixed, apart=apart).done()
         yield _drafted("of-lookalikes", mixed, apart=apart, traffic=_lookalikes).done()
+        candidates = partial(_lookalikes, most=3)
+        yield _drafted("of-candidates", mixed, apart=apart, traffic=candidates).done()
         draft = _drafted("beside-the-servers-own-flows", mixed, apart=apart)
         for port in range(46000, 46012, 2):
             draft.outside.now_ns = START_NS + draft.wire.rng.randrange(0, 9_000 * MS)
@@ -176,10 +179,12 @@ def _drafted(
     return draft
 
 
-def _lookalikes(wire: Wire, source: int) -> tuple[str, ...]:
+def _lookalikes(wire: Wire, source: int, *, most: int = 6) -> tuple[str, ...]:
     """Two flows that come close to a VPN, and yet are what a VPN carries."""
     sources = []
-    for port, (there, write) in zip((source, source + 1), wire.rng.sample(_LOOKALIKES, 2), strict=True):
+    for port, (there, write) in zip(
+        (source, source + 1), wire.rng.sample(_LOOKALIKES[:most], 2), strict=True
+    ):
         talk = Talk(
             wire, Endpoint(SERVER_OUTSIDE, port), Endpoint(f"192.0.2.{wire.rng.randrange(60, 250)}", there)
         )
@@ -225,4 +230,5 @@ def _game(talk: Talk) -> None:
         )
 
 
-_LOOKALIKES = [(443, _quic), (3478, _stun), (5060, _sip), (4433, _dtls_data), (40002, _rtp), (30101, _game)]
+_LOOKALIKES = [(40002, _rtp), (4433, _dtls_data), (30101, _game), (443, _quic), (3478, _stun), (5060, _sip)]
+"""The first three are candidates by themselves, whatever is in them."""
