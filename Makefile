@@ -66,6 +66,7 @@ bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireg
 
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py
+	$(PY) benchmarks/steps.py
 
 validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside the number allowed
 	$(PY) benchmarks/error_rate.py

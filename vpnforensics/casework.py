@@ -30,7 +30,7 @@ from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import rows
 from vpnforensics.report.findings import clock_set
-from vpnforensics.report.quantities import span
+from vpnforensics.report.quantities import span, utc
 from vpnforensics.report.result import CaseResult
 from vpnforensics.report.stacks import Stacks
 from vpnforensics.tunnels.apart import flows_apart
@@ -404,12 +404,12 @@ def _steps(alignment: Alignment) -> list[str]:
     """That a clock was set while its capture ran."""
     told = []
     for step in alignment.steps:
-        text = (
-            f"{clock_set(step.at_ns, step.size_ns, step.role)};"
-            " its times are taken as if it had run on, on the clock of the longest part"
-        )
+        text = f"{clock_set(step.at_ns, step.size_ns, step.role)}; its times are taken as if it had run on"
         if not step.placed:
-            text += "; which packets came before that is not certain"
+            text = (
+                f"the two clocks change against each other by {step.change_ns / 1e9:+.6f} s about"
+                f" {utc(step.at_ns)} (egress), and neither capture shows where; around it nothing is denied"
+            )
         told.append(text)
     if alignment.breaks:
         told.append(

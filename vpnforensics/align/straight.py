@@ -31,6 +31,8 @@ _SLACK_NS = 5_000_000
 """By so much a size may be off, and packets be out of order, beside a step."""
 _ROUNDS = 3
 """A part that is found late may have a step of its own."""
+_ROWS_BESIDE, _LARGE_NS = (0, 50, 500), 1_000_000_000
+"""Jitter blurs where a line ends: leaps are looked for also so many rows further, pauses if so long."""
 _BACK_SHARE = 0.5
 """The first packet after a clock was set back may come so late that this share of the step is left to see."""
 
@@ -141,31 +143,39 @@ def place_steps(
     """
     steps = []
     for found in breaks:
-        egress = sorted(found.egress_rows)
-        ingress = sorted(int(row_of_record[record]) for record in found.records)
-        set_back, set_forward = ("egress", "ingress") if found.size_ns < 0 else ("ingress", "egress")
-        zones = {"egress": (egress_ns, egress), "ingress": (ingress_ns, ingress)}
-        size_ns = abs(found.size_ns)
-        back_row, back_ns = _largest(*zones[set_back], -1)
-        forward_row, forward_ns = _largest(*zones[set_forward], 1)
-        role: Role
-        placed = True
-        if back_ns >= _BACK_SHARE * size_ns:
-            role, row = ("egress" if set_back == "egress" else "ingress"), back_row
-        elif forward_ns >= size_ns - _SLACK_NS:
-            role, row = ("egress" if set_forward == "egress" else "ingress"), forward_row
-        else:
-            role, row, placed = "egress", egress[1], False
+        rows: dict[Role, list[int]] = {
+            "egress": sorted(found.egress_rows),
+            "ingress": sorted(int(row_of_record[record]) for record in found.records),
+        }
+        role, row, placed = _placed(found.size_ns, {"egress": egress_ns, "ingress": ingress_ns}, rows)
         steps.append(
             ClockStep(
                 role,
                 row,
                 found.size_ns if role == "egress" else -found.size_ns,
-                row if role == "egress" else egress[1],
+                row if role == "egress" else rows["egress"][1],
                 placed,
             )
         )
     return _without_detours(steps)
+
+
+def _placed(
+    size_ns: int, times: dict[Role, npt.NDArray[np.int64]], rows: dict[Role, list[int]]
+) -> tuple[Role, int, bool]:
+    """Which capture leaps by so much between these rows, or somewhat around them; its row, or a guess."""
+    set_back: Role = "egress" if size_ns < 0 else "ingress"
+    set_forward: Role = "ingress" if size_ns < 0 else "egress"
+    for beside in _ROWS_BESIDE:
+        zone = {role: (low - beside, high + beside) for role, (low, high) in rows.items()}
+        row, leap_ns = _largest(times[set_back], zone[set_back], -1)
+        if leap_ns >= _BACK_SHARE * abs(size_ns):
+            return set_back, row, True
+        row, leap_ns = _largest(times[set_forward], zone[set_forward], 1)
+        long_enough = leap_ns >= abs(size_ns) - _SLACK_NS
+        if long_enough and (not beside or leap_ns > _LARGE_NS):  # short pauses are found in any long stretch
+            return set_forward, row, True
+    return "egress", rows["egress"][1], False
 
 
 def _without_detours(steps: list[ClockStep]) -> tuple[ClockStep, ...]:
@@ -181,7 +191,7 @@ def _without_detours(steps: list[ClockStep]) -> tuple[ClockStep, ...]:
     return tuple(kept)
 
 
-def _largest(ts_ns: npt.NDArray[np.int64], zone: list[int], sign: int) -> tuple[int, int]:
+def _largest(ts_ns: npt.NDArray[np.int64], zone: tuple[int, int], sign: int) -> tuple[int, int]:
     """Row after the largest gap (or, with a sign of -1, leap back) in a zone of rows, and its length."""
     first, last = max(zone[0], 0), min(zone[1], len(ts_ns) - 1)
     gap_ns = sign * np.diff(ts_ns[first : last + 1])
