@@ -156,6 +156,7 @@ def correlate(
     flows = _on_the_wire(flows) if recognised else flows  # else both sides may be readable, and merged alike
     tell("aligning clocks", 0.0)
     known_clock = _known_clock(options, one_capture)
+    outer_too = len(everything) - len(flows)
     warnings += _far_apart(outer) if one_capture else []
     straight = settle_straight(conversations, tunnels, flows, known_clock, rng)
     conversations, flows, settled = straight.conversations, straight.flows, straight.settled
@@ -164,7 +165,7 @@ def correlate(
         again = flows_apart(everything, conversations, settled.tunnels.tunnels)
         again = _on_the_wire(again) if recognised else again
         settled = replace(settled, alignment=rows_of(settled.alignment, flows.packets, again.packets))
-        flows = again
+        outer_too, flows = len(everything) - len(again), again
         if (settled.map_of_tunnel < 0).any():  # what a tunnel carried may be among what was put back
             settled = settle(settled.tunnels, flows, settled.alignment, rng)
     if not one_capture and not settled.alignment.usable:
@@ -176,7 +177,7 @@ def correlate(
     if not len(flows):
         raise CaseError(f"{_name(inner, 'egress')}: nothing but tunnels; is this the decrypted side?")
     if not one_capture:
-        warnings += _both_sides_hold(len(everything) - len(flows))
+        warnings += _both_sides_hold(outer_too)
     endpoints = aside.submit(rows.flow_rows, flows)
     aside.shutdown(wait=False)
     case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)

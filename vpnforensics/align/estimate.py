@@ -272,7 +272,7 @@ def _parts(
         line = found.line
         if len(mine) >= LEAST_PAIRS:
             own = fit_line(pile.take(mine, first_ns - found.reference_ns), offset, first_ns, rng)
-            line = own if own.pairs >= LEAST_PAIRS else line
+            line = own if own.usable and own.pairs >= LEAST_PAIRS else line
         at_begin = Line.of(line, pile.width_ns).offset_ns(first_ns)
         low, high = (at_begin + edge - line.offset_ns for edge in line.offset_interval_ns)
         parts.append(ClockPart(first_ns, last_ns, at_begin, (low, high), len(times)))

@@ -87,6 +87,8 @@ def align_pairs(
 def fit_line(pile: Pile, coarse_ns: int, reference_ns: int, rng: np.random.Generator) -> Alignment:
     """Robust line through the pile's pairs: a shared slope, one intercept a direction."""
     near = np.abs(pile.residual_ns - pile.center_ns - pile.drift * pile.t_ns) < 4 * pile.width_ns
+    if not near.any():
+        return Alignment("not_identifiable", reason="no packet pairs near the line")
     # Bursts put wrong pairs near the right ones; a pair without a rival cannot be one of those.
     packet, record = pile.packet[near], pile.record[near]
     alone = _unrivalled(packet) & _unrivalled(record)

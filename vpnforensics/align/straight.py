@@ -33,6 +33,7 @@ _ROUNDS = 3
 """A part that is found late may have a step of its own."""
 _ROWS_BESIDE, _LARGE_NS = (0, 50, 500), 1_000_000_000
 """Jitter blurs where a line ends: leaps are looked for also so many rows further, pauses if so long."""
+_ONE_PLACE = 5  # rows
 _BACK_SHARE = 0.5
 """The first packet after a clock was set back may come so late that this share of the step is left to see."""
 
@@ -81,7 +82,7 @@ def settle_straight(
         if not found:
             settled = replace(settled, alignment=replace(settled.alignment, breaks=()))
             break
-        steps = tuple(sorted((*steps, *found), key=lambda step: step.egress_row))
+        steps = _merged((*steps, *found))
         conversations = conversations.at_times(straightened(ingress, steps, "ingress"))
         tunnels = tunnels.at_times(conversations)
         flows = _assembled_at(straightened(egress, steps, "egress"), flows)
@@ -176,6 +177,18 @@ def _placed(
         if long_enough and (not beside or leap_ns > _LARGE_NS):  # short pauses are found in any long stretch
             return set_forward, row, True
     return "egress", rows["egress"][1], False
+
+
+def _merged(steps: Sequence[ClockStep]) -> tuple[ClockStep, ...]:
+    """The steps in order; those of one clock at one place, the later a correction of the earlier, as one."""
+    merged: list[ClockStep] = []
+    for step in sorted(steps, key=lambda step: (step.egress_row, step.row)):
+        last = merged[-1] if merged else None
+        if last and last.role == step.role and step.row - last.row <= _ONE_PLACE:
+            merged[-1] = replace(last, size_ns=last.size_ns + step.size_ns)
+        else:
+            merged.append(step)
+    return tuple(merged)
 
 
 def _without_detours(steps: list[ClockStep]) -> tuple[ClockStep, ...]:
