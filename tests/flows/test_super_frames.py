@@ -128,3 +128,11 @@ def test_a_merged_egress_links_as_the_unmerged_one(name: str) -> None:
     same = (found == expected) | (found.isna() & expected.isna())
     assert same.mean() > 0.98
     assert (found[~same].isna() | expected[~same].isna()).all()  # none to another tunnel
+
+
+def test_a_frame_that_opens_a_flow_is_no_super_frame() -> None:
+    opening = tcp(0.0, NAT, 4000, WEB, 443, SYN, seq=1, mss=1380, payload_bytes=5_000, ip_len_bytes=5_044)
+    flows = assemble_flows(table([opening]))
+    packets = split_super_frames(flows)
+    assert packets is flows.packets
+    assert len(assemble_flows(packets)) == len(flows)

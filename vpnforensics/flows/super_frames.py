@@ -48,6 +48,7 @@ def split_super_frames(flows: FlowTable) -> PacketTable:
         (packets.payload_bytes > _LEAST_MSS_BYTES)
         & (packets.payload_bytes > full[flows.flow] - _TIMESTAMP_OPTION_BYTES)
         & (packets.proto == PROTO_TCP)
+        & (packets.tcp_flags & TCP_SYN == 0)  # never merged: one of each segment would open a flow
         & (packets.frag == FRAG_WHOLE)
     )
     segment = full[flows.flow[large]] - np.where(packets.has_ts[large] == 1, _TIMESTAMP_OPTION_BYTES, 0)
