@@ -37,10 +37,12 @@ from vpnforensics.align.strays import not_stray
 from vpnforensics.align.stretches import (
     LEAST_STRETCH,
     Line,
+    Stretch,
     breaks_between,
     joined,
     stretches_beside,
     stretches_of,
+    surest,
     within_one,
 )
 
@@ -127,7 +129,7 @@ def estimate_alignment(
         row_of_record = np.arange(int(classes.record.max()) + 1, dtype=np.int32)
     line = _followed(found, known, classes, row_of_record, rng)
     if begins_at and line.usable:
-        return replace(line, parts=_parts(found, egress, begins_at, rng))
+        return replace(line, parts=_parts(found, line, egress, begins_at, rng))
     return line
 
 
@@ -197,6 +199,9 @@ def _followed(
     lines = [Line.of(found.line, found.piles[0][1].width_ns)] if found.line.usable else []
     # Without a line, perhaps each of several is that of a part: look at the part of each alone.
     rivals = [Line.near(offset, pile, found.reference_ns) for offset, pile in found.piles]
+    proved = None if lines else surest(sample, classes, rivals)
+    if proved is not None:
+        lines = _of_stretch(found, proved, rng)
     stretches = stretches_of(sample, classes, lines or rivals)
     files = InFile.of(sample.row, sample.ts_ns), InFile.of(row_of_record[classes.record], classes.ts_ns)
     tried: list[tuple[int, int]] = []
@@ -241,6 +246,15 @@ def _followed(
     return replace(line, breaks=breaks, astray=astray)
 
 
+def _of_stretch(found: _Found, stretch: Stretch, rng: np.random.Generator) -> list[Line]:
+    """The line of a stretch's own packets, from the pile that it is on."""
+    offset, pile = found.piles[stretch.line]
+    row = found.sample.row[pile.packet]
+    mine = np.flatnonzero((row >= stretch.rows[0]) & (row <= stretch.rows[1]))
+    line = fit_line(pile.take(mine, 0), offset, found.reference_ns, rng)
+    return [Line.of(line, pile.width_ns)] if line.usable and line.pairs >= LEAST_PAIRS else []
+
+
 def _best_of(
     candidates: Sequence[Line],
     lines: Sequence[Line],
@@ -259,18 +273,22 @@ def _best_of(
 
 
 def _parts(
-    found: _Found, egress: EgressPackets, begins_at: Sequence[int], rng: np.random.Generator
+    found: _Found,
+    of_all: Alignment,
+    egress: EgressPackets,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[ClockPart, ...]:
     """Each part with the line of its own packets; with that of all where they are too few."""
-    offset, pile = found.piles[0]
+    offset, pile = min(found.piles, key=lambda pile: abs(pile[0] - of_all.offset_ns))
     row = found.sample.row[pile.packet]
     parts = []
     for first, after in pairwise([0, *begins_at, int(egress.row.max()) + 1]):
         times = egress.ts_ns[(egress.row >= first) & (egress.row < after)]
         first_ns, last_ns = (int(times.min()), int(times.max())) if len(times) else (found.reference_ns,) * 2
         mine = np.flatnonzero((row >= first) & (row < after))
-        line = found.line
-        if len(mine) >= LEAST_PAIRS:
+        line = of_all
+        if len(mine) >= LEAST_PAIRS and abs(offset - of_all.offset_ns) < _SEPARATION_NS:
             own = fit_line(pile.take(mine, first_ns - found.reference_ns), offset, first_ns, rng)
             line = own if own.usable and own.pairs >= LEAST_PAIRS else line
         at_begin = Line.of(line, pile.width_ns).offset_ns(first_ns)
