@@ -38,6 +38,7 @@ from vpnforensics.align.stretches import (
     LEAST_STRETCH,
     Line,
     Stretch,
+    apart,
     breaks_between,
     joined,
     stretches_beside,
@@ -67,6 +68,7 @@ _MOST_DRIFT_STEPS = 64
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
 _SURELY = 3.0  # standard deviations
+_MOST_STEPS, _MOSTLY = 4, 0.6  # more, or on no line for most of the time: two programs alike, not clocks set
 _MOST_LINES, _LEAST_SHARE = 6, 0.02  # searches for further ones; packets that are worth one over all offsets
 
 
@@ -219,13 +221,14 @@ def _followed(
             for beside in around:
                 sizes = likely_sizes(beside, largest, *files, row_of_record)
                 resumes = (resumed(lines[beside.line], size, part, classes) for size in sizes)
-                further += [line for line in resumes if line is not None]
+                further += [line for line in resumes if line is not None and apart(line, lines, part)]
         better = _best_of(further, lines, sample, classes, largest.packets / 2)
         # Between two of one line it takes two steps to be on another: those would show.
         if better is None and not within_one(around) and largest.packets >= least:
             part = known.take((known.row >= largest.rows[0]) & (known.row <= largest.rows[1]))
             alone = _search(part, classes, found.reference_ns, rng)
             further = [Line.of(alone.line, alone.piles[0][1].width_ns)] if alone.line.usable else []
+            further = [line for line in further if apart(line, lines, part)]
             better = _best_of(further, lines, sample, classes, least)
         if better:
             lines.append(better)
@@ -235,6 +238,12 @@ def _followed(
     on_lines = joined(stretches, lines)
     if not on_lines:
         return found.line
+    explained = sum(s.packets for s in on_lines)
+    if len(on_lines) > 1 + _MOST_STEPS or (proved is not None and explained < _MOSTLY * len(sample.ts_ns)):
+        if not found.line.usable:
+            return found.line
+        stretches = stretches_of(sample, classes, lines[:1])  # warped, not set: what is on none is astray
+        on_lines = joined(stretches, lines[:1]) or on_lines[:1]
     longest = max(on_lines, key=lambda s: s.packets)
     breaks = breaks_between(on_lines, lines)
     astray = tuple(

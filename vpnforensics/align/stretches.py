@@ -36,8 +36,9 @@ AROUND_NS = 2_000_000_000
 """Records so near say how often chance puts one of a size there: packets come in bursts."""
 LEAST_STRETCH = 40
 """Packets; shorter ones are left as they are."""
-LEAST_STEP_NS = 2_000_000
-"""Lines nearer than this are one, bent: quartz wanders, and no clock is set by so little."""
+LEAST_STEP_NS = 200_000_000
+"""Lines nearer than this are none of a clock that was set: by so little, clocks are slewed, and recordings of
+one program look like one another, warped by some tens of milliseconds here and there."""
 _UNSURE = 3
 """Packets at either end of a stretch may be on their line by chance."""
 _PAIRS_A_PACKET = 50
@@ -197,6 +198,12 @@ def stretches_beside(stretches: list[Stretch], one: Stretch) -> list[Stretch]:
     at = next(n for n, stretch in enumerate(stretches) if stretch is one)
     around = stretches[max(at - 1, 0) : at] + stretches[at + 1 : at + 2]
     return [s for s in around if s.line >= 0 and len(s.hit_rows)]
+
+
+def apart(line: Line, lines: list[Line], part: EgressPackets) -> bool:
+    """Whether a line is far enough from all others, at the time of these packets, to be there by a step."""
+    at_ns = int(part.ts_ns[0])
+    return all(abs(line.offset_ns(at_ns) - other.offset_ns(at_ns)) >= LEAST_STEP_NS for other in lines)
 
 
 def within_one(beside: list[Stretch]) -> bool:
