@@ -38,7 +38,14 @@ def made_up(**changes: object) -> CaseResult:
         "origin": "formula",
     }  # fmt: skip
     parts: dict[str, object] = {
-        "tool": {"name": "vpnforensics", "version": "0", "argv": [], "parameters": {}, "seed": 0},
+        "tool": {
+            "name": "vpnforensics",
+            "version": "0",
+            "argv": [],
+            "parameters": {},
+            "policy": {},
+            "seed": 0,
+        },
         "inputs": [
             {
                 "role": role, "path": HOSTILE, "sha256": "0" * 64, "bytes": 1000, "format": "pcap",
@@ -86,6 +93,7 @@ def made_up(**changes: object) -> CaseResult:
                 "flow": ["f1", "f2"],
                 "tunnel": ["t1", "t2"],
                 "llr": [3.5, 1.0],
+                "llr_bounded": [True, False],
                 "engines": [
                     {"packets": {"score": 4.0, "llr": 3.5, "n": 2, "note": "1 of 2 packets found"}},
                     {"packets": {"score": 1.2, "llr": 1.0, "n": 30, "note": "9 of 30 packets found"}},
@@ -98,11 +106,17 @@ def made_up(**changes: object) -> CaseResult:
                 "tunnel": ["t1", None, None],
                 "verdict": ["linked", "undecided", "no_tunnel"],
                 "llr": [3.5, 1.0, None],
+                "llr_bounded": [True, False, False],
+                "error": [0.004, None, None],
                 "verbal": ["strong support for H1", "weak support for H1", None],
+                "unlisted_llr": [-1.0, -1.0, None],
             }
         ),
         "comparisons": 6,
+        "null_comparisons": 3200,
         "expected_false_links": 0.004,
+        "allowed_false_links": 0.01,
+        "decoys": {"tried": 40, "linked": 0},
         "warnings": [],
         "pair_packets": lambda: pd.DataFrame(
             {

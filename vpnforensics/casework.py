@@ -20,6 +20,7 @@ from vpnforensics.engines.case import Case
 from vpnforensics.errors import CaseError
 from vpnforensics.evidence import fields
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
+from vpnforensics.evidence.policy import Policy
 from vpnforensics.features.capture_clock import capture_steps, on_one_clock
 from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import find_senders
@@ -41,7 +42,7 @@ Capture = str | Path | PacketTable
 Progress = Callable[[str, float], None]
 """Called with the name of a step and the share of it done."""
 
-EXPECTED_FALSE_LINKS = 0.01
+EXPECTED_FALSE_LINKS = Policy().expected_false_links
 _APART_NS, _APART = 60_000_000_000, 10
 """Captures of a folder with so long a pause, and so many times their own length, may be of two clocks."""
 _LOST_SHARE = 0.01
@@ -57,6 +58,11 @@ class Options:
     seed: int = 0
     same_clock: bool = False
     engines: tuple[str, ...] = ENGINES
+
+    @property
+    def policy(self) -> Policy:
+        """Every threshold that decides."""
+        return Policy(expected_false_links=self.expected_false_links)
 
     def __post_init__(self) -> None:
         if not 0 < self.expected_false_links < np.inf:
@@ -196,7 +202,6 @@ def correlate(
             decision,
             options.engines,
             devices.device if devices else None,
-            expected_false_links=options.expected_false_links,
             rng=rng,
         )
     if not len(case.tunnels):
@@ -222,6 +227,7 @@ def correlate(
                 "python": ".".join(map(str, sys.version_info[:3])),
                 "numpy": np.__version__,
             },
+            "policy": options.policy.to_dict(),
             "seed": options.seed,
         },
         inputs=list(inputs),
@@ -232,7 +238,10 @@ def correlate(
         tell_pairs=lambda: rows.score_rows(case, decision),
         links=rows.link_rows(case, decision),
         comparisons=decision.comparisons,
-        expected_false_links=float(decision.expected_false_links),
+        null_comparisons=decision.null_comparisons,
+        expected_false_links=decision.expected_false_links,
+        allowed_false_links=options.expected_false_links,
+        decoys={"tried": decision.decoys.tried, "linked": decision.decoys.linked},
         warnings=warnings,
         pair_packets=lambda: rows.pairing_rows(case, decision),
         delay_law=decision.delay_law,
@@ -324,10 +333,10 @@ def _both_sides_hold(tunnels: int) -> list[str]:
 
 def _decide(case: Case, options: Options, rng: np.random.Generator, tell: Progress) -> Decision:
     if packets.NAME not in options.engines:
-        return undecided(case)
+        return undecided(case, options.policy)
     return decide_by_packets(
         case,
-        expected_false_links=options.expected_false_links,
+        policy=options.policy,
         rng=rng,
         progress=lambda share: tell("scoring", share),
     )
@@ -343,7 +352,7 @@ def _decide_exactly(
     """With no tunnel in the ingress capture, perhaps it can be read: clients take the tunnels' place."""
     matches = exact.match_exactly(case.conversations, case.flows, one_capture=one_capture)
     if not (matches.score > 0).any():
-        return case, undecided(case)
+        return case, undecided(case, options.policy)
     clients, client_of = plain_clients(case.conversations)
     alignment = known_clock
     if alignment is None:
@@ -357,9 +366,7 @@ def _decide_exactly(
     readable = Case(
         case.conversations, clients, case.flows, alignment, (), np.full(len(clients), -1, np.int64)
     )
-    return readable, decide_by_exact(
-        readable, matches, client_of, expected_false_links=options.expected_false_links
-    )
+    return readable, decide_by_exact(readable, matches, client_of, policy=options.policy)
 
 
 def _no_tunnels(outer: PacketTable, inner: PacketTable, one_capture: bool) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpnforensics.engines._contest_kernels import own_records, score_pairs
 from vpnforensics.engines._kernels import chance_gaps, fresh_packets, rarest_packets, score_containment
+from vpnforensics.engines._pair_kernels import own_records, score_pairs
 from vpnforensics.flows._kernels import group_rows
 
 MISS = 0.03
@@ -73,38 +73,22 @@ def _candidates(case: Small, j: int, t: int, tunnel: int) -> list[tuple[int, flo
     return found
 
 
-def _twin(
-    case: Small,
-    flow: int,
-    tunnel: int,
-    shift: int,
-    *,
-    barred: frozenset[int] = frozenset(),
-    own: frozenset[int] = frozenset(),
-    given: dict[int, int] | None = None,
-    first_free: bool = False,
-) -> tuple[float, int]:
+def _twin(case: Small, flow: int, tunnel: int, *, first_free: bool = False) -> tuple[float, int]:
     """Score and hits of one pair, as the engine's theory says it.
 
-    Records that are ``barred`` are not there. The flow's ``own`` serve only the packets that they are
-    ``given`` to, by packet. With ``first_free`` a packet that is no news takes the first free record.
+    With ``first_free`` a packet that is no news takes the first free record.
     """
     total, against, hits = 0.0, 0.0, 0
     used: set[int] = set()
     hit_step, miss_step = np.log((1 - MISS) / (1 - 2 * MISS)), np.log(MISS / (2 * MISS))
     for j in range(case.flow_start[flow], case.flow_start[flow + 1]):
-        t = int(case.egress_ns[j])
-        t = (t + shift) % 400 if shift else t
-        near = [(i, g) for i, g in _candidates(case, j, t, tunnel) if i not in barred]
-        free = [(i, g) for i, g in near if i not in used and i not in own]
-        mine = (given or {}).get(j, -1)
-        if mine in [i for i, _ in near]:
-            taken = mine
-        elif not free:
+        near = _candidates(case, j, int(case.egress_ns[j]), tunnel)
+        free = [(i, g) for i, g in near if i not in used]
+        if not free:
             total += np.log(MISS) if case.fresh[j] else 0.0
             against += 0.0 if case.fresh[j] else miss_step
             continue
-        elif first_free and not case.fresh[j]:
+        if first_free and not case.fresh[j]:
             taken = free[0][0]
         else:
             taken = max(free, key=lambda pair: (pair[1] * case.gap_ns[pair[0]], -pair[0]))[0]
@@ -117,22 +101,21 @@ def _twin(
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57, 211]))
-def test_score_containment(seed: int, shift: int) -> None:
+@given(st.integers(0, 2**32 - 1))
+def test_score_containment(seed: int) -> None:
     case = _small(seed)
     flows = np.array([3, 0, 4, 1, 2, 3], np.int32)
-    shifts = np.full(len(flows), shift, np.int64)
     every = np.arange(len(case.egress_ns), dtype=np.int32)
     listed, tunnel, score, hits = score_containment(
         flows, case.flow_start, case.flow_start, every, case.egress_ns, case.egress_class,
-        case.fresh, case.up, shifts, 0, 400, case.class_start, case.record_ns, case.record_tunnel,
+        case.fresh, case.up, case.class_start, case.record_ns, case.record_tunnel,
         case.gap_ns, *case.density, case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
     )  # fmt: skip
     found = {(int(q), int(k)): (s, int(h)) for q, k, s, h in zip(listed, tunnel, score, hits, strict=True)}
     assert len(found) == len(listed)
     for q, flow in enumerate(flows):
         for k in range(3):
-            expected, expected_hits = _twin(case, int(flow), k, shift)
+            expected, expected_hits = _twin(case, int(flow), k)
             if expected_hits == 0:
                 assert (q, k) not in found
             else:
@@ -141,46 +124,19 @@ def test_score_containment(seed: int, shift: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 57]), st.booleans())
-def test_score_pairs(seed: int, shift: int, contest: bool) -> None:
+@given(st.integers(0, 2**32 - 1))
+def test_score_pairs(seed: int) -> None:
     case = _small(seed)
-    rng = np.random.default_rng(seed)
-    records, packets = len(case.record_ns), len(case.egress_ns)
-    flow_of = np.repeat(np.arange(5), np.diff(case.flow_start))
-    owner, matched = np.full(records, -1, np.int32), np.full(packets, -1, np.int32)
-    for j in rng.permutation(packets).tolist():  # as own_records leaves it: a flow owns records of one tunnel
-        near = [i for i, _ in _candidates(case, j, int(case.egress_ns[j]), int(flow_of[j]) % 3)]
-        free = [i for i in near if owner[i] < 0]
-        if free and rng.random() < 0.8:
-            matched[j] = rng.choice(free)
-            owner[matched[j]] = flow_of[j]
-    claim = rng.normal(0, 3, 5)
-    rival = np.where(rng.random(records) < 0.3, rng.normal(0, 3, records), -np.inf)
     pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
-    limit = rng.normal(0, 2, 15)
     row = _by_tunnel(case)[0]
-    ownership = (
-        owner[row],
-        claim,
-        rival[row].astype(np.float32),
-        np.where(matched >= 0, np.argsort(row)[matched], -1).astype(np.int32),
-    )
     found, hits = score_pairs(
-        pair_flow, pair_tunnel, limit, case.flow_start, case.egress_ns, case.egress_class,
-        case.fresh, case.up, np.full(15, shift, np.int64), 0, 400, case.class_start, *_by_tunnel(case),
+        pair_flow, pair_tunnel, case.flow_start, case.egress_ns, case.egress_class,
+        case.fresh, case.up, case.class_start, *_by_tunnel(case),
         case.gap_ns[row], *case.density, case.low_ns, case.step_bits, case.width_ns, MISS,
-        *(ownership if contest else (np.zeros_like(part[:0]) for part in ownership)),
     )  # fmt: skip
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
-        own = frozenset(i for i in range(records) if contest and owner[i] == flow and shift == 0)
-        others = frozenset(i for i in range(records) if contest and owner[i] >= 0) - own
-        barred = {i for i in own if rival[i] > limit[q]} | {i for i in others if claim[owner[i]] > limit[q]}
-        of = range(case.flow_start[flow], case.flow_start[flow + 1])
-        given = {j: int(matched[j]) for j in of if matched[j] in own}
-        expected, expected_hits = _twin(
-            case, flow, k, shift, barred=frozenset(barred), own=own, given=given, first_free=True
-        )
+        expected, expected_hits = _twin(case, flow, k, first_free=True)
         np.testing.assert_allclose(found[q], expected, rtol=1e-5, atol=1e-6)
         assert hits[q] == expected_hits
 
@@ -192,10 +148,10 @@ def test_a_choice_of_packets_lists_tunnels_with_a_quarter_of_it(seed: int, most:
     start, probe = rarest_packets(
         case.flow_start, case.egress_class, case.fresh, np.diff(case.class_start), most
     )
-    flows, shifts = np.arange(5, dtype=np.int32), np.zeros(5, np.int64)
+    flows = np.arange(5, dtype=np.int32)
     listed, tunnel, _, hits = score_containment(
-        flows, case.flow_start, start, probe, case.egress_ns, case.egress_class, case.fresh, case.up, shifts,
-        0, 400, case.class_start, case.record_ns, case.record_tunnel, case.gap_ns, *case.density,
+        flows, case.flow_start, start, probe, case.egress_ns, case.egress_class, case.fresh, case.up,
+        case.class_start, case.record_ns, case.record_tunnel, case.gap_ns, *case.density,
         case.low_ns, case.step_bits, case.width_ns, MISS, 3, -np.inf,
     )  # fmt: skip
     found = {(int(q), int(k)): int(h) for q, k, h in zip(listed, tunnel, hits, strict=True)}
@@ -242,18 +198,16 @@ def test_own_records(seed: int, tunnels: int) -> None:
     rng = np.random.default_rng(seed)
     flows = rng.permutation(5).astype(np.int32)
     flow_tunnel = rng.integers(0, min(tunnels, 3), 5).astype(np.int32)
-    scores = np.sort(rng.random(5))[::-1].copy()
     owner, carried = np.full((2, len(case.record_ns)), -1, np.int32)
-    rival = np.full(len(owner), -np.inf)
     matched = np.full(len(case.egress_ns), -1, np.int32)
     own_records(
-        flows, flow_tunnel, scores, case.flow_start, case.egress_ns, case.egress_class, case.up,
+        flows, flow_tunnel, case.flow_start, case.egress_ns, case.egress_class, case.up,
         case.class_start, *_by_tunnel(case), *case.density, case.low_ns, case.step_bits,
-        owner, rival, matched, carried,
+        owner, matched, carried,
     )  # fmt: skip
     row = _by_tunnel(case)[0]
     matched = np.where(matched >= 0, row[matched], -1)
-    owner, rival, carried = (np.take(of_place, np.argsort(row)) for of_place in (owner, rival, carried))
+    owner, carried = (np.take(of_place, np.argsort(row)) for of_place in (owner, carried))
     near_of: dict[int, list[tuple[int, float]]] = {}
     served: dict[int, int] = {}
     flow_of: dict[int, int] = {}
@@ -266,22 +220,14 @@ def test_own_records(seed: int, tunnels: int) -> None:
                 served[-max(free)[1]] = j
     late = [j for j in near_of if j not in served.values()]
     lost = [j for j in late if not _serve(j, near_of, served, set())]
-    wanted: dict[int, float] = {}
     for j, near in near_of.items():
-        if j not in lost:
-            assert owner[matched[j]] == flow_of[j]
-            assert carried[matched[j]] == j
-            assert matched[j] in [i for i, _ in near]
+        if j in lost:
+            assert matched[j] == -1
             continue
-        assert matched[j] == -1
-        mine = [p for p in near_of if flow_of[p] == flow_of[j] and case.egress_class[p] >= 0]
-        share = 0.1 if 2 * len([p for p in mine if p in lost]) >= len(mine) else 1.0
-        others = {i: g for i, g in near if owner[i] != flow_of[j]}
-        for i, g in others.items():
-            if g >= share * max(others.values()):
-                wanted[i] = max(wanted.get(i, -np.inf), scores[flows.tolist().index(flow_of[j])])
+        assert owner[matched[j]] == flow_of[j]
+        assert carried[matched[j]] == j
+        assert matched[j] in [i for i, _ in near]
     assert (owner >= 0).sum() == (carried >= 0).sum() == (matched >= 0).sum() == len(served)
-    assert {i: r for i, r in enumerate(rival.tolist()) if np.isfinite(r)} == wanted
 
 
 def _serve(

@@ -20,7 +20,9 @@ from vpnforensics.tunnels.length_map import LengthMap
 IN_PIECES = -2
 """In place of a class: of a packet that no tunnel carries as one."""
 
-_SIZES = 1 << 17  # more than any outer payload
+SIZE_BITS = 17
+"""Of a key, those of the size; above them stand the direction (1: up) and the number of the map."""
+_SIZES = 1 << SIZE_BITS  # more than any outer payload
 
 
 @dataclass(frozen=True, eq=False)

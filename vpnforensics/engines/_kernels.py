@@ -152,9 +152,6 @@ def score_containment(  # type: ignore[no-untyped-def]
     egress_class,
     egress_fresh,
     egress_up,
-    flow_shift_ns,
-    origin_ns,
-    period_ns,
     class_start,
     record_ns,
     record_tunnel,
@@ -178,9 +175,6 @@ def score_containment(  # type: ignore[no-untyped-def]
     Only the ``probe`` packets of a flow are looked for. Where those are all of its packets, the score is
     final and listed above ``floor``. Where they are a choice of them, a pair is listed if the tunnel has a
     quarter of them; to be scored whole (:func:`score_pairs`).
-
-    ``flow_shift_ns``, one a listed flow, turns its times round on a circle of ``period_ns`` from
-    ``origin_ns`` (0 leaves them), which makes a flow that no tunnel carried.
 
     Returns
     -------
@@ -212,7 +206,7 @@ def score_containment(  # type: ignore[no-untyped-def]
     follow_hit, follow_miss = follower_steps(miss)
     reach_ns = low_ns + (bins << step_bits)
     for q in range(flows.size):
-        f, shift_ns = flows[q], flow_shift_ns[q]
+        f = flows[q]
         probes = probe_start[f + 1] - probe_start[f]
         whole = probes == flow_start[f + 1] - flow_start[f]
         touched_count = taken_count = fresh = 0
@@ -226,8 +220,6 @@ def score_containment(  # type: ignore[no-untyped-def]
             if c < 0:
                 continue
             t = egress_ns[j]
-            if shift_ns != 0:
-                t = origin_ns + (t - origin_ns + shift_ns) % period_ns
             # delay = t - u going up and u - t going down, from low_ns to reach_ns
             if egress_up[j]:
                 first, last = t - reach_ns, t - low_ns

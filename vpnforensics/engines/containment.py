@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses
-from vpnforensics.engines._contest_kernels import own_records, score_pairs, take_records
-from vpnforensics.engines._kernels import chance_gaps, score_containment
+from vpnforensics.engines._kernels import chance_gaps, rarest_packets, score_containment
+from vpnforensics.engines._pair_kernels import own_records, score_pairs, take_records
 from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
@@ -30,8 +30,6 @@ _LEAST_PIECE = 256
 PROBES = 16
 """Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
 _CHANCE_WINDOW_NS = 20_000_000_000
-_LEAST_ROTATIONS = 2
-_NO_CONTEST = (np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.float32), np.zeros(0, np.int32))
 _LN10 = float(np.log(10.0))
 
 
@@ -52,10 +50,6 @@ class Ownership:
 
     owner: npt.NDArray[np.int32]
     """Flow of each record, or -1."""
-    claim: npt.NDArray[np.float64]
-    """Score of each flow; -inf of those that claim nothing."""
-    rival: npt.NDArray[np.float32]
-    """Best score of a flow that wanted a record and was turned away; -inf without."""
     matched: npt.NDArray[np.int32]
     """Record that each egress packet got, or -1."""
 
@@ -78,6 +72,8 @@ class Containment:
     law: DelayLaw
     miss: float
     tunnels: int
+    map_of_tunnel: npt.NDArray[np.int64]
+    """Length map of each tunnel, -1 without one."""
     circle: Circle
     """On which rotations turn the egress times."""
 
@@ -85,18 +81,14 @@ class Containment:
         self,
         flows: npt.NDArray[np.int32],
         *,
-        shift_ns: npt.NDArray[np.int64] | None = None,
         floor_log10: float = -np.inf,
         thorough: bool = False,
-    ) -> tuple[ScoreTable, npt.NDArray[np.int64]]:
+    ) -> ScoreTable:
         """Scores of the flows in every tunnel with a record in reach.
 
         Parameters
         ----------
         flows : ndarray of int32, shape (n,)
-            A flow may stand several times, differently rotated.
-        shift_ns : ndarray of int64, shape (n,), optional
-            Rotation of each.
         floor_log10 : float
             Scores up to this are left out.
         thorough : bool
@@ -105,10 +97,7 @@ class Containment:
         Returns
         -------
         ScoreTable
-        shift_ns : ndarray of int64
-            Rotation of each pair's flow.
         """
-        shift = np.zeros(len(flows), np.int64) if shift_ns is None else shift_ns
         pieces = _split(len(flows))
         sizes = np.diff(self.egress.start)
 
@@ -125,9 +114,6 @@ class Containment:
                 egress_class,
                 self.fresh,
                 self.egress.up,
-                shift[piece],
-                self.circle.origin_ns,
-                self.circle.period_ns,
                 self.classes.start,
                 self.classes.ts_ns,
                 self.classes.tunnel,
@@ -149,11 +135,10 @@ class Containment:
             probes = (every_packet,) * len(self.probes)
         sides = zip(self.egress_class, probes, strict=True)
         found = concatenate(_in_threads(look, [(piece, *side) for side in sides for piece in pieces]))
-        pairs, shift = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits), shift[found.flow]
+        pairs = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits)
         begun = np.flatnonzero(sizes[pairs.flow] > PROBES) if not thorough else np.zeros(0, np.int64)
-        pairs.score[begun], pairs.hits[begun] = self._score_pairs(pairs.take(begun), shift[begun])
-        kept = pairs.score > floor_log10
-        return pairs.take(kept), shift[kept]
+        pairs.score[begun], pairs.hits[begun] = self._score_pairs(pairs.take(begun))
+        return pairs.take(pairs.score > floor_log10)
 
     def own(
         self, flows: npt.NDArray[np.int32], tunnels: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]
@@ -171,7 +156,6 @@ class Containment:
         flows, tunnels, scores = flows[order], tunnels[order], scores[order]
         records = len(self.classes.ts_ns)
         owner = np.full(records, -1, np.int32)
-        rival = np.full(records, -np.inf, np.float32)
         matched = np.full(len(self.egress.ts_ns), -1, np.int32)
         carried = np.full(records, -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
@@ -181,7 +165,6 @@ class Containment:
             own_records(
                 flows[mine],
                 tunnels[mine],
-                scores[mine],
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
@@ -195,47 +178,23 @@ class Containment:
                 self.law.low_ns,
                 self.law.step_bits,
                 owner,
-                rival,
                 matched,
                 carried,
             )
 
         for egress_class in self.egress_class:
             _in_threads(own_share, [(mine, egress_class) for mine in shares])
-        claim = np.full(len(self.egress.start) - 1, -np.inf)
-        claim[flows] = scores
-        return Ownership(owner, claim, rival, matched)
+        return Ownership(owner, matched)
 
-    def score_again(self, pairs: ScoreTable, shift_ns: npt.NDArray[np.int64]) -> ScoreTable:
-        """The same pairs with their scores here: all packets looked for, among all records, no contest."""
-        score, hits = self._score_pairs(pairs, shift_ns)
+    def score_again(self, pairs: ScoreTable) -> ScoreTable:
+        """The same pairs with their scores here: all packets looked for."""
+        score, hits = self._score_pairs(pairs)
         return ScoreTable(pairs.flow, pairs.tunnel, score, hits)
 
-    def score_contested(
-        self,
-        pairs: ScoreTable,
-        shift_ns: npt.NDArray[np.int64],
-        owned: Ownership,
-        margin: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
-    ) -> npt.NDArray[np.float64]:
-        """Scores of the pairs without the records that another flow wants.
-
-        Only flows that are weaker by ``margin`` of the pair's score are disregarded.
-        """
-        return self._score_pairs(pairs, shift_ns, pairs.score - margin(pairs.score), owned)[0]
-
-    def _score_pairs(
-        self,
-        pairs: ScoreTable,
-        shift_ns: npt.NDArray[np.int64],
-        limit: npt.NDArray[np.float64] | None = None,
-        owned: Ownership | None = None,
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
-        """Score and hits of each pair; without a limit there is no contest."""
+    def _score_pairs(self, pairs: ScoreTable) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+        """Score and hits of each pair."""
         order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
-        flow, tunnel, shift_ns = pairs.flow[order], pairs.tunnel[order], shift_ns[order]
-        limit = np.full(len(pairs), np.inf) if limit is None else limit[order]
-        contest = (owned.owner, owned.claim, owned.rival, owned.matched) if owned else _NO_CONTEST
+        flow, tunnel = pairs.flow[order], pairs.tunnel[order]
 
         def score_piece(
             piece: slice, egress_class: npt.NDArray[np.int32]
@@ -243,15 +202,11 @@ class Containment:
             score, hits = score_pairs(
                 flow[piece],
                 tunnel[piece],
-                limit[piece],
                 self.egress.start,
                 self.egress.ts_ns,
                 egress_class,
                 self.fresh,
                 self.egress.up,
-                shift_ns[piece],
-                self.circle.origin_ns,
-                self.circle.period_ns,
                 self.classes.start,
                 self.by_tunnel.row,
                 self.by_tunnel.start,
@@ -263,7 +218,6 @@ class Containment:
                 self.law.step_bits,
                 self.law.width_ns,
                 self.miss,
-                *contest,
             )
             return score / _LN10, hits
 
@@ -277,13 +231,13 @@ class Containment:
         return best, most
 
     def take_out(
-        self, flows: npt.NDArray[np.intp], owned: Ownership, record: npt.NDArray[np.int32]
+        self, flows: npt.NDArray[np.int32], owned: Ownership, record: npt.NDArray[np.int32]
     ) -> Containment:
         """Note the records that these flows own, and return the same case with those gone: what is left.
 
         Parameters
         ----------
-        flows : ndarray of int64
+        flows : ndarray of int32
         owned : Ownership
         record : ndarray of int32, one an egress packet
             Gets the RecordTable rows of their packets' records.
@@ -296,46 +250,31 @@ class Containment:
         gap_ns, by_tunnel = gaps(classes, self.law.width_ns, self.tunnels)
         return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
 
-    def without_owned_above(self, score: float, owned: Ownership) -> Containment:
-        """The same case without the records of flows that claim with more than this score.
-
-        The rates stay what they are: chance is not less for that.
-        """
-        claim = np.append(owned.claim, -np.inf)  # the last is nobody's
-        free = np.empty(len(owned.owner), np.bool_)
-        free[self.by_tunnel.row] = claim[owned.owner] <= score
-        classes, gap_ns = self.classes.keep(free), self.gap_ns[free]
-        by_tunnel = tunnel_order(classes, gap_ns, self.tunnels)
-        return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
-
-    def rotations(
-        self, flows: npt.NDArray[np.int32], turns: float, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        """Copies of the flows, spread over the whole circle, but for those that land near their true place.
+    def with_copies(self, flows: npt.NDArray[np.int32], shift_ns: npt.NDArray[np.int64]) -> Containment:
+        """The same case with copies of flows behind its own, turned in time on its circle.
 
         Parameters
         ----------
-        flows : ndarray of int32, shape (n,), n > 0
-        turns : float
-            Copies of each; if they are less than two, only some flows have any.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        copies : ndarray of int32
-            Flow of each.
-        shift_ns : ndarray of int64
+        flows : ndarray of int32, shape (n,)
+        shift_ns : ndarray of int64, shape (n,)
         """
-        rounds = max(_LEAST_ROTATIONS, round(turns))
-        copies = np.tile(flows, rounds)
-        turn = np.repeat((np.arange(rounds) + rng.random(rounds)) / rounds, len(flows))
-        if turns < rounds:
-            some = rng.random(len(copies)) < turns / rounds
-            some[rng.integers(len(some))] |= not some.any()
-            copies, turn = copies[some], turn[some]
-        begin_ns = self.egress.ts_ns[self.egress.start[copies]]
-        shift_ns, away = self.circle.turned(begin_ns, turn)
-        return copies[away], shift_ns[away]
+        egress, circle = self.egress, self.circle
+        sizes = np.diff(egress.start)[flows]
+        begins = np.cumsum(sizes) - sizes
+        rows = np.arange(sizes.sum()) + np.repeat(egress.start[flows] - begins, sizes)
+        since = egress.ts_ns[rows] - circle.origin_ns + np.repeat(shift_ns, sizes)
+        turned = replace(
+            egress,
+            start=np.r_[egress.start, egress.start[-1] + begins + sizes],
+            row=np.r_[egress.row, egress.row[rows]],
+            ts_ns=np.r_[egress.ts_ns, circle.origin_ns + since % circle.period_ns],
+            inner_bytes=np.r_[egress.inner_bytes, egress.inner_bytes[rows]],
+            up=np.r_[egress.up, egress.up[rows]],
+        )
+        classes = tuple(np.r_[c, c[rows]] for c in self.egress_class)
+        fresh = np.r_[self.fresh, self.fresh[rows]]
+        probes = tuple(rarest_packets(turned.start, c, fresh, self.classes.counts, PROBES) for c in classes)
+        return replace(self, egress=turned, egress_class=classes, fresh=fresh, probes=probes)
 
 
 _Piece = TypeVar("_Piece")

@@ -217,8 +217,8 @@ def _unimodal(delay_ns: npt.NDArray[np.int64], window_ns: int) -> _Histogram | N
     excess = np.maximum(counts - ground * width, 0.0)
     # Stray wrong pairs far out, seen once, are no tail.
     excess[(counts <= 1) & (np.abs(edges[:-1] + width / 2 - mode) > 50e6)] = 0.0
-    left = _decreasing(excess[:arms][::-1] / width[:arms][::-1], width[:arms][::-1])[::-1]
-    right = _decreasing(excess[arms:] / width[arms:], width[arms:])
+    left = decreasing(excess[:arms][::-1] / width[:arms][::-1], width[:arms][::-1])[::-1]
+    right = decreasing(excess[arms:] / width[arms:], width[arms:])
     mass = np.r_[left, right] * width
     if mass.sum() <= 0:
         return None
@@ -238,7 +238,7 @@ def _mode(ascending: npt.NDArray[np.float64]) -> float:
     return float(np.median(values))
 
 
-def _decreasing(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def decreasing(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Closest non-increasing sequence (pool adjacent violators)."""
     level: list[float] = []
     weight: list[float] = []

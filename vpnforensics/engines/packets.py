@@ -81,5 +81,6 @@ def prepare(case: Case) -> Containment | None:
         law,
         min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
+        case.map_of_tunnel,
         case.circle,
     )

@@ -1,25 +1,14 @@
-"""From scores to links: which flow was in which tunnel, with a stated number of expected false links.
+"""Which tunnel carried which flow: the strong first, the rest jointly, links by their summed error.
 
-Theory of operation
--------------------
-A score compares one flow with one tunnel and knows nothing of the others. Attribution adds what holds for
-the case as a whole: *a flow has at most one tunnel, and an outer packet carries at most one inner packet*.
-A lookup that fits a tunnel by chance does so because another lookup really was there; that one's own flow
-fits its records better and explains them away. So, in rounds:
-
-1. every flow claims its likeliest records in its best tunnel, strongest flows first, and room is made for
-   those that come later as long as there are records for all;
-2. scores are taken again without the records that a flow about as strong (within a margin) wants too; a
-   flow that keeps not much more than the margin's share of its score is out of this round;
-3. the very same is done to rotated copies of the flows (:mod:`vpnforensics.evidence.null_scores`), whose
-   scores are false by construction, as are those of linked flows in other tunnels; their tail gives each
-   stratum of flow sizes a threshold at which the comparisons made are expected to yield the round's share
-   of the allowed false links;
-4. flows above it, and clear of every other tunnel, are linked, their records leave the case, and what is
-   left is easier: local rates fall, and fewer records are there to coincide with.
-
-Known weaknesses: the exponential tail is an extrapolation where few null scores stand behind it; two clients
-doing the same thing at the same moment (within the delay law's width) contest each other and stay undecided.
+1. Long flows that only one tunnel can have carried leave with their records
+   (:mod:`vpnforensics.evidence.joint.placing`).
+2. All others are attributed jointly to what is left (:mod:`vpnforensics.evidence.joint.model`).
+3. Flows are linked to their likeliest tunnels in order of their error, the stated probability that the link
+is
+   wrong, until the sum of the errors reaches what is allowed for the case.
+4. Copies of the flows, turned in time, go through the same model: the rate at which they would be linked
+stands
+   beside the stated one (:mod:`vpnforensics.evidence.decoys`).
 """
 
 from __future__ import annotations
@@ -32,47 +21,48 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence.contest import MARGIN, contested_scores
-from vpnforensics.evidence.null_draws import Nulls, draw_nulls, with_other_tunnels
-from vpnforensics.evidence.null_scores import NullTail, fit_tail, stratum_of
+from vpnforensics.evidence.decoys import Decoys, try_decoys
+from vpnforensics.evidence.joint.model import Posterior, solve
+from vpnforensics.evidence.joint.placing import best_pairs, place_strong
+from vpnforensics.evidence.policy import Policy
 
-CLEAR_SHARE = 0.5
-"""How much weaker, as a share of the score, the same flow must look in every other tunnel."""
+Ints32 = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
 
-_ROUND_SHARES = (0.5, 0.25, 0.15, 0.05)
-"""Of the allowed false links; what is left of 1 is for engines that speak where containment is silent."""
+_LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """The links of a case; one entry a flow, but ``record`` and ``tails``."""
+    """Outcome of linking; arrays have one entry a flow unless said otherwise."""
 
-    tunnel: npt.NDArray[np.int32]
+    tunnel: Ints32
     """Linked tunnel, or -1."""
-    score: npt.NDArray[np.float64]
-    """Contested score in the best tunnel, in the last round that looked at the flow; -inf without one."""
-    false_positive_rate: npt.NDArray[np.float64]
-    """P(score or more | H2) of that score."""
-    round: npt.NDArray[np.int8]
-    """Round in which the flow was linked, from 1; 0 for the others."""
-    record: npt.NDArray[np.int32]
-    """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
+    likeliest: Ints32
+    """Tunnel of the largest posterior, -1 where none has anything of the flow."""
+    error: Floats
+    """Stated probability that the likeliest tunnel did not carry the flow."""
+    record: Ints32
+    """RecordTable row that carried each egress packet of linked flows (rows as in EgressRows), or -1."""
     comparisons: int
-    null_comparisons: int
-    expected_false_links: float
-    tails: tuple[dict[int, NullTail], ...]
-    """Tails of the contested null scores, by round and stratum: behind the verdicts."""
-    lone_tails: dict[int, NullTail]
-    """Tails of the uncontested null scores, by stratum: behind the likelihood ratios."""
+    stated: float
+    """Sum of the errors of the links."""
+    decoys: Decoys
     pairs: ScoreTable
-    """All pairs with evidence for them, in the first round: uncontested scores above 0."""
+    """Pairs with evidence for them, first look; and each flow's likeliest."""
+    llr: Floats
+    """log10 likelihood ratio of each of the pairs, as the model has it: neither calibrated nor bounded."""
+    unlisted_llr: Floats
+    """Likewise of each flow in any tunnel that is not listed."""
+    posterior: Posterior
 
 
 def attribute(
     containment: Containment,
     alive: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.bool_],
     *,
-    expected_false_links: float,
+    policy: Policy,
     rng: np.random.Generator,
     progress: Callable[[float], None] | None = None,
 ) -> Attribution:
@@ -83,117 +73,147 @@ def attribute(
     containment : Containment
     alive : ndarray of int64, shape (flows,)
         Tunnels present during each flow: its comparisons.
-    expected_false_links : float
-        Allowed for the whole case.
+    seen : ndarray of bool, shape (packets,)
+        Egress packets whose records the ingress capture could show.
+    policy : Policy
     rng : numpy.random.Generator
-        Draws the rotations.
+        Turns the decoys; no link depends on it.
     progress : callable, optional
         Called with the share done.
     """
-    sizes = np.diff(containment.egress.start)
-    flows = len(sizes)
-    strata = stratum_of(sizes)
-    tunnel = np.full(flows, -1, np.int32)
-    score = np.full(flows, -np.inf)
-    rate_of = np.ones(flows)
-    linked_round = np.zeros(flows, np.int8)
-    record = np.full(len(containment.egress.ts_ns), -1, np.int32)
-    comparisons = int(alive.sum())
-    expected, null_comparisons = 0.0, 0
-    tails: list[dict[int, NullTail]] = []
-    lone_tails: dict[int, NullTail] = {}
-    first_look = concatenate([])
-    remaining = np.flatnonzero(alive > 0).astype(np.int32)
-    for number, share in enumerate(_ROUND_SHARES, start=1):
-        if not len(remaining):
-            break
-        pairs, unmoved = containment.score(remaining, floor_log10=0.0)
-        best = _best(pairs, pairs.score, flows)
-        claimed = np.flatnonzero(best >= 0).astype(np.int32)
-        claim = np.full(flows, -1, np.int32)
-        claim[claimed] = pairs.tunnel[best[claimed]]
-        strength = pairs.score[best[claimed]]
-        owned = containment.own(claimed, claim[claimed], strength)
-        contested = contested_scores(containment, pairs, unmoved, owned)
-        allowed = share * expected_false_links / max(int(alive[remaining].sum()), 1)
-        best = _best(pairs, contested, flows)
-        have = np.flatnonzero(best >= 0)
-        have = have[np.isfinite(contested[best[have]])]
-        score[remaining] = -np.inf
-        score[have] = contested[best[have]]
-        nulls = draw_nulls(containment, remaining, score, alive, strata, owned, allowed, rng)
-        candidate = np.full(flows, -1, np.int32)
-        candidate[have] = pairs.tunnel[best[have]]
-        # What another tunnel could have carried before its records were given away still stands against it.
-        if number == 1:
-            first_look = pairs
-        runner_up = _best_elsewhere(first_look, candidate)[have]
-        clear = (score[have] - runner_up >= np.maximum(MARGIN, CLEAR_SHARE * score[have])) & (
-            candidate[have] == claim[have]
-        )
+    tell = progress or (lambda share: None)
+    settled = _settle(containment, alive, seen, policy)
+    tell(0.5)
+    linked = surest(settled.error, policy.expected_false_links)
+    tunnel = np.where(linked, settled.likeliest, -1).astype(np.int32)
+    record = _records(settled, linked)
 
-        likely = have[clear & (score[have] >= _limits(_tails(nulls), strata[have], allowed))]
-        nulls = with_other_tunnels(nulls, pairs, contested, claim, likely, alive, strata)
-        round_tails = _tails(nulls)
-        accepted = have[clear & (score[have] >= _limits(round_tails, strata[have], allowed))]
-        null_comparisons += sum(n.comparisons for n in nulls.values())
-        tails.append(round_tails)
-        if number == 1:
-            lone_tails = {s: fit_tail(n.lone, n.lone_comparisons) for s, n in nulls.items()}
-        for s, tail in round_tails.items():
-            mine = strata[have] == s
-            rate_of[have[mine]] = tail.false_positive_rate(score[have[mine]])
-        if progress is not None:
-            progress(number / len(_ROUND_SHARES))
-        expected += allowed * float(alive[remaining].sum())
-        if not len(accepted):
-            continue  # a tail that chance made heavy is drawn anew
-        tunnel[accepted] = claim[accepted]
-        linked_round[accepted] = number
-        containment = containment.take_out(accepted, owned, record)
-        remaining = remaining[tunnel[remaining] < 0]
+    def with_copies(extended: Containment, copies: Ints32) -> tuple[Floats, Floats]:
+        flows = len(alive)
+        more = np.ones(len(extended.fresh) - len(seen), np.bool_)
+        found = _settle(
+            extended, np.r_[alive, alive[copies]], np.r_[seen, more], policy, settled.posterior.none_share
+        )
+        llr, _ = _likelihood_ratios(found.pairs, found, policy)
+        return found.error[flows:], llr[found.pairs.flow >= flows]
+
+    worst = float(settled.error[linked].max(initial=0.0))
+    decoys = try_decoys(containment, alive, with_copies, worst, policy, rng)
+    tell(0.9)
+    pairs = _listed(containment, settled.pairs, settled.likeliest)
+    llr, unlisted = _likelihood_ratios(pairs, settled, policy)
     return Attribution(
         tunnel,
-        score,
-        rate_of,
-        linked_round,
+        settled.likeliest,
+        settled.error,
         record,
-        comparisons,
-        null_comparisons,
-        expected,
-        tuple(tails),
-        lone_tails,
-        first_look,
+        int(alive.sum()),
+        float(settled.error[linked].sum()),
+        decoys,
+        pairs,
+        llr,
+        unlisted,
+        settled.posterior,
     )
 
 
-def _tails(nulls: dict[int, Nulls]) -> dict[int, NullTail]:
-    return {s: fit_tail(n.contested, n.comparisons) for s, n in nulls.items()}
+@dataclass(frozen=True, eq=False)
+class _Settled:
+    """A case attributed: each flow's likeliest tunnel and the error of it."""
+
+    pairs: ScoreTable
+    """First look at all flows."""
+    posterior: Posterior
+    jointly: npt.NDArray[np.bool_]
+    """Flows that the joint model decided; the others were placed before, or have no tunnel to be in."""
+    likeliest: Ints32
+    error: Floats
+    record: Ints32
+    """RecordTable row of each packet of the flows that have left with their records, or -1."""
+    left: npt.NDArray[np.bool_]
+    """Those flows."""
+    rest: Containment
+    """The case without those records."""
 
 
-def _limits(
-    tails: dict[int, NullTail], strata: npt.NDArray[np.int64], allowed: float
-) -> npt.NDArray[np.float64]:
-    """Least score of flows of these strata that chance reaches no oftener than ``allowed``."""
-    limit = np.full(len(strata), np.inf)
-    for s, tail in tails.items():
-        limit[strata == s] = max(tail.threshold(allowed), 0.0)
-    return limit
+def _settle(
+    containment: Containment,
+    alive: npt.NDArray[np.int64],
+    seen: npt.NDArray[np.bool_],
+    policy: Policy,
+    none_share: float | None = None,
+) -> _Settled:
+    """The strong first, the others jointly, and the unsure of those once more, without the sure ones.
+
+    In a burst of equal packets each flow's claims are diluted by all the others': every one could do with
+    another's record. Once the surest have left with theirs, what the rest need is what is left.
+    """
+    sizes = np.diff(containment.egress.start)
+    placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy.strong)
+    rest, record = placed.rest, placed.record
+    jointly = (placed.tunnel < 0) & (alive > 0)
+    posterior = solve(rest, np.repeat(jointly, sizes) & seen, alive, none_share)
+    sure = jointly & (posterior.error < policy.sure)
+    if sure.any():
+        flows = np.flatnonzero(sure).astype(np.int32)
+        owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
+        rest = rest.take_out(flows, owned, record)
+        unsure = np.repeat(jointly & ~sure, sizes) & seen
+        posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
+    likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
+    error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
+    error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
+    left = sure | (placed.tunnel >= 0)
+    return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
 
 
-def _best(pairs: ScoreTable, score: npt.NDArray[np.float64], flows: int) -> npt.NDArray[np.int64]:
-    """Row of each flow's best pair, -1 without; ties go to the lower tunnel number."""
-    order = np.lexsort((pairs.tunnel, -score, pairs.flow))
-    flow = pairs.flow[order]
-    leads = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
-    best = np.full(flows, -1, np.int64)
-    best[flow[leads]] = order[leads]
-    return best
+def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:
+    """The flows of the least errors whose sum is at most ``allowed``; none that is likelier wrong than
+    right.
+    """
+    order = np.argsort(error, kind="stable")
+    within = np.cumsum(error[order]) <= allowed
+    linked = np.zeros(len(error), np.bool_)
+    linked[order[within]] = True
+    return linked & (error < 0.5)
 
 
-def _best_elsewhere(pairs: ScoreTable, tunnel_of: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-    """Each flow's best score in a tunnel other than ``tunnel_of`` it; -inf without one."""
-    other = pairs.tunnel != tunnel_of[pairs.flow]
-    score = np.full(len(tunnel_of), -np.inf)
-    np.maximum.at(score, pairs.flow[other], pairs.score[other])
-    return score
+def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Ints32:
+    """RecordTable row of each egress packet of the linked flows, or -1."""
+    record = settled.record
+    late = np.flatnonzero(linked & ~settled.left).astype(np.int32)
+    if len(late):
+        owned = settled.rest.own(late, settled.likeliest[late], -settled.error[late])
+        settled.rest.take_out(late, owned, record)
+    return np.where(np.repeat(linked, np.diff(settled.rest.egress.start)), record, np.int32(-1))
+
+
+def _listed(containment: Containment, pairs: ScoreTable, likeliest: Ints32) -> ScoreTable:
+    """The pairs, and each flow's likeliest where it is not among them."""
+    width = containment.tunnels + 1
+    some = np.flatnonzero(likeliest >= 0)
+    known = np.isin(some * width + likeliest[some], pairs.flow.astype(np.int64) * width + pairs.tunnel)
+    flow = some[~known].astype(np.int32)
+    none = np.zeros(len(flow))
+    more = ScoreTable(flow, likeliest[flow], none, none.astype(np.int32))
+    return concatenate([pairs, containment.score_again(more)])
+
+
+def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> tuple[Floats, Floats]:
+    """Posterior odds over prior odds of every pair, and of the unlisted pairs of every flow; log10."""
+    posterior, jointly = settled.posterior, settled.jointly
+    # Of flows placed before: by score, as far as that is believed.
+    row, lead = best_pairs(pairs, len(jointly))
+    best = np.where(row >= 0, np.r_[pairs.score, 0.0][row], 0.0)
+    is_best = row[pairs.flow] == np.arange(len(pairs))
+    llr = policy.believed * np.where(is_best, lead[pairs.flow], pairs.score - best[pairs.flow])
+    unlisted = -policy.believed * best
+    # Of the others: by the model; a pair that is not in its graph is one without any packet in common.
+    unlisted = np.where(jointly, (posterior.unlisted_odds - posterior.log_prior) / _LN10, unlisted)
+    width = np.int64(max(pairs.tunnel.max(initial=0), posterior.pair_tunnel.max(initial=0))) + 1
+    known = np.r_[posterior.pair_flow * width + posterior.pair_tunnel, np.iinfo(np.int64).max]
+    wanted = pairs.flow * width + pairs.tunnel
+    at = np.searchsorted(known, wanted)
+    odds = np.r_[posterior.pair_odds, 0.0][at] - posterior.log_prior[pairs.flow]
+    of_model = np.where(known[at] == wanted, odds / _LN10, unlisted[pairs.flow])
+    return np.where(jointly[pairs.flow], of_model, llr), unlisted

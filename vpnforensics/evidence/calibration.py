@@ -73,6 +73,32 @@ def calibrate(h1: npt.NDArray[np.float64], h2: npt.NDArray[np.float64]) -> Calib
     return found
 
 
+def chance_slope(llr: npt.NDArray[np.float64], comparisons: int) -> float:
+    """What share of log likelihood ratios chance allows to believe.
+
+    A likelihood ratio of 10^x or more comes by chance in at most one of 10^x comparisons (Good 1950,
+    Probability and the Weighing of Evidence). Where a model's ratios come oftener in comparisons known to
+    be false, it is too sure of itself, and all its ratios are taken by the largest share of their logarithm
+    that keeps the bound.
+
+    Parameters
+    ----------
+    llr : ndarray of float64
+        log10 likelihood ratios of comparisons known to be false; those that are left out are below 0.
+    comparisons : int
+        All of them.
+
+    Returns
+    -------
+    float
+        In (0, 1].
+    """
+    positive = np.sort(llr[llr > 0])
+    as_high = len(positive) - np.arange(len(positive))
+    bound = np.log10(max(comparisons, len(positive)) + 1.0) - np.log10(as_high + 1.0)
+    return float(np.clip((bound / positive).min(initial=1.0), 0.05, 1.0))
+
+
 def llr_by_chance(
     false_positive: npt.NDArray[np.float64], heard_share: float, comparisons: int
 ) -> npt.NDArray[np.float64]:

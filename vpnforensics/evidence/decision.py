@@ -16,6 +16,8 @@ from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
+from vpnforensics.evidence.calibration import chance_slope
+from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import (
     can_be_denied,
     chance_of_nothing,
@@ -24,14 +26,10 @@ from vpnforensics.evidence.denial import (
     observable,
     per_flow,
     proven,
-    share_of_carried_in_bouts,
 )
-from vpnforensics.evidence.likelihood import bounds, likelihood_ratio
-from vpnforensics.evidence.null_scores import stratum_of
+from vpnforensics.evidence.likelihood import bounds
+from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
-
-NO_TUNNEL_CHANCE = 1e-3
-"""A flow is in no tunnel if each would have lost so much of it only this often."""
 
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
@@ -56,24 +54,44 @@ class Decision:
     """Linked tunnel of each flow, or -1."""
     record: npt.NDArray[np.signedinteger[Any]]
     """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
-    expected_false_links: float
+    error: npt.NDArray[np.float64]
+    """Stated probability that a flow's link is wrong, or of the likeliest one if it were made."""
+    policy: Policy
     voices: tuple[Voice, ...]
     """What each engine says of the scored pairs."""
     delay_law: dict[str, Any]
     """Medians, 95 % points (up, down; ns) and the tabulated densities; empty without."""
+    unlisted_llr: npt.NDArray[np.float64]
+    """log10 likelihood ratio of each flow for every tunnel that is not listed; NaN where nothing was
+    compared."""
+    null_comparisons: int = 0
+    """Comparisons known to be false behind the likelihood ratios."""
+    decoys: Decoys = NO_DECOYS
+
+    @property
+    def expected_false_links(self) -> float:
+        """Sum of the stated errors of the links."""
+        return float(self.error[self.tunnel >= 0].sum())
 
     @property
     def comparisons(self) -> int:
         """Comparisons made in the whole case."""
         return int(self.comparisons_of.sum())
 
+    def bounded(self) -> npt.NDArray[np.bool_]:
+        """Scored pairs whose likelihood ratio is as large as the comparisons behind it allow: it is
+        ``>=``.
+        """
+        upper = np.log10(max(self.null_comparisons, 1))
+        return np.asarray(self.llr >= upper - 1e-9)
+
     def verdicts(self) -> list[str]:
         """``linked``, ``no_tunnel`` or ``undecided``, of each flow."""
-        denied = np.where(self.chance < NO_TUNNEL_CHANCE, "no_tunnel", "undecided")
+        denied = np.where(self.chance < self.policy.no_tunnel_chance, "no_tunnel", "undecided")
         return list(np.where(self.tunnel >= 0, "linked", denied).tolist())
 
 
-def undecided(case: Case) -> Decision:
+def undecided(case: Case, policy: Policy) -> Decision:
     """No engine had anything to go on."""
     none = np.zeros(0)
     return Decision(
@@ -84,43 +102,41 @@ def undecided(case: Case) -> Decision:
         np.zeros(len(case.flows), np.int64),
         np.full(len(case.flows), -1, np.int32),
         np.full(len(case.egress.row), -1, np.int64),
-        0.0,
+        np.ones(len(case.flows)),
+        policy,
         (),
         {},
+        np.full(len(case.flows), np.nan),
     )
 
 
 def decide_by_packets(
     case: Case,
     *,
-    expected_false_links: float,
+    policy: Policy,
     rng: np.random.Generator,
     progress: Callable[[float], None] | None = None,
 ) -> Decision:
-    """Verdicts and likelihood ratios from containment."""
+    """Verdicts and likelihood ratios from joint attribution."""
     containment = packets_engine.prepare(case)
     if containment is None:
-        return undecided(case)
+        return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
-    found = attribute(
-        containment, alive, expected_false_links=expected_false_links, rng=rng, progress=progress
-    )
+    found = attribute(containment, alive, observable(case), policy=policy, rng=rng, progress=progress)
     scores = _told_of_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     whole = np.stack([number != IN_PIECES for number in containment.egress_class]) & observable(case)
     law = containment.law
     del containment  # as large as the captures
     miss = _miss_rate(case, found, whole)
-    carried = share_of_carried_in_bouts(case, whole, scores, miss)
     chance = chance_of_so_little(case, whole & proven(case, found.record), scores, miss)
     if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
         chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
-    if case.tunnels.lost_share > MISS_UNKNOWN:
-        carried[:] = 1.0
     deniable = can_be_denied(case)
     chance[~deniable] = 1.0
-    carried[~deniable[scores.flow]] = 1.0
-    voice = _voice(scores, sizes, found, carried)
+    null_comparisons = _null_comparisons(found, alive)
+    slope, lower, upper = _calibration(found, null_comparisons)
+    voice = _voice(scores, sizes, found, slope, lower, upper)
     tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
     return Decision(
         packets_engine.NAME,
@@ -130,7 +146,8 @@ def decide_by_packets(
         alive,
         tunnel,
         np.where(np.repeat(tunnel, np.diff(case.egress.start)) >= 0, found.record, -1),
-        found.expected_false_links,
+        found.error,
+        policy,
         (voice,),
         {
             "median_ns": [round(law.median_ns[0]), round(law.median_ns[1])],
@@ -140,11 +157,14 @@ def decide_by_packets(
             "up": law.up,
             "down": law.down,
         },
+        np.where(alive > 0, np.clip(found.unlisted_llr, lower, 0.0), np.nan),
+        null_comparisons,
+        found.decoys,
     )
 
 
 def decide_by_exact(
-    case: Case, matches: ExactMatches, client_of: npt.NDArray[np.int64], *, expected_false_links: float
+    case: Case, matches: ExactMatches, client_of: npt.NDArray[np.int64], *, policy: Policy
 ) -> Decision:
     """Verdicts and likelihood ratios where both sides are readable.
 
@@ -155,11 +175,11 @@ def decide_by_exact(
     matches : ExactMatches
     client_of : ndarray of int64
         Client (tunnel number) of each ingress conversation, or -1.
-    expected_false_links : float
+    policy : Policy
     """
     flows, clients = len(case.flows), len(case.tunnels)
     comparisons_of = np.full(flows, clients, np.int64)
-    allowed = expected_false_links / max(flows * clients, 1)
+    allowed = policy.expected_false_links / max(flows * clients, 1)
     client = np.where(matches.conversation >= 0, client_of[matches.conversation], -1).astype(np.int32)
     listed = np.flatnonzero(client >= 0)
     scores = ScoreTable(
@@ -184,7 +204,8 @@ def decide_by_exact(
         comparisons_of,
         tunnel,
         np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
-        expected_false_links,
+        np.clip(10.0**-matches.score * max(clients, 1), policy.least_error, 1.0),
+        policy,
         (
             Voice(
                 exact_engine.NAME,
@@ -197,6 +218,8 @@ def decide_by_exact(
             ),
         ),
         {},
+        np.full(flows, -bound),
+        flows * clients,
     )
 
 
@@ -259,40 +282,44 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     """Pairs worth reporting: every pair with evidence for it, and the best of each flow that has none."""
     without = np.ones(len(found.tunnel), np.bool_)
     without[found.pairs.flow] = False
-    # A flow linked in a later round is among the pairs, too: its score there can only have been lower.
-    linked, width = np.flatnonzero(found.tunnel >= 0), containment.tunnels + 1
-    listed = found.pairs.flow.astype(np.int64) * width + found.pairs.tunnel
-    without[linked] |= ~np.isin(linked * width + found.tunnel[linked], listed)
-    rest, _ = containment.score(np.flatnonzero(without).astype(np.int32), thorough=True)
-    order = np.lexsort((rest.tunnel, -rest.score, rest.flow))
-    rest = rest.take(order)
+    rest = containment.score(np.flatnonzero(without).astype(np.int32), thorough=True)
+    rest = rest.take(np.lexsort((rest.tunnel, -rest.score, rest.flow)))
     lead = np.r_[True, rest.flow[1:] != rest.flow[:-1]] if len(rest) else np.zeros(0, np.bool_)
-    rest = rest.take(lead | (found.tunnel[rest.flow] == rest.tunnel))
-    every = concatenate([found.pairs, rest])
-    first = np.unique(every.flow.astype(np.int64) * width + every.tunnel, return_index=True)[1]
-    every = every.take(first)
-    return every.take(np.lexsort((every.tunnel, -every.score, every.flow)))
+    return concatenate([found.pairs, rest.take(lead)])
+
+
+def _null_comparisons(found: Attribution, alive: npt.NDArray[np.int64]) -> int:
+    """Comparisons known to be false: of decoys, and of linked flows with the other tunnels there."""
+    return found.decoys.comparisons + int((alive[found.tunnel >= 0] - 1).sum())
+
+
+def _calibration(found: Attribution, null_comparisons: int) -> tuple[float, float, float]:
+    """Share of the model's ratios that chance and real competitors allow, and the bounds of what is
+    stated.
+    """
+    linked = found.tunnel[found.pairs.flow]
+    competitors = found.llr[(linked >= 0) & (linked != found.pairs.tunnel)]
+    slope = chance_slope(np.r_[found.decoys.llr, competitors], null_comparisons)
+    return slope, *bounds(null_comparisons, int((found.tunnel >= 0).sum()))
 
 
 def _voice(
     scores: ScoreTable,
     sizes: npt.NDArray[np.int64],
     found: Attribution,
-    carried: npt.NDArray[np.float64],
+    slope: float,
+    lower: float,
+    upper: float,
 ) -> Voice:
-    strata = stratum_of(sizes)
-    false_positive, nulls = np.ones(len(scores)), np.ones(len(scores), np.int64)
-    for s, tail in found.lone_tails.items():
-        mine = strata == s
-        false_positive[mine] = tail.false_positive_rate(scores.score[mine])
-        nulls[mine] = tail.comparisons
-    lower, upper = bounds(nulls, int((found.tunnel >= 0).sum()))
+    llr = found.unlisted_llr[scores.flow]
+    llr[: len(found.llr)] = found.llr  # the listed come first
+    llr = np.where(llr > 0, slope * llr, llr)
     return Voice(
         packets_engine.NAME,
         scores.score,
-        likelihood_ratio(carried, false_positive, lower, upper),
-        lower,
-        upper,
+        np.clip(llr, lower, upper),
+        np.full(len(scores), lower),
+        np.full(len(scores), upper),
         sizes.astype(np.int32),
         _found(scores.hits, sizes),
     )

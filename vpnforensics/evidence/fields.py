@@ -70,7 +70,6 @@ def weigh_fields(
     engines: Sequence[str],
     devices: npt.NDArray[np.integer] | None,
     *,
-    expected_false_links: float,
     rng: np.random.Generator,
 ) -> Decision:
     """The decision with what the header-field engines say.
@@ -84,8 +83,6 @@ def weigh_fields(
         Those of :data:`NAMES` that may speak.
     devices : ndarray of integers, shape (flows,), optional
         Device of each flow, -1 unknown; flows of one pool their timestamps.
-    expected_false_links : float
-        Allowed for the whole case; what the decision has not used is left for the fields.
     rng : numpy.random.Generator
     """
     chosen = [name for name in NAMES if name in engines]
@@ -126,10 +123,10 @@ def weigh_fields(
     same = (heard.index(packets_engine.NAME), heard.index(counters.NAME)) if looked else None
     fused = fuse(llr, dependence(llr, known, same), lower, upper)
     shown = np.searchsorted(every, keys)
-    tunnel, spent = _link(case, decision, seldom, alive, expected_false_links)
+    tunnel, error = _link(case, decision, seldom, alive)
     if any(np.isfinite(c.llr).any() for c in seldom.values()):
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
-    return _retold(case, decision, keys, fused[shown], [v.take(shown) for v in voices], tunnel, spent)
+    return _retold(case, decision, keys, fused[shown], [v.take(shown) for v in voices], tunnel, error)
 
 
 _ENGINES = {counters.NAME: counters.score, headers.NAME: headers.score, rtt.NAME: rtt.score}
@@ -242,9 +239,8 @@ def _of_every(case: Case, decision: Decision, voice: Voice, every: Keys) -> Voic
     if case.tunnels.lost_share <= MISS_UNKNOWN:
         flow, tunnel = np.divmod(every, len(case.tunnels))
         vain = (row < 0) & (case.map_of_tunnel[tunnel] >= 0) & can_be_denied(case)[flow]
-        least = -float(np.log10(max(int((decision.tunnel >= 0).sum()), 1)))
-        for column, value in ((told.llr, least), (told.lower, least), (told.upper, 0.0)):
-            column[vain] = value
+        least = decision.unlisted_llr[flow[vain]]
+        told.llr[vain], told.lower[vain], told.upper[vain] = least, least, 0.0
     return told
 
 
@@ -335,18 +331,16 @@ def _link(
     decision: Decision,
     seldom: dict[str, _Chance],
     alive: npt.NDArray[np.int64],
-    expected_false_links: float,
-) -> tuple[npt.NDArray[np.int32], float]:
-    """Tunnel of each flow, and the expected false links that the fields' links add."""
-    tunnel = decision.tunnel.copy()
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Tunnel of each flow, and the stated error of each link, those that the fields add included."""
+    tunnel, error = decision.tunnel.copy(), decision.error.copy()
     speaking = [c for c in seldom.values() if np.isfinite(c.llr).any()]
-    left = expected_false_links - decision.expected_false_links
+    left = decision.policy.expected_false_links - decision.expected_false_links
     compared = int(alive[tunnel < 0].sum())
     if not speaking or left <= 0 or not compared:
-        return tunnel, 0.0
+        return tunnel, error
     allowed = left / len(speaking) / compared
     against = _against(case, decision)
-    spent = 0.0
     for chance in speaking:
         said = chance.scores
         order = np.lexsort((said.tunnel, -said.score, said.flow))
@@ -363,9 +357,12 @@ def _link(
             & (tunnel[said.flow[best]] < 0)
             & ~against(said.flow[best], said.tunnel[best])
         )
-        tunnel[said.flow[best[good]]] = said.tunnel[best[good]]
-        spent += allowed * compared if good.any() else 0.0
-    return tunnel, spent
+        linked = best[good]
+        tunnel[said.flow[linked]] = said.tunnel[linked]
+        error[said.flow[linked]] = np.maximum(
+            chance.rate[linked] * alive[said.flow[linked]], decision.policy.least_error
+        )
+    return tunnel, error
 
 
 def _against(
@@ -391,7 +388,7 @@ def _retold(
     llr: npt.NDArray[np.float64],
     voices: list[Voice],
     tunnel: npt.NDArray[np.int32],
-    spent: float,
+    error: npt.NDArray[np.float64],
 ) -> Decision:
     """The decision over the pairs ``keys``, best first within a flow."""
     pairs = _pairs(case, keys)
@@ -409,5 +406,5 @@ def _retold(
         llr=llr[order],
         voices=tuple(v.take(order) for v in voices),
         tunnel=tunnel,
-        expected_false_links=decision.expected_false_links + spent,
+        error=error,
     )

@@ -1,12 +1,4 @@
-"""Scores to likelihood ratios, bounded by what stands behind them.
-
-The LLR of a pair compares how often a score this good comes about under H1 and under H2: the share of
-carried flows with so few packets found (binomial, at the case's own miss rate) over the share of null
-comparisons with so high a score (:mod:`vpnforensics.evidence.null_scores`, uncontested: a pair's LLR does not
-know of other candidates). Empirical bounds keep it from claiming more than the data can carry: no LR above
-the number of null comparisons of its stratum, none below one over the number of linked flows (the idea of
-ELUB: Vergeer, van Es, de Jongh, Alberink & Stoel 2016, Sci. Justice 56).
-"""
+"""What a likelihood ratio may say: its bounds and its words; and the chance that a capture lost so much."""
 
 from __future__ import annotations
 
@@ -49,41 +41,21 @@ def share_of_carried(
     return out
 
 
-def bounds(
-    nulls: npt.NDArray[np.int64], links: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def bounds(null_comparisons: int, links: int) -> tuple[float, float]:
     """Least and largest log10 likelihood ratio that the data can carry.
 
+    Empirical bounds keep a ratio from claiming more than the comparisons behind it: none above their number
+    under H2, none below one over their number under H1 (the idea of ELUB: Vergeer, van Es, de Jongh,
+    Alberink & Stoel 2016, Sci. Justice 56).
+
     Parameters
     ----------
-    nulls : ndarray of int64
-        Null comparisons behind each pair: they bound what is said for it.
+    null_comparisons : int
+        Comparisons known to be false.
     links : int
-        Linked flows of the case: they bound what is said against.
+        Linked flows of the case.
     """
-    upper = np.log10(np.maximum(nulls, 1).astype(np.float64))
-    return np.full(len(upper), -np.log10(max(links, 1))), upper
-
-
-def likelihood_ratio(
-    carried: npt.NDArray[np.float64],
-    false_positive: npt.NDArray[np.float64],
-    lower: npt.NDArray[np.float64],
-    upper: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Bounded log10 likelihood ratio.
-
-    Parameters
-    ----------
-    carried : ndarray of float64
-        P(evidence as weak or weaker | H1).
-    false_positive : ndarray of float64
-        P(evidence as strong or stronger | H2).
-    lower, upper : ndarray of float64
-        From :func:`bounds`.
-    """
-    llr = np.log10(np.maximum(carried, 1e-300)) - np.log10(np.maximum(false_positive, 1e-300))
-    return np.asarray(np.clip(llr, lower, upper))
+    return -float(np.log10(max(links, 1))), float(np.log10(max(null_comparisons, 1)))
 
 
 def verbal(llr: float) -> str:

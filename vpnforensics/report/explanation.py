@@ -10,7 +10,7 @@ from rich.text import Text
 
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.layout import plain_table, whole_line
-from vpnforensics.report.quantities import many, span, utc
+from vpnforensics.report.quantities import many, ratio, span, utc
 from vpnforensics.report.result import CaseResult, plain_rows
 
 _MOST_PACKETS = 1000
@@ -49,7 +49,7 @@ def why_no_rows(case: CaseResult, flow: str) -> str:
     scores = _candidates(case, flow).dropna(subset="llr")
     if len(scores):
         best = plain_rows(scores.head(1))[0]
-        reason = f"its best candidate, {best['tunnel']}, has LLR {best['llr']:+.1f}"
+        reason = f"its best candidate, {best['tunnel']}, has LLR {ratio(best['llr'], best['llr_bounded'])}"
     else:
         reason = _nothing_to_compare(case)
     return f"{flow} is not linked; {_unattributed(link)} ({reason})"
@@ -70,7 +70,8 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     found = int(packets["ingress_frame"].notna().sum())
     by = Text(f"linked to {link['tunnel']}", style="green")
     by.append(
-        f" ({tunnel['protocol']}, client {visible(tunnel['client'])}), LLR {link['llr']:+.1f}:",
+        f" ({tunnel['protocol']}, client {visible(tunnel['client'])}),"
+        f" LLR {ratio(link['llr'], link['llr_bounded'])}:",
         style="default",
     )
     by.append(f" {link['verbal']}", style="default")
@@ -160,7 +161,7 @@ def _engine_table(scores: pd.DataFrame) -> RenderableType:
             )
         if len(row["engines"]) > 1 and row["llr"] is not None:
             fused = Text("together, what they share counted once", style="dim")
-            table.add_row(row["tunnel"], "fused", f"{row['llr']:+.1f}", "", fused)
+            table.add_row(row["tunnel"], "fused", ratio(row["llr"], row["llr_bounded"]), "", fused)
     return table
 
 

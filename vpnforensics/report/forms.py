@@ -22,6 +22,8 @@ _COLUMNS: Mapping[str, str] = MappingProxyType(
         "server": "string",
         "protocol": "string",
         "llr": "Float64",
+        "llr_bounded": "bool",
+        "error": "Float64",
         "verbal": "string",
         "proto": "string",
         "src": "string",
@@ -60,11 +62,12 @@ def jsonl(case: CaseResult) -> Iterator[str]:
     """
     contract = case.to_dict()
     yield _line("tool", contract["tool"])
-    for part in ("inputs", "alignment", "tunnels", "flows", "scores", "links"):
+    parts = ("inputs", "alignment", "tunnels", "flows", "scores", "links")
+    for part in parts:
         rows = [contract[part]] if part == "alignment" else contract[part]
         for row in rows:
             yield _line(part.removesuffix("s") if part != "alignment" else part, row)
-    rest = ("schema_version", "comparisons", "expected_false_links", "warnings")
+    rest = [key for key in contract if key not in parts and key != "tool"]
     yield _line("case", {key: contract[key] for key in rest})
 
 

@@ -70,3 +70,8 @@ def many(count: int, noun: str, plural: str = "") -> str:
     ('1 flow', '1,412 flows')
     """
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def ratio(llr: float, bounded: bool) -> str:
+    """A log10 likelihood ratio; one at its bound is at least that."""
+    return f"{'≥' if bounded else ''}{llr:+.1f}"

@@ -41,7 +41,15 @@ class CaseResult:
     """Makes ``scores``: in words and numbers, what each engine said of each pair."""
     links: pd.DataFrame
     comparisons: int
+    null_comparisons: int
+    """Comparisons known to be false behind the likelihood ratios."""
     expected_false_links: float
+    """Sum of the stated errors of the links."""
+    allowed_false_links: float
+    """What that sum may reach: the user's."""
+    decoys: dict[str, int]
+    """Copies of flows, turned in time, that were tried in the same model, and how many would have been
+    linked."""
     warnings: list[str]
     pair_packets: Callable[[], pd.DataFrame] = field(repr=False)
     """Makes ``pairings``, which is as large as the captures and seldom asked for."""
@@ -79,7 +87,10 @@ class CaseResult:
             "scores": plain_rows(self.scores),
             "links": plain_rows(self.links),
             "comparisons": self.comparisons,
+            "null_comparisons": self.null_comparisons,
             "expected_false_links": self.expected_false_links,
+            "allowed_false_links": self.allowed_false_links,
+            "decoys": self.decoys,
             "warnings": self.warnings,
         }
 

@@ -123,6 +123,7 @@ def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
             "flow": [flows[f] for f in scores.flow.tolist()],
             "tunnel": [tunnels[t] for t in scores.tunnel.tolist()],
             "llr": decision.llr.round(4),
+            "llr_bounded": decision.bounded(),
             "engines": engines,
         }
     )
@@ -130,21 +131,21 @@ def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
 
 def _said(voice: Voice) -> tuple[Sequence[Any], ...]:
     """Columns of one engine's part: rounded, ``None`` where it is silent."""
-
-    def known(values: npt.NDArray[np.float64]) -> list[float | None]:
-        return [v if v == v else None for v in values.round(4).tolist()]
-
-    return known(voice.score), known(voice.llr), voice.n.tolist(), voice.note
+    score, llr = (_optional_floats(values.round(4)) for values in (voice.score, voice.llr))
+    return score, llr, voice.n.tolist(), voice.note
 
 
 def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
     """``links``: one row a flow, its tunnel where linked, and what was concluded."""
     scores, tunnel = decision.scores, decision.tunnel
     best = np.full(len(case.flows), np.nan)
-    np.fmax.at(best, scores.flow, decision.llr)
+    bounded = np.zeros(len(case.flows), np.bool_)
+    order = np.argsort(np.nan_to_num(decision.llr, nan=-np.inf), kind="stable")
     mine = tunnel[scores.flow] == scores.tunnel
-    best[scores.flow[mine]] = decision.llr[mine]
-    llr = [x if x == x else None for x in best.tolist()]
+    for rows in (order, np.flatnonzero(mine)):  # the largest; a link's own where there is one
+        best[scores.flow[rows]] = decision.llr[rows]
+        bounded[scores.flow[rows]] = decision.bounded()[rows]
+    llr = _optional_floats(best)
     wording = {x: None if x is None else verbal(x) for x in set(llr)}  # most are at a bound
     return pd.DataFrame(
         {
@@ -152,9 +153,18 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
             "tunnel": [case.tunnels.ids[t] if t >= 0 else None for t in tunnel.tolist()],
             "verdict": decision.verdicts(),
             "llr": [None if x is None else round(x, 4) for x in llr],
+            "llr_bounded": bounded,
+            "error": [
+                float(f"{x:.3g}") if t >= 0 else None for x, t in zip(decision.error, tunnel, strict=True)
+            ],
             "verbal": [wording[x] for x in llr],
+            "unlisted_llr": _optional_floats(decision.unlisted_llr.round(4)),
         }
     )
+
+
+def _optional_floats(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [x if x == x else None for x in values.tolist()]
 
 
 def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from rich.text import Text
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.findings import findings
 from vpnforensics.report.layout import Endpoint, more_line, plain_grid, plain_table
-from vpnforensics.report.quantities import many, seconds, size, span
+from vpnforensics.report.quantities import many, ratio, seconds, size, span
 from vpnforensics.report.result import VERDICTS, CaseResult, plain_rows
 
 _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
@@ -212,7 +212,7 @@ def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[Renderabl
     if width >= _WIDE:
         cells.append(Text(size(row["bytes"])))
     known = row["llr"] is not None
-    cells.append(Text(f"{row['llr']:+.1f}" if known else "–", style=style))
+    cells.append(Text(ratio(row["llr"], row["llr_bounded"]) if known else "–", style=style))
     if width >= _MEDIUM:
         cells.append(_support(row["verbal"]) if known else Text("nothing to compare", style="dim"))
     return cells
@@ -237,18 +237,17 @@ def _one_address(endpoints: pd.Series[str]) -> str:
 
 def _meaning(case: CaseResult) -> Group:
     linked = int((case.links["verdict"] == "linked").sum())
-    # The level is the user's, and may be beyond all links.
-    false = np.format_float_positional(
-        min(case.expected_false_links, linked), precision=2, fractional=False, trim="-"
-    )
+    false = np.format_float_positional(case.expected_false_links, precision=2, fractional=False, trim="-")
     said = Text(
         f"{many(case.comparisons, 'comparison')} of a flow with a tunnel made;"
-        f" among the {many(linked, 'link')}, {false} false ones are expected."
+        f" among the {many(linked, 'link')}, {false} false ones are expected"
+        f" ({case.allowed_false_links:g} allowed). Of {many(case.decoys['tried'], 'decoy')}, copies of the"
+        f" flows turned in time, {case.decoys['linked']:,} would have been linked."
     )
     meaning = Text(
         "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"
-        " (H1) than if another tunnel, or none in the capture, did (H2); it is bounded by the number of"
-        " null comparisons (copies of the flows, turned in time) behind it, and it is not a probability that"
+        " (H1) than if another tunnel, or none in the capture, did (H2); ≥ marks the most that the"
+        f" {many(case.null_comparisons, 'comparison')} known to be false allow. It is not a probability that"
         " they belong together. undecided: the evidence does not reach the level; no tunnel: no tunnel in"
         " this capture could have carried the flow.",
         style="dim",

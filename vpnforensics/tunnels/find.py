@@ -59,7 +59,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         Ordered by first packet.
     """
     packets = conversations.packets
-    meta = _meta_connections(conversations)
+    connections, greeting = _tcp_connections(conversations)
     degree = _degrees(conversations)
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
@@ -79,8 +79,8 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         rows = conversations.rows_of(number)
         sample = _datagrams(packets, conversations, number, rows[:_SAMPLE_DATAGRAMS])
         services = (_service(conversations, number, reverse=reverse) for reverse in (False, True))
-        twin = next((meta[service] for service in services if service in meta), -1)
-        protocol, recognition = _recognise(sample, greeted=twin >= 0)
+        twin = next((connections[service] for service in services if service in connections), -1)
+        protocol, recognition = _recognise(sample, greeted=twin in greeting)
         if recognition is None:
             plain.append(number)
             continue
@@ -148,17 +148,22 @@ def _service(conversations: FlowTable, number: int, *, reverse: bool) -> tuple[i
     return src, dst, int(conversations.dport[number])
 
 
-def _meta_connections(conversations: FlowTable) -> dict[tuple[int, int, int], int]:
-    """The TCP connections that greet as tinc does, by client, server and server port; the last of each."""
+def _tcp_connections(conversations: FlowTable) -> tuple[dict[tuple[int, int, int], int], set[int]]:
+    """TCP connections by client, server and server port, the last of each; and those that greet as tinc does.
+
+    A meta connection that was opened before the capture is one all the same: tinc's port tells.
+    """
     connections: dict[tuple[int, int, int], int] = {}
+    greeting: set[int] = set()
     packets = conversations.packets
     for number in np.flatnonzero(conversations.proto == PROTO_TCP).tolist():
         rows = conversations.rows_of(number)[:12]
         spoken = rows[packets.payload_bytes[rows] > 0]
         if len(spoken) and packets.head[spoken[0]].tobytes().startswith(tinc.GREETING):
-            for reverse in (True, False):  # who opened it may lie before the capture
-                connections[_service(conversations, number, reverse=reverse)] = number
-    return connections
+            greeting.add(number)
+        for reverse in (True, False):  # who opened it may lie before the capture
+            connections[_service(conversations, number, reverse=reverse)] = number
+    return connections, greeting
 
 
 def _stream_tunnel(

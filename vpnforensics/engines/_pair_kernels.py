@@ -1,8 +1,8 @@
-"""The contest for records: who gets which, and what is left of a score without those that others want.
+"""Which record serves which packet: of flows that are given their tunnels, and of a pair to be scored.
 
 Both look at the records of one tunnel only, and get them tunnel by tunnel: ``row`` holds the rows of the
-size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns``, ``owner``
-and ``rival`` stand in its order.
+size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns`` and
+``owner`` stand in its order.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from vpnforensics.kernels import kernel
 
 _MOST_ASKED = 1024
 """Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
-_WANTED = 0.1
-"""Of a flow that found little room, a packet wanted every record this much as likely as its likeliest."""
 
 
 @kernel
 def own_records(  # type: ignore[no-untyped-def]
     flows,
     flow_tunnel,
-    flow_score,
     flow_start,
     egress_ns,
     egress_class,
@@ -39,7 +36,6 @@ def own_records(  # type: ignore[no-untyped-def]
     low_ns,
     step_bits,
     owner,
-    rival,
     matched,
     carried,
 ):
@@ -47,9 +43,8 @@ def own_records(  # type: ignore[no-untyped-def]
 
     Packets that find none free come once more when all have been served: others move to make room for them.
 
-    Updates, one entry a record: ``owner`` (flow, -1 free), ``carried`` (its egress packet) and ``rival``
-    (best score of a flow that wanted it and found no room); one entry an egress packet: ``matched`` (record,
-    -1 none).
+    Updates, one entry a record: ``owner`` (flow, -1 free) and ``carried`` (its egress packet); one entry an
+    egress packet: ``matched`` (record, -1 none).
     """
     bins = density_up.size
     reach_ns = low_ns + (bins << step_bits)
@@ -95,10 +90,8 @@ def own_records(  # type: ignore[no-untyped-def]
         if not without[q]:
             continue
         f, k = flows[q], flow_tunnel[q]
-        known = lost = 0
         for j in range(flow_start[f], flow_start[f + 1]):
             c = egress_class[j]
-            known += c >= 0
             if c < 0 or matched[j] >= 0:
                 continue
             low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
@@ -109,32 +102,6 @@ def own_records(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             if free >= 0:
                 owner[free], carried[free], matched[j] = f, j, free
-            else:
-                lost += 1
-        # A capture loses a packet here and there. Who lost most of its packets lost them to others, though,
-        # and any of the records that it could as well have had may be the wrong one's.
-        wanted = _WANTED if 2 * lost >= known else 1.0
-        for j in range(flow_start[f], flow_start[f + 1]):
-            c = egress_class[j]
-            if c < 0 or matched[j] >= 0:
-                continue
-            t = egress_ns[j]
-            first = t - reach_ns + 1 if egress_up[j] else t + low_ns
-            low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
-            high = first_at_least(row, low, tunnel_start[k + 1], class_start[c + 1])
-            low = first_at_least(record_ns, low, high, first)
-            likeliest = 0.0
-            for mark in (False, True):
-                for i in range(low, high):
-                    u = record_ns[i]
-                    slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                    if slot < 0 or slot >= bins:
-                        break
-                    g = density_up[slot] if egress_up[j] else density_down[slot]
-                    if owner[i] != f and not mark:
-                        likeliest = max(likeliest, g)
-                    elif owner[i] != f and g >= wanted * likeliest:
-                        rival[i] = max(rival[i], flow_score[q])
 
 
 @kernel
@@ -154,15 +121,11 @@ def take_records(flows, flow_start, matched, row, class_record, record, free):  
 def score_pairs(  # type: ignore[no-untyped-def]
     pair_flow,
     pair_tunnel,
-    pair_limit,
     flow_start,
     egress_ns,
     egress_class,
     egress_fresh,
     egress_up,
-    pair_shift_ns,
-    origin_ns,
-    period_ns,
     class_start,
     row,
     tunnel_start,
@@ -174,19 +137,10 @@ def score_pairs(  # type: ignore[no-untyped-def]
     step_bits,
     width_ns,
     miss,
-    owner,
-    claim,
-    rival,
-    matched,
 ):
-    """Containment scores of given pairs, where a record serves only if nobody as good wants it.
+    """Containment scores of given pairs, all packets looked for.
 
-    A record is out of reach of a flow if another flow owns it whose ``claim`` (one a flow) is above the
-    pair's limit, or if the flow owns it but a ``rival`` above the limit was turned away. What it owns serves
-    the packet that it was given to (``matched``). Rotated flows (``pair_shift_ns`` not 0) own nothing.
-    Out of reach, a record is no hit and not in the step's sum. Without owners there is no contest.
-
-    A packet that is no news only needs a record: what it was given, or else the first free one.
+    A packet that is no news only needs a record: the first free one.
 
     Returns
     -------
@@ -198,7 +152,6 @@ def score_pairs(  # type: ignore[no-untyped-def]
     score = np.empty(pair_flow.size, np.float64)
     hits_of = np.empty(pair_flow.size, np.int32)
     used = np.zeros(record_ns.size, np.bool_)
-    contest = owner.size > 0
     bins = density_up.size
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     follow_hit, follow_miss = follower_steps(miss)
@@ -207,7 +160,7 @@ def score_pairs(  # type: ignore[no-untyped-def]
     begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
     place = np.zeros(class_start.size, np.int64)
     for q in range(pair_flow.size):
-        f, k, limit, shift_ns = pair_flow[q], pair_tunnel[q], pair_limit[q], pair_shift_ns[q]
+        f, k = pair_flow[q], pair_tunnel[q]
         total, product, against = 0.0, 1.0, 0.0
         taken = np.empty(flow_start[f + 1] - flow_start[f], np.int32)
         hits = 0
@@ -222,8 +175,6 @@ def score_pairs(  # type: ignore[no-untyped-def]
             if c < 0:
                 continue
             t = egress_ns[j]
-            if shift_ns != 0:
-                t = origin_ns + (t - origin_ns + shift_ns) % period_ns
             if egress_up[j]:
                 first, last = t - reach_ns, t - low_ns
             else:
@@ -234,33 +185,23 @@ def score_pairs(  # type: ignore[no-untyped-def]
                 end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
                 place[c] = begin[c]
             place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
-            given = matched[j] if contest and shift_ns == 0 else -1
-            if given >= 0 and (not tunnel_start[k] <= given < tunnel_start[k + 1] or rival[given] > limit):
-                given = -1
-            best_record = given
+            best_record = -1
             x, dense, best = 0.0, 0.0, 0.0
-            # Of a packet that is no news only matters whether there is a record for it: the first free one.
-            done = given >= 0 and not egress_fresh[j]
-            for i in range(end[c] if done else place[c], end[c]):
+            for i in range(place[c], end[c]):
                 u = record_ns[i]
                 if u > last:
                     break
                 slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
                 if slot >= bins:
                     continue
-                mine = False
-                if contest and owner[i] >= 0:
-                    mine = owner[i] == f and shift_ns == 0
-                    if (rival[i] if mine else claim[owner[i]]) > limit:
-                        continue
                 if egress_fresh[j]:
                     g = density_up[slot] if egress_up[j] else density_down[slot]
                     dense += g * width_ns
                     g *= gap_ns[i]
                     x += g
-                    if g > best and given < 0 and not mine and not used[i]:
+                    if g > best and not used[i]:
                         best, best_record = g, i
-                elif not mine and not used[i]:
+                elif not used[i]:
                     best_record = i
                     break
             if best_record >= 0:

@@ -1,0 +1,145 @@
+"""The joint model on cases whose answer is plain, or can be enumerated."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.evidence.joint.made import made
+from vpnforensics.evidence.joint import model
+from vpnforensics.evidence.joint.model import Posterior, solve
+
+LOOKUP = ((0.0, 80, True), (20.0, 120, False))
+
+
+def _lookup(at_ms: float) -> list[tuple[float, int, bool]]:
+    return [(at_ms + t, size, up) for t, size, up in LOOKUP]
+
+
+def _carried(at_ms: float, tunnel: int) -> list[tuple[float, int, bool, int]]:
+    return [(t, size, up, tunnel) for t, size, up in _lookup(at_ms)]
+
+
+def _solve(
+    flows: list[list[tuple[float, int, bool]]],
+    records: list[tuple[float, int, bool, int]],
+    tunnels: int,
+    sd_ms: float = 1.0,
+) -> Posterior:
+    case = made(flows, records, tunnels=tunnels, sd_ms=sd_ms)
+    wanted = np.ones(len(case.fresh), np.bool_)
+    return solve(case, wanted, np.full(len(flows), tunnels))
+
+
+def _busy(rng: np.random.Generator, lookups: int, tunnels: int, sd_ms: float = 1.0):  # type: ignore[no-untyped-def]
+    """Lookups at random times, each in a tunnel of its own choice, with normal delays."""
+    at = np.sort(rng.uniform(0, 2000.0 * lookups / 20, lookups))
+    tunnel = rng.integers(0, tunnels, lookups)
+    records = [r for t, k in zip(at, tunnel, strict=True) for r in _carried(float(t), int(k))]
+    flows = [
+        [(t + float(rng.normal(0, sd_ms)), size, up) for t, size, up in _lookup(float(begin))] for begin in at
+    ]
+    return flows, records, tunnel
+
+
+def test_flows_apart_are_in_their_tunnels() -> None:
+    flows, records, tunnel = _busy(np.random.default_rng(1), 40, 3)
+    found = _solve(flows, records, 3)
+    sure = found.error < 1e-3
+    assert sure.mean() > 0.8
+    assert (found.best[sure] == tunnel[sure]).all()
+
+
+def test_stated_errors_are_those_observed() -> None:
+    """Of many crowded lookups, as many likeliest tunnels are wrong as the errors sum up to."""
+    stated, wrong, asked = 0.0, 0, 0
+    for seed in range(20):
+        flows, records, tunnel = _busy(np.random.default_rng(seed), 60, 4, sd_ms=12.0)
+        found = _solve(flows, records, 4, sd_ms=12.0)
+        stated += float(found.error.sum())
+        wrong += int((found.best != tunnel).sum())
+        asked += len(flows)
+    assert asked > 1000
+    assert wrong > 30  # a hard case, or the test says nothing
+    assert 0.6 * wrong < stated < 2.5 * wrong
+
+
+def test_a_record_carries_one_packet() -> None:
+    """Two equal flows and the records of one: at most one is in the tunnel, and which one cannot be told."""
+    background = [f for t in range(20) for f in _carried(5_000.0 + 500 * t, 0)]
+    others = [_lookup(5_000.0 + 500 * t) for t in range(20)]
+    found = _solve([_lookup(0.0), _lookup(0.1), *others], [*_carried(0.05, 0), *background], 1)
+    assert (found.error[:2] > 0.3).all()
+    assert (found.error[2:] < 1e-3).all()
+
+
+def test_two_queries_need_two_records_each() -> None:
+    """A stranger beside a lookup of two equal queries finds each record needed, though not by which query."""
+    twice = [(0.0, 80, True), (0.2, 80, True), (20.0, 120, False), (20.2, 120, False)]
+    mine = [(t, size, up, 0) for t, size, up in twice]
+    background = [f for t in range(20) for f in _carried(5_000.0 + 500 * t, 0)]
+    others = [_lookup(5_000.0 + 500 * t) for t in range(20)]
+    stranger = [(t + 0.1, size, up) for t, size, up in twice]
+    alone = _solve([twice, *others], [*mine, *background], 1)
+    assert alone.error[0] < 1e-4
+    both = _solve([twice, stranger, *others], [*mine, *background], 1)
+    assert (both.error[:2] > 0.3).all()
+
+
+def test_swapped_twins_are_coin_flips_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two flows that may have swapped tunnels, against all assignments one by one."""
+    rng = np.random.default_rng(3)
+    flows, records, _ = _busy(rng, 30, 2)
+    begin = 40_000.0
+    talk = [(float(t), 80 + 16 * (i % 2), bool(i % 2)) for i, t in enumerate(range(0, 60, 10))]
+    a = [(begin + t + rng.normal(0, 1), size, up) for t, size, up in talk]
+    b = [(begin + t + rng.normal(0, 1), size, up) for t, size, up in talk]
+    both = [(begin + t + shift, size, up, k) for k, shift in ((0, 0.0), (1, 0.9)) for t, size, up in talk]
+    found = _solve([*flows, a, b], [*records, *both], 2)
+    wrong = []
+    for a_in, b_in in ((0, 1), (1, 0)):
+        log = 0.0
+        for flow, k in ((a, a_in), (b, b_in)):
+            for (t, _, _), (r, _, _, _) in zip(flow, [x for x in both if x[3] == k], strict=True):
+                log += -0.5 * (t - r) ** 2
+        wrong.append(log)
+    exact = np.exp(min(wrong) - np.logaddexp(*wrong))
+    error = found.error[-2:]
+    assert (error < 4 * exact + 0.02).all()
+    assert (error > exact / 4).all()
+    monkeypatch.setattr(model, "pair_errors", lambda graph, *rest: np.zeros(len(graph.flow_pairs) - 1))
+    assert _solve([*flows, a, b], [*records, *both], 2).error[-2:].min() < error.min()
+
+
+def test_strangers_are_in_no_tunnel() -> None:
+    """Flows whose tunnel was not captured: P(none) is learned, and none of them is sure of any other."""
+    rng = np.random.default_rng(5)
+    flows, records, tunnel = _busy(rng, 80, 2)
+    kept = [r for r in records if r[3] == 0]
+    found = _solve(flows, kept, 1)
+    assert 0.3 < found.none_share < 0.7
+    assert (found.error[tunnel == 1] > 1e-2).all()
+    assert (found.error[tunnel == 0] < 1e-2).mean() > 0.8
+
+
+def test_what_is_unlisted_is_against() -> None:
+    flows, records, _ = _busy(np.random.default_rng(7), 30, 3)
+    found = _solve(flows, records, 3)
+    llr = found.unlisted_odds - found.log_prior
+    assert (llr[found.error < 1e-3] < -3).all()
+    pairs = set(product(range(30), range(3))) - set(
+        zip(found.pair_flow.tolist(), found.pair_tunnel.tolist(), strict=True)
+    )
+    assert pairs  # some have no packet in common
+
+
+def test_flows_with_too_many_possible_records_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    flows, records, _ = _busy(np.random.default_rng(9), 20, 2)
+    monkeypatch.setattr(model, "_MOST_EDGES", 30)
+    found = _solve(flows, records, 2)
+    assert 0 < found.left_out < 20
+    assert (~found.asked).sum() == found.left_out
+    assert (found.error[~found.asked] == 1.0).all()
+    assert (found.best[~found.asked] == -1).all()

@@ -1,0 +1,85 @@
+"""Decoys: copies of the case's own flows, turned in time, that compete in the same model.
+
+No tunnel carried a decoy. The case is attributed once more with some of them among its flows: those that
+would be linked check the stated errors on this very case, and all their comparisons, with those of linked
+flows and the tunnels that were busy at the same moment, are the ones known to be false that likelihood
+ratios are calibrated on and bounded by (:mod:`vpnforensics.evidence.calibration`).
+
+They have to compete, and not merely be held against the records as the flows leave them: in a burst of equal
+packets no single flow claims any single record, but all of them need as many as there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.containment import Containment
+from vpnforensics.evidence.policy import Policy
+
+Turned = Callable[
+    [Containment, npt.NDArray[np.int32]], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoys:
+    """How the copies fared."""
+
+    tried: int
+    linked: int
+    """Copies that would have been linked, all of them wrongly."""
+    comparisons: int
+    llr: npt.NDArray[np.float64]
+    """Uncalibrated log10 likelihood ratios of the comparisons that had any evidence; the others' are
+    lower."""
+
+
+NO_DECOYS = Decoys(0, 0, 0, np.zeros(0))
+
+
+def try_decoys(
+    containment: Containment,
+    alive: npt.NDArray[np.int64],
+    attribute: Turned,
+    worst_error: float,
+    policy: Policy,
+    rng: np.random.Generator,
+) -> Decoys:
+    """Attribute the case again with decoys in it.
+
+    Parameters
+    ----------
+    containment : Containment
+    alive : ndarray of int64, shape (flows,)
+        Tunnels each flow is compared with.
+    attribute : callable
+        Takes the case with copies behind its flows, and the flow of each copy; gives the error of each copy's
+        likeliest tunnel, and the log10 likelihood ratios of the copies' pairs.
+    worst_error : float
+        Largest error of a link.
+    policy : Policy
+    rng : numpy.random.Generator
+        Chooses and turns them.
+    """
+    flows = np.flatnonzero(alive > 0)
+    some = int(np.ceil(policy.decoy_share * len(flows)))
+    tried = linked = comparisons = 0
+    found = [np.zeros(0)]
+    for _ in range(policy.decoy_rounds):
+        if not some or comparisons >= policy.decoy_comparisons:
+            break
+        copies = rng.choice(flows, some, replace=False).astype(np.int32)
+        shift_ns, away = containment.circle.turned(
+            containment.egress.ts_ns[containment.egress.start[copies]], rng.random(some)
+        )
+        copies, shift_ns = copies[away], shift_ns[away]
+        error, llr = attribute(containment.with_copies(copies, shift_ns), copies)
+        tried += len(copies)
+        linked += int((error <= worst_error).sum())
+        comparisons += int(alive[copies].sum())
+        found.append(llr)
+    return Decoys(tried, linked, comparisons, np.concatenate(found))

@@ -1,0 +1,310 @@
+"""Joint attribution: which flow was in which tunnel, or in none, given all records and all flows at once.
+
+The model
+---------
+Flow f was in one tunnel k, or in none that was captured. If it was in k, each of its packets was carried by
+one record of k, of the size that k's length map gives it and within the delay law g of its direction, or the
+record was missed by the capture (probability ``miss``). A record carries one packet, or is *unexplained*:
+something unknown put it there, at a rate learned from the case.
+
+That conservation is the evidence: in a complete capture one or two records in a hundred stay unexplained, so
+that chance competes at their rate, not at that of all records. Flows tell records how much they need them,
+and records tell flows what else they are open to::
+
+    m(i,j)   = g(i,j) / open_i,   open_i = chance_i + claims of the other flows on record i
+    W(f,k)   = sum over all ways in which records of k carried the packets of f, or missed them, of the
+    product of
+               (1 - miss) m(i,j) and of miss; one record a packet, one packet a record
+    q(f,k)   = P(k) W(f,k) / (P(none) + sum over k' of P(k') W(f,k'))                posterior
+    claim_i  = open_i * P(f used i) / P(f did not use i)
+
+The ways are summed for up to four packets of one size that compete for the same records together: packet by
+packet, two queries and their two records would each see the other's record as a way out, and hardly claim
+either.
+
+In between, expectation maximisation learns the rate of unexplained records (of a size class in a tunnel,
+shrunk to the tunnel's and that to the direction's), the share missed and the delay law of each direction, and
+P(none).
+
+Loopy messages count one doubt several times, so the posterior of a flow's best tunnel is taken from the exact
+joint posterior with each flow that competes for its records, the worst of them
+(:mod:`vpnforensics.evidence.joint._pair_kernels`).
+
+Sum-product on factor graphs: Kschischang, Frey & Loeliger 2001 (IEEE Trans. Inf. Theory 47). Association of
+tracks with measurements by such messages: Williams & Lau 2014 (IEEE Trans. Aerosp. Electron. Syst. 50).
+
+Known weaknesses: cyclic swaps of three flows are not checked; packets of a burst are taken for independent
+(flows of many packets are therefore settled before, by a stricter measure); one law for all tunnels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.classes import SIZE_BITS
+from vpnforensics.engines.containment import Containment
+from vpnforensics.evidence.joint._kernels import (
+    Learned,
+    Messages,
+    Rates,
+    Reach,
+    flow_round,
+    records_around,
+    sum_claims,
+)
+from vpnforensics.evidence.joint._pair_kernels import pair_errors
+from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.law import unimodal, widened
+
+Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
+"""Where learning starts: shares of packets missed, of records unexplained, of flows without a tunnel."""
+_MISS_RANGE, _UNEXPLAINED_RANGE, _NONE_RANGE = (2e-3, 0.3), (1e-3, 0.95), (1e-3, 0.9)
+"""Shares learned stay within; an empty case teaches nothing, and no share is ever known to be 0."""
+_OF_TUNNEL, _OF_DIRECTION = 5.0, 10.0
+"""Records that the share of the tunnel, and of the direction, weighs in that of a class, and of a tunnel."""
+_LOCAL_NS = 20_000_000_000
+"""Records of a kind are counted within this of each other for their local rate: longer than a page load, so
+that a burst does not speak against its own flow; shorter than a client's habits last."""
+_ROUNDS, _SETTLED, _LEARN_FROM, _LEARN_EVERY, _LEAST_ROUNDS = 40, 1e-2, 4, 3, 13
+"""Passes at most; largest change of a message at which they end; when rates are learned, and how often."""
+_DAMPING = 0.5
+"""Share of its old value (geometrically) that a message keeps: undamped ones oscillate between two twins."""
+_ROOM = 0.6
+"""Widths of the delay law added at either end: the first law may lack its tails."""
+_LAW_PACKETS = 100
+"""Packets surely carried that a law is learned from, at least."""
+_RIVALS = 200
+"""Flows that one is compared with in the pair check, at most; denser cases state larger errors for it."""
+_MOST_EDGES = 30_000_000
+"""Edges of a graph, at most (about 100 bytes each while it is built); flows with the most are left out
+beyond."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the model says of the flows it was asked about; of others, and of their pairs, nothing."""
+
+    asked: Bools
+    """Flows that took part, shape (flows,)."""
+    best: Ints32
+    """Likeliest tunnel of each flow, -1 without one."""
+    error: Floats
+    """P(the likeliest tunnel did not carry the flow), after the pair check; 1 without one."""
+    pair_flow: Ints32
+    pair_tunnel: Ints32
+    pair_odds: Floats
+    """ln posterior odds of each pair; of a flow's best, after the pair check."""
+    unlisted_odds: Floats
+    """ln posterior odds of each flow for a tunnel that has none of its packets."""
+    log_prior: Floats
+    """ln prior odds of each flow for a single tunnel."""
+    miss: tuple[float, float]
+    """Down, up."""
+    none_share: float
+    unexplained_share: float
+    left_out: int
+    """Flows that had too many possible records to be asked."""
+
+    def completed_by(self, later: Posterior, settled: Bools) -> Posterior:
+        """What this one says of the flows ``settled``, and a later one of the others."""
+        mine, theirs = settled[self.pair_flow], ~settled[later.pair_flow]
+        flow = np.r_[self.pair_flow[mine], later.pair_flow[theirs]]
+        tunnel = np.r_[self.pair_tunnel[mine], later.pair_tunnel[theirs]]
+        odds = np.r_[self.pair_odds[mine], later.pair_odds[theirs]]
+        order = np.lexsort((tunnel, flow))
+        return replace(
+            later,
+            asked=self.asked,
+            best=np.where(settled, self.best, later.best).astype(np.int32),
+            error=np.where(settled, self.error, later.error),
+            pair_flow=flow[order],
+            pair_tunnel=tunnel[order],
+            pair_odds=odds[order],
+            unlisted_odds=np.where(settled, self.unlisted_odds, later.unlisted_odds),
+            log_prior=np.where(settled, self.log_prior, later.log_prior),
+            unexplained_share=self.unexplained_share,
+            left_out=self.left_out,
+        )
+
+
+def solve(containment: Containment, wanted: Bools, alive: Ints, none_share: float | None = None) -> Posterior:
+    """Posterior of every flow with a wanted packet.
+
+    Parameters
+    ----------
+    containment : Containment
+        The records still free, and the flows.
+    wanted : ndarray of bool, shape (packets,)
+        Egress packets that count.
+    alive : ndarray of int64, shape (flows,)
+        Tunnels that each flow is compared with.
+    none_share : float, optional
+        P(none), where it is not to be learned.
+    """
+    return _Solver(containment, wanted, alive, none_share).solve()
+
+
+class _Solver:
+    """The graph of a case, and the state of its learning."""
+
+    def __init__(
+        self, containment: Containment, wanted: Bools, alive: Ints, none_share: float | None
+    ) -> None:
+        self.none_known, self.none_share = none_share is not None, none_share or _NONE
+        self.containment = containment
+        law = containment.law
+        self.flows, self.tunnels = len(containment.egress.start) - 1, containment.tunnels
+        room = int(len(law.up) * _ROOM)
+        self.step_ns = law.step_ns
+        self.density = np.stack([widened(side, room, law.step_ns) for side in (law.down, law.up)])
+        self.reach = Reach(law.low_ns - room * law.step_ns, law.step_bits, len(law.up) + 2 * room)
+        asked = Asked.of_flows(containment, wanted)
+        edges = edges_of_flows(containment, asked, self.reach)
+        order = np.argsort(edges, kind="stable")
+        too_many = np.zeros(self.flows, np.bool_)
+        too_many[order] = np.cumsum(edges[order]) > _MOST_EDGES
+        asked, self.left_out = asked.without(too_many), int(too_many.sum())
+        self.asked = np.bincount(asked.flow, minlength=self.flows) > 0
+        self.alive = np.maximum(alive, 1)
+        self.connected = connect(containment, asked, self.reach)
+        self.graph, self.scratch = self.connected.graph, self.connected.scratch()
+        self._count_records(asked)
+
+    def _count_records(self, asked: Asked) -> None:
+        """Local rates of the records, and the cells (class in tunnel) that share a rate of unexplained
+        ones.
+        """
+        classes, by_tunnel = self.containment.classes, self.containment.by_tunnel
+        around = records_around(by_tunnel.row, by_tunnel.start, classes.start, by_tunnel.ts_ns, _LOCAL_NS)
+        self.local_rate = around / (2.0 * _LOCAL_NS)
+        class_of = np.repeat(np.arange(len(classes)), classes.counts)[by_tunnel.row]
+        tunnel_of = classes.tunnel[by_tunnel.row]
+        cells, self.cell = np.unique(class_of * self.tunnels + tunnel_of, return_inverse=True)
+        self.cell_tunnel = cells % self.tunnels
+        self.cell_up = (classes.key[cells // self.tunnels] >> SIZE_BITS) & 1
+        touched = np.zeros(len(classes), np.bool_)
+        for size_class in asked.size_class:
+            touched[size_class[size_class >= 0]] = True
+        self.counted = touched[class_of].astype(np.float64)
+        self.cell_size = np.bincount(self.cell, weights=self.counted, minlength=len(cells))
+
+    def solve(self) -> Posterior:
+        graph = self.graph
+        links, pairs = len(graph.link_flow), len(graph.pair_tunnel)
+        self.unexplained = np.full(len(self.cell_size), _UNEXPLAINED)
+        self.miss = np.array([_MISS, _MISS])
+        rates = self._rates()
+        messages = Messages(
+            np.zeros(links),
+            np.zeros(len(rates.chance)),
+            np.zeros(pairs),
+            np.zeros(pairs),
+            np.zeros(self.flows),
+        )
+        learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(2), np.zeros(2))
+        for turn in range(_ROUNDS):
+            learn = turn >= _LEARN_FROM and turn % _LEARN_EVERY == 1
+            change = flow_round(
+                graph, rates, messages, self.scratch, _DAMPING if turn else 0.0, learn, learned
+            )
+            sum_claims(graph, messages)
+            if learn:
+                self._learn(rates, messages, learned)
+                rates = self._rates()
+            elif turn >= _LEAST_ROUNDS and change < _SETTLED:
+                break
+        flow_round(graph, rates, messages, self.scratch, 1.0, False, learned)
+        return self._posterior(rates, messages)
+
+    def _rates(self) -> Rates:
+        down, up = np.log(self.miss)
+        return Rates(
+            np.log((1 - self.none_share) / self.alive),
+            float(np.log(self.none_share)),
+            self.connected.unseen[0] * down + self.connected.unseen[1] * up,
+            self.miss.copy(),
+            self.density.copy(),
+            self.unexplained[self.cell] * self.local_rate,
+        )
+
+    def _learn(self, rates: Rates, messages: Messages, learned: Learned) -> None:
+        """One step of expectation maximisation."""
+        free = rates.chance / (rates.chance + messages.claimed)
+        cells = len(self.cell_size)
+        unexplained = np.asarray(np.bincount(self.cell, free * self.counted, cells), np.float64)
+        if self.asked.any() and not self.none_known:
+            absent = float(messages.none[self.asked].sum())
+            self.none_share = float(np.clip((absent + 1) / (self.asked.sum() + 2), *_NONE_RANGE))
+        for side in (0, 1):
+            self._learn_unexplained(side, unexplained)
+            unseen = float((messages.posterior * self.connected.unseen[side]).sum())
+            missed, carried = learned.missed[side] + unseen, learned.carried[side] + unseen
+            self.miss[side] = np.clip((missed + 1) / (carried + 2), *_MISS_RANGE)
+            if learned.delays[side].sum() >= _LAW_PACKETS:
+                self.density[side] = unimodal(learned.delays[side], self.step_ns)
+
+    def _learn_unexplained(self, side: int, unexplained: Floats) -> None:
+        of = self.cell_up == side
+        if not of.any():
+            return
+        of_direction = (unexplained[of].sum() + 1) / (self.cell_size[of].sum() + 2)
+        number = np.bincount(self.cell_tunnel[of], weights=unexplained[of], minlength=self.tunnels)
+        size = np.bincount(self.cell_tunnel[of], weights=self.cell_size[of], minlength=self.tunnels)
+        of_tunnel = (number + _OF_DIRECTION * of_direction) / (size + _OF_DIRECTION)
+        prior = _OF_TUNNEL * of_tunnel[self.cell_tunnel[of]]
+        self.unexplained[of] = np.clip(
+            (unexplained[of] + prior) / (self.cell_size[of] + _OF_TUNNEL), *_UNEXPLAINED_RANGE
+        )
+
+    def _posterior(self, rates: Rates, messages: Messages) -> Posterior:
+        graph, none = self.graph, messages.none
+        pair_flow, posterior = graph.pair_flow, messages.posterior
+        order = np.lexsort((posterior, pair_flow))
+        last = order[np.r_[pair_flow[order][1:] != pair_flow[order][:-1], True]] if len(order) else order
+        best_pair = np.full(self.flows, -1, np.int64)
+        best_pair[pair_flow[last]] = last
+        best = np.where(best_pair >= 0, np.r_[graph.pair_tunnel, np.int32(-1)][best_pair], np.int32(-1))
+        # P(wrong) is summed from the alternatives: 1 - q would be lost below 1e-16.
+        others = posterior.copy()
+        others[last] = 0.0
+        error = np.where(
+            best_pair >= 0, np.bincount(pair_flow, weights=others, minlength=self.flows) + none, 1.0
+        )
+        candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
+        worst = pair_errors(graph, rates, messages, candidates, best_pair, _RIVALS, self.scratch)
+        error = np.minimum(np.maximum(error, worst), 1.0)
+        odds = _log_odds(posterior)
+        of_best = np.maximum(error[pair_flow[last]], 1e-300)
+        odds[last] = np.log(np.maximum(1 - of_best, 1e-300)) - np.log(of_best)
+        down, up = np.log(self.miss)
+        # ln 1 / (sum of all weights), known from P(none) and its share in it.
+        share = np.log(np.maximum(none, 1e-300)) - rates.log_none
+        unlisted = rates.log_prior + self.connected.sought[0] * down + self.connected.sought[1] * up + share
+        size = float(self.cell_size.sum())
+        return Posterior(
+            self.asked,
+            best.astype(np.int32),
+            error,
+            pair_flow,
+            graph.pair_tunnel,
+            odds,
+            np.minimum(unlisted, 0.0),
+            rates.log_prior - np.log1p(-np.minimum(np.exp(rates.log_prior), 1 - 1e-12)),
+            (float(self.miss[0]), float(self.miss[1])),
+            self.none_share,
+            float((self.unexplained * self.cell_size).sum() / size) if size else 0.0,
+            self.left_out,
+        )
+
+
+def _log_odds(p: Floats) -> Floats:
+    p = np.clip(p, 1e-300, 1.0)
+    return np.asarray(np.log(p) - np.log(np.maximum(1.0 - p, 1e-16)))

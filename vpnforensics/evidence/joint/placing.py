@@ -1,0 +1,94 @@
+"""Strong flows first: long ones that only one tunnel can have carried leave with their records.
+
+A flow of hundreds of packets needs no joint model to be placed, and in one it would cost more than all others
+together. What it takes away is what the others need: the records that are explained.
+
+A flow is placed if its containment score is ``strong`` or more, exceeds that in every other tunnel by as
+much, and its tunnel still has records for most of what the score found once stronger flows have taken
+theirs. That takes several rounds: what a stronger flow leaves is less, and what was ambiguous may be plain
+then. Flows that stay ambiguous are left to the joint model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.case import ScoreTable, concatenate
+from vpnforensics.engines.containment import Containment
+
+_KEPT = 0.7
+"""Share of the packets found that must still find a record of their own."""
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Who was placed, and what that leaves."""
+
+    tunnel: npt.NDArray[np.int32]
+    """Of each flow, -1 where not placed."""
+    margin: npt.NDArray[np.float64]
+    """How far the score of a placed flow stands above 0 and above that of its next tunnel; -inf of others."""
+    record: npt.NDArray[np.int32]
+    """RecordTable row of each packet of the placed flows, or -1."""
+    rest: Containment
+    """The case without their records."""
+    pairs: ScoreTable
+    """First look at all flows asked about: scores above 0 among all records."""
+
+
+def place_strong(containment: Containment, flows: npt.NDArray[np.int32], strong_log10: float) -> Placed:
+    """Place those flows that only one tunnel can have carried.
+
+    Parameters
+    ----------
+    containment : Containment
+    flows : ndarray of int32
+        Numbers of those to look at.
+    strong_log10 : float
+        How far a score must stand above 0 and above the next tunnel's.
+    """
+    n = len(containment.egress.start) - 1
+    tunnel = np.full(n, -1, np.int32)
+    margin = np.full(n, -np.inf)
+    record = np.full(len(containment.egress.ts_ns), -1, np.int32)
+    first_look = concatenate([])
+    for number in range(_ROUNDS):
+        pairs = containment.score(flows, floor_log10=0.0)
+        if not number:
+            first_look = pairs
+        row, lead = best_pairs(pairs, n)
+        strong = np.flatnonzero((row >= 0) & (lead >= strong_log10)).astype(np.int32)
+        if not len(strong):
+            break
+        best = row[strong]
+        owned = containment.own(strong, pairs.tunnel[best], pairs.score[best])
+        got = np.add.reduceat(owned.matched >= 0, containment.egress.start[:-1], dtype=np.int64)[strong]
+        kept = got >= _KEPT * pairs.hits[best]
+        if not kept.any():
+            break
+        if not kept.all():  # those who cannot stay leave their records to the others
+            owned = containment.own(strong[kept], pairs.tunnel[best[kept]], pairs.score[best[kept]])
+        strong, best = strong[kept], best[kept]
+        tunnel[strong], margin[strong] = pairs.tunnel[best], lead[strong]
+        containment = containment.take_out(strong, owned, record)
+        flows = flows[tunnel[flows] < 0]
+    return Placed(tunnel, margin, record, containment, first_look)
+
+
+def best_pairs(pairs: ScoreTable, flows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Row of each flow's best pair, -1 without, and how far its score is above 0 and above the next one's."""
+    order = np.lexsort((pairs.tunnel, -pairs.score, pairs.flow))
+    flow = pairs.flow[order]
+    leads = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
+    best = np.full(flows, -1, np.int64)
+    best[flow[leads]] = order[leads]
+    following = np.minimum(leads + 1, max(len(flow) - 1, 0))
+    has_next = (following > leads) & (flow[following] == flow[leads])
+    score = np.maximum(pairs.score[order], 0.0)
+    lead = np.full(flows, -np.inf)
+    lead[flow[leads]] = score[leads] - np.where(has_next, score[following], 0.0)
+    return best, lead

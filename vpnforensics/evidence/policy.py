@@ -1,0 +1,41 @@
+"""Every threshold that decides, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a verdict depends on besides the data; part of every result.
+
+    "Set on": `tests/recordings` and the two busy recordings they were made beside, damaged as
+    `make validate-errors` does it.
+    """
+
+    expected_false_links: float = 0.01
+    """Sum of the stated errors of all links of a case; one false link in a hundred cases. The user's."""
+    strong: float = 12.0
+    """Decimal logarithms by which a flow's score must exceed 0 and its score in any other tunnel to be placed
+    before the joint model. At 8 as many long flows were right, at 30 a tenth was left to the model."""
+    sure: float = 1e-6
+    """Error below which the joint model's flows leave with their records before the others are asked again.
+    Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""
+    believed: float = 0.5
+    """Share of a containment score that is taken as evidence: packets of a burst are not independent."""
+    least_error: float = 1e-7
+    """No single link's error is stated smaller: the model is not better known. A case of 100,000 links
+    cannot be stated to 0.01."""
+    no_tunnel_chance: float = 1e-3
+    """A flow is in no tunnel if each would have lost so much of it only this often."""
+    decoy_share: float = 0.5
+    """Decoys beside the flows of a case, as a share of them: more would compete with one another."""
+    decoy_comparisons: int = 5_000
+    """Comparisons of decoys with tunnels that are aimed at: they bound the likelihood ratios at 4 decimal
+    logarithms, "very strong support"."""
+    decoy_rounds: int = 4
+    """Attributions with decoys, at most; each takes as long as the case's own."""
+
+    def to_dict(self) -> dict[str, float]:
+        """The result contract's ``tool.policy``."""
+        return asdict(self)
