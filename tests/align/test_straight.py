@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vpnforensics.align._kernels import best_path
 from vpnforensics.align.alignment import Break, ClockStep
-from vpnforensics.align.straight import place_steps, shifts_ns
+from vpnforensics.align.straight import goes_back, place_steps, shifts_ns
 
 SECOND_NS = 1_000_000_000
 
@@ -65,3 +65,13 @@ def test_steps_without_a_leap_that_undo_each_other_are_none() -> None:
     assert place_steps(detour, steady, steady, rows) == ()
     (alone,) = place_steps(detour[:1], steady, steady, rows)
     assert not alone.placed
+
+
+def test_going_back_for_good_is_told_from_stray_packets() -> None:
+    steady = 1_790_000_000 * SECOND_NS + np.arange(100) * 10_000_000
+    rows = np.arange(100)
+    assert not goes_back(steady)
+    assert not goes_back(steady + 30 * 86_400 * SECOND_NS * (rows == 0))
+    assert not goes_back(steady - SECOND_NS * (rows == 50))
+    assert not goes_back(steady + SECOND_NS * (rows >= 50))
+    assert goes_back(steady - SECOND_NS * (rows >= 50))

@@ -27,6 +27,7 @@ _REACH_NS = 400_000_000
 _ROOM = 400_000
 _ROUNDS = 4
 _ROWS_BESIDE = 200
+_ANYWHERE = 2
 _UNSURE = 3
 
 
@@ -45,10 +46,15 @@ class InFile:
         return InFile(row[order].astype(np.int64), ts_ns[order])
 
     def leaps_ns(self, first: int, last: int) -> list[int]:
-        """The largest leaps back and ahead between rows ``first`` and ``last``."""
+        """The largest leaps back and ahead between rows ``first`` and ``last``, and in the whole file.
+
+        A line that goes on by chance, among packets that come at a steady rate, hides where it ends.
+        """
         low, high = np.searchsorted(self.row, [first, last + 1])
-        leap = np.diff(self.ts_ns[low:high])
-        return [int(leap.min()), int(leap.max())] if len(leap) else []
+        leap, any_leap = np.diff(self.ts_ns[low:high]), np.sort(np.diff(self.ts_ns))
+        here = [int(leap.min()), int(leap.max())] if len(leap) else []
+        ends = np.r_[any_leap[:_ANYWHERE], any_leap[-_ANYWHERE:]]
+        return [*here, *map(int, ends)]
 
 
 def likely_sizes(
@@ -72,9 +78,10 @@ def likely_sizes(
     beside = _ROWS_BESIDE + 4 * (last - first)
     zone = (record_row, record_row + beside) if goes_on else (record_row - beside, record_row)
     leaps = egress.leaps_ns(first - 1, last + 1) + [-leap for leap in ingress.leaps_ns(*zone)]
-    sizes = [leap for leap in leaps if abs(leap) > _REACH_NS / 3]
     sign = 1 if goes_on else -1
-    return [0, *(sign * size for size in dict.fromkeys(sizes))]
+    # Leaps nearer to each other than the reach are looked for around one of them.
+    every = {leap // (_REACH_NS // 2): leap for leap in reversed(leaps) if abs(leap) > _REACH_NS / 3}
+    return [0, *(sign * size for size in every.values())]
 
 
 def resumed(line: Line, size_ns: int, part: EgressPackets, classes: SizeClasses) -> Line | None:

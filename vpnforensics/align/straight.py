@@ -34,6 +34,7 @@ _ROUNDS = 3
 _ROWS_BESIDE, _LARGE_NS = (0, 50, 500), 1_000_000_000
 """Jitter blurs where a line ends: leaps are looked for also so many rows further, pauses if so long."""
 _ONE_PLACE = 5  # rows
+_BESIDE, _LOOKED_AT = 5, 1_000
 _BACK_SHARE = 0.5
 """The first packet after a clock was set back may come so late that this share of the step is left to see."""
 
@@ -90,7 +91,22 @@ def settle_straight(
     if steps:
         alignment = as_captured(settled.alignment, steps, ingress.ts_ns, egress.ts_ns)
         settled = replace(settled, alignment=alignment)
+    sides = conversations.packets.ts_ns, flows.packets.ts_ns
+    if known_clock is None and any(map(goes_back, sides)):
+        # A step that was not found: wherever it is, nothing may be denied for it.
+        alignment = replace(settled.alignment, astray=((0, max(len(flows.packets) - 1, 0)),))
+        settled = replace(settled, alignment=alignment)
     return Straight(conversations, flows, settled)
+
+
+def goes_back(ts_ns: npt.NDArray[np.int64]) -> bool:
+    """Whether times in order of the file go back somewhere, not for a packet or two but for good."""
+    back = np.flatnonzero(np.diff(ts_ns) < -LEAST_STEP_NS) + 1
+    back = back[(back >= _BESIDE) & (back <= len(ts_ns) - _BESIDE)][:_LOOKED_AT]
+    around = back[:, None] + np.arange(-_BESIDE, _BESIDE)
+    since_ns = ts_ns[around] - ts_ns[back][:, None]
+    before, after = np.median(since_ns[:, :_BESIDE], 1), np.median(since_ns[:, _BESIDE:], 1)
+    return bool((before - after > LEAST_STEP_NS / 2).any())
 
 
 def put_straight(flows: FlowTable, alignment: Alignment, seen: PacketTable) -> FlowTable:
