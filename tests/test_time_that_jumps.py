@@ -186,3 +186,10 @@ def test_a_drift_as_wide_as_no_clock_is_unknown() -> None:
     assert not line.drift_known
     assert "drift cannot be told" in line.reason
     assert line.to_dict()["drift_ppm"] is None
+
+
+@pytest.mark.parametrize("sides", [("openvpn-udp", "wireguard"), ("nebula", "strongswan")])
+def test_recordings_of_one_program_are_not_warped_onto_each_other(sides: tuple[str, str]) -> None:
+    """The same pages at nearly the same moments: many small steps would make them fit."""
+    ingress, egress = both(sides[0])[0], both(sides[1])[1]
+    assert vf.correlate(ingress, egress).alignment.steps == ()

@@ -37,10 +37,13 @@ from vpnforensics.align.strays import not_stray
 from vpnforensics.align.stretches import (
     LEAST_STRETCH,
     Line,
+    Stretch,
+    apart,
     breaks_between,
     joined,
     stretches_beside,
     stretches_of,
+    surest,
     within_one,
 )
 
@@ -65,6 +68,7 @@ _MOST_DRIFT_STEPS = 64
 _CLEAR_OF_NEXT = 1.6
 _HOLDS_SHARE = 0.45
 _SURELY = 3.0  # standard deviations
+_MOST_STEPS, _MOSTLY = 4, 0.6  # more, or on no line for most of the time: two programs alike, not clocks set
 _MOST_LINES, _LEAST_SHARE = 6, 0.02  # searches for further ones; packets that are worth one over all offsets
 
 
@@ -127,7 +131,7 @@ def estimate_alignment(
         row_of_record = np.arange(int(classes.record.max()) + 1, dtype=np.int32)
     line = _followed(found, known, classes, row_of_record, rng)
     if begins_at and line.usable:
-        return replace(line, parts=_parts(found, egress, begins_at, rng))
+        return replace(line, parts=_parts(found, line, egress, begins_at, rng))
     return line
 
 
@@ -197,6 +201,9 @@ def _followed(
     lines = [Line.of(found.line, found.piles[0][1].width_ns)] if found.line.usable else []
     # Without a line, perhaps each of several is that of a part: look at the part of each alone.
     rivals = [Line.near(offset, pile, found.reference_ns) for offset, pile in found.piles]
+    proved = None if lines else surest(sample, classes, rivals)
+    if proved is not None:
+        lines = _of_stretch(found, proved, rng)
     stretches = stretches_of(sample, classes, lines or rivals)
     files = InFile.of(sample.row, sample.ts_ns), InFile.of(row_of_record[classes.record], classes.ts_ns)
     tried: list[tuple[int, int]] = []
@@ -214,13 +221,14 @@ def _followed(
             for beside in around:
                 sizes = likely_sizes(beside, largest, *files, row_of_record)
                 resumes = (resumed(lines[beside.line], size, part, classes) for size in sizes)
-                further += [line for line in resumes if line is not None]
+                further += [line for line in resumes if line is not None and apart(line, lines, part)]
         better = _best_of(further, lines, sample, classes, largest.packets / 2)
         # Between two of one line it takes two steps to be on another: those would show.
         if better is None and not within_one(around) and largest.packets >= least:
             part = known.take((known.row >= largest.rows[0]) & (known.row <= largest.rows[1]))
             alone = _search(part, classes, found.reference_ns, rng)
             further = [Line.of(alone.line, alone.piles[0][1].width_ns)] if alone.line.usable else []
+            further = [line for line in further if apart(line, lines, part)]
             better = _best_of(further, lines, sample, classes, least)
         if better:
             lines.append(better)
@@ -230,6 +238,12 @@ def _followed(
     on_lines = joined(stretches, lines)
     if not on_lines:
         return found.line
+    explained = sum(s.packets for s in on_lines)
+    if len(on_lines) > 1 + _MOST_STEPS or (proved is not None and explained < _MOSTLY * len(sample.ts_ns)):
+        if not found.line.usable:
+            return found.line
+        stretches = stretches_of(sample, classes, lines[:1])  # warped, not set: what is on none is astray
+        on_lines = joined(stretches, lines[:1]) or on_lines[:1]
     longest = max(on_lines, key=lambda s: s.packets)
     breaks = breaks_between(on_lines, lines)
     astray = tuple(
@@ -239,6 +253,15 @@ def _followed(
     )
     line = lines[longest.line].alignment if breaks or not found.line.usable else found.line
     return replace(line, breaks=breaks, astray=astray)
+
+
+def _of_stretch(found: _Found, stretch: Stretch, rng: np.random.Generator) -> list[Line]:
+    """The line of a stretch's own packets, from the pile that it is on."""
+    offset, pile = found.piles[stretch.line]
+    row = found.sample.row[pile.packet]
+    mine = np.flatnonzero((row >= stretch.rows[0]) & (row <= stretch.rows[1]))
+    line = fit_line(pile.take(mine, 0), offset, found.reference_ns, rng)
+    return [Line.of(line, pile.width_ns)] if line.usable and line.pairs >= LEAST_PAIRS else []
 
 
 def _best_of(
@@ -259,18 +282,22 @@ def _best_of(
 
 
 def _parts(
-    found: _Found, egress: EgressPackets, begins_at: Sequence[int], rng: np.random.Generator
+    found: _Found,
+    of_all: Alignment,
+    egress: EgressPackets,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
 ) -> tuple[ClockPart, ...]:
     """Each part with the line of its own packets; with that of all where they are too few."""
-    offset, pile = found.piles[0]
+    offset, pile = min(found.piles, key=lambda pile: abs(pile[0] - of_all.offset_ns))
     row = found.sample.row[pile.packet]
     parts = []
     for first, after in pairwise([0, *begins_at, int(egress.row.max()) + 1]):
         times = egress.ts_ns[(egress.row >= first) & (egress.row < after)]
         first_ns, last_ns = (int(times.min()), int(times.max())) if len(times) else (found.reference_ns,) * 2
         mine = np.flatnonzero((row >= first) & (row < after))
-        line = found.line
-        if len(mine) >= LEAST_PAIRS:
+        line = of_all
+        if len(mine) >= LEAST_PAIRS and abs(offset - of_all.offset_ns) < _SEPARATION_NS:
             own = fit_line(pile.take(mine, first_ns - found.reference_ns), offset, first_ns, rng)
             line = own if own.usable and own.pairs >= LEAST_PAIRS else line
         at_begin = Line.of(line, pile.width_ns).offset_ns(first_ns)

@@ -27,15 +27,18 @@ if TYPE_CHECKING:
 
 _FOUND_SHARE = 0.3
 """Of the packets on the right line: many belong to no tunnel, or stand a little further off in a queue."""
-_MOST_FOUND = 0.85
+_MOST_FOUND = 0.93
 """A queue may hold up dozens of packets, all beyond a line's width, and is no change of line."""
+_SURELY_FOUND, _SURE_NATS = 0.7, 200.0
+"""Share and evidence of a stretch that proves a line by itself: packets of a burst are not independent."""
 _CHANGE_COSTS = 25.0  # nats
 AROUND_NS = 2_000_000_000
 """Records so near say how often chance puts one of a size there: packets come in bursts."""
 LEAST_STRETCH = 40
 """Packets; shorter ones are left as they are."""
-_LEAST_STEP_NS = 2_000_000
-"""Lines nearer than this are one, bent: quartz wanders, and no clock is set by so little."""
+LEAST_STEP_NS = 200_000_000
+"""Lines nearer than this are none of a clock that was set: by so little, clocks are slewed, and recordings of
+one program look like one another, warped by some tens of milliseconds here and there."""
 _UNSURE = 3
 """Packets at either end of a stretch may be on their line by chance."""
 _PAIRS_A_PACKET = 50
@@ -103,6 +106,25 @@ def stretches_of(sample: EgressPackets, classes: SizeClasses, lines: list[Line])
     return _path(sample, asked, float(np.clip(share, _FOUND_SHARE, _MOST_FOUND))) if asked else stretches
 
 
+def surest(sample: EgressPackets, classes: SizeClasses, rivals: list[Line]) -> Stretch | None:
+    """The longest stretch whose packets nearly all find their record on one line, and on no rival; or none.
+
+    Where each of several lines holds for a part, none of them gathers clearly more packets than what chance
+    does elsewhere. In its own part it does: there the others have no more than chance.
+    """
+    asked = [_asked(sample, classes, line) for line in rivals]
+    found: list[Stretch] = []
+    for stretch in _path(sample, asked, _MOST_FOUND):
+        if stretch.line < 0 or _found_share(asked, stretch, sample) < _SURELY_FOUND:
+            continue
+        first, last = np.searchsorted(sample.row, stretch.rows)
+        nats = [float(_nats(one, _MOST_FOUND)[first : last + 1].sum()) for one in asked]
+        mine = nats.pop(stretch.line)
+        if mine - max([0.0, *nats]) >= _SURE_NATS:
+            found.append(stretch)
+    return max(found, key=lambda stretch: stretch.packets, default=None)
+
+
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """What each packet finds where a line puts its record."""
@@ -139,13 +161,18 @@ def _found_share(asked: list[_Asked], stretch: Stretch, sample: EgressPackets) -
     return float((hit - chance).sum() / (1 - chance).sum())
 
 
+def _nats(asked: _Asked, share: float) -> npt.NDArray[np.float64]:
+    """Evidence for a line of each packet, if so large a share finds its record on the right one."""
+    there = np.log(1 - share + share / asked.chance)
+    return np.where(asked.record >= 0, there, np.log(1 - share))
+
+
 def _path(sample: EgressPackets, asked: list[_Asked], share: float) -> list[Stretch]:
     """The stretches if so large a share of packets finds its record on the right line."""
     n = len(sample.ts_ns)
     evidence = np.zeros((1 + len(asked), n))
     for k, line in enumerate(asked, 1):
-        there = np.log(1 - share + share / line.chance)
-        evidence[k] = np.where(line.record >= 0, there, np.log(1 - share))
+        evidence[k] = _nats(line, share)
     path = best_path(evidence, _CHANGE_COSTS)
     cuts = np.flatnonzero(np.diff(path)) + 1
     found = []
@@ -173,6 +200,12 @@ def stretches_beside(stretches: list[Stretch], one: Stretch) -> list[Stretch]:
     return [s for s in around if s.line >= 0 and len(s.hit_rows)]
 
 
+def apart(line: Line, lines: list[Line], part: EgressPackets) -> bool:
+    """Whether a line is far enough from all others, at the time of these packets, to be there by a step."""
+    at_ns = int(part.ts_ns[0])
+    return all(abs(line.offset_ns(at_ns) - other.offset_ns(at_ns)) >= LEAST_STEP_NS for other in lines)
+
+
 def within_one(beside: list[Stretch]) -> bool:
     """Whether the stretches before and after one are on the same line: then no step need be between them."""
     return len(beside) == 2 and beside[0].line == beside[1].line
@@ -185,7 +218,7 @@ def joined(stretches: list[Stretch], lines: list[Line]) -> list[Stretch]:
         if stretch.line < 0 or not len(stretch.hit_rows):
             continue
         if one and abs(_size_ns(one[-1], stretch, lines)) < max(
-            _LEAST_STEP_NS, lines[one[-1].line].width_ns, lines[stretch.line].width_ns
+            LEAST_STEP_NS, lines[one[-1].line].width_ns, lines[stretch.line].width_ns
         ):
             last = one.pop()
             stretch = Stretch(
