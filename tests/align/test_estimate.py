@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from vpnforensics.align import estimate
 from vpnforensics.align.classes import SizeClasses, classify_records
 from vpnforensics.align.estimate import EgressPackets, _excess, _sparse_excess, estimate_alignment
 from vpnforensics.align.line import align_pairs
@@ -197,3 +198,23 @@ def test_a_pile_is_compared_in_bins_as_fine_as_its_own() -> None:
     found = estimate_alignment(egress, classes, np.random.default_rng(1))
     assert found.status == "aligned"
     assert abs(found.offset_ns - 12_500_000_000) < 60_000
+
+
+def test_pairs_without_room_are_left_out_all_over_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the later part: a bulk transfer has more pairs than room, and a part is no whole."""
+    egress, classes = _sides(np.random.default_rng(3), 12.5, 20.0, 0.0002)
+    monkeypatch.setattr(estimate, "_FINE_PAIRS", 4_000)
+    looked_at: list[int] = []
+    kernel = estimate.pairs_within
+
+    def seen(*arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        left, right = kernel(*arguments)
+        assert len(left) < arguments[-1]
+        looked_at.append(len(left))
+        return left, right
+
+    monkeypatch.setattr(estimate, "pairs_within", seen)
+    found = estimate_alignment(egress, classes, np.random.default_rng(1))
+    assert looked_at
+    assert abs(found.drift_ppm - 20.0) < 2.0
+    assert abs(found.offset_ns - 12_500_000_000) < 100_000

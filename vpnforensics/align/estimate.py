@@ -28,7 +28,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align._kernels import count_offsets, list_offsets, pairs_within
+from vpnforensics.align._kernels import count_offsets, count_within, list_offsets, pairs_within
 from vpnforensics.align.alignment import MOST_DRIFT_PPM, Alignment, ClockPart
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
@@ -437,15 +437,19 @@ def _sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, refere
     """Search drift and offset around a coarse offset, bins shrinking while the pile holds together."""
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
     reach_ns = _reach_ns(half_span_ns)
+    # Where there is no room for all pairs, those of some packets from all over the capture.
+    sizes = classes.start, classes.ts_ns
+    total = int(count_within(egress.ts_ns - offset_ns, egress.size_class, *sizes, reach_ns).sum())
+    some = np.arange(0, len(egress.ts_ns), max(1, -(-total // _FINE_PAIRS)))
     left, right = pairs_within(
-        egress.ts_ns,
-        egress.size_class,
-        classes.start,
-        classes.ts_ns,
+        egress.ts_ns[some],
+        egress.size_class[some],
+        *sizes,
         offset_ns - reach_ns,
         offset_ns + reach_ns,
-        _FINE_PAIRS,
+        2 * _FINE_PAIRS,
     )
+    left = some[left]
     t = (egress.ts_ns[left] - reference_ns).astype(np.float64)
     residual = (egress.ts_ns[left] - classes.ts_ns[right] - offset_ns).astype(np.float64)
     # A packet with many candidates in reach says little about each.
