@@ -98,20 +98,35 @@ def tally(
     only_client: str | None = None,
     long: int = 10,
 ) -> Tally:
-    """Compare links with the truth, flow by flow; a flow is known by its endpoints and when it began."""
-    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for flow in recording.truth["flows"]:
-        known.setdefault((flow["src"], flow["dst"]), []).append(flow)
+    """Compare links with the truth, flow by flow."""
     clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
     counts = {True: [0, 0], False: [0, 0]}
     wrong = 0
-    for flow, tunnel in zip(case.flows.itertuples(), case.links["tunnel"], strict=True):
-        candidates = known.get((flow.src, flow.dst))
-        began = flow.first_ns - round(offset_s * 1e9)
-        true = min(candidates, key=lambda f: abs(f["first_ns"] - began))["client"] if candidates else None
+    true_clients = carriers(recording, case, offset_s=offset_s)
+    for packets, tunnel, true in zip(
+        case.endpoints["packets"], case.links["tunnel"], true_clients, strict=True
+    ):
         linked = clients.get(tunnel)
         wrong += linked is not None and linked != true
         if true is not None and (only_client is None or true == only_client):
-            counts[flow.packets >= long][0] += linked == true
-            counts[flow.packets >= long][1] += 1
+            counts[packets >= long][0] += linked == true
+            counts[packets >= long][1] += 1
     return Tally(counts[True][0], counts[True][1], counts[False][0], counts[False][1], wrong)
+
+
+def carriers(recording: Recording, case: CaseResult, *, offset_s: float = 0.0) -> list[str | None]:
+    """Client that each flow of the case was carried for, None where the truth does not say.
+
+    A flow is known by its endpoints and when it began.
+    """
+    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for flow in recording.truth["flows"]:
+        known.setdefault((flow["src"], flow["dst"]), []).append(flow)
+    found: list[str | None] = []
+    for flow in case.endpoints.itertuples():
+        candidates = known.get((flow.src, flow.dst))
+        began = flow.first_ns - round(offset_s * 1e9)
+        found.append(
+            min(candidates, key=lambda f: abs(f["first_ns"] - began))["client"] if candidates else None
+        )
+    return found

@@ -302,12 +302,6 @@ def _threads() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
-def tunnel_order(classes: SizeClasses, gap_ns: npt.NDArray[np.float32], tunnels: int) -> TunnelOrder:
-    """The records by tunnel."""
-    row, start = group_rows(classes.tunnel, tunnels)
-    return TunnelOrder(start, row, classes.ts_ns[row], gap_ns[row])
-
-
 def gaps(classes: SizeClasses, width_ns: float, tunnels: int) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
     """Mean chance gap around each record, and the records by tunnel."""
     row, start = group_rows(classes.tunnel, tunnels)

@@ -12,8 +12,8 @@ both speak, only one is heard; and it only speaks against, for that a tunnel sen
 flow in particular.
 
 Flows left undecided, as all are in tunnels whose length map is not known, may be linked by ``timestamps`` or
-``ip_id``, at what is left of the expected number of false links, clear of every other tunnel, and never
-against containment where that can be looked into.
+``ip_id``, at what is left of the expected number of false links, clear of every other tunnel, and only in
+tunnels that the joint model cannot look into.
 
 Known weakness: the known pairs come from containment. An engine that errs where containment errs looks
 better than it is; the bounds limit by how much.
@@ -42,7 +42,8 @@ from vpnforensics.evidence.voices import Voice
 NAMES = (timestamps.NAME, ip_id.NAME, counters.NAME, headers.NAME, rtt.NAME)
 
 CLEAR = 1.0
-"""How much weaker, in decimal logarithms, a flow must look in every other tunnel."""
+"""Decimal logarithms that all engines together must have for a link, and by which a flow must look weaker
+in every other tunnel."""
 
 _LISTED_LLR = 1.0
 _KNOWN_FLOWS = 2_000
@@ -123,7 +124,7 @@ def weigh_fields(
     same = (heard.index(packets_engine.NAME), heard.index(counters.NAME)) if looked else None
     fused = fuse(llr, dependence(llr, known, same), lower, upper)
     shown = np.searchsorted(every, keys)
-    tunnel, error = _link(case, decision, seldom, alive)
+    tunnel, error = _link(case, decision, seldom, alive, every[fused >= CLEAR])
     if any(np.isfinite(c.llr).any() for c in seldom.values()):
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     return _retold(case, decision, keys, fused[shown], [v.take(shown) for v in voices], tunnel, error)
@@ -331,8 +332,12 @@ def _link(
     decision: Decision,
     seldom: dict[str, _Chance],
     alive: npt.NDArray[np.int64],
+    supported: Keys,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Tunnel of each flow, and the stated error of each link, those that the fields add included."""
+    """Tunnel of each flow, and the stated error of each link, those that the fields add included.
+
+    Only pairs that all engines together support are linked.
+    """
     tunnel, error = decision.tunnel.copy(), decision.error.copy()
     speaking = [c for c in seldom.values() if np.isfinite(c.llr).any()]
     left = decision.policy.expected_false_links - decision.expected_false_links
@@ -340,7 +345,6 @@ def _link(
     if not speaking or left <= 0 or not compared:
         return tunnel, error
     allowed = left / len(speaking) / compared
-    against = _against(case, decision)
     for chance in speaking:
         said = chance.scores
         order = np.lexsort((said.tunnel, -said.score, said.flow))
@@ -355,7 +359,8 @@ def _link(
             (chance.rate[best] <= allowed)
             & (said.score[best] - rival >= CLEAR)
             & (tunnel[said.flow[best]] < 0)
-            & ~against(said.flow[best], said.tunnel[best])
+            & ~_looked_into(case, decision, said)[best]
+            & np.isin(_keys(case, said)[best], supported)
         )
         linked = best[good]
         tunnel[said.flow[linked]] = said.tunnel[linked]
@@ -365,20 +370,10 @@ def _link(
     return tunnel, error
 
 
-def _against(
-    case: Case, decision: Decision
-) -> Callable[[npt.NDArray[np.int32], npt.NDArray[np.int32]], npt.NDArray[np.bool_]]:
-    """Whether containment can look into a tunnel and did not find a flow there."""
-    looked = decision.engine == packets_engine.NAME
-    found = np.sort(_keys(case, decision.scores)[decision.llr > 0])
-    deniable = can_be_denied(case)
-
-    def against(flow: npt.NDArray[np.int32], tunnel: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        keys = flow.astype(np.int64) * len(case.tunnels) + tunnel
-        readable = (case.map_of_tunnel[tunnel] >= 0) & deniable[flow]
-        return np.asarray(looked & readable & ~np.isin(keys, found))
-
-    return against
+def _looked_into(case: Case, decision: Decision, said: EngineScores) -> npt.NDArray[np.bool_]:
+    """Pairs that the joint model has decided on: it could have shown the flow in that tunnel, and did not."""
+    readable = (case.map_of_tunnel[said.tunnel] >= 0) & can_be_denied(case)[said.flow]
+    return np.asarray(readable & (decision.engine == packets_engine.NAME))
 
 
 def _retold(
