@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -45,6 +45,8 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
+
+from vpnforensics.callees import inside_their_callers
 
 _rebuild: Any = CompileResult._rebuild
 _dumps: Any = dumps
@@ -77,6 +79,7 @@ def kernel(function: Any = None, /, **options: Any) -> Any:
         dispatcher: Any = numba.njit(**{"nogil": True, **options})(function)
         if isinstance(dispatcher, Dispatcher):  # not under NUMBA_DISABLE_JIT
             setattr(dispatcher, "_cache", _KernelCache(dispatcher))  # noqa: B010
+            setattr(dispatcher, "compile", partial(_compile, dispatcher.compile))  # noqa: B010
         return dispatcher
 
     return compiled if function is None else compiled(function)
@@ -85,6 +88,11 @@ def kernel(function: Any = None, /, **options: Any) -> Any:
 def inner_kernel(function: Any) -> Any:
     """A kernel that only other kernels call: it cannot be called from Python, and divides as numpy does."""
     return kernel(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+
+
+def _compile(compile_as_numba: Callable[[Any], Any], signature: Any) -> Any:
+    with inside_their_callers():
+        return compile_as_numba(signature)
 
 
 Watcher = Callable[[Any, Any, bool], None]
@@ -146,6 +154,10 @@ class _KernelCache(_Cache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled form; one that cannot be kept is compiled again in the next run."""
+        for (
+            environment
+        ) in data._find_referenced_environments():  # those of its callees are set by nobody else
+            data.codegen.set_env(environment.env_name, environment)
         if self._on and not data.lifted and not data.library.has_dynamic_globals:
             name = self._file_name(sig, data.codegen)
             _save(name, _dumps(data._reduce()))
