@@ -152,6 +152,8 @@ def _settle(
     placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy.strong)
     rest, record = placed.rest, placed.record
     jointly = (placed.tunnel < 0) & (alive > 0)
+    # Of long ones, packets that only continue a burst cost much there and say little.
+    seen = seen & (np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0))
     posterior = solve(rest, np.repeat(jointly, sizes) & seen, alive, none_share)
     sure = jointly & (posterior.error < policy.sure)
     if sure.any():

@@ -19,6 +19,7 @@ from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.calibration import chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import (
+    at_work,
     can_be_denied,
     chance_of_nothing,
     chance_of_so_little,
@@ -122,7 +123,7 @@ def decide_by_packets(
     if containment is None:
         return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
-    found = attribute(containment, alive, observable(case), policy=policy, rng=rng, progress=progress)
+    found = attribute(containment, alive, at_work(case), policy=policy, rng=rng, progress=progress)
     scores = _told_of_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     whole = np.stack([number != IN_PIECES for number in containment.egress_class]) & observable(case)

@@ -113,14 +113,19 @@ def can_be_denied(case: Case) -> npt.NDArray[np.bool_]:
     return _within_ingress(case) & _mostly_observable(case) & ~is_error(case) & ~_beside(case)
 
 
-def observable(case: Case) -> npt.NDArray[np.bool_]:
-    """Egress packets at whose time the ingress capture was at work, the clocks known; shape (packets,)."""
+def at_work(case: Case) -> npt.NDArray[np.bool_]:
+    """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
     start, end = unusual_silences(case.conversations.packets.ts_ns)
     before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
-    at_work = before == np.searchsorted(end, case.egress.ts_ns, side="right")
+    return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+
+
+def observable(case: Case) -> npt.NDArray[np.bool_]:
+    """Those of them, shape (packets,), whose time on the ingress clock is known: the others deny nothing."""
+    known = at_work(case)
     for first, last in case.alignment.astray:
-        at_work &= (case.egress.row < first) | (case.egress.row > last)
-    return np.asarray(at_work)
+        known &= (case.egress.row < first) | (case.egress.row > last)
+    return known
 
 
 def proven(case: Case, record: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,9 @@ class Policy:
     strong: float = 12.0
     """Decimal logarithms by which a flow's score must exceed 0 and its score in any other tunnel to be placed
     before the joint model. At 8 as many long flows were right, at 30 a tenth was left to the model."""
+    every_packet: int = 100
+    """Packets of a flow up to which the joint model looks for all of them; of longer ones it leaves out
+    those that only continue a burst."""
     sure: float = 1e-6
     """Error below which the joint model's flows leave with their records before the others are asked again.
     Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""

@@ -19,6 +19,8 @@ import numpy as np
 from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum_forward, use_of_edge
 from vpnforensics.kernels import kernel
 
+_FEWER = 8
+
 
 @kernel
 def _weight(graph, rates, messages, flow, pair, other, instead, scratch):  # type: ignore[no-untyped-def]
@@ -52,6 +54,13 @@ def _claims(graph, rates, messages, pair, other, claims, scratch):  # type: igno
 
 
 @kernel
+def _runs(graph, flow):  # type: ignore[no-untyped-def]
+    """Packets of a flow with edges, counted once a tunnel."""
+    first, last = graph.flow_pairs[flow], graph.flow_pairs[flow + 1]
+    return graph.group_runs[graph.pair_groups[last]] - graph.group_runs[graph.pair_groups[first]]
+
+
+@kernel
 def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # type: ignore[no-untyped-def]
     """Worst error of each flow's best pair over its rivals, shape (flows of the graph,); 0 where
     unchallenged.
@@ -76,19 +85,19 @@ def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # typ
     for f in flows:
         mine = best_pair[f]
         n = 0
-        for link in range(
-            graph.group_links[graph.pair_groups[mine]], graph.group_links[graph.pair_groups[mine + 1]]
-        ):
-            g = graph.pair_groups[mine]
-            while graph.group_links[g + 1] <= link:
-                g += 1
-            i = graph.group_record[g] + link - graph.group_links[g]
-            for x in range(graph.record_links[i], graph.record_links[i + 1]):
-                h = graph.link_flow[graph.links_by_record[x]]
-                if h != f and met_by[h] != f and n < most:
+        packets = _runs(graph, f)
+        for g in range(graph.pair_groups[mine], graph.pair_groups[mine + 1]):
+            links = graph.group_links[g + 1] - graph.group_links[g]
+            for i in range(graph.group_record[g], graph.group_record[g] + links):
+                for x in range(graph.record_links[i], graph.record_links[i + 1]):
+                    h = graph.link_flow[graph.links_by_record[x]]
+                    if h == f or met_by[h] == f or n == most:
+                        continue
                     met_by[h] = f
-                    rivals[n] = h
-                    n += 1
+                    # A flow of far fewer packets meets few of this one's: no doubt to be counted many times.
+                    if _FEWER * _runs(graph, h) >= packets:
+                        rivals[n] = h
+                        n += 1
         for number in range(n):
             h = rivals[number]
             f0, f1, h0, h1 = (
