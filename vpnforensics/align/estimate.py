@@ -35,6 +35,7 @@ from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
 from vpnforensics.align.resume import InFile, likely_sizes, resumed
 from vpnforensics.align.strays import not_stray
 from vpnforensics.align.stretches import (
+    LEAST_SPAN_NS,
     LEAST_STRETCH,
     Line,
     Stretch,
@@ -275,7 +276,7 @@ def _best_of(
     best: tuple[float, Line | None] = (least, None)
     for line in candidates:
         stretches = stretches_of(sample, classes, [*lines, line])
-        gained = sum(s.packets for s in stretches if s.line == len(lines))
+        gained = sum(s.packets for s in stretches if s.line == len(lines) and s.span_ns >= LEAST_SPAN_NS)
         if gained >= best[0]:
             best = (gained, line)
     return best[1]

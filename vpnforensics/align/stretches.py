@@ -36,6 +36,8 @@ AROUND_NS = 2_000_000_000
 """Records so near say how often chance puts one of a size there: packets come in bursts."""
 LEAST_STRETCH = 40
 """Packets; shorter ones are left as they are."""
+LEAST_SPAN_NS = 1_000_000_000
+"""Time; a queue of equal packets that fits elsewhere is a single coincidence, however many they are."""
 LEAST_STEP_NS = 200_000_000
 """Lines nearer than this are none of a clock that was set: by so little, clocks are slewed, and recordings of
 one program look like one another, warped by some tens of milliseconds here and there."""
@@ -87,6 +89,11 @@ class Stretch:
     """Egress rows of the packets with a record on the line, ascending."""
     hit_records: npt.NDArray[np.int64]
     """And rows of their records in the RecordTable."""
+
+    @property
+    def span_ns(self) -> int:
+        """Time from its first to its last packet, on whatever clock they bear."""
+        return abs(self.ends_ns[1] - self.ends_ns[0])
 
 
 def stretches_of(sample: EgressPackets, classes: SizeClasses, lines: list[Line]) -> list[Stretch]:
