@@ -29,10 +29,15 @@ def _found() -> dict[str, Finding]:
 def lacks(*whats: str) -> str:
     """What this machine lacks of them, and of what they run in, in words; nothing if all is here."""
     asked = dict.fromkeys(whats)
-    if not asked.keys() <= set(_READERS):
+    if not whats or not asked.keys() <= set(_READERS):
         asked = dict.fromkeys((*_RUN, *whats))
     missing = [_found()[what] for what in asked if not _found()[what].well]
     return "; ".join(f"{finding.what}: {', '.join(finding.missing)}" for finding in missing)
+
+
+def cannot_have(*whats: str) -> bool:
+    """Whether all that is missing is nothing that could be installed: User-Mode Linux on some processors."""
+    return all(_found()[what].impossible for what in whats if not _found()[what].well) and not lacks()
 
 
 def bare_path(folder: Path) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 
 from vpnforensics.engines.circle import circle_of
-from vpnforensics.engines.containment import Containment
 
 S = 1_000_000_000
 
@@ -38,14 +34,3 @@ def test_flows_that_begin_at_once_are_still_turned(flows: int) -> None:
     shift, away = circle.turned(np.full(1000, 30 * S), np.linspace(0, 1, 1000))
     assert away.mean() > 0.05
     assert np.ptp(shift[away]) > 40 * S
-
-
-def test_however_few_copies_there_is_one() -> None:
-    begin = np.arange(0, 60 * S, S)
-    egress = SimpleNamespace(ts_ns=begin, start=np.arange(len(begin) + 1))
-    case: Any = SimpleNamespace(egress=egress, circle=circle_of(begin, begin))
-    found = [
-        len(Containment.rotations(case, np.array([7], np.int32), 1e-4, np.random.default_rng(seed))[0])
-        for seed in range(50)
-    ]
-    assert np.mean(found) > 0.6, "but for those that land near their true place"

@@ -58,6 +58,7 @@ def test_jitter_keeps_the_file_in_order():
     assert not np.array_equal(result.source, np.arange(3000))
 
 
+@pytest.mark.needs("tshark")
 @pytest.mark.parametrize("linktype", ["ethernet", "raw", "sll2"])
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
 @pytest.mark.parametrize("precision", ["ns", "us"])
@@ -87,6 +88,7 @@ def test_cooked_frames_say_which_way_they_went():
     assert incoming[12:18] == FAR
 
 
+@pytest.mark.needs("tshark")
 @pytest.mark.parametrize(("linktype", "name"), [("sll2", "capture.pcap"), ("ethernet", "capture.pcapng")])
 def test_both_sides_in_one_file_in_time_order(tmp_path, linktype, name):
     side = Side(linktype=linktype)

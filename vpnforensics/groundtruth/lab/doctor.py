@@ -68,6 +68,11 @@ class Finding:
         """Nothing is missing."""
         return not self.missing
 
+    @property
+    def impossible(self) -> bool:
+        """What is missing is no program: nothing that is installed brings it."""
+        return bool(self.missing) and not self.packages
+
 
 def doctor() -> list[Finding]:
     """Check everything, drivers one by one."""
@@ -76,13 +81,16 @@ def doctor() -> list[Finding]:
         Finding("root", () if os.geteuid() == 0 else ("root rights",)),
         Finding("/dev/net/tun", () if Path("/dev/net/tun").exists() else ("the tun device",)),
         _programs("network", _BASE),
-        _programs("uml", uml.PROGRAMS),
+        found if (found := _programs("uml", uml.PROGRAMS)).missing else Finding("uml", uml.unsupported()),
         _programs("tshark", _ORACLE),
     ]
     for kind, driver in DRIVERS.items():
         missing = tuple(p for p in driver.programs if not _installed(p))
         missing += uml.missing_modules(driver.kernel_modules)
-        findings.append(Finding(kind, missing, driver.packages if missing else ()))
+        if missing or "linux.uml" not in driver.programs:
+            findings.append(Finding(kind, missing, driver.packages if missing else ()))
+        else:
+            findings.append(Finding(kind, uml.unsupported()))
     return findings
 
 

@@ -14,7 +14,10 @@ IDs are what Linux makes them.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +49,38 @@ ip link set lo up
 {lines}{setup}busybox adjtimex -q -f {frequency} >/dev/null
 exec {python} -I -S {agent} serve {port}
 """
+
+
+@cache
+def unsupported() -> tuple[str, ...]:
+    """Why the installed User-Mode Linux does not run here, found by starting it; empty where it does.
+
+    Some processors have registers that it cannot save (Linux 6.1: ``ptrace set fp regs failed``).
+    """
+    if shutil.which("linux.uml") is None:
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        init = Path(folder) / "init"
+        init.write_text("#!/bin/sh\nexit 0\n")
+        init.chmod(0o755)
+        argv = [
+            "linux.uml",
+            "mem=64M",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            f"init={init}",
+            f"uml_dir={folder}",
+        ]
+        argv += ["con=null", "con0=null,fd:1", "quiet"]
+        try:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_BOOT_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return ("User-Mode Linux, which does not start on this machine",)
+    if b"ptrace set fp regs failed" in done.stdout + done.stderr:
+        return ("User-Mode Linux, which cannot save this processor's registers",)
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
