@@ -4,11 +4,9 @@
    (:mod:`vpnforensics.evidence.joint.placing`).
 2. All others are attributed jointly to what is left (:mod:`vpnforensics.evidence.joint.model`).
 3. Flows are linked to their likeliest tunnels in order of their error, the stated probability that the link
-is
-   wrong, until the sum of the errors reaches what is allowed for the case.
+   is wrong, until the sum of the errors reaches what is allowed for the case.
 4. Copies of the flows, turned in time, go through the same model: the rate at which they would be linked
-stands
-   beside the stated one (:mod:`vpnforensics.evidence.decoys`).
+   stands beside the stated one (:mod:`vpnforensics.evidence.decoys`).
 """
 
 from __future__ import annotations
@@ -38,15 +36,10 @@ class Attribution:
 
     tunnel: Ints32
     """Linked tunnel, or -1."""
-    likeliest: Ints32
-    """Tunnel of the largest posterior, -1 where none has anything of the flow."""
     error: Floats
-    """Stated probability that the likeliest tunnel did not carry the flow."""
+    """Stated probability that the likeliest tunnel, linked or not, did not carry the flow."""
     record: Ints32
     """RecordTable row that carried each egress packet of linked flows (rows as in EgressRows), or -1."""
-    comparisons: int
-    stated: float
-    """Sum of the errors of the links."""
     decoys: Decoys
     pairs: ScoreTable
     """Pairs with evidence for them, first look; and each flow's likeliest."""
@@ -54,7 +47,6 @@ class Attribution:
     """log10 likelihood ratio of each of the pairs, as the model has it: neither calibrated nor bounded."""
     unlisted_llr: Floats
     """Likewise of each flow in any tunnel that is not listed."""
-    posterior: Posterior
 
 
 def attribute(
@@ -104,16 +96,12 @@ def attribute(
     llr, unlisted = _likelihood_ratios(pairs, settled, policy)
     return Attribution(
         tunnel,
-        settled.likeliest,
         settled.error,
         record,
-        int(alive.sum()),
-        float(settled.error[linked].sum()),
         decoys,
         pairs,
         llr,
         unlisted,
-        settled.posterior,
     )
 
 

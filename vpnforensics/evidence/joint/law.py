@@ -1,5 +1,4 @@
-"""The delay law while the model runs: first the engine's with room at its ends, then learned from what the
-model explains.
+"""The delay law while the model runs: first the engine's, then learned from what the model explains.
 
 The engine learns its law from packets of rare sizes without a rival; in a busy capture those are few, and
 of one direction there may be none. The packets that the model has given their records are many more.

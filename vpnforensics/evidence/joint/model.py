@@ -13,8 +13,7 @@ and records tell flows what else they are open to::
 
     m(i,j)   = g(i,j) / open_i,   open_i = chance_i + claims of the other flows on record i
     W(f,k)   = sum over all ways in which records of k carried the packets of f, or missed them, of the
-    product of
-               (1 - miss) m(i,j) and of miss; one record a packet, one packet a record
+               product of (1 - miss) m(i,j) and of miss; one record a packet, one packet a record
     q(f,k)   = P(k) W(f,k) / (P(none) + sum over k' of P(k') W(f,k'))                posterior
     claim_i  = open_i * P(f used i) / P(f did not use i)
 
