@@ -1,9 +1,9 @@
 """Links right, wrong and undecided on recordings with known truth, damaged step by step.
 
-Beside them, what no method can decide: flows with a *twin*, one of another tunnel with the same sizes and
+Beside them, what no method can decide: flows with a *twin*, one of another tunnel with the same lengths and
 directions so near in time that jitter hides which is which (``D`` below 5.3 standard deviations, D the root
 of the summed squares of the packets' time differences; with normal jitter the posterior then stays above
-about 1e-4).
+about 1e-4). Where a tunnel rounds lengths there are more.
 """
 
 from __future__ import annotations
