@@ -18,13 +18,15 @@ Packets come in bursts, and packets of a burst are not independent evidence. Two
 counting more than once:
 
 - the chance rate counts the *time* that records of a size occupy (each as wide as the delay law), not the
-  records: a burst occupies little more than one packet;
+  records: a burst occupies little more than one packet. So X, which sums over the records of a burst, is
+  divided by how many of them stand in reach, ``max(1, sum of g(delay) * width of g)``;
 - an egress packet that follows one of its own flow and size within the delay law's width is no news. Found,
   it says nothing; not found, it speaks against the tunnel. A long transfer is news again every
   ``_RENEWAL_NS``.
 
-What dependence remains is for the calibration on rotated flows to find (:mod:`vpnforensics.evidence`), which
-runs this very code. The score is the sum of the steps over both directions, as a decimal logarithm.
+What dependence remains is why only half of a score is believed where it places a flow, and why short flows
+are left to the joint model (:mod:`vpnforensics.evidence.joint.model`), which reckons with what the others
+need. The score is the sum of the steps over both directions, as a decimal logarithm.
 
 A packet longer than any that the tunnels carry was cut on its way, or sent beside them: it says nothing.
 
