@@ -276,7 +276,8 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _places() -> tuple[Path, Path]:
     """The folder that the user's settings name, and the one to use where that cannot be written."""
-    spare = Path(tempfile.gettempdir()) / f"{_PACKAGE}-{os.geteuid()}"
+    # Not tempfile's own answer: it writes a file to find out, and most runs never need the place.
+    spare = Path(os.environ.get("TMPDIR") or "/tmp") / f"{_PACKAGE}-{os.geteuid()}"  # noqa: S108
     named = _settings.CACHE_DIR or os.environ.get("XDG_CACHE_HOME", "")
     try:
         usual = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
