@@ -10,6 +10,7 @@ import pytest
 
 import vpnforensics as vf
 from tests.truth import Recording, load, tally
+from vpnforensics.evidence.attribution import surest
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.groundtruth.simulate.spec import Capture
@@ -77,3 +78,30 @@ def test_one_outer_packet_carries_one_inner_packet(recording: Recording) -> None
     frames = case.pairings["ingress_frame"].dropna()
     assert len(frames) > 1000
     assert frames.is_unique
+
+
+def test_links_are_the_surest_flows_whose_errors_sum_up_to_what_is_allowed() -> None:
+    error = np.array([0.6, 1e-3, 1e-6, 1.0, 4e-3, 6e-3])
+    assert np.flatnonzero(surest(error, 0.01)).tolist() == [1, 2, 4]
+    assert np.flatnonzero(surest(error, 0.02)).tolist() == [1, 2, 4, 5]
+    assert np.flatnonzero(surest(error, 9.0)).tolist() == [1, 2, 4, 5], (
+        "none that is likelier wrong than right"
+    )
+    assert not surest(error, 1e-7).any()
+
+
+def test_the_stated_sum_and_the_decoys_stand_in_the_result(recording: Recording) -> None:
+    case = vf.correlate(recording.ingress, recording.egress)
+    error = case.links["error"].dropna()
+    assert len(error) == (case.links["verdict"] == "linked").sum()
+    assert case.expected_false_links == pytest.approx(error.sum(), rel=0.01)
+    assert case.expected_false_links <= case.allowed_false_links == 0.01
+    assert case.decoys["tried"] > 50
+    assert case.decoys["linked"] <= 0.02 * case.decoys["tried"]
+    assert case.null_comparisons > case.decoys["tried"]
+
+
+def test_links_do_not_depend_on_the_seed(recording: Recording) -> None:
+    """Only the decoys are drawn."""
+    first, second = (vf.correlate(recording.ingress, recording.egress, seed=seed).links for seed in (1, 2))
+    assert first[["tunnel", "error"]].equals(second[["tunnel", "error"]])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.evidence.calibration import Calibration, calibrate, cllr, llr_by_chance
+from vpnforensics.evidence.calibration import Calibration, calibrate, chance_slope, cllr, llr_by_chance
 
 LN10 = np.log(10.0)
 
@@ -50,3 +50,13 @@ def test_cllr() -> None:
     assert cllr(np.zeros(5), np.zeros(7)) == pytest.approx(1.0)
     assert cllr(np.full(5, 20.0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
     assert cllr(np.array([20.0]), np.array([-20.0, 3.0])) == pytest.approx(np.log2(1001) / 4)
+
+
+def test_chance_keeps_what_is_believed_of_a_model_within_goods_bound() -> None:
+    """Ratios that come too often among false comparisons are all taken by a share of their logarithm."""
+    honest = np.log10(1000.0 / np.arange(1, 1001))  # 10^-x of the comparisons reach x
+    assert chance_slope(honest, 1000) > 0.8
+    assert chance_slope(np.zeros(0), 1000) == 1.0
+    too_sure = chance_slope(2 * honest, 1000)
+    assert 0.4 < too_sure < 0.55
+    assert chance_slope(np.array([6.0]), 999) == pytest.approx(np.log10(1000 / 2) / 6)

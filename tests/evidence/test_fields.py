@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tests.truth import load, tally
 from vpnforensics import casework, samples
 from vpnforensics.engines.scores import EngineScores
 from vpnforensics.evidence import fields
+from vpnforensics.evidence.policy import Policy
 from vpnforensics.groundtruth.simulate.field_cases import legacy_tcp_tunnels
 from vpnforensics.groundtruth.simulate.run import simulate
 
@@ -113,3 +116,30 @@ def test_one_clock_behind_outer_and_inner_timestamps_links_on_its_own(tmp_path: 
     assert found.long_linked >= 0.99 * found.long
     assert found.wrong == 0
     assert case.expected_false_links <= 0.01
+
+
+def test_fields_link_where_the_joint_model_cannot_look_and_all_engines_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = EngineScores(
+        "ip_id", np.zeros(1, np.int32), np.ones(1, np.int32), np.array([9.0]), np.full(1, 30, np.int32), ("",)
+    )
+    chance = fields._Chance(said, np.array([1e-9]), np.array([5.0]), np.array([5.0]))
+    case: Any = SimpleNamespace(tunnels=[None] * 3, map_of_tunnel=np.zeros(3, np.int64))
+    decision: Any = SimpleNamespace(
+        tunnel=np.full(1, -1, np.int32),
+        error=np.ones(1),
+        policy=Policy(),
+        expected_false_links=0.0,
+        engine="packets",
+    )
+
+    def linked(supported: list[int], *, can_look: bool) -> tuple[int, float]:
+        monkeypatch.setattr(fields, "can_be_denied", lambda case: np.array([can_look]))
+        keys = np.array(supported, np.int64)
+        tunnel, error = fields._link(case, decision, {"ip_id": chance}, np.array([3]), keys)
+        return int(tunnel[0]), float(error[0])
+
+    assert linked([1], can_look=False) == (1, Policy().least_error)
+    assert linked([], can_look=False) == (-1, 1.0)
+    assert linked([1], can_look=True) == (-1, 1.0)

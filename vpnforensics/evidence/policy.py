@@ -1,4 +1,4 @@
-"""Every threshold that decides, in one place."""
+"""The thresholds that verdicts hang on, in one place."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 class Policy:
     """What a verdict depends on besides the data; part of every result.
 
-    "Set on": `tests/recordings` and the two busy recordings they were made beside, damaged as
-    `make validate-errors` does it.
+    Set on `tests/recordings` and three busier recordings of the lab, damaged as `make validate-errors` does
+    it. How the joint model learns, and what bounds its work, stands in its modules.
     """
 
     expected_false_links: float = 0.01
@@ -34,8 +34,8 @@ class Policy:
     decoy_share: float = 0.5
     """Decoys beside the flows of a case, as a share of them: more would compete with one another."""
     decoy_comparisons: int = 5_000
-    """Comparisons of decoys with tunnels that are aimed at: they bound the likelihood ratios at 4 decimal
-    logarithms, "very strong support"."""
+    """Comparisons of decoys with tunnels that are aimed at: they bound the likelihood ratios at 3.7 decimal
+    logarithms, "strong support", where no others are known to be false."""
     decoy_rounds: int = 4
     """Attributions with decoys, at most; each takes as long as the case's own."""
 

@@ -20,6 +20,7 @@ from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum
 from vpnforensics.kernels import kernel
 
 _FEWER = 8
+"""Flows with fewer than one packet to so many of another's are no rivals of it: they bound only the work."""
 
 
 @kernel
