@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import struct
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.tcp import _MAX_QUEUED_BYTES, Deframer, TcpLinks, _Link
+from vpnforensics.reftunnel.tcp import Deframer, TcpLinks, _Link
 
 from .netlab import cable, two_configs
 from .test_interop import download
@@ -56,6 +57,13 @@ class Loop:
                 for end in self.ends:
                     end.ready(fd, events, self.take, 0.0)
 
+    def send(self, end, data, segment, endpoint):
+        """Send as the service does: what waits for a connection is sent when it is there."""
+        refused = end.send(data, segment, endpoint)
+        if refused.get(0) == errno.EINPROGRESS:
+            end.when_connected(endpoint, lambda connected: connected and end.send(data, segment, endpoint))
+        return refused
+
     def take(self, data, segment, endpoint, now):
         self.taken.append((bytes(data), endpoint))
 
@@ -75,13 +83,13 @@ def loop():
 def test_both_ends_exchange_messages_over_one_connection(loop):
     client, server = loop.ends
     target = Endpoint("127.0.0.1", server.port, "tcp")
-    assert client.send(b"aabbc", 2, target)
+    assert loop.send(client, b"aabbc", 2, target) == dict.fromkeys(range(3), errno.EINPROGRESS)
     loop.turn()
     assert [data for data, _ in loop.taken] == [b"aa", b"bb", b"c"]
     origin = loop.taken[0][1]
     assert origin.transport == "tcp"
     loop.taken.clear()
-    assert server.send(b"answer", 6, origin)
+    assert not server.send(b"answer", 6, origin)
     loop.turn()
     assert loop.taken == [(b"answer", target)]
 
@@ -89,11 +97,11 @@ def test_both_ends_exchange_messages_over_one_connection(loop):
 def test_a_lost_connection_is_made_again(loop):
     client, server = loop.ends
     target = Endpoint("127.0.0.1", server.port, "tcp")
-    client.send(b"one", 3, target)
+    loop.send(client, b"one", 3, target)
     loop.turn()
     server._close(next(iter(server._links.values())))
     loop.turn()
-    client.send(b"two", 3, target)
+    loop.send(client, b"two", 3, target)
     loop.turn()
     assert [data for data, _ in loop.taken] == [b"one", b"two"]
 
@@ -102,7 +110,7 @@ def test_strangers_that_say_nothing_lock_nobody_out(loop, monkeypatch):
     monkeypatch.setattr("vpnforensics.reftunnel.tcp._MAX_CONNECTIONS", 4)
     client, server = loop.ends
     target = Endpoint("127.0.0.1", server.port, "tcp")
-    client.send(b"one", 3, target)
+    loop.send(client, b"one", 3, target)
     loop.turn(5)
     origin = loop.taken[0][1]
     with contextlib.ExitStack() as strangers:
@@ -110,7 +118,7 @@ def test_strangers_that_say_nothing_lock_nobody_out(loop, monkeypatch):
             strangers.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             loop.turn(2)
         assert len(server._links) <= 5
-        assert server.send(b"answer", 6, origin)
+        assert not server.send(b"answer", 6, origin)
         loop.turn(5)
     assert loop.taken[-1] == (b"answer", target)
     assert [data for data, _ in loop.taken] == [b"one", b"answer"]
@@ -119,7 +127,7 @@ def test_strangers_that_say_nothing_lock_nobody_out(loop, monkeypatch):
 def test_a_peer_that_came_back_from_the_same_port_keeps_its_new_connection(loop):
     """Its old connection, of which the end was never heard, is closed later."""
     client, server = loop.ends
-    client.send(b"one", 3, Endpoint("127.0.0.1", server.port, "tcp"))
+    loop.send(client, b"one", 3, Endpoint("127.0.0.1", server.port, "tcp"))
     loop.turn(5)
     (old,) = server._links.values()
     with (
@@ -132,16 +140,43 @@ def test_a_peer_that_came_back_from_the_same_port_keeps_its_new_connection(loop)
         assert server._links[old.endpoint] is new
 
 
-def test_what_nobody_reads_is_dropped_and_not_kept_for_ever(loop):
+def test_what_nobody_reads_is_refused_message_by_message_and_the_stream_stays_whole(loop):
     client, _ = loop.ends
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         target = Endpoint("127.0.0.1", deaf.getsockname()[1], "tcp")
-        sent = [client.send(bytes(60_000), 1400, target) for _ in range(500)]
+        loop.send(client, b"first", 5, target)
         loop.turn(2)
-        sent += [client.send(bytes(60_000), 1400, target) for _ in range(500)]
-        assert not sent[-1]
+        sent = [b"first"]
+        for number in range(500):
+            batch = [number.to_bytes(4, "big") * 350] * 40 + [b"end"]
+            refused = client.send(b"".join(batch), 1400, target)
+            assert set(refused.values()) <= {errno.EAGAIN}
+            sent += [message for at, message in enumerate(batch) if at not in refused]
+        assert len(refused) == 41
         (link,) = client._links.values()
-        assert link.queued_bytes < _MAX_QUEUED_BYTES + 100_000
+        assert len(link.rest) < 1402
+        peer, _ = deaf.accept()
+        with peer:
+            deframer, got = Deframer(), []
+            peer.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                while data := peer.recv(1 << 20):
+                    got += [bytes(message) for message in deframer.feed(data)]
+                    loop.turn(1)
+            assert got == sent  # each message that was taken came, once, and no other
+            assert not client.send(b"again", 5, target)
+            assert peer.recv(100)[2:] == b"again"
+
+
+def test_what_waits_for_a_connection_that_fails_is_told(loop):
+    client, _ = loop.ends
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        target = Endpoint("127.0.0.1", gone.getsockname()[1], "tcp")
+    outcomes = []
+    assert client.send(b"x", 1, target) == {0: errno.EINPROGRESS}
+    client.when_connected(target, outcomes.append)
+    loop.turn()
+    assert outcomes == [False]
 
 
 def test_nobody_listening_is_not_an_exception(loop):

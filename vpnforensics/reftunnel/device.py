@@ -166,6 +166,10 @@ class Device:
         """Ask for a successor of a session that may send no more."""
         self._talks.call(session.peer, now)
 
+    def post(self, output: Transmit) -> None:
+        """Say this too: a datagram that the rim has sealed and could not send yet."""
+        self._talks.outbox.append(output)
+
     def sent(self, session: Session, packets: int, outer_bytes: int, now: float) -> None:
         """Account for data messages that the rim has sealed and sent."""
         self._talks.sent(session, packets, outer_bytes, now)

@@ -6,18 +6,22 @@ and call the cipher on preallocated buffers. Reading and sending are per super-s
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
+from vpnforensics.reftunnel.carrier import Carrier
 from vpnforensics.reftunnel.crypto import pack_nonce
 from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.events import Transmit
 from vpnforensics.reftunnel.peers import Peer
 from vpnforensics.reftunnel.routing import destination
 from vpnforensics.reftunnel.session import Session
@@ -48,18 +52,6 @@ ROWS = 64
 
 MAX_READS = 64
 """Frames read before the other direction has its turn."""
-
-
-class Carrier(Protocol):
-    """What carries datagrams: `UdpSockets` or `TcpLinks`."""
-
-    port: int
-
-    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> bool:
-        """Send datagrams of `segment` bytes laid end to end (the last may be shorter)."""
-
-    def close(self) -> None:
-        """Close all sockets."""
 
 
 class Outbound:
@@ -248,7 +240,8 @@ class Outbound:
         assert endpoint is not None  # `sending_session` gave this session because there is one
         at = run = run_size = run_count = 0
         counter = first
-        sizes = []
+        sizes: list[int] = []
+        refused: dict[int, int] = {}
         for row, length in zip(rows, lengths, strict=False):
             padded = min(padded_length(length), limit)
             if padded != length:
@@ -261,7 +254,7 @@ class Outbound:
                 or at + size - run > MAX_SEND_BYTES
                 or (at - run) != run_count * run_size
             ):
-                self._send(view[run:at], run_size, run_count, endpoint)
+                self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
                 run, run_count = at, 0
             if not run_count:
                 run_size = size
@@ -272,13 +265,34 @@ class Outbound:
             run_count += 1
             at = end
             sizes.append(size)
-        self._send(view[run:at], run_size, run_count, endpoint)
+        self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
         if self._journal is not None:
             self._journal.sealed(
                 session, endpoint, first, self._rows, lengths, sizes, self._read_ns, time.time_ns()
             )
-        self._device.sent(session, len(lengths), at, now)
+        if refused:
+            self._not_taken(session.peer, endpoint, lengths, sizes, refused)
+        packets = len(lengths) - len(refused)
+        if packets:
+            outer_bytes = at - sum(sizes[number] for number in refused)
+            self._device.sent(session, packets, outer_bytes, now)
 
-    def _send(self, data: memoryview, size: int, count: int, endpoint: Endpoint) -> None:
-        if not self._carrier.send(data, size, endpoint):
-            self._device.drops[Drop.SEND_FAILED] += count
+    def _send(
+        self, data: memoryview, size: int, first: int, endpoint: Endpoint, refused: dict[int, int]
+    ) -> None:
+        """Send datagrams of one size, of which the first is row `first`; those not taken go to `refused`."""
+        for number, error in self._carrier.send(data, size, endpoint).items():
+            refused[first + number] = error
+
+    def _not_taken(
+        self, peer: Peer, endpoint: Endpoint, lengths: list[int], sizes: list[int], refused: dict[int, int]
+    ) -> None:
+        """Count what the kernel did not take; what only waits for a connection is sent when it is there."""
+        starts = [0, *itertools.accumulate(sizes)]
+        for number, error in refused.items():
+            if error != errno.EINPROGRESS:
+                self._device.drops[Drop.SEND_FAILED] += 1
+                continue
+            datagram = bytes(self._wire_view[starts[number] : starts[number + 1]])
+            packet = bytes(self._row_views[number][: lengths[number]])
+            self._device.post(Transmit(peer, datagram, endpoint, packet))

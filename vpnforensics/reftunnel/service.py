@@ -8,6 +8,7 @@ wake-up are shared by dozens of packets.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
+from vpnforensics.reftunnel.carrier import Carrier
 from vpnforensics.reftunnel.config import TunnelConfig
 from vpnforensics.reftunnel.control import ControlSocket
 from vpnforensics.reftunnel.cover import Cover
@@ -30,7 +32,7 @@ from vpnforensics.reftunnel.events import Deliver, Disconnected, Transmit
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import Journal
 from vpnforensics.reftunnel.network import Network, outer_mark
-from vpnforensics.reftunnel.outbound import Carrier, Outbound
+from vpnforensics.reftunnel.outbound import Outbound
 from vpnforensics.reftunnel.scrub import Scrubber
 from vpnforensics.reftunnel.status import describe
 from vpnforensics.reftunnel.tcp import TcpLinks
@@ -232,10 +234,7 @@ class Service:
         while outputs := self._device.take():
             for output in outputs:
                 if isinstance(output, Transmit):
-                    if not self._carrier.send(output.datagram, len(output.datagram), output.endpoint):
-                        self._device.drops[Drop.SEND_FAILED] += 1
-                    elif self._journal is not None:
-                        self._journal.transmitted(output, time.time_ns())
+                    self._transmit(output)
                 elif isinstance(output, Deliver):
                     self._inbound.deliver(output)
                 else:
@@ -243,6 +242,22 @@ class Service:
                         self._usage.note(output, time.time_ns())
                     if isinstance(output, Disconnected):
                         log.debug("a peer's keys were erased")
+
+    def _transmit(self, output: Transmit) -> None:
+        refused = self._carrier.send(output.datagram, len(output.datagram), output.endpoint)
+        if not refused:
+            if self._journal is not None:
+                self._journal.transmitted(output, time.time_ns())
+        elif refused[0] == errno.EINPROGRESS and self._tcp is not None:
+            self._tcp.when_connected(output.endpoint, lambda connected: self._again(output, connected))
+        else:
+            self._device.drops[Drop.SEND_FAILED] += 1
+
+    def _again(self, output: Transmit, connected: bool) -> None:
+        if connected:
+            self._transmit(output)
+        else:
+            self._device.drops[Drop.SEND_FAILED] += 1
 
     def _serve(self, now: float) -> None:
         state = lambda: describe(self._device, self._config.name, self._port, now, time.time_ns())  # noqa: E731

@@ -4,29 +4,37 @@ Each message goes behind its length in two bytes, big-endian, as OpenVPN does it
 nothing authenticates the stream itself: the messages do that. Whoever has an endpoint connects to it, and
 again when the connection is lost; whoever has a listening port accepts. A connection that does not keep up
 loses whole messages, as a full queue of a router would: TCP inside TCP otherwise waits twice for everything.
+The only queue is the kernel's: here waits no more than the rest of a message of which it took a part, so that
+what `send` calls taken has been taken.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import struct
 from collections.abc import Callable
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.carrier import ALL_TAKEN, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
 
 _SO_MARK = 36
+_TCP_NOTSENT_LOWAT = 25
 _LENGTH = struct.Struct(">H")
 _RECEIVE_BYTES = 1 << 18
-_MAX_QUEUED_BYTES = 1 << 20
+_UNSENT_BYTES = 1 << 18
+"""That the kernel takes beyond what is on its way (``TCP_NOTSENT_LOWAT``): more only makes packets late."""
+_MAX_ACTIONS = 128
 _MAX_CONNECTIONS = 1024
 """That others may hold open; one more closes the oldest that never said anything, or the longest silent."""
 
 MAX_MESSAGE_BYTES = 65_535
 
 Take = Callable[[memoryview, int, Endpoint, float], None]
+Action = Callable[[bool], None]
 
 
 class Deframer:
@@ -57,15 +65,15 @@ class Deframer:
 class _Link:
     """One connection."""
 
-    __slots__ = ("connected", "deframer", "endpoint", "queue", "queued_bytes", "sock")
+    __slots__ = ("actions", "connected", "deframer", "endpoint", "rest", "sock")
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint, *, connected: bool) -> None:
         self.sock = sock
         self.endpoint = endpoint
         self.connected = connected
         self.deframer = Deframer()
-        self.queue: list[bytes] = []
-        self.queued_bytes = 0
+        self.rest = b""  # of a message of which the kernel took the beginning
+        self.actions: list[Action] = []  # to be called when it is connected, or lost
 
 
 class TcpLinks:
@@ -110,35 +118,47 @@ class TcpLinks:
         link = self._by_fd.get(fd)
         if link is None:
             return
-        if events & select.EPOLLOUT:
-            link.connected = True
-            self._drain(link)
+        if events & select.EPOLLOUT and not events & select.EPOLLERR:
+            self._writable(link)
         if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             self._receive(link, take, now)
 
-    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> bool:
-        """Send messages of `segment` bytes laid end to end; whether the connection takes them."""
+    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> Refused:
+        """Send messages of `segment` bytes laid end to end; which of them the kernel did not take."""
         link = self._links.get(endpoint) or self._connect(endpoint)
-        if link is None or link.queued_bytes > _MAX_QUEUED_BYTES:
-            return False
-        parts: list[bytes | memoryview] = []
+        if link is None:
+            return all_refused(len(data), segment, errno.ENOTCONN)
+        if not link.connected:
+            return all_refused(len(data), segment, errno.EINPROGRESS)
+        parts: list[bytes | memoryview] = [link.rest]
         for start in range(0, len(data), segment):
             message = data[start : start + segment]
             parts += [_LENGTH.pack(len(message)), message]
         framed = b"".join(parts)
-        if link.queue or not link.connected:
-            self._enqueue(link, framed)
-            return True
         try:
             sent = link.sock.send(framed)
         except BlockingIOError:
             sent = 0
-        except OSError:
+        except OSError as error:
             self._close(link)
-            return False
-        if sent < len(framed):
-            self._enqueue(link, framed[sent:])
-        return True
+            return all_refused(len(data), segment, error.errno or errno.EIO)
+        if sent == len(framed):
+            if link.rest:
+                self._set_rest(link, b"")
+            return ALL_TAKEN
+        # A message of which a part was taken must be taken whole, or the stream makes no sense any more.
+        earlier, step = len(link.rest), segment + _LENGTH.size
+        begun = max(0, -(-(sent - earlier) // step))
+        self._set_rest(link, framed[sent : min(len(framed), earlier + begun * step)])
+        return dict.fromkeys(range(begun, -(-len(data) // segment)), errno.EAGAIN) or ALL_TAKEN
+
+    def when_connected(self, endpoint: Endpoint, action: Action) -> None:
+        """Call `action` once: with True when the connection is made, with False if it is not."""
+        link = self._links.get(endpoint)
+        if link is None or link.connected or len(link.actions) >= _MAX_ACTIONS:
+            action(link is not None and link.connected)
+        else:
+            link.actions.append(action)
 
     def close(self) -> None:
         """Close all connections and stop listening."""
@@ -180,6 +200,7 @@ class TcpLinks:
     def _add(self, link: _Link) -> None:
         link.sock.setblocking(False)
         link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link.sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._links[link.endpoint] = link
         self._by_fd[link.sock.fileno()] = link
         if self._poll is not None:
@@ -194,29 +215,38 @@ class TcpLinks:
         self._guests.pop(link, None)
         self._strangers.pop(link, None)
         link.sock.close()  # epoll forgets a closed descriptor by itself
+        self._call(link, connected=False)
 
-    def _enqueue(self, link: _Link, data: bytes) -> None:
-        link.queue.append(data)
-        link.queued_bytes += len(data)
+    @staticmethod
+    def _call(link: _Link, *, connected: bool) -> None:
+        actions, link.actions = link.actions, []
+        for action in actions:
+            action(connected)
+
+    def _set_rest(self, link: _Link, rest: bytes) -> None:
+        if bool(rest) != bool(link.rest):
+            self._watch(link, for_room=bool(rest))
+        link.rest = rest
+
+    def _watch(self, link: _Link, *, for_room: bool) -> None:
         if self._poll is not None:
-            self._poll.modify(link.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
+            events = select.EPOLLIN | select.EPOLLOUT if for_room else select.EPOLLIN
+            self._poll.modify(link.sock.fileno(), events)
 
-    def _drain(self, link: _Link) -> None:
+    def _writable(self, link: _Link) -> None:
+        if not link.connected:
+            link.connected = True
+            self._watch(link, for_room=False)
+            self._call(link, connected=True)
+            return
         try:
-            while link.queue:
-                sent = link.sock.send(link.queue[0])
-                link.queued_bytes -= sent
-                if sent < len(link.queue[0]):
-                    link.queue[0] = link.queue[0][sent:]
-                    return
-                link.queue.pop(0)
+            sent = link.sock.send(link.rest) if link.rest else 0
         except BlockingIOError:
             return
         except OSError:
             self._close(link)
             return
-        if self._poll is not None:
-            self._poll.modify(link.sock.fileno(), select.EPOLLIN)
+        self._set_rest(link, link.rest[sent:])
 
     def _receive(self, link: _Link, take: Take, now: float) -> None:
         try:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from dataclasses import dataclass
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.carrier import ALL_TAKEN, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
 
 _SOL_UDP = 17
@@ -22,10 +24,17 @@ _UDP_GRO = 104
 _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 _SO_MARK = 36
+_IP_MTU_DISCOVER = 10
+_IP_PMTUDISC_OMIT = 5
+
+_PROBE_AGAIN_S = 5.0
+"""How long batches to an endpoint are sent datagram by datagram, after one that the kernel refused."""
 
 _BUFFER_BYTES = 8 << 20
 _CONTROL_BYTES = socket.CMSG_SPACE(4)
 _ENDPOINTS_REMEMBERED = 4096
+
+_NO_BATCH = {errno.EINVAL, errno.EMSGSIZE, errno.EIO}
 
 MAX_SEGMENTS = 64
 """Most datagrams in one call (``UDP_MAX_SEGMENTS`` of every kernel that has the option)."""
@@ -51,6 +60,10 @@ def _open(family: socket.AddressFamily, port: int, mark: int, offload: bool) -> 
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        else:
+            # No "don't fragment", and what ICMP says of the path's MTU is not believed: anybody can forge it.
+            # Too long datagrams are cut on the way, as those of the kernel's WireGuard.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
         for option, fallback in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
@@ -96,6 +109,7 @@ class UdpSockets:
             self._v6 = None  # a kernel without IPv6
         self.offload = offload
         self._endpoints: dict[object, Endpoint] = {}
+        self._narrow: dict[Endpoint, tuple[int, float]] = {}
 
     def sockets(self) -> list[socket.socket]:
         """Those that are open."""
@@ -121,23 +135,44 @@ class UdpSockets:
         endpoint = self._endpoints[address] = Endpoint(address[0], address[1])
         return endpoint
 
-    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> bool:
-        """Send datagrams of `segment` bytes laid end to end; whether the kernel took them."""
+    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> Refused:
+        """Send datagrams of `segment` bytes laid end to end; which of them the kernel did not take."""
         sock = self._v6 if endpoint.is_ipv6 else self._v4
         if sock is None:
-            return False
+            return all_refused(len(data), segment, errno.EAFNOSUPPORT)
         address = (endpoint.host, endpoint.port)
-        try:
-            if len(data) <= segment:
-                sock.sendto(data, address)
-            elif self.offload:
+        if len(data) > segment and self.offload and not self._is_narrow(segment, endpoint):
+            try:
                 sock.sendmsg([data], [(_SOL_UDP, _UDP_SEGMENT, _segment_size(segment))], 0, address)
+            except OSError as error:
+                # The kernel takes a batch whole or not at all, and never one of which the datagrams need
+                # to be cut to fit the link (EINVAL, EMSGSIZE), or that the network card cannot do (EIO).
+                if error.errno in _NO_BATCH and len(self._narrow) < _ENDPOINTS_REMEMBERED:
+                    self._narrow[endpoint] = segment, time.monotonic() + _PROBE_AGAIN_S
             else:
-                for start in range(0, len(data), segment):
-                    sock.sendto(data[start : start + segment], address)
-        except OSError:
-            return False  # no route, or a queue is full: as good as lost on the way
-        return True
+                return ALL_TAKEN
+        refused = {}
+        for number, start in enumerate(range(0, len(data) or 1, segment or 1)):
+            try:
+                sock.sendto(data[start : start + segment], address)
+            except OSError as error:
+                refused[number] = error.errno or errno.EIO  # no route, a firewall, a full queue
+        return refused or ALL_TAKEN
+
+    def _is_narrow(self, segment: int, endpoint: Endpoint) -> bool:
+        """Whether batches of this segment failed a moment ago; smaller ones are let try."""
+        found = self._narrow.get(endpoint)
+        if found is None or segment < found[0]:
+            return False
+        if time.monotonic() < found[1]:
+            return True
+        del self._narrow[endpoint]
+        return False
+
+    def narrow(self) -> dict[Endpoint, int]:
+        """Endpoints whose way takes no batches now, and the bytes of the datagrams that were refused."""
+        now = time.monotonic()
+        return {endpoint: size for endpoint, (size, until) in self._narrow.items() if now < until}
 
     def close(self) -> None:
         """Close both."""

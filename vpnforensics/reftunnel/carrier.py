@@ -1,0 +1,38 @@
+"""What carries messages to a peer, and what it says of each: taken by the kernel, or not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from vpnforensics.reftunnel.endpoint import Endpoint
+
+Refused = Mapping[int, int]
+"""Of the datagrams of one call those that the kernel did not take: number in the call -> ``errno``."""
+
+ALL_TAKEN: Refused = MappingProxyType({})
+
+
+def all_refused(size: int, segment: int, error: int) -> Refused:
+    """None of the datagrams of `segment` bytes in `size` bytes was taken."""
+    return dict.fromkeys(range(max(1, -(-size // segment))), error)
+
+
+class Carrier(Protocol):
+    """`UdpSockets` or `TcpLinks`."""
+
+    port: int
+
+    def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> Refused:
+        """Send datagrams of `segment` bytes laid end to end, the last may be shorter.
+
+        Returns
+        -------
+        Refused
+            Empty, if the kernel took all. ``EINPROGRESS`` stands for a connection that is being made: the
+            same call may go well in a moment.
+        """
+
+    def close(self) -> None:
+        """Close all sockets."""
