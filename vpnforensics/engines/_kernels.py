@@ -1,18 +1,65 @@
-"""Loops over packets of the engines: local rates and the containment score."""
+"""Loops over packets of the engines: local rates, and which tunnels may have had a flow at all."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.kernels import kernel
 
-PROBES_A_HIT = 4
-"""A tunnel with fewer of a flow's rarest packets than one of so many did not carry it."""
-
 LARGE = 1e200
 """A product of steps is turned into its logarithm before it could overflow (one step is below 1e100)."""
+
+Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
+
+
+class Packets(NamedTuple):
+    """Egress packets on the ingress clock; ``start[f]:start[f + 1]`` are flow f's."""
+
+    start: Ints
+    ts_ns: Ints
+    size_class: Ints32
+    """Under one length map; below 0 without."""
+    up: npt.NDArray[np.bool_]
+    fresh: npt.NDArray[np.uint8]
+    """1 for those that do not merely continue a burst of their flow and size."""
+
+
+class Records(NamedTuple):
+    """Records by size class, ascending in time within one."""
+
+    class_start: Ints
+    ts_ns: Ints
+    tunnel: Ints32
+
+
+class ByTunnel(NamedTuple):
+    """The same records by tunnel, then by size class and time: ``start[k]:start[k + 1]`` are tunnel k's."""
+
+    class_start: Ints
+    start: Ints
+    row: Ints32
+    """Row by size class, ascending within a tunnel."""
+    ts_ns: Ints
+    gap_ns: npt.NDArray[np.float32]
+    """Mean gap of chance records around each: one over the chance rate."""
+
+
+class Delays(NamedTuple):
+    """Tabulated delay law: bins of ``2 ** step_bits`` ns from ``low_ns``."""
+
+    up: npt.NDArray[np.float64]
+    """1/ns, as ``down``."""
+    down: npt.NDArray[np.float64]
+    low_ns: int
+    step_bits: int
+    width_ns: float
+    """Of a uniform law as concentrated as this one."""
 
 
 @kernel
@@ -136,161 +183,75 @@ def rarest_packets(flow_start, egress_class, fresh, class_count, most):  # type:
 
 
 @kernel
-def follower_steps(miss):  # type: ignore[no-untyped-def]
-    """Steps of a packet that continues a burst: by chance it finds a record nearly always, too."""
-    by_chance = 1.0 - 2.0 * miss
-    return np.log((1.0 - miss) / by_chance), np.log(miss / (1.0 - by_chance))
+def reach(packets, j, delays):  # type: ignore[no-untyped-def]
+    """First and last time at which a record may have carried packet ``j``."""
+    t = packets.ts_ns[j]
+    beyond = delays.low_ns + (delays.up.size << delays.step_bits)
+    # delay = t - u going up and u - t going down, from low_ns to below ``beyond``
+    if packets.up[j]:
+        return t - beyond + 1, t - delays.low_ns
+    return t + delays.low_ns, t + beyond - 1
 
 
 @kernel
-def score_containment(  # type: ignore[no-untyped-def]
-    flows,
-    flow_start,
-    probe_start,
-    probe,
-    egress_ns,
-    egress_class,
-    egress_fresh,
-    egress_up,
-    class_start,
-    record_ns,
-    record_tunnel,
-    record_gap_ns,
-    density_up,
-    density_down,
-    low_ns,
-    step_bits,
-    width_ns,
-    miss,
-    tunnels,
-    floor,
-):
-    """First look at the listed flows in every tunnel with a size-compatible packet in reach.
+def candidates(flows, packets, probe_start, probe, records, delays, tunnels, share):  # type: ignore[no-untyped-def]
+    """Tunnels with a record in reach of enough of each flow's ``probe`` packets.
 
-    The step of an egress packet in a tunnel is ``log(miss + (1 - miss) * X)``, X the sum over the tunnel's
-    records of its size within reach of ``density(delay) * gap(record)``: expected 1 by chance. A record
-    serves one packet of a flow: the likeliest in reach is taken, first come first served. Steps are gathered
-    as a product: a logarithm a step would be half of the work.
+    A first look, which does not ask whether two packets would need the same record.
 
-    Only the ``probe`` packets of a flow are looked for. Where those are all of its packets, the score is
-    final and listed above ``floor``. Where they are a choice of them, a pair is listed if the tunnel has a
-    quarter of them; to be scored whole (:func:`score_pairs`).
+    Parameters
+    ----------
+    flows : ndarray of int32, shape (n,)
+    packets : Packets
+    probe_start, probe : ndarray of int64, ndarray of int32
+        ``probe[probe_start[f]:probe_start[f + 1]]`` are the packets of flow f to look for.
+    records : Records
+    delays : Delays
+    tunnels : int
+    share : float
+        Of the packets looked for, so many have to be there; and one at least.
 
     Returns
     -------
     listed, tunnel : ndarray of int32
         Place in ``flows``, and tunnel.
-    score : ndarray of float64
-        Nats.
-    hits : ndarray of int32
-        Packets looked for with a record in the tunnel.
     """
     out_listed, out_tunnel = np.empty(4096, np.int32), np.empty(4096, np.int32)
-    out_score, out_hits = np.empty(4096, np.float64), np.empty(4096, np.int32)
     found = 0
-    total = np.zeros(tunnels, np.float64)
-    product = np.ones(tunnels, np.float64)
-    hits = np.zeros(tunnels, np.int32)
-    followers = np.zeros(tunnels, np.int32)
-    touched = np.empty(tunnels + 1, np.int64)
-    here = np.empty(tunnels + 1, np.int64)
-    x = np.zeros(tunnels, np.float64)
-    dense = np.zeros(tunnels, np.float64)
-    best = np.zeros(tunnels, np.float64)
-    best_record = np.full(tunnels, -1, np.int64)
-    used = np.zeros(record_ns.size, np.bool_)
-    taken = np.empty(4096, np.int32)
-    cursor = class_start[:-1].copy()
-    bins = density_up.size
-    log_miss, odds = np.log(miss), (1.0 - miss) / miss
-    follow_hit, follow_miss = follower_steps(miss)
-    reach_ns = low_ns + (bins << step_bits)
+    hits, last_hit = np.zeros(tunnels, np.int32), np.full(tunnels, -1, np.int64)
+    touched = np.empty(tunnels, np.int64)
+    cursor = records.class_start[:-1].copy()
     for q in range(flows.size):
         f = flows[q]
-        probes = probe_start[f + 1] - probe_start[f]
-        whole = probes == flow_start[f + 1] - flow_start[f]
-        touched_count = taken_count = fresh = 0
+        sought, touched_count = 0, 0
         for p in range(probe_start[f], probe_start[f + 1]):
             j = probe[p]
-            c = egress_class[j]
-            if c == IN_PIECES:
-                probes -= 1
-                continue
-            fresh += egress_fresh[j]
+            c = packets.size_class[j]
+            sought += c != IN_PIECES
             if c < 0:
                 continue
-            t = egress_ns[j]
-            # delay = t - u going up and u - t going down, from low_ns to reach_ns
-            if egress_up[j]:
-                first, last = t - reach_ns, t - low_ns
-                density = density_up
-            else:
-                first, last = t + low_ns, t + reach_ns
-                density = density_down
-            stop = class_start[c + 1]
-            cursor[c] = first_at_least_from(record_ns, cursor[c], class_start[c], stop, first)
-            here_count = 0
+            first, last = reach(packets, j, delays)
+            stop = records.class_start[c + 1]
+            cursor[c] = first_at_least_from(records.ts_ns, cursor[c], records.class_start[c], stop, first)
             for i in range(cursor[c], stop):
-                u = record_ns[i]
-                if u > last:
+                if records.ts_ns[i] > last:
                     break
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if slot >= bins:
-                    continue
-                g = density[slot] * record_gap_ns[i]
-                k = record_tunnel[i]
-                here[here_count] = k  # without a branch: which tunnel comes next cannot be foretold
-                here_count += x[k] == 0.0
-                # All records in reach count towards the sum, also those that served a packet before: which
-                # record was whose is unknowable in a burst. But a packet needs a free one to be a hit.
-                x[k] += g
-                dense[k] += density[slot] * width_ns
-                better = (g > best[k]) & ~used[i]
-                best[k] = g if better else best[k]
-                best_record[k] = i if better else best_record[k]
-            for m in range(here_count):
-                k = here[m]
-                if best_record[k] >= 0:
-                    touched[touched_count] = k
-                    touched_count += hits[k] == 0
+                k = records.tunnel[i]
+                if last_hit[k] != j:
+                    last_hit[k] = j
+                    if not hits[k]:
+                        touched[touched_count] = k
+                        touched_count += 1
                     hits[k] += 1
-                    used[best_record[k]] = True
-                    if taken_count == taken.size:
-                        taken = _grown(taken)
-                    taken[taken_count] = best_record[k]
-                    taken_count += 1
-                    if egress_fresh[j]:
-                        product[k] *= 1.0 + odds * x[k] / max(1.0, dense[k])
-                        if product[k] > LARGE:
-                            total[k] += np.log(product[k])
-                            product[k] = 1.0
-                    else:
-                        followers[k] += 1
-                x[k] = 0.0
-                dense[k] = 0.0
-                best[k] = 0.0
-                best_record[k] = -1
-        for m in range(taken_count):
-            used[taken[m]] = False
-        following = probes - fresh
         for m in range(touched_count):
             k = touched[m]
-            against = followers[k] * follow_hit + (following - followers[k]) * follow_miss
-            score = fresh * log_miss + total[k] + np.log(product[k]) + min(0.0, against)
-            if score > floor if whole else PROBES_A_HIT * hits[k] >= probes:
-                if found == out_score.size:
+            if hits[k] >= share * sought:
+                if found == out_listed.size:
                     out_listed, out_tunnel = _grown(out_listed), _grown(out_tunnel)
-                    out_score, out_hits = _grown(out_score), _grown(out_hits)
-                out_listed[found] = q
-                out_tunnel[found] = k
-                out_score[found] = score
-                out_hits[found] = hits[k]
+                out_listed[found], out_tunnel[found] = q, k
                 found += 1
-            total[k] = 0.0
-            product[k] = 1.0
-            hits[k] = 0
-            followers[k] = 0
-    return out_listed[:found], out_tunnel[:found], out_score[:found], out_hits[:found]
+            hits[k], last_hit[k] = 0, -1
+    return out_listed[:found], out_tunnel[:found]
 
 
 @kernel

@@ -1,17 +1,14 @@
-"""Which record serves which packet: of flows that are given their tunnels, and of a pair to be scored.
-
-Both look at the records of one tunnel only, and get them tunnel by tunnel: ``row`` holds the rows of the
-size classes, ascending within ``tunnel_start[k]:tunnel_start[k + 1]``; ``record_ns``, ``gap_ns`` and
-``owner`` stand in its order.
-"""
+"""Which record serves which packet: of flows that are given their tunnels, and of a pair to be scored."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
-from vpnforensics.engines._kernels import LARGE, follower_steps
+from vpnforensics.engines._kernels import LARGE, Ints, Ints32, reach
 from vpnforensics.engines._room_kernels import make_room
 from vpnforensics.kernels import kernel
 
@@ -19,70 +16,86 @@ _MOST_ASKED = 1024
 """Records looked at to make room for one packet: as many as a busy tunnel has in a few times the delay."""
 
 
+class Given(NamedTuple):
+    """Who has which record, -1 for nobody and none."""
+
+    owner: Ints32
+    """Flow of each record, in the order of :class:`ByTunnel`."""
+    carried: Ints32
+    """Egress packet of each record; of one given back, its last."""
+    matched: Ints32
+    """Record of each egress packet."""
+
+
+class Ranges(NamedTuple):
+    """Where the records of each size class stand in the tunnel looked at."""
+
+    looked: Ints
+    """For whom the entry was made, and still holds."""
+    begin: Ints
+    end: Ints
+    place: Ints
+    """First record in reach of the last packet: the next one's is near."""
+
+
 @kernel
-def own_records(  # type: ignore[no-untyped-def]
-    flows,
-    flow_tunnel,
-    flow_start,
-    egress_ns,
-    egress_class,
-    egress_up,
-    class_start,
-    row,
-    tunnel_start,
-    record_ns,
-    density_up,
-    density_down,
-    low_ns,
-    step_bits,
-    owner,
-    matched,
-    carried,
-):
+def no_ranges(classes):  # type: ignore[no-untyped-def]
+    """Nothing looked at so far."""
+    none = np.zeros(classes, np.int64)
+    return Ranges(np.full(classes, -1, np.int64), none, none.copy(), none.copy())
+
+
+@kernel
+def seek(ranges, who, c, tunnel, by_tunnel, first_ns):  # type: ignore[no-untyped-def]
+    """Range of the records of class ``c`` in the tunnel, from the first one at ``first_ns`` or later."""
+    if ranges.looked[c] != who:
+        ranges.looked[c] = who
+        start, stop = by_tunnel.start[tunnel], by_tunnel.start[tunnel + 1]
+        ranges.begin[c] = first_at_least(by_tunnel.row, start, stop, by_tunnel.class_start[c])
+        ranges.end[c] = first_at_least(by_tunnel.row, ranges.begin[c], stop, by_tunnel.class_start[c + 1])
+        ranges.place[c] = ranges.begin[c]
+    ranges.place[c] = first_at_least_from(
+        by_tunnel.ts_ns, ranges.place[c], ranges.begin[c], ranges.end[c], first_ns
+    )
+    return ranges.place[c], ranges.end[c]
+
+
+@kernel
+def delay_slot(packets, j, record_ns, delays):  # type: ignore[no-untyped-def]
+    """Bin of the delay law of packet ``j`` and a record at ``record_ns``, which is in its reach."""
+    t = packets.ts_ns[j]
+    return ((t - record_ns if packets.up[j] else record_ns - t) - delays.low_ns) >> delays.step_bits
+
+
+@kernel
+def own_records(flows, flow_tunnel, packets, by_tunnel, delays, given):  # type: ignore[no-untyped-def]
     """Give each listed flow, strongest first, its likeliest free records in its tunnel.
 
     Packets that find none free come once more when all have been served: others move to make room for them.
-
-    Updates, one entry a record: ``owner`` (flow, -1 free) and ``carried`` (its egress packet); one entry an
-    egress packet: ``matched`` (record, -1 none).
+    Updates ``given``.
     """
-    bins = density_up.size
-    reach_ns = low_ns + (bins << step_bits)
-    looked = np.full(class_start.size, -1, np.int64)
-    begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
-    place = np.zeros(class_start.size, np.int64)
+    ranges = no_ranges(by_tunnel.class_start.size)
     without = np.zeros(flows.size, np.bool_)
     for q in range(flows.size):
-        f, k = flows[q], flow_tunnel[q]
-        for j in range(flow_start[f], flow_start[f + 1]):
-            c = egress_class[j]
+        f = flows[q]
+        for j in range(packets.start[f], packets.start[f + 1]):
+            c = packets.size_class[j]
             if c < 0:
                 continue
-            t = egress_ns[j]
-            if egress_up[j]:
-                first, last = t - reach_ns, t - low_ns
-            else:
-                first, last = t + low_ns, t + reach_ns
-            if looked[c] != q:
-                looked[c] = q
-                begin[c] = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
-                end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
-                place[c] = begin[c]
-            place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
+            first, last = reach(packets, j, delays)
+            begin, end = seek(ranges, q, c, flow_tunnel[q], by_tunnel, first)
             likeliest, free = 0.0, -1
-            for i in range(place[c], end[c]):
-                u = record_ns[i]
-                if u > last:
+            for i in range(begin, end):
+                if by_tunnel.ts_ns[i] > last:
                     break
-                if owner[i] >= 0:
+                if given.owner[i] >= 0:
                     continue
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if slot < bins:
-                    g = density_up[slot] if egress_up[j] else density_down[slot]
-                    if g > likeliest:
-                        likeliest, free = g, i
+                slot = delay_slot(packets, j, by_tunnel.ts_ns[i], delays)
+                g = delays.up[slot] if packets.up[j] else delays.down[slot]
+                if g > likeliest:
+                    likeliest, free = g, i
             if free >= 0:
-                owner[free], carried[free], matched[j] = f, j, free
+                given.owner[free], given.carried[free], given.matched[j] = f, j, free
             else:
                 without[q] = True
     reached_by = np.empty(_MOST_ASKED, np.int64)
@@ -90,18 +103,17 @@ def own_records(  # type: ignore[no-untyped-def]
         if not without[q]:
             continue
         f, k = flows[q], flow_tunnel[q]
-        for j in range(flow_start[f], flow_start[f + 1]):
-            c = egress_class[j]
-            if c < 0 or matched[j] >= 0:
+        for j in range(packets.start[f], packets.start[f + 1]):
+            c = packets.size_class[j]
+            if c < 0 or given.matched[j] >= 0:
                 continue
-            low = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
-            high = first_at_least(row, low, tunnel_start[k + 1], class_start[c + 1])
-            free = make_room(
-                j, low, high, egress_ns, egress_up[j], record_ns, low_ns, reach_ns,
-                owner, carried, matched, reached_by,
-            )  # fmt: skip
+            low = first_at_least(
+                by_tunnel.row, by_tunnel.start[k], by_tunnel.start[k + 1], by_tunnel.class_start[c]
+            )
+            high = first_at_least(by_tunnel.row, low, by_tunnel.start[k + 1], by_tunnel.class_start[c + 1])
+            free = make_room(j, low, high, packets, by_tunnel.ts_ns, delays, given, reached_by)
             if free >= 0:
-                owner[free], carried[free], matched[j] = f, j, free
+                given.owner[free], given.carried[free], given.matched[j] = f, j, free
 
 
 @kernel
@@ -118,86 +130,57 @@ def take_records(flows, flow_start, matched, row, class_record, record, free):  
 
 
 @kernel
-def score_pairs(  # type: ignore[no-untyped-def]
-    pair_flow,
-    pair_tunnel,
-    flow_start,
-    egress_ns,
-    egress_class,
-    egress_fresh,
-    egress_up,
-    class_start,
-    row,
-    tunnel_start,
-    record_ns,
-    gap_ns,
-    density_up,
-    density_down,
-    low_ns,
-    step_bits,
-    width_ns,
-    miss,
-):
-    """Containment scores of given pairs, all packets looked for.
+def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, miss):  # type: ignore[no-untyped-def]
+    """Containment scores of given pairs.
 
-    A packet that is no news only needs a record: the first free one.
+    The step of a fresh packet is ``log(miss + (1 - miss) * X)``, X the sum over the tunnel's records of its
+    size within reach of ``density(delay) * gap(record)``, divided by how many stand there: expected 1 by
+    chance. A record serves one packet of a flow: the likeliest in reach is taken, first come first served.
+    All records in reach count towards the sum, also those that served a packet before: which record was
+    whose is unknowable in a burst. A packet that is no news only needs a record: the first free one. Steps
+    are gathered as a product: a logarithm a step would be half of the work.
 
     Returns
     -------
     score : ndarray of float64
-        Nats; see :func:`vpnforensics.engines._kernels.score_containment`.
+        Nats.
     hits : ndarray of int32
-        Packets of the flow with a record in the tunnel.
+        Packets of the flow with a record of their own in the tunnel.
     """
     score = np.empty(pair_flow.size, np.float64)
     hits_of = np.empty(pair_flow.size, np.int32)
-    used = np.zeros(record_ns.size, np.bool_)
-    bins = density_up.size
+    used = np.zeros(by_tunnel.ts_ns.size, np.bool_)
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
-    follow_hit, follow_miss = follower_steps(miss)
-    reach_ns = low_ns + (bins << step_bits)
-    looked = np.full(class_start.size, -1, np.int64)
-    begin, end = np.zeros(class_start.size, np.int64), np.zeros(class_start.size, np.int64)
-    place = np.zeros(class_start.size, np.int64)
+    # Of a packet that continues a burst: by chance it finds a record nearly always, too.
+    follow_hit, follow_miss = np.log((1.0 - miss) / (1.0 - 2.0 * miss)), np.log(0.5)
+    ranges = no_ranges(by_tunnel.class_start.size)
     for q in range(pair_flow.size):
-        f, k = pair_flow[q], pair_tunnel[q]
+        f = pair_flow[q]
         total, product, against = 0.0, 1.0, 0.0
-        taken = np.empty(flow_start[f + 1] - flow_start[f], np.int32)
+        taken = np.empty(packets.start[f + 1] - packets.start[f], np.int32)
         hits = 0
-        for j in range(flow_start[f], flow_start[f + 1]):
-            c = egress_class[j]
+        for j in range(packets.start[f], packets.start[f + 1]):
+            c = packets.size_class[j]
             if c == IN_PIECES:
                 continue
-            if egress_fresh[j]:
+            if packets.fresh[j]:
                 total += log_miss
             else:
                 against += follow_miss
             if c < 0:
                 continue
-            t = egress_ns[j]
-            if egress_up[j]:
-                first, last = t - reach_ns, t - low_ns
-            else:
-                first, last = t + low_ns, t + reach_ns
-            if looked[c] != q:
-                looked[c] = q
-                begin[c] = first_at_least(row, tunnel_start[k], tunnel_start[k + 1], class_start[c])
-                end[c] = first_at_least(row, begin[c], tunnel_start[k + 1], class_start[c + 1])
-                place[c] = begin[c]
-            place[c] = first_at_least_from(record_ns, place[c], begin[c], end[c], first)
+            first, last = reach(packets, j, delays)
+            begin, end = seek(ranges, q, c, pair_tunnel[q], by_tunnel, first)
             best_record = -1
             x, dense, best = 0.0, 0.0, 0.0
-            for i in range(place[c], end[c]):
-                u = record_ns[i]
-                if u > last:
+            for i in range(begin, end):
+                if by_tunnel.ts_ns[i] > last:
                     break
-                slot = ((t - u if egress_up[j] else u - t) - low_ns) >> step_bits
-                if slot >= bins:
-                    continue
-                if egress_fresh[j]:
-                    g = density_up[slot] if egress_up[j] else density_down[slot]
-                    dense += g * width_ns
-                    g *= gap_ns[i]
+                if packets.fresh[j]:
+                    slot = delay_slot(packets, j, by_tunnel.ts_ns[i], delays)
+                    g = delays.up[slot] if packets.up[j] else delays.down[slot]
+                    dense += g * delays.width_ns
+                    g *= by_tunnel.gap_ns[i]
                     x += g
                     if g > best and not used[i]:
                         best, best_record = g, i
@@ -208,7 +191,7 @@ def score_pairs(  # type: ignore[no-untyped-def]
                 used[best_record] = True
                 taken[hits] = best_record
                 hits += 1
-                if egress_fresh[j]:
+                if packets.fresh[j]:
                     product *= 1.0 + odds * x / max(1.0, dense)
                     if product > LARGE:
                         total += np.log(product)

@@ -10,13 +10,12 @@ number of moves (Glover 1967, Maximum matching in a convex bipartite graph, Nav.
 from __future__ import annotations
 
 from vpnforensics.align._kernels import first_at_least
+from vpnforensics.engines._kernels import reach
 from vpnforensics.kernels import kernel
 
 
 @kernel
-def make_room(  # type: ignore[no-untyped-def]
-    packet, begin, end, egress_ns, up, record_ns, low_ns, reach_ns, owner, carried, matched, reached_by
-):
+def make_room(packet, begin, end, packets, record_ns, delays, given, reached_by):  # type: ignore[no-untyped-def]
     """Free a record in reach of a packet.
 
     Parameters
@@ -25,14 +24,9 @@ def make_room(  # type: ignore[no-untyped-def]
         Row of the egress packet; all records in its reach are given away.
     begin, end : int
         The records of its tunnel and size class.
-    up : bool
-        Direction of the class.
-    low_ns, reach_ns : int
-        Least delay, and the first one too long.
-    owner, carried : ndarray of int32
-        Flow and egress packet of each record; -1 of free ones. Updated, as is ``matched``.
-    matched : ndarray of int32
-        Record of each egress packet.
+    packets, record_ns, delays
+    given : Given
+        Updated.
     reached_by : ndarray of int64
         Scratch: which record's packet could move here. As many records are looked at as have room in it.
 
@@ -42,24 +36,21 @@ def make_room(  # type: ignore[no-untyped-def]
         A record that is free now, or -1. It still names its last packet.
     """
     room = reached_by.size
-    t = egress_ns[packet]
-    left = first_at_least(record_ns, begin, end, t - reach_ns + 1 if up else t + low_ns)
+    left = first_at_least(record_ns, begin, end, reach(packets, packet, delays)[0])
     right = left  # records in [left, right) are reached
     low, high = left, left  # the packets of those in [low, high) have been asked
     asking, free = -1, -1
     asked = packet
     while True:
-        t = egress_ns[asked]
-        first = t - reach_ns + 1 if up else t + low_ns
-        last = t - low_ns if up else t + reach_ns - 1
+        first, last = reach(packets, asked, delays)
         while free < 0 and left > begin and record_ns[left - 1] >= first and right - left < room:
             left -= 1
             reached_by[left % room] = asking
-            if owner[left] < 0:
+            if given.owner[left] < 0:
                 free = left
         while free < 0 and right < end and record_ns[right] <= last and right - left < room:
             reached_by[right % room] = asking
-            if owner[right] < 0:
+            if given.owner[right] < 0:
                 free = right
             right += 1
         if free >= 0:
@@ -72,10 +63,10 @@ def make_room(  # type: ignore[no-untyped-def]
             asking = low
         else:
             return -1
-        asked = carried[asking]
+        asked = given.carried[asking]
     while reached_by[free % room] >= 0:
-        given = reached_by[free % room]
-        moved = carried[given]
-        owner[free], carried[free], matched[moved] = owner[given], moved, free
-        free = given
+        taken = reached_by[free % room]
+        moved = given.carried[taken]
+        given.owner[free], given.carried[free], given.matched[moved] = given.owner[taken], moved, free
+        free = taken
     return free

@@ -18,8 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses
-from vpnforensics.engines._kernels import chance_gaps, rarest_packets, score_containment
-from vpnforensics.engines._pair_kernels import own_records, score_pairs, take_records
+from vpnforensics.engines._kernels import (
+    ByTunnel,
+    Packets,
+    Records,
+    candidates,
+    chance_gaps,
+    rarest_packets,
+)
+from vpnforensics.engines._pair_kernels import Given, own_records, score_pairs, take_records
 from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
@@ -29,6 +36,8 @@ _THREADS = max(1, min(8, os.cpu_count() or 1))
 _LEAST_PIECE = 256
 PROBES = 16
 """Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
+_PROBES_THERE = 0.25
+"""A tunnel with fewer of a flow's rarest packets did not carry it."""
 _CHANCE_WINDOW_NS = 20_000_000_000
 _LN10 = float(np.log(10.0))
 
@@ -98,47 +107,36 @@ class Containment:
         -------
         ScoreTable
         """
-        pieces = _split(len(flows))
-        sizes = np.diff(self.egress.start)
+        # Of a flow of few packets any may be all that its tunnel has; of others a quarter has to be there.
+        every_packet = (self.egress.start, np.arange(len(self.egress.ts_ns), dtype=np.int32))
+        records = Records(self.classes.start, self.classes.ts_ns, self.classes.tunnel)
 
-        def look(
-            piece: slice, egress_class: npt.NDArray[np.int32], probes: tuple[npt.NDArray[Any], ...]
-        ) -> ScoreTable:
-            probe_start, probe = probes
-            listed, tunnel, score, hits = score_containment(
+        def look(piece: slice, number: int) -> ScoreTable:
+            listed, tunnel = candidates(
                 flows[piece],
-                self.egress.start,
-                probe_start,
-                probe,
-                self.egress.ts_ns,
-                egress_class,
-                self.fresh,
-                self.egress.up,
-                self.classes.start,
-                self.classes.ts_ns,
-                self.classes.tunnel,
-                self.gap_ns,
-                self.law.up,
-                self.law.down,
-                self.law.low_ns,
-                self.law.step_bits,
-                self.law.width_ns,
-                self.miss,
+                self._packets(number),
+                *(every_packet if thorough else self.probes[number]),
+                records,
+                self.law.delays,
                 self.tunnels,
-                floor_log10 * _LN10,
+                0.0 if thorough else _PROBES_THERE,
             )
-            return ScoreTable(listed + np.int32(piece.start), tunnel, score / _LN10, hits)
+            none = np.zeros(len(listed))
+            return ScoreTable(flows[listed + piece.start], tunnel, none, none.astype(np.int32))
 
-        probes = self.probes
-        if thorough:
-            every_packet = (self.egress.start, np.arange(len(self.egress.ts_ns), dtype=np.int32))
-            probes = (every_packet,) * len(self.probes)
-        sides = zip(self.egress_class, probes, strict=True)
-        found = concatenate(_in_threads(look, [(piece, *side) for side in sides for piece in pieces]))
-        pairs = ScoreTable(flows[found.flow], found.tunnel, found.score, found.hits)
-        begun = np.flatnonzero(sizes[pairs.flow] > PROBES) if not thorough else np.zeros(0, np.int64)
-        pairs.score[begun], pairs.hits[begun] = self._score_pairs(pairs.take(begun))
+        numbers = range(len(self.egress_class))
+        found = _in_threads(look, [(piece, n) for n in numbers for piece in _split(len(flows))])
+        pairs = self.score_again(concatenate(found))
         return pairs.take(pairs.score > floor_log10)
+
+    def _packets(self, number: int) -> Packets:
+        """The egress packets as tunnels of one length map would have carried them."""
+        egress = self.egress
+        return Packets(egress.start, egress.ts_ns, self.egress_class[number], egress.up, self.fresh)
+
+    def _records_by_tunnel(self) -> ByTunnel:
+        order = self.by_tunnel
+        return ByTunnel(self.classes.start, order.start, order.row, order.ts_ns, order.gap_ns)
 
     def own(
         self, flows: npt.NDArray[np.int32], tunnels: npt.NDArray[np.int32], scores: npt.NDArray[np.float64]
@@ -161,29 +159,20 @@ class Containment:
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
         shares = [tunnels % _THREADS == share for share in range(_THREADS)]
 
-        def own_share(mine: npt.NDArray[np.bool_], egress_class: npt.NDArray[np.int32]) -> None:
+        given = Given(owner, carried, matched)
+
+        def own_share(mine: npt.NDArray[np.bool_], number: int) -> None:
             own_records(
                 flows[mine],
                 tunnels[mine],
-                self.egress.start,
-                self.egress.ts_ns,
-                egress_class,
-                self.egress.up,
-                self.classes.start,
-                self.by_tunnel.row,
-                self.by_tunnel.start,
-                self.by_tunnel.ts_ns,
-                self.law.up,
-                self.law.down,
-                self.law.low_ns,
-                self.law.step_bits,
-                owner,
-                matched,
-                carried,
+                self._packets(number),
+                self._records_by_tunnel(),
+                self.law.delays,
+                given,
             )
 
-        for egress_class in self.egress_class:
-            _in_threads(own_share, [(mine, egress_class) for mine in shares])
+        for number in range(len(self.egress_class)):
+            _in_threads(own_share, [(mine, number) for mine in shares])
         return Ownership(owner, matched)
 
     def score_again(self, pairs: ScoreTable) -> ScoreTable:
@@ -196,35 +185,21 @@ class Containment:
         order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
         flow, tunnel = pairs.flow[order], pairs.tunnel[order]
 
-        def score_piece(
-            piece: slice, egress_class: npt.NDArray[np.int32]
-        ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
+        def score_piece(piece: slice, number: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
             score, hits = score_pairs(
                 flow[piece],
                 tunnel[piece],
-                self.egress.start,
-                self.egress.ts_ns,
-                egress_class,
-                self.fresh,
-                self.egress.up,
-                self.classes.start,
-                self.by_tunnel.row,
-                self.by_tunnel.start,
-                self.by_tunnel.ts_ns,
-                self.by_tunnel.gap_ns,
-                self.law.up,
-                self.law.down,
-                self.law.low_ns,
-                self.law.step_bits,
-                self.law.width_ns,
+                self._packets(number),
+                self._records_by_tunnel(),
+                self.law.delays,
                 self.miss,
             )
             return score / _LN10, hits
 
         best, most = np.full(len(pairs), -np.inf), np.zeros(len(pairs), np.int32)
         pieces = _split(len(pairs))
-        for egress_class in self.egress_class if pieces else ():
-            found = _in_threads(score_piece, [(piece, egress_class) for piece in pieces])
+        for number in range(len(self.egress_class)) if pieces else ():
+            found = _in_threads(score_piece, [(piece, number) for piece in pieces])
             # A tunnel has one length map: by another's it has nothing of the flow.
             best[order] = np.maximum(best[order], np.concatenate([score for score, _ in found]))
             most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in found]))

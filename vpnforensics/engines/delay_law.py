@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.engines._kernels import Delays
 from vpnforensics.engines.case import EgressRows
 from vpnforensics.flows._kernels import group_rows
 
@@ -58,6 +59,11 @@ class DelayLaw:
     def high_ns(self) -> int:
         """Upper end of the table."""
         return self.low_ns + self.step_ns * len(self.up)
+
+    @property
+    def delays(self) -> Delays:
+        """The law as kernels take it."""
+        return Delays(self.up, self.down, self.low_ns, self.step_bits, self.width_ns)
 
     @property
     def width_ns(self) -> float:
