@@ -10,7 +10,7 @@ import pytest
 
 import vpnforensics as vf
 from vpnforensics import samples
-from vpnforensics.casework import Options
+from vpnforensics.options import Options
 
 
 def test_numbers_of_numpy_become_plain_values() -> None:

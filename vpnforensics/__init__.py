@@ -14,7 +14,7 @@ from vpnforensics._version import __version__
 
 if TYPE_CHECKING:
     from vpnforensics import errors, samples
-    from vpnforensics.casework import correlate
+    from vpnforensics.correlation import correlate
     from vpnforensics.errors import (
         CaptureError,
         CaseError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CaseResult": "vpnforensics.report.result",
     "PacketTable": "vpnforensics.packets.table",
-    "correlate": "vpnforensics.casework",
+    "correlate": "vpnforensics.correlation",
     "read_capture": "vpnforensics.packets.read",
     **dict.fromkeys(
         (

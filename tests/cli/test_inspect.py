@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vpnforensics as vf
-from vpnforensics import casework, samples
+from vpnforensics import options, samples
 from vpnforensics.cli.main import main
 from vpnforensics.engines.registry import ENGINES
 
@@ -103,7 +103,7 @@ def test_engines_are_listed(run):
 
 
 def test_the_registry_is_the_engines_there_are():
-    assert set(ENGINES) == set(casework.ENGINES)
+    assert set(ENGINES) == set(options.ENGINES)
     for name, engine in ENGINES.items():
         assert engine.name == name
         assert name == import_module(f"vpnforensics.engines.{name}").NAME

@@ -29,8 +29,8 @@ from tests.corpus import (
     wrapped,
 )
 from tests.corpus.specimen import DONE, UNREADABLE, Specimen, Vpn
-from vpnforensics.casework import correlate
 from vpnforensics.cli.errors import INTERNAL
+from vpnforensics.correlation import correlate
 from vpnforensics.errors import CaptureError, CaseError
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.read import read_capture

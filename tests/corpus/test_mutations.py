@@ -11,7 +11,7 @@ import pytest
 
 from tests.corpus.specimen import Specimen
 from tests.corpus.table import corpus
-from vpnforensics.casework import correlate
+from vpnforensics.correlation import correlate
 from vpnforensics.errors import VpnForensicsError
 
 _MUTANTS, _EACH = 30, 4

@@ -13,7 +13,7 @@ import pytest
 import vpnforensics as vf
 from benchmarks.fusion import judge
 from tests.truth import load, tally
-from vpnforensics import casework, samples
+from vpnforensics import samples
 from vpnforensics.engines.scores import EngineScores
 from vpnforensics.evidence import fields
 from vpnforensics.evidence.policy import Policy
@@ -91,7 +91,7 @@ def test_results_are_the_same_bytes_twice_and_fit_the_schema() -> None:
     sample = samples.load("two-devices")
     first, second = (vf.correlate(sample.ingress, sample.egress).to_json() for _ in range(2))
     assert first == second
-    schema = Path(casework.__file__).parent / "report" / "result.schema.json"
+    schema = Path(vf.__file__).parent / "report" / "result.schema.json"
     jsonschema.validate(json.loads(first), json.loads(schema.read_text()))
     flows = vf.correlate(sample.ingress, sample.egress).flows
     assert flows["ip_id"].notna().sum() > 50

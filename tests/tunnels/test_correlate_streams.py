@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.groundtruth.simulate.cases import small
-from vpnforensics.casework import correlate
+from vpnforensics.correlation import correlate
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.groundtruth.simulate.spec import Capture
 

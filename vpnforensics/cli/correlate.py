@@ -85,7 +85,7 @@ def correlate(
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("correlate") as show:
         outer, inner = _read_both(ingress, egress, strict, decap, show)
-        from vpnforensics.casework import correlate as run
+        from vpnforensics.correlation import correlate as run
 
         case = run(
             outer,

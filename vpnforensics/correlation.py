@@ -1,0 +1,125 @@
+"""The main job, end to end: two captures in, a case result out.
+
+Not named ``correlate``: as a module of the package it would hide the function of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+
+from vpnforensics.case import grouped, known_clock, make_case, why_no_tunnels
+from vpnforensics.engines import counters, ip_id, timestamps
+from vpnforensics.errors import CaseError
+from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
+from vpnforensics.report import rows, warnings
+from vpnforensics.report.provenance import tool_row
+from vpnforensics.report.result import CaseResult
+from vpnforensics.report.stacks import Stacks
+from vpnforensics.sides import Capture, Progress, comparable, read_sides
+from vpnforensics.weighing import weigh
+
+
+def correlate(
+    ingress: Capture,
+    egress: Capture | None = None,
+    *,
+    expected_false_links: float = EXPECTED_FALSE_LINKS,
+    seed: int = 0,
+    same_clock: bool = False,
+    engines: Sequence[str] = ENGINES,
+    progress: Progress | None = None,
+    argv: Sequence[str] | None = None,
+) -> CaseResult:
+    """Which tunnel of the ingress capture carried which flow of the egress capture.
+
+    Parameters
+    ----------
+    ingress : str, Path or PacketTable
+        Client-facing side of a VPN server: encrypted tunnels. Where it has none but can be read (a NAT, a
+        tap on the tunnel's inner interface), its clients take the place of tunnels.
+    egress : str, Path or PacketTable, optional
+        Internet-facing side. Without it, or with the same bytes, the ingress capture serves as both.
+    expected_false_links : float
+        False links to expect in the whole case, the level at which flows are called linked.
+    seed : int
+        Seeds all sampling; the same inputs, options and seed give the same result.
+    same_clock : bool
+        Both captures were stamped by one clock, known from elsewhere: do not estimate an offset.
+    engines : sequence of str
+        The engines that may speak.
+    progress : callable, optional
+        Called with the name of a step and the share of it done.
+    argv : sequence of str, optional
+        The command line, for the record.
+
+    Returns
+    -------
+    CaseResult
+
+    Raises
+    ------
+    CaptureError
+        A capture cannot be read.
+    CaseError
+        The captures hold no tunnels or no flows, or are swapped.
+    ValueError
+        An option is out of its range.
+    """
+    options = Options(expected_false_links, seed, same_clock, tuple(engines))
+    tell = progress or (lambda step, share: None)
+    rng = np.random.default_rng(options.seed)
+    sides = read_sides(ingress, egress, tell)
+    captures = (sides.ingress, sides.egress)
+    sides, said = comparable(sides)
+    with _aside() as aside:
+        flows = aside.submit(grouped, sides.egress)
+        inputs = aside.map(rows.input_row, ("ingress", "egress"), captures)  # their digests take long
+        del captures
+        clock = known_clock(sides, options.same_clock)
+        case, more = make_case(sides, flows, clock, rng, tell)
+        endpoints = aside.submit(rows.flow_rows, case.flows)
+        weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
+        case, decision = weighed.case, weighed.decision
+        if not len(case.tunnels):
+            raise CaseError(why_no_tunnels(sides))
+        said += more + warnings.of_decision(case, decision)
+        said += warnings.of_accounts(case, by_counters=counters.NAME in options.engines)
+        tell("reporting", 0.0)
+        stacks = Stacks(
+            case,
+            weighed.devices,
+            with_clocks=timestamps.NAME in options.engines,
+            with_ip_ids=ip_id.NAME in options.engines,
+        )
+        return CaseResult(
+            tool=tool_row(options.parameters(), options.policy, options.seed, argv or ()),
+            inputs=list(inputs),
+            alignment=case.alignment,
+            tunnels=rows.tunnel_rows(case, decision, stacks),
+            endpoints=endpoints.result(),
+            describe_stacks=stacks.flow_columns,
+            tell_pairs=lambda: rows.score_rows(case, decision),
+            links=rows.link_rows(case, decision),
+            comparisons=decision.comparisons,
+            null_comparisons=decision.null_comparisons,
+            expected_false_links=decision.expected_false_links,
+            allowed_false_links=options.expected_false_links,
+            decoys={"tried": decision.decoys.tried, "linked": decision.decoys.linked},
+            warnings=said,
+            pair_packets=lambda: rows.pairing_rows(case, decision),
+            delay_law=decision.delay_law,
+        )
+
+
+@contextmanager
+def _aside() -> Iterator[ThreadPoolExecutor]:
+    """A second thread; where the case fails, nothing more is begun there."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

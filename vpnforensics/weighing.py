@@ -1,0 +1,91 @@
+"""A case weighed: by packets, or exactly where both sides can be read, and then by header fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.line import align_pairs
+from vpnforensics.engines import exact, packets, timestamps
+from vpnforensics.engines.case import Case
+from vpnforensics.evidence import fields
+from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
+from vpnforensics.features.devices import Devices, find_devices
+from vpnforensics.features.senders import find_senders
+from vpnforensics.options import Options
+from vpnforensics.sides import Progress
+from vpnforensics.tunnels.plain import plain_clients
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """A case with its verdicts."""
+
+    case: Case
+    decision: Decision
+    devices: Devices | None
+    """Flows grouped by device, where an engine asked for that."""
+
+
+def weigh(
+    case: Case,
+    options: Options,
+    rng: np.random.Generator,
+    tell: Progress,
+    *,
+    clock: Alignment | None,
+    one: bool,
+) -> Weighed:
+    """Likelihood ratios and verdicts of a case.
+
+    Parameters
+    ----------
+    case : Case
+        Without tunnels its ingress side may be readable: then its clients take their place.
+    options : Options
+    rng : numpy.random.Generator
+    tell : callable
+    clock : Alignment or None
+        Where it is known beforehand.
+    one : bool
+        Whether one capture is both sides.
+    """
+    tell("scoring", 0.0)
+    if not len(case.tunnels) and exact.NAME in options.engines:
+        readable, decision = _weigh_exactly(case, clock, options, one, rng)
+        return Weighed(readable, decision, None)
+    decision = undecided(case, options.policy)
+    if packets.NAME in options.engines:
+        decision = decide_by_packets(
+            case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
+        )
+    devices: Devices | None = None
+    if timestamps.NAME in options.engines and any(t.transport == "tcp" for t in case.tunnels.tunnels):
+        tell("grouping devices", 0.0)  # their timestamps are pooled
+        devices = find_devices(find_senders(case.flows))
+    tell("reading header fields", 0.0)
+    of_flow = devices.device if devices else None
+    decision = fields.weigh_fields(case, decision, options.engines, of_flow, rng=rng)
+    return Weighed(case, decision, devices)
+
+
+def _weigh_exactly(
+    case: Case, clock: Alignment | None, options: Options, one: bool, rng: np.random.Generator
+) -> tuple[Case, Decision]:
+    """With no tunnel in the ingress capture, perhaps it can be read: clients take the tunnels' place."""
+    matches = exact.match_exactly(case.conversations, case.flows, one_capture=one)
+    if not (matches.score > 0).any():
+        return case, undecided(case, options.policy)
+    clients, client_of = plain_clients(case.conversations)
+    alignment = clock
+    if alignment is None:
+        matched = np.flatnonzero(matches.ingress_row >= 0)
+        egress_ns = case.flows.packets.ts_ns[matched]
+        ingress_ns = case.conversations.packets.ts_ns[matches.ingress_row[matched]]
+        alignment = align_pairs(egress_ns, ingress_ns, case.flows.up[matched], rng)
+    matches = exact.match_exactly(case.conversations, case.flows, one_capture=one, alignment=alignment)
+    unmapped = np.full(len(clients), -1, np.int64)
+    readable = Case(case.conversations, clients, case.flows, alignment, (), unmapped)
+    return readable, decide_by_exact(readable, matches, client_of, policy=options.policy)
