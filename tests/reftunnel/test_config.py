@@ -80,7 +80,7 @@ def test_commands_are_reported_and_not_run():
 
 def test_defaults_are_plain_wireguard():
     config = parse_config(MINIMAL, "wg0")
-    assert (config.listen_port, config.mtu, config.table, config.transport) == (0, 1420, 0, "udp")
+    assert (config.listen_port, config.mtu, config.table, config.transport) == (0, 0, 0, "udp")
     assert config.journal is None
     assert config.usage_log is None
     assert not config.scrub.is_on

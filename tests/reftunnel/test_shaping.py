@@ -140,7 +140,7 @@ def test_on_the_wire_cover_and_packets_are_of_one_size_and_on_the_clock():
 
         def send(self, data, segment, endpoint):
             sent.extend(bytes(data[at : at + segment]) for at in range(0, len(data), segment))
-            return True
+            return {}
 
         def close(self):
             pass

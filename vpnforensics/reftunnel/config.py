@@ -68,7 +68,7 @@ class TunnelConfig:
     listen_port : int
         0 lets the kernel choose.
     mtu : int
-        Of the TUN interface.
+        Of the TUN interface; 0 for what fits the way to the peers.
     table : int or None
         Routing table for the peers' networks; 0 is wg-quick's ``auto``, None its ``off``.
     mark : int
@@ -94,7 +94,7 @@ class TunnelConfig:
     peers: tuple[PeerConfig, ...] = ()
     addresses: tuple[IPInterface, ...] = ()
     listen_port: int = 0
-    mtu: int = DEFAULT_MTU
+    mtu: int = 0
     table: int | None = 0
     mark: int = 0
     transport: Transport = "udp"
@@ -294,7 +294,7 @@ def parse_config(text: str, name: str) -> TunnelConfig:
         peers=tuple(_peer(peer, carrier) for peer in peers),
         addresses=_addresses(section),
         listen_port=section.whole("listenport", 1, 65535),
-        mtu=section.whole("mtu", 576, _MAX_MTU) or DEFAULT_MTU,
+        mtu=section.whole("mtu", 576, _MAX_MTU),
         table=_table(section),
         mark=section.whole("fwmark", 1, 2**32 - 1),
         transport=carrier,

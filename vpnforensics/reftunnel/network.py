@@ -22,9 +22,14 @@ from pyroute2.nftables.expressions import genex, masq
 from pyroute2.nftables.main import NFTables
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.config import TunnelConfig
+from vpnforensics.reftunnel.config import DEFAULT_MTU, TunnelConfig
 
 DEFAULT_MARK = 51820
+
+OVERHEAD_BYTES = 80
+"""Of IPv6, UDP and a transport message, around an inner packet: what WireGuard reckons with."""
+
+_MIN_MTU = 576
 _QUEUE_PACKETS = 1000
 _FIB_RULE_INVERT = 2
 _NFPROTO_INET = 1
@@ -49,6 +54,32 @@ def _is_full(config: TunnelConfig) -> bool:
     return config.table == 0 and any(
         network.prefixlen == 0 for peer in config.peers for network in peer.allowed_ips
     )
+
+
+def fitting_mtu(config: TunnelConfig) -> int:
+    """MTU of the tunnel's interface: that of the configuration, else what fits the ways to the peers.
+
+    As wg-quick(8) has it, that is the MTU of the link by which an endpoint is reached, or of that of the
+    default route, less `OVERHEAD_BYTES`; but never more than 1420. What ICMP said of a path is not asked:
+    anybody can forge it.
+    """
+    if config.mtu or config.transport == "tcp":
+        return config.mtu or DEFAULT_MTU
+    hosts = [peer.endpoint.host for peer in config.peers if peer.endpoint is not None]
+    with IPRoute() as ipr:
+        sizes = [_link_mtu(ipr, host) for host in hosts or ["192.0.2.1"]]
+    return max(_MIN_MTU, min([DEFAULT_MTU, *(size - OVERHEAD_BYTES for size in sizes if size)]))
+
+
+def _link_mtu(ipr: IPRoute, host: str) -> int:
+    """MTU of the link by which a host is reached; 0 if there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        (route,) = ipr.route("get", dst=host, family=family)
+        (link,) = ipr.get_links(route.get_attr("RTA_OIF"))
+    except (NetlinkError, OSError, ValueError):
+        return 0
+    return int(link.get_attr("IFLA_MTU") or 0)
 
 
 class Network:

@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from vpnforensics.errors import TunnelError
@@ -31,7 +32,7 @@ from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.events import Deliver, Disconnected, Transmit
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import Journal
-from vpnforensics.reftunnel.network import Network, outer_mark
+from vpnforensics.reftunnel.network import Network, fitting_mtu, outer_mark
 from vpnforensics.reftunnel.outbound import Outbound
 from vpnforensics.reftunnel.scrub import Scrubber
 from vpnforensics.reftunnel.status import describe
@@ -83,7 +84,7 @@ class Service:
         TunnelError
             It cannot be set up; what was done so far is undone.
         """
-        config = self._config
+        config = self._config = replace(self._config, mtu=fitting_mtu(self._config))
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, self._wake_read)
             stack.callback(os.close, self._wake_write)
@@ -260,12 +261,18 @@ class Service:
             self._device.drops[Drop.SEND_FAILED] += 1
 
     def _serve(self, now: float) -> None:
-        state = lambda: describe(self._device, self._config.name, self._port, now, time.time_ns())  # noqa: E731
         request = self._control.serve(
-            {"show": state, "ping": lambda: {"ok": True}, "down": lambda: {"ok": True}}
+            {"show": lambda: self._state(now), "ping": lambda: {"ok": True}, "down": lambda: {"ok": True}}
         )
         if request == "down":
             self.stop()
+
+    def _state(self, now: float) -> dict[str, Any]:
+        state = describe(self._device, self._config.name, self._port, now, time.time_ns())
+        state["mtu"] = self._config.mtu
+        narrow = {} if self._udp is None else self._udp.narrow()
+        state["narrow"] = {str(endpoint): size for endpoint, size in narrow.items()}
+        return state
 
 
 def run(config: TunnelConfig, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -69,6 +69,10 @@ def render(state: dict[str, Any]) -> str:
         "  private key: (hidden)",
         f"  listening port: {state['listening_port']}",
     ]
+    for endpoint, size in state.get("narrow", {}).items():
+        lines.append(
+            f"  narrow way: datagrams of {size} bytes are cut on the way to {endpoint}; a lower MTU fits"
+        )
     for peer in state["peers"]:
         lines += ["", f"peer: {peer['public_key']}"]
         if peer["has_preshared_key"]:
