@@ -17,6 +17,11 @@ from vpnforensics.reftunnel.peers import Peer, PeerConfig
 WALL_ZERO_NS = 1_700_000_000_000_000_000
 
 
+def wall_ns(now: float) -> int:
+    """A clock that was right from the start."""
+    return WALL_ZERO_NS + int(now * 1e9)
+
+
 def seeded(seed: int) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
 
@@ -122,13 +127,13 @@ def make_pair(preshared: PresharedKey = NO_PRESHARED_KEY, keepalive_s: int = 0) 
                 persistent_keepalive_s=keepalive_s,
             )
         ],
-        wall_zero_ns=WALL_ZERO_NS,
+        wall_ns=wall_ns,
         random_bytes=seeded(1),
     )
     server = Device(
         server_key,
         [PeerConfig(client_key.public, preshared, networks("10.0.0.2/32", "fd00::2/128"))],
-        wall_zero_ns=WALL_ZERO_NS,
+        wall_ns=wall_ns,
         random_bytes=seeded(2),
     )
     nodes = Node(client, client_at), Node(server, server_at)

@@ -51,8 +51,8 @@ class Device:
         Who we are.
     peers : iterable of PeerConfig
         Whom we know.
-    wall_zero_ns : int
-        Wall-clock time, nanoseconds since the epoch, that belongs to ``now == 0``.
+    wall_ns : callable
+        `now` -> wall-clock time, nanoseconds since the epoch; asked at every initiation.
     padded : callable
         Length of an inner packet -> length to pad it to; countermeasures replace it.
     random_bytes : callable
@@ -69,7 +69,7 @@ class Device:
         private_key: PrivateKey,
         peers: Iterable[PeerConfig],
         *,
-        wall_zero_ns: int,
+        wall_ns: Callable[[float], int],
         padded: Callable[[int], int] = pad_to_16,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -83,7 +83,7 @@ class Device:
             private_key,
             self.peers,
             is_taken=self.sessions.__contains__,
-            wall_zero_ns=wall_zero_ns,
+            wall_ns=wall_ns,
             random_bytes=random_bytes,
         )
         self._talks = Talks(
@@ -96,7 +96,7 @@ class Device:
         key = config.public_key
         if key in self.peers or key == self.private_key.public:
             raise TunnelError(f"peer {key} stands twice, or is this interface itself")
-        peer = self.peers[key] = make_peer(config, len(self.peers))
+        peer = self.peers[key] = make_peer(config, len(self.peers), self.private_key.public)
         for network in config.allowed_ips:
             self.allowed.add(network, peer)
 

@@ -35,6 +35,8 @@ _INITIAL_HASH = hash_(_INITIAL_CHAIN, IDENTIFIER)
 _TAI64_EPOCH = 0x400000000000000A
 _TAI64N = struct.Struct(">QI")
 _WHITENING_NS = 0xFFFFFF
+TICK_NS = _WHITENING_NS + 1
+"""Wall-clock times this far apart have different labels."""
 
 
 def tai64n(wall_ns: int) -> bytes:

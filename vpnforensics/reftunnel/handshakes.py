@@ -12,6 +12,7 @@ from vpnforensics.reftunnel.cookie import LoadMeter, MacChecker, Proof, SourceLi
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.handshake import (
+    TICK_NS,
     consume_initiation,
     consume_response,
     create_initiation,
@@ -38,8 +39,8 @@ class Handshakes:
         Whom we know.
     is_taken : callable
         Whether an index names a session already.
-    wall_zero_ns : int
-        Wall-clock time that belongs to ``now == 0``.
+    wall_ns : callable
+        `now` -> wall-clock time, nanoseconds since the epoch. It may be set while we run.
     random_bytes : callable
         Source of chance.
     """
@@ -50,14 +51,15 @@ class Handshakes:
         peers: Mapping[PublicKey, Peer],
         *,
         is_taken: Callable[[int], bool],
-        wall_zero_ns: int,
+        wall_ns: Callable[[float], int],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self.waiting: dict[int, Peer] = {}
         self._private_key = private_key
         self._peers = peers
         self._is_taken = is_taken
-        self._wall_zero_ns = wall_zero_ns
+        self._wall_ns = wall_ns
+        self._stamp_ns = 0
         self._random_bytes = random_bytes
         self._checker = MacChecker(private_key.public, random_bytes)
         self._load = LoadMeter()
@@ -91,7 +93,9 @@ class Handshakes:
         """First message to a peer; an earlier one that has no answer yet is given up."""
         self.abandon(peer)
         index = self._new_index()
-        timestamp = tai64n(self._wall_zero_ns + int(now * 1e9))
+        # Asked each time: a machine may start with a clock that is years behind. It must rise none the less.
+        self._stamp_ns = max(self._wall_ns(now), self._stamp_ns + TICK_NS)
+        timestamp = tai64n(self._stamp_ns)
         body, peer.initiation = create_initiation(
             self._private_key, peer.config.public_key, index, timestamp, self._ephemeral()
         )

@@ -70,13 +70,13 @@ class Sessions:
         """Those that exist."""
         return [session for session in (self.current, self.previous, self.next) if session is not None]
 
-    def add(self, session: Session) -> None:
-        """Take in the session of a handshake just finished."""
+    def add(self, session: Session, *, keep_next: bool = False) -> None:
+        """Take in the session of a handshake just finished; with `keep_next` it gives way to ``next``."""
         if not session.is_initiator:
             self.next = session
             self.previous = None
             return
-        if self.next is not None:
+        if self.next is not None and not keep_next:
             self.previous, self.next = self.next, None
         else:
             self.previous = self.current
@@ -96,13 +96,18 @@ class Sessions:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """State of the talk with one peer."""
+    """State of the talk with one peer.
+
+    `yields` is true at one end of the two: where both call at once, the session that the other end asked for
+    is the one that stays.
+    """
 
     config: PeerConfig
     number: int
     endpoint: Endpoint | None
     stamper: MacStamper
     timers: PeerTimers
+    yields: bool
     sessions: Sessions = field(default_factory=Sessions)
     staged: deque[bytes] = field(default_factory=lambda: deque(maxlen=STAGED_PACKETS))
     traffic: Traffic = field(default_factory=Traffic)
@@ -120,12 +125,13 @@ class Peer:
         return session
 
 
-def make_peer(config: PeerConfig, number: int) -> Peer:
-    """Fresh state for a configured peer."""
+def make_peer(config: PeerConfig, number: int, own: PublicKey) -> Peer:
+    """Fresh state for a configured peer of the interface with the key `own`."""
     return Peer(
         config=config,
         number=number,
         endpoint=config.endpoint,
         stamper=MacStamper(config.public_key),
         timers=PeerTimers(float(config.persistent_keepalive_s)),
+        yields=own.raw < config.public_key.raw,
     )

@@ -124,11 +124,10 @@ class Service:
 
     def _make_device(self) -> None:
         config = self._config
-        now = monotonic()
         self._device = Device(
             config.private_key,
             config.peers,
-            wall_zero_ns=time.time_ns() - int(now * 1e9),
+            wall_ns=lambda _: time.time_ns(),
             padded=config.shaping.rule(config.mtu),
         )
         scrubber = Scrubber(config.scrub) if config.scrub.is_on else None

@@ -153,14 +153,19 @@ class Talks:
 
     def begin(self, session: Session, now: float) -> None:
         """Take in the session of a handshake just finished."""
-        before = session.peer.sessions.all()
-        session.peer.sessions.add(session)
-        kept = session.peer.sessions.all()
+        peer = session.peer
+        before = peer.sessions.all()
+        theirs = peer.sessions.next
+        # Both called at once, and each answered: both must choose the same of the two sessions. Ours carries
+        # data until the other end uses its own, so that a lost answer costs nothing.
+        crossed = theirs is not None and theirs.created_at >= peer.initiation_sent_at
+        peer.sessions.add(session, keep_next=crossed and peer.yields)
+        kept = peer.sessions.all()
         for old in before:
             if old not in kept:
                 self._sessions.pop(old.local_index, None)
         self._sessions[session.local_index] = session
-        session.peer.timers.session_derived(now)
+        peer.timers.session_derived(now)
 
     def connected(self, peer: Peer, now: float) -> None:
         """Note that both sides have the session that is current now."""
@@ -215,7 +220,6 @@ class Talks:
             self._forget(peer)
 
     def _retry(self, peer: Peer, now: float) -> None:
-        peer.timers.attempts += 1
         if peer.timers.attempts > MAX_ATTEMPTS:
             self._handshakes.abandon(peer)
             if peer.staged:
@@ -223,6 +227,7 @@ class Talks:
                 peer.staged.clear()
             peer.timers.gave_up(now)
         else:
+            peer.timers.attempts += 1
             self.call(peer, now, is_retry=True)
 
     def _forget(self, peer: Peer) -> None:

@@ -24,6 +24,8 @@ REKEY_TIMEOUT_S = 5.0
 KEEPALIVE_TIMEOUT_S = 10.0
 
 MAX_ATTEMPTS = int(REKEY_ATTEMPT_TIME_S / REKEY_TIMEOUT_S)
+"""Retransmission number 0 to this, after the first initiation: 20 in all, as wireguard-go sends them."""
+
 MAX_JITTER_S = 0.334
 """Added to retransmissions, so that two peers that start together do not collide for ever."""
 
@@ -114,7 +116,8 @@ class PeerTimers:
         self._set(Due.FORGET, now + 3 * REJECT_AFTER_TIME_S)
 
     def gave_up(self, now: float) -> None:
-        """No answer for `REKEY_ATTEMPT_TIME_S`: stop trying, and erase old keys in time."""
+        """No answer for `REKEY_ATTEMPT_TIME_S`: stop trying, acknowledge nothing, erase old keys."""
         self.attempts = 0
+        self._set(Due.KEEPALIVE, NEVER)
         if self.deadline[Due.FORGET] == NEVER:
             self._set(Due.FORGET, now + 3 * REJECT_AFTER_TIME_S)
