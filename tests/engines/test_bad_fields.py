@@ -16,6 +16,7 @@ from tests.tables import table, tcp
 from vpnforensics.engines import ip_id, rtt, timestamps
 from vpnforensics.engines.scores import every_pair
 from vpnforensics.features.devices import find_devices
+from vpnforensics.features.round_trips import round_trips
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -232,7 +233,8 @@ def test_blanked_echoes_are_no_round_trips():
         rows.append(tcp(1.0001 + i, *client, *server, ack=1 + 100 * i, has_ts=1))  # of the one before
     packets = table(rows)
     up = np.array([packets.addresses.texts[s] == client[0] for s in packets.src])
-    assert len(rtt.echo_round_trips(packets, np.arange(len(packets)), up, packets.ts_ns)) == 0
+    whole = np.array([0, len(packets)])
+    assert round_trips(packets, whole, np.arange(len(packets)), up, packets.ts_ns).count.tolist() == [0]
 
 
 def test_round_trips_of_one_way_captures_are_silence(clocks):

@@ -96,23 +96,3 @@ def test_counts_between(seed):
     for i in range(50):
         mine = ts[start[group[i]] : start[group[i] + 1]]
         assert found[i] == sum((mine >= first[i]) & (mine < last[i]))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_handshakes(seed):
-    rng = np.random.default_rng(seed)
-    start, ts = grouped(rng, 200, 7)
-    up = rng.random(len(ts)) < 0.5
-    flags = rng.choice([SYN, SYN | ACK, ACK, ACK, 0], len(ts)).astype(np.uint8)
-    answered, took = k.handshakes(start, up, ts, flags)
-    spoke = 0
-    for f in range(200):
-        mine = range(start[f], start[f + 1])
-        offers = [i for i in mine if not up[i] and flags[i] == SYN | ACK]
-        answers = [i for i in mine if up[i] and flags[i] == ACK]
-        if len(offers) == 1 and answers and answers[0] > offers[0]:
-            spoke += 1
-            assert (answered[f], took[f]) == (ts[answers[0]], ts[answers[0]] - ts[offers[0]])
-        else:
-            assert took[f] == -1
-    assert spoke

@@ -43,7 +43,19 @@ def made(ttl=(64, 128), largest=(1420, 1280), ecn=(0, 0), flow=None, packets=40)
         first, last = int(conversations.first_ns[c]), int(conversations.last_ns[c])
         tunnels.append(
             Tunnel(
-                f"10.0.0.{t}:5000", f"{SERVER}:51820", "udp", "wireguard", "", 0.9, first, last, 120, 0, (), c
+                f"10.0.0.{t}:5000",
+                f"{SERVER}:51820",
+                "udp",
+                "wireguard",
+                "",
+                0.9,
+                first,
+                last,
+                120,
+                0,
+                (),
+                c,
+                copies_ecn=True,
             )
         )
     for at, t, size, _ in rows:

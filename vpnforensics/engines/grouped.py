@@ -1,4 +1,4 @@
-"""What each group of packets shows: the largest values, the longest packets, the busiest windows, handshakes.
+"""What each group of packets shows: the largest values, the longest packets, the busiest windows.
 
 Sums and searches over whole columns, without a kernel: sorting and searching inside of one cost seconds to
 compile, and numpy has both.
@@ -10,8 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-
-from vpnforensics.packets.table import TCP_ACK, TCP_SYN
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -152,32 +150,6 @@ def count_between(start: Ints, ts_ns: Ints, group: Numbers, first_ns: Ints, last
         mine = ts_ns[start[g] : start[g + 1]]
         count[asked] = np.searchsorted(mine, last_ns[asked]) - np.searchsorted(mine, first_ns[asked])
     return count
-
-
-def handshakes(start: Ints, up: Flags, ts_ns: Ints, flags: npt.NDArray[np.uint16]) -> tuple[Ints, Ints]:
-    """When each flow's SYN-ACK was answered, and how long after it; -1 where no one answer is to one offer.
-
-    Parameters
-    ----------
-    start : ndarray of int64, shape (flows + 1,)
-    up : ndarray of bool, shape (n,)
-    ts_ns : ndarray of int64, shape (n,)
-    flags : ndarray of uint16, shape (n,)
-        TCP flags, in order of the capture.
-    """
-    flows = len(start) - 1
-    flow = np.repeat(np.arange(flows), np.diff(start))
-    shake = flags & (TCP_SYN | TCP_ACK)
-    offered = np.flatnonzero(~up & (shake == TCP_SYN | TCP_ACK))
-    acknowledged = np.flatnonzero(up & (shake == TCP_ACK))[::-1]
-    offer, answer = np.full(flows, -1), np.full(flows, -1)
-    offer[flow[offered]] = offered
-    answer[flow[acknowledged]] = acknowledged  # the first, as the last to be entered
-    one = (np.bincount(flow[offered], minlength=flows) == 1) & (answer > offer)  # of two, which is answered?
-    answered, took = np.full(flows, -1, np.int64), np.full(flows, -1, np.int64)
-    answered[one] = ts_ns[answer[one]]
-    took[one] = ts_ns[answer[one]] - ts_ns[offer[one]]
-    return answered, took
 
 
 def _changes(column: Numbers) -> Flags:

@@ -46,7 +46,6 @@ CITATION = "RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 
 
 _MISS = 0.03
 _FULL_RECORDS = 5
-_COPIES_ECN = ("wireguard", "esp")
 _ECN_MISS = 0.02
 _ECN_SHARE = 0.05
 """Of tunnels with ECN-capable packets at any given time, among those whose protocol copies the field."""
@@ -181,7 +180,7 @@ def _ecn_step(
     end: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
     """For flows with ECN-capable packets: does the tunnel show as many while the flow lasts?"""
-    copies = np.array([t.protocol in _COPIES_ECN for t in case.tunnels.tunnels])
+    copies = np.array([t.copies_ecn for t in case.tunnels.tunnels])
     capable = _ecn_capable(case)[pairs.flow]
     asked = np.flatnonzero(copies[pairs.tunnel] & (capable > 0))
     flow, tunnel = pairs.flow[asked], pairs.tunnel[asked]

@@ -96,10 +96,10 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 name="rtt",
                 citation="timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987",
                 evidence="round trips to the client seen at egress are longer than the tunnel's own by "
-                "little, and rise and fall with them",
+                "little",
                 needs="TCP flows with timestamps, and round trips at ingress (handshakes, outer TCP, "
                 "OpenVPN acknowledgements), aligned clocks",
-                speaks_when="clients differ in distance or load",
+                speaks_when="clients differ in distance",
                 silent_when="either side has no round trip, or it does not tell the case's known pairs apart",
             ),
         )

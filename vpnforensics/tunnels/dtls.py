@@ -10,10 +10,12 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import LIKENESS, Datagrams, Recognition, Records, be16, be32
+from vpnforensics.tunnels.protocol import LIKENESS, Datagrams, Recognition, Records, be16, be32, no_handshake
 
 name = "dtls"
 server_ports = (443,)
+copies_ecn = False
+handshake = no_handshake
 
 _HANDSHAKE, _APPLICATION_DATA = 22, 23
 _VERSIONS = (0xFEFF, 0xFEFD, 0xFEFC, 0x0100)  # the last is AnyConnect's pre-standard DTLS

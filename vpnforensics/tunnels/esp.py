@@ -23,12 +23,15 @@ from vpnforensics.tunnels.protocol import (
     Records,
     be32,
     looks_sealed,
+    no_handshake,
     steps_within,
     used_both_ways,
 )
 
 name = "esp"
 server_ports = (4500, 500)
+copies_ecn = True  # Linux, as RFC 4301, 5.1.2 has it
+handshake = no_handshake
 
 _NATT_PORT = 4500
 _HEADER_BYTES = 8

@@ -106,7 +106,10 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
                 conversation=number,
                 number=len(tunnels),
                 twin=twin if protocol.name == tinc.name else -1,
-                opening=datagrams.head[:_OPENING_DATAGRAMS, 0].tobytes(),
+                handshake=protocol.handshake(
+                    replace(datagrams, up=up).take(np.arange(min(total, _OPENING_DATAGRAMS)))
+                ),
+                copies_ecn=protocol.copies_ecn,
             )
         )
     halves = _halves(conversations, tunnels)

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import LIKENESS, Datagrams, Flags, Recognition, Records, be32
+from vpnforensics.tunnels.protocol import LIKENESS, Datagrams, Flags, Recognition, Records, be32, no_handshake
 
 name = "ike"
 server_ports = (500, 4500)
+copies_ecn = False
+handshake = no_handshake
 
 MARKER_BYTES = 4  # four zero bytes where ESP has its SPI (RFC 3948, 2.2)
 _HEADER_BYTES = 28

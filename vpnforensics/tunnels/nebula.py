@@ -17,10 +17,13 @@ from vpnforensics.tunnels.protocol import (
     be16,
     be32,
     counts_up_each_way,
+    no_handshake,
 )
 
 name = "nebula"
 server_ports = (4242,)
+copies_ecn = False
+handshake = no_handshake
 
 _VERSION = 1
 _MESSAGE, _LAST_TYPE = 1, 7

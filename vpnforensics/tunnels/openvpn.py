@@ -28,16 +28,19 @@ from vpnforensics.tunnels.protocol import (
     U8,
     Datagrams,
     Flags,
+    Handshake,
     Recognition,
     Records,
     be32,
     counts_up_each_way,
+    handshake_of,
     looks_sealed,
     steps_within,
 )
 
 name = "openvpn"
 server_ports = (1194,)
+copies_ecn = False
 
 DATA_V1, DATA_V2 = 6, 9
 CLIENT_RESETS, SERVER_RESETS = (1, 7, 10), (2, 8)
@@ -114,6 +117,13 @@ def records(datagrams: Datagrams, variant: str) -> Records:
     if variant.endswith(EPOCH):
         counter = np.full(len(datagrams), -1) if _cut_in_counter(datagrams) else _epoch_counter(datagrams)
     return Records(carries, np.where(carries, counter, -1))
+
+
+def handshake(opening: Datagrams) -> Handshake:
+    """A client answers the server's reset with an acknowledgement or its next control message."""
+    opcode = opening.head[:, 0] >> 3
+    offers, resets = _AMONG[SERVER_RESETS][opcode], _AMONG[CLIENT_RESETS][opcode]
+    return handshake_of(offers & ~opening.up, ~resets & opening.up)
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:

@@ -87,11 +87,33 @@ class Records:
     """The tunnel's clear packet counter, -1 where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """Datagrams that a round trip to the client shows in, by their numbers in a conversation."""
+
+    offers: tuple[int, ...] = ()
+    """Of the server, each answered at once."""
+    answers: tuple[int, ...] = ()
+    """Of the client, as far as they may be such an answer."""
+
+
+def handshake_of(offers: Flags, answers: Flags) -> Handshake:
+    """The datagrams marked."""
+    return Handshake(tuple(np.flatnonzero(offers).tolist()), tuple(np.flatnonzero(answers).tolist()))
+
+
+def no_handshake(opening: Datagrams) -> Handshake:
+    """Of a protocol whose handshakes are not known by sight."""
+    return Handshake()
+
+
 class VpnProtocol(Protocol):
     """One VPN protocol; each lives in a module of its own."""
 
     name: str
     server_ports: tuple[int, ...]
+    copies_ecn: bool
+    """Whether the ECN field of the inner header is copied to the outer one."""
 
     def recognise(self, sample: Datagrams) -> Recognition | None:
         """Judge a conversation by a sample of its datagrams; ``None`` where it cannot be this protocol."""
@@ -99,6 +121,10 @@ class VpnProtocol(Protocol):
 
     def records(self, datagrams: Datagrams, variant: str) -> Records:
         """Which datagrams carry an inner packet, and their counters."""
+        ...
+
+    def handshake(self, opening: Datagrams) -> Handshake:
+        """The handshake among a conversation's first datagrams, ``up`` being the client's."""
         ...
 
     def length_maps(self, datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:

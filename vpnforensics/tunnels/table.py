@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.framing import StreamHealth
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import SURE
+from vpnforensics.tunnels.protocol import SURE, Handshake
 
 _COLUMNS = (
     "client", "server", "transport", "protocol", "variant", "confidence",
@@ -47,8 +47,10 @@ class Tunnel:
     """Its place among all tunnels and candidates of its capture, from 0; -1 for its place here."""
     beside: tuple[int, ...] = ()
     """Its other halves: conversations that set it up or stand in for it, and are no flows."""
-    opening: bytes = b""
-    """First byte of each of its first datagrams, where handshakes show; empty of a tunnel over TCP."""
+    handshake: Handshake = field(default_factory=Handshake)
+    """Among its first datagrams; empty of a tunnel over TCP."""
+    copies_ecn: bool = False
+    """Whether its outer packets show the ECN field of the inner ones."""
 
     @property
     def sure(self) -> bool:

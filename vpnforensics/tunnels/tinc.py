@@ -10,10 +10,12 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import SHAPED, Datagrams, Recognition, Records
+from vpnforensics.tunnels.protocol import SHAPED, Datagrams, Recognition, Records, no_handshake
 
 name = "tinc"
 server_ports = (655,)
+copies_ecn = False
+handshake = no_handshake
 
 GREETING = b"0 "
 """What each end of the meta connection says first: request 0, its name, the protocol's version."""

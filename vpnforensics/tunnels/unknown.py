@@ -6,10 +6,12 @@ import numpy as np
 
 from vpnforensics.packets.table import PROTO_UDP
 from vpnforensics.tunnels.length_map import LengthMap
-from vpnforensics.tunnels.protocol import POSSIBLE, Datagrams, Recognition, Records
+from vpnforensics.tunnels.protocol import POSSIBLE, Datagrams, Recognition, Records, no_handshake
 
 name = "unknown"
 server_ports: tuple[int, ...] = ()
+copies_ecn = False
+handshake = no_handshake
 
 _LEAST_DATAGRAMS = 20
 _LEAST_BYTES = 40  # an IPv4 and a TCP header: less cannot carry a packet

@@ -29,11 +29,13 @@ from vpnforensics.tunnels.protocol import (
     SHAPED,
     Datagrams,
     Flags,
+    Handshake,
     Recognition,
     Records,
     be16,
     be32,
     counts_up_each_way,
+    handshake_of,
     le32,
     looks_sealed,
     steps_within,
@@ -42,6 +44,7 @@ from vpnforensics.tunnels.protocol import (
 
 name = "wireguard"
 server_ports = (51820, 2408)
+copies_ecn = True  # wireguard(4), RFC 6040
 
 INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT = 1, 2, 3, 4
 INITIATION_BYTES, RESPONSE_BYTES, COOKIE_REPLY_BYTES = 148, 92, 64
@@ -145,6 +148,12 @@ def records(datagrams: Datagrams, variant: str) -> Records:
     transport = _transport(datagrams, variant)
     carries = transport & (datagrams.payload_bytes > TRANSPORT_OVERHEAD_BYTES)
     return Records(carries, np.where(transport, _counter(datagrams), -1))
+
+
+def handshake(opening: Datagrams) -> Handshake:
+    """A client that opened a session confirms the response with its first transport message."""
+    kind = opening.head[:, 0]
+    return handshake_of((kind == RESPONSE) & ~opening.up, (kind == TRANSPORT) & opening.up)
 
 
 def length_maps(datagrams: Datagrams, variant: str) -> tuple[LengthMap, ...]:

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tables import table, tcp, udp
+from vpnforensics.features.round_trips import handshakes, round_trips, tunnel_round_trips
+from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.tunnels.find import find_tunnels
+
+SYN, ACK = 2, 16
+CLIENT, SERVER = ("10.0.0.1", 5000), ("10.9.9.9", 443)
+START_S = 1000.0
+
+
+def talk(round_trips_s, *, client=CLIENT, server=SERVER, start_s=START_S, step_s=0.4, tick_hz=1000):
+    """Segments from the server, each echoed by the client after the given time."""
+    rows, seq = [], 1
+    for i, wait_s in enumerate(round_trips_s):
+        sent_s = start_s + i * step_s
+        stamp = {"has_ts": 1, "tsval": int(sent_s * tick_hz), "tsecr": 7}
+        rows.append(tcp(sent_s, *server, *client, seq=seq, payload_bytes=100, **stamp))
+        seq += 100
+        echo = {"has_ts": 1, "tsval": 9 + i, "tsecr": stamp["tsval"]}
+        rows.append(tcp(sent_s + wait_s, *client, *server, ack=seq, **echo))
+    return rows
+
+
+def trips_of(rows):
+    packets = table(sorted(rows, key=lambda row: row["ts_ns"]))
+    texts = packets.addresses.texts
+    up = np.array([texts[s] == CLIENT[0] for s in packets.src])
+    return round_trips(packets, np.array([0, len(packets)]), np.arange(len(packets)), up, packets.ts_ns)
+
+
+def test_echoes_give_the_round_trip_to_the_nanosecond():
+    waits = [0.02, 0.0213, 0.05]
+    found = trips_of(talk(waits))
+    assert found.rtt_ns.tolist() == pytest.approx([w * 1e9 for w in waits], abs=2)
+    assert found.least_ns.tolist() == pytest.approx([20e6], abs=2)
+
+
+def test_retransmissions_and_duplicate_acknowledgements_do_not_confuse():
+    rows = talk([0.02, 0.02])
+    again = dict(rows[0], ts_ns=rows[0]["ts_ns"] + 300_000_000, tsval=rows[0]["tsval"] + 300)
+    late_echo = dict(rows[1], ts_ns=rows[1]["ts_ns"] + 900_000_000)  # the same TSecr, nothing new
+    found = trips_of([*rows, again, late_echo])
+    assert found.rtt_ns.tolist() == pytest.approx([20e6, 20e6], abs=2)
+
+
+def test_without_timestamps_the_handshake_gives_one_sample():
+    rows = [
+        tcp(1.0, *CLIENT, *SERVER, 0x02),
+        tcp(1.001, *SERVER, *CLIENT, 0x12),
+        tcp(1.031, *CLIENT, *SERVER, 0x10),
+    ]
+    assert trips_of(rows).rtt_ns.tolist() == [30_000_000]
+    twice = [*rows, tcp(1.0005, *SERVER, *CLIENT, 0x12)]
+    assert trips_of(twice).count.tolist() == [0]
+
+
+def test_zero_timestamps_one_way_and_nothing_are_silence():
+    assert trips_of([row for row in talk([0.02] * 5) if row["src"] == CLIENT[0]]).count.tolist() == [0]
+    assert trips_of([dict(row, has_ts=0) for row in talk([0.02] * 5)]).count.tolist() == [0]
+
+
+def test_wireguard_handshake_gives_the_tunnels_round_trip():
+    client, server = ("10.0.0.1", 5000), ("10.9.9.9", 51820)
+    rows = [
+        udp(1.0, *client, *server, 148, head=b"\1"),
+        udp(1.001, *server, *client, 92, head=b"\2"),
+        udp(1.041, *client, *server, 32, head=b"\4"),
+        udp(1.05, *server, *client, 80, head=b"\4"),
+    ]
+    conversations = assemble_flows(table(rows), idle_tcp_s=np.inf, idle_other_s=np.inf)
+    (tunnel,) = find_tunnels(conversations).tunnels
+    assert tunnel_round_trips(conversations, tunnel).rtt_ns.tolist() == [40_000_000]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_handshakes(seed):
+    rng = np.random.default_rng(seed)
+    start = np.r_[0, np.cumsum(rng.integers(0, 8, 200))]
+    ts = np.sort(rng.integers(0, 100_000, start[-1]))
+    up = rng.random(len(ts)) < 0.5
+    flags = rng.choice([SYN, SYN | ACK, ACK, ACK, 0], len(ts)).astype(np.uint8)
+    answered, took = handshakes(start, up, ts, flags)
+    spoke = 0
+    for f in range(200):
+        mine = range(start[f], start[f + 1])
+        offers = [i for i in mine if not up[i] and flags[i] == SYN | ACK]
+        answers = [i for i in mine if up[i] and flags[i] == ACK]
+        if len(offers) == 1 and answers and answers[0] > offers[0]:
+            spoke += 1
+            assert (answered[f], took[f]) == (ts[answers[0]], ts[answers[0]] - ts[offers[0]])
+        else:
+            assert took[f] == -1
+    assert spoke
+
+
+def test_openvpn_resets_give_the_tunnels_round_trip():
+    client, server = ("10.0.0.1", 5000), ("10.9.9.9", 1194)
+    reset = lambda opcode, mine: bytes([opcode << 3]) + mine + bytes(5)  # noqa: E731
+    rows = [
+        udp(1.0, *client, *server, 14, head=reset(7, b"clientid")),
+        udp(1.001, *server, *client, 26, head=bytes([8 << 3]) + b"serverid" + b"\1" + bytes(4) + b"clientid"),
+        udp(1.002, *client, *server, 14, head=reset(7, b"clientid")),
+        udp(1.031, *client, *server, 22, head=bytes([5 << 3]) + b"clientid" + b"\1" + bytes(4) + b"serverid"),
+        udp(1.05, *client, *server, 80, head=bytes([4 << 3]) + b"clientid" + b"\0" + bytes(4)),
+    ]
+    conversations = assemble_flows(table(rows), idle_tcp_s=np.inf, idle_other_s=np.inf)
+    (tunnel,) = find_tunnels(conversations).tunnels
+    assert tunnel.protocol == "openvpn"
+    assert tunnel_round_trips(conversations, tunnel).rtt_ns.tolist() == [30_000_000]
