@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.carrier import ALL_TAKEN
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.handshake import TransportKeys
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import BLOCK_ROWS, Journal
-from vpnforensics.reftunnel.journal_block import HANDSHAKE, HEAD_BYTES, IN, Block
+from vpnforensics.reftunnel.journal_block import HANDSHAKE, HEAD_BYTES, IN, Block, Run, SentRows
 from vpnforensics.reftunnel.session import Session
 
 from .netlab import NetLab, cable, two_configs
@@ -42,6 +43,14 @@ def rows_of(packets):
     for row, packet in zip(rows, packets, strict=True):
         row[: len(packet)] = np.frombuffer(packet, np.uint8)
     return rows
+
+
+def sent(session, first_counter, packets, read_ns=10):
+    """Packets as they come from the cipher, each read at `read_ns`."""
+    lengths = [len(packet) for packet in packets]
+    sizes = [length + 32 for length in lengths]
+    times = np.full(len(packets), read_ns, np.int64)
+    return SentRows(session, AT, first_counter, rows_of(packets), lengths, sizes, times)
 
 
 def read(path):
@@ -69,12 +78,11 @@ def test_every_field_of_every_kind_of_packet(tmp_path, suffix):
     session = a_session()
     journal = Journal(path)
     lengths = [len(packet) for packet in PACKETS]
-    journal.sealed(session, AT, 100, rows_of(PACKETS), lengths, [length + 32 for length in lengths], 10, 20)
-    numbers = journal.peer_number(session.peer), journal.endpoint_number(AT)
+    journal.sealed(sent(session, 100, PACKETS), [Run(len(PACKETS), 20, ALL_TAKEN)])
     for number, packet in enumerate(PACKETS[:3]):
-        journal.opened.append((*numbers, 2**63 + number, len(packet) + 32, 30 + number))
+        journal.opened.append((session.peer, AT, 2**63 + number, len(packet) + 32, 30 + number))
     journal.heads(rows_of(PACKETS[:3]), lengths[:3])
-    journal.delivered(3, 40)
+    journal.delivered(3, (), 40)
     journal.message(IN, HANDSHAKE, None, AT, 148, 50)
     journal.close()
     rows = read(path)
@@ -131,12 +139,11 @@ def test_every_field_of_every_kind_of_packet(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_rows_keep_their_order_across_blocks(tmp_path, suffix):
     path = tmp_path / f"journal{suffix}"
-    session, packet = a_session(), PACKETS[0]
+    session, packets = a_session(), PACKETS[:1] * 50
     journal = Journal(path)
-    rows = rows_of([packet] * 50)
     total = BLOCK_ROWS // 50 * 50 * 2 + 150
     for first in range(0, total, 50):
-        journal.sealed(session, AT, first, rows, [152] * 50, [184] * 50, first, first)
+        journal.sealed(sent(session, first, packets), [Run(50, first, ALL_TAKEN)])
     journal.close()
     assert [row["counter"] for row in read(path)] == list(range(total))
 
@@ -160,7 +167,9 @@ def test_rubbish_packets_are_decoded_without_harm(tmp_path):
     rows[:, 0] = generator.choice([0x45, 0x4F, 0x60, 0x46], 5000)
     rows[:, 9] = 6
     journal = Journal(tmp_path / "journal.parquet")
-    journal.sealed(a_session(), AT, 0, rows, [1400] * 5000, [1432] * 5000, 0, 0)
+    times = np.zeros(5000, np.int64)
+    rubbish = SentRows(a_session(), AT, 0, rows, [1400] * 5000, [1432] * 5000, times)
+    journal.sealed(rubbish, [Run(5000, 0, ALL_TAKEN)])
     journal.close()
     assert pq.read_table(tmp_path / "journal.parquet").num_rows == 5000
 
@@ -197,7 +206,6 @@ def test_a_flood_from_forged_addresses_is_not_remembered(tmp_path):
         inbound.take(memoryview(sent.datagram), len(sent.datagram), client.endpoint, wire.now)
         inbound.flush()
     journal.close()
-    assert journal._endpoint_texts == [str(client.endpoint)]
     assert [(row["kind"], row["endpoint"], row["counter"]) for row in read(tmp_path / "journal.jsonl")] == [
         ("data", str(client.endpoint), 1)
     ]

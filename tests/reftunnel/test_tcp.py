@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.tcp import Deframer, TcpLinks, _Link
+from vpnforensics.reftunnel.tcp import TcpLinks
+from vpnforensics.reftunnel.tcp_link import Deframer, Link
 
 from .netlab import cable, two_configs
 from .test_interop import download
@@ -134,7 +135,7 @@ def test_a_peer_that_came_back_from_the_same_port_keeps_its_new_connection(loop)
         socket.create_server(("127.0.0.1", 0)) as other,
         socket.create_connection(other.getsockname()) as sock,
     ):
-        server._add(_Link(sock, old.endpoint, connected=True))
+        server._add(Link(sock, old.endpoint, connected=True))
         new = server._links[old.endpoint]
         server._close(old)
         assert server._links[old.endpoint] is new

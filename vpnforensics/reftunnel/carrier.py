@@ -19,6 +19,17 @@ def all_refused(size: int, segment: int, error: int) -> Refused:
     return dict.fromkeys(range(max(1, -(-size // segment))), error)
 
 
+class Queue(Protocol):
+    """What a connection was given and has not sent yet: it is lost with the connection."""
+
+    is_closed: bool
+    taken_bytes: int
+    """Given to it so far."""
+
+    def left_bytes(self) -> int:
+        """Of those, how many have left this machine, once at least."""
+
+
 class Carrier(Protocol):
     """`UdpSockets` or `TcpLinks`."""
 
@@ -33,6 +44,9 @@ class Carrier(Protocol):
             Empty, if the kernel took all. ``EINPROGRESS`` stands for a connection that is being made: the
             same call may go well in a moment.
         """
+
+    def queue(self, endpoint: Endpoint) -> Queue | None:
+        """What waits on the way to an endpoint; None if nothing does, as with datagrams."""
 
     def close(self) -> None:
         """Close all sockets."""

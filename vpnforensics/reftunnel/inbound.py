@@ -22,7 +22,7 @@ from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.events import Deliver
 from vpnforensics.reftunnel.journal import Journal
-from vpnforensics.reftunnel.journal_block import DATA, HANDSHAKE, IN, KEEPALIVE
+from vpnforensics.reftunnel.journal_block import DATA, HANDSHAKE, IN, KEEPALIVE, UNDELIVERED
 from vpnforensics.reftunnel.session import REJECT_AFTER_MESSAGES, Session
 from vpnforensics.reftunnel.timers import REJECT_AFTER_TIME_S
 from vpnforensics.reftunnel.tun import VNET_HEADER_BYTES, Tun
@@ -89,7 +89,6 @@ class Inbound:
         self._groups = np.zeros(ROWS, np.int64)
         self._headers = np.zeros(ROWS, np.int64)
         self._lengths_list: list[int] = []
-        self._endpoint_number = 0
 
     def pump(self, sockets: UdpSockets, sock: socket.socket, now: float) -> None:
         """Open and deliver the datagrams that wait in a socket."""
@@ -108,7 +107,6 @@ class Inbound:
         packets = outer_bytes = 0
         total = len(data)
         received_ns = time.time_ns()
-        self._endpoint_number = -1
         for start in range(0, total, segment or 1):
             end = min(start + segment, total)
             size = end - start
@@ -176,34 +174,30 @@ class Inbound:
             return True
         self._lengths_list.append(length)
         if self._journal is not None:
-            journal = self._journal
-            if self._endpoint_number < 0:
-                # Not before: endpoints that a flood was forged from must not be remembered.
-                self._endpoint_number = journal.endpoint_number(endpoint)
-            peer, size = journal.peer_number(session.peer), padded_bytes + TRANSPORT_OVERHEAD_BYTES
-            journal.opened.append((peer, self._endpoint_number, counter, size, received_ns))
+            size = padded_bytes + TRANSPORT_OVERHEAD_BYTES
+            self._journal.opened.append((session.peer, endpoint, counter, size, received_ns))
         return True
 
     def deliver(self, output: Deliver) -> None:
         """Write a packet that the device opened by itself."""
         self.flush()
         packet = output.packet
+        if self._scrubber is not None:
+            changed = bytearray(packet)
+            self._scrubber.leaving(memoryview(changed))
+            packet = bytes(changed)
+        taken = self._write([_NO_VNET_HEADER, packet])
         if self._journal is not None and output.peer.endpoint is not None:
             self._journal.message(
                 IN,
-                DATA,
+                DATA if taken else UNDELIVERED,
                 output.peer,
                 output.peer.endpoint,
                 output.outer_bytes,
                 time.time_ns(),
                 counter=output.counter,
-                packet=packet,
+                packet=output.packet,
             )
-        if self._scrubber is not None:
-            changed = bytearray(packet)
-            self._scrubber.leaving(memoryview(changed))
-            packet = bytes(changed)
-        self._write([_NO_VNET_HEADER, packet])
 
     def flush(self) -> None:
         """Write the collected packets to the TUN."""
@@ -216,18 +210,24 @@ class Inbound:
         if self._scrubber is not None:
             for view, length in zip(self._packet_views, lengths, strict=False):
                 self._scrubber.leaving(view[:length])
-        if self._offload and count > 1:
-            self._write_joined(count)
-        else:
-            for view, length in zip(self._row_views, lengths, strict=False):
-                view[:VNET_HEADER_BYTES] = _NO_VNET_HEADER
-                self._write([view[: VNET_HEADER_BYTES + length]])
+        refused = self._write_joined(count) if self._offload and count > 1 else self._write_each()
         self._lengths_list = []
         if self._journal is not None:
-            self._journal.delivered(count, time.time_ns())
+            self._journal.delivered(count, refused, time.time_ns())
 
-    def _write_joined(self, count: int) -> None:
+    def _write_each(self) -> list[int]:
+        """Write packet by packet; the rows that the kernel refused."""
+        refused = []
+        for row, (view, length) in enumerate(zip(self._row_views, self._lengths_list, strict=False)):
+            view[:VNET_HEADER_BYTES] = _NO_VNET_HEADER
+            if not self._write([view[: VNET_HEADER_BYTES + length]]):
+                refused.append(row)
+        return refused
+
+    def _write_joined(self, count: int) -> list[int]:
+        """Write super-segments where they can be made; the rows that the kernel refused."""
         lengths = self._lengths_list
+        refused: list[int] = []
         self._lengths[:count] = lengths
         found = _kernels.join(
             self._rows, VNET_HEADER_BYTES, self._lengths, count, self._groups, self._headers
@@ -237,11 +237,16 @@ class Inbound:
         for start, end, header in zip(starts, [*starts[1:], count], headers, strict=True):
             parts = [self._row_views[start][: VNET_HEADER_BYTES + lengths[start]]]
             parts += [self._packet_views[row][header : lengths[row]] for row in range(start + 1, end)]
-            self._write(parts)
+            if not self._write(parts, end - start):
+                refused += range(start, end)
+        return refused
 
-    def _write(self, parts: list[memoryview] | list[bytes]) -> None:
+    def _write(self, parts: list[memoryview] | list[bytes], packets: int = 1) -> bool:
+        """Write one packet, or several as a super-segment; whether the kernel took it."""
         try:
             os.writev(self._tun.fd, parts)
         except OSError:
             # The interface is down, or the packet is not to the kernel's liking: as a router, drop it.
-            self._device.drops[Drop.TUN_REFUSED] += 1
+            self._device.drops[Drop.TUN_REFUSED] += packets
+            return False
+        return True

@@ -13,21 +13,14 @@ peer's public one is in it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.journal_block import (
     COVER,
@@ -38,9 +31,15 @@ from vpnforensics.reftunnel.journal_block import (
     KEEPALIVE,
     OUT,
     REFUSED,
+    UNDELIVERED,
+    UNSENT,
     Block,
+    Run,
+    SentRows,
 )
-from vpnforensics.reftunnel.keys import open_private
+from vpnforensics.reftunnel.journal_held import HeldRows
+from vpnforensics.reftunnel.journal_pipe import WriterProcess
+from vpnforensics.reftunnel.timers import NEVER
 from vpnforensics.reftunnel.wire import TRANSPORT
 
 if TYPE_CHECKING:
@@ -49,9 +48,11 @@ if TYPE_CHECKING:
     from vpnforensics.reftunnel.peers import Peer
     from vpnforensics.reftunnel.session import Session
 
+T = TypeVar("T")
+
 BLOCK_ROWS = 16_384
-_BLOCKS_WAITING = 8
-_PIPE_BYTES = 1 << 20
+FLUSH_S = 1.0
+"""Rows wait no longer than this for their block to be full."""
 
 
 class Journal:
@@ -69,57 +70,54 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            os.close(open_private(path, os.O_TRUNC))
-        except OSError as error:
-            raise TunnelError(f"cannot write the journal {path}: {error.strerror}") from None
-        # Another process decodes and writes: in this one it would hold the interpreter's lock, and the
-        # traffic would wait for it at every system call.
-        self._process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
-            [sys.executable, "-m", "vpnforensics.reftunnel.journal_writer", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # a ^C is for the tunnel, which then closes the journal in order
-        )
-        self._peers: dict[int, str] = {}
+        self._writer = WriterProcess(path)
+        self._peers: dict[Peer, int] = {}
         self._endpoints: dict[Endpoint, int] = {}
-        self._endpoint_texts: list[str] = []
+        self._held = HeldRows()
+        self._due_at = NEVER
         self._block = Block.empty(BLOCK_ROWS)
         self._used = 0
-        self.opened: list[tuple[int, int, int, int, int]] = []
-        """Of each message opened and not yet delivered: peer, endpoint (as numbers), counter, outer
-        bytes, outer time. A bare tuple, appended to by the one caller that opens: it runs once a packet."""
-        self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
-        self._broken = False
-        self._thread = threading.Thread(target=self._send_blocks, name="journal", daemon=True)
-        self._thread.start()
+        self.opened: list[tuple[Peer, Endpoint, int, int, int]] = []
+        """Of each message opened and not yet delivered: peer, endpoint, counter, outer bytes, outer
+        time. A bare tuple, appended to by the one caller that opens: it runs once a packet."""
 
     # -- rows ---------------------------------------------------------------------------------------
 
-    def sealed(
-        self,
-        session: Session,
-        endpoint: Endpoint,
-        first_counter: int,
-        rows: npt.NDArray[np.uint8],
-        lengths: Sequence[int],
-        outer_sizes: Sequence[int],
-        inner_ns: int,
-        outer_ns: int,
-    ) -> None:
-        """Packets sent with consecutive counters; the first row of `rows` is the first packet."""
-        count = len(lengths)
+    def sealed(self, sent: SentRows, runs: Sequence[Run]) -> None:
+        """Packets that were sealed, and what became of them: `runs` are their send calls, in order."""
+        if self._held:
+            self._held.settle()  # rows of one connection keep their order
+        if not any(run.queue is not None or run.is_postponed for run in runs):
+            self._write_sent(sent, runs, _unsent(runs))
+            return
+        first = 0
+        for run in runs:
+            part = sent.part(first, first + run.count)
+            first += run.count
+            write = partial(self._write_sent, part, [run])
+            if run.queue is not None:
+                self._held.add(run, part.outer_sizes, write)
+            elif not run.is_postponed:
+                write(run.refused)
+
+    def _write_sent(self, sent: SentRows, runs: Sequence[Run], unsent: Collection[int]) -> None:
+        count = len(sent.lengths)
         at = self._room(count)
         block, end = self._block, at + count
         # A fresh block is zeros: OUT and DATA stand there already, and each line less is half a microsecond.
-        block.inner_ns[at:end] = inner_ns
-        block.outer_ns[at:end] = outer_ns
-        block.peer[at:end] = self.peer_number(session.peer)
-        block.endpoint[at:end] = self.endpoint_number(endpoint)
-        block.counter[at:end] = np.arange(first_counter, first_counter + count, dtype=np.uint64)
-        block.outer_bytes[at:end] = outer_sizes
-        block.inner_bytes[at:end] = lengths
-        block.head[at:end] = rows[:count, :HEAD_BYTES]
+        block.inner_ns[at:end] = sent.inner_ns[:count]
+        if len(runs) == 1:
+            block.outer_ns[at:end] = runs[0].at_ns
+        else:
+            block.outer_ns[at:end] = np.repeat([run.at_ns for run in runs], [run.count for run in runs])
+        block.peer[at:end] = self._peer_number(sent.session.peer)
+        block.endpoint[at:end] = self._endpoint_number(sent.endpoint)
+        block.counter[at:end] = np.arange(sent.first_counter, sent.first_counter + count, dtype=np.uint64)
+        block.outer_bytes[at:end] = sent.outer_sizes
+        block.inner_bytes[at:end] = sent.lengths
+        block.head[at:end] = sent.rows[:count, :HEAD_BYTES]
+        if unsent:
+            block.kind[at + np.array(list(unsent))] = UNSENT
         self._used = end
 
     def heads(self, rows: npt.NDArray[np.uint8], lengths: Sequence[int]) -> None:
@@ -130,18 +128,20 @@ class Journal:
         peers, endpoints, counters, sizes, times = zip(*self.opened, strict=True)
         self.opened = []
         block.direction[at:end] = IN
-        block.peer[at:end] = peers
-        block.endpoint[at:end] = endpoints
+        block.peer[at:end] = _numbers(peers, self._peer_number)
+        block.endpoint[at:end] = _numbers(endpoints, self._endpoint_number)
         block.counter[at:end] = counters
         block.outer_bytes[at:end] = sizes
         block.outer_ns[at:end] = times
         block.inner_bytes[at:end] = lengths
         block.head[at:end] = rows[:, :HEAD_BYTES]
 
-    def delivered(self, count: int, inner_ns: int) -> None:
-        """The packets of the last `heads` have crossed the TUN."""
+    def delivered(self, count: int, refused: Sequence[int], inner_ns: int) -> None:
+        """The packets of the last `heads` were written to the TUN, which refused some of them."""
         end = self._used + count
         self._block.inner_ns[self._used : end] = inner_ns
+        if refused:
+            self._block.kind[self._used + np.asarray(refused)] = UNDELIVERED
         self._used = end
 
     def refused(
@@ -151,15 +151,26 @@ class Journal:
         kind = COVER if reason is Drop.NOT_IP else REFUSED
         self.message(IN, kind, session.peer, endpoint, outer_bytes, at_ns, counter=counter)
 
-    def transmitted(self, output: Transmit, at_ns: int) -> None:
-        """A message that the device made by itself."""
+    def transmitted(self, output: Transmit, run: Run) -> None:
+        """A message that the device made by itself; one for a stranger has no row."""
+        if output.peer is None or run.is_postponed:
+            return
+        if self._held:
+            self._held.settle()
+        write = partial(self._write_transmitted, output, run.at_ns)
+        if run.queue is None:
+            write(run.refused)
+        else:
+            self._held.add(run, [len(output.datagram)], write)
+
+    def _write_transmitted(self, output: Transmit, at_ns: int, unsent: Collection[int]) -> None:
         kind, counter = HANDSHAKE, 0
         if output.datagram[0] == TRANSPORT:
             kind = DATA if output.packet else KEEPALIVE
             counter = int.from_bytes(output.datagram[8:16], "little")
         self.message(
             OUT,
-            kind,
+            UNSENT if unsent else kind,
             output.peer,
             output.endpoint,
             len(output.datagram),
@@ -185,45 +196,54 @@ class Journal:
         block = self._block
         block.direction[at], block.kind[at] = direction, kind
         block.inner_ns[at] = block.outer_ns[at] = at_ns
-        block.peer[at] = -1 if peer is None else self.peer_number(peer)
-        block.endpoint[at] = self.endpoint_number(endpoint)
+        block.peer[at] = -1 if peer is None else self._peer_number(peer)
+        block.endpoint[at] = self._endpoint_number(endpoint)
         block.counter[at] = counter
         block.outer_bytes[at] = outer_bytes
         block.inner_bytes[at] = len(packet)
         block.head[at] = np.frombuffer(packet[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0"), np.uint8)
         self._used = at + 1
 
+    def tick(self, now: float) -> None:
+        """Hand over the rows that have waited for `FLUSH_S`, and those whose messages have left meanwhile."""
+        if self._held:
+            self._held.settle()
+        if not self._used:
+            self._due_at = NEVER
+        elif self._due_at == NEVER:
+            self._due_at = now + FLUSH_S
+        elif now >= self._due_at and not self._writer.is_behind():
+            self._hand_over()
+            self._due_at = NEVER
+
+    def wake_at(self, now: float) -> float:
+        """When `tick` is next needed; `NEVER` if no row waits."""
+        return min(self._due_at, now + FLUSH_S) if self._held else self._due_at
+
     def close(self) -> None:
-        """Write what is left and close the file.
+        """Write what is left and close the file; the connections are closed already.
 
         Raises
         ------
         TunnelError
             Something could not be written; the journal is then not whole.
         """
+        self._held.settle()
         self._hand_over()
-        self._waiting.put(None)
-        self._thread.join()
-        status = self._process.wait()
-        if self._broken or status:
-            raise TunnelError(
-                "the journal is not whole: its writer ended early (disk full? pyarrow missing?)"
-            )
+        self._writer.close()
 
     # -- blocks -------------------------------------------------------------------------------------
 
-    def peer_number(self, peer: Peer) -> int:
-        """Number that stands for a peer in rows."""
-        if peer.number not in self._peers:
-            self._peers[peer.number] = str(peer.config.public_key)
-        return peer.number
+    def _peer_number(self, peer: Peer) -> int:
+        number = self._peers.get(peer)
+        if number is None:
+            number = self._peers[peer] = len(self._peers)
+        return number
 
-    def endpoint_number(self, endpoint: Endpoint) -> int:
-        """Number that stands for an endpoint in rows."""
+    def _endpoint_number(self, endpoint: Endpoint) -> int:
         number = self._endpoints.get(endpoint)
         if number is None:
-            number = self._endpoints[endpoint] = len(self._endpoint_texts)
-            self._endpoint_texts.append(str(endpoint))
+            number = self._endpoints[endpoint] = len(self._endpoints)
         return number
 
     def _room(self, count: int) -> int:
@@ -234,22 +254,30 @@ class Journal:
 
     def _hand_over(self) -> None:
         block, self._block = self._block.first(self._used), Block.empty(BLOCK_ROWS)
-        block.peer_names = dict(self._peers)
-        block.endpoint_names = list(self._endpoint_texts)
+        block.peer_names = [str(peer.config.public_key) for peer in self._peers]
+        block.endpoint_names = [str(endpoint) for endpoint in self._endpoints]
+        # Each block has names of its own: whoever roams for ever is not remembered for ever.
+        self._peers.clear()
+        self._endpoints.clear()
         self._used = 0
         # Blocks when the disk cannot keep up: losing rows would make the truth a lie.
-        self._waiting.put(block)
+        self._writer.send(block)
 
-    def _send_blocks(self) -> None:
-        pipe = self._process.stdin
-        assert pipe is not None
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        while (block := self._waiting.get()) is not None:
-            if not self._broken:
-                try:
-                    block.send(pipe.fileno())
-                except OSError:
-                    self._broken = True
-        with contextlib.suppress(OSError):
-            pipe.close()
+
+def _numbers(values: Sequence[T], number: Callable[[T], int]) -> list[int]:
+    """Number of each value: neighbours are mostly the same object, which is then asked for once."""
+    numbers, last, current = [], None, -1
+    for value in values:
+        if value is not last:
+            last, current = value, number(value)
+        numbers.append(current)
+    return numbers
+
+
+def _unsent(runs: Sequence[Run]) -> list[int]:
+    """Rows of the packets that were refused."""
+    unsent, first = [], 0
+    for run in runs:
+        unsent += [first + number for number in run.refused]
+        first += run.count
+    return unsent

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
 from dataclasses import dataclass, field, fields, replace
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from vpnforensics.reftunnel.carrier import Queue, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vpnforensics.reftunnel.endpoint import Endpoint
+    from vpnforensics.reftunnel.session import Session
 
 HEAD_BYTES = 120
 """An IPv4 header of 60 bytes and a TCP header of 60."""
 
 OUT, IN = range(2)
-DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED = range(5)
+DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED, UNSENT, UNDELIVERED = range(7)
 
 Ints = npt.NDArray[Any]
 
@@ -33,7 +43,7 @@ class Block:
     outer_bytes: Ints
     inner_bytes: Ints
     head: Ints
-    peer_names: dict[int, str] = field(default_factory=dict)
+    peer_names: list[str] = field(default_factory=list)
     endpoint_names: list[str] = field(default_factory=list)
 
     @classmethod
@@ -58,8 +68,7 @@ class Block:
 
     def send(self, pipe: int) -> None:
         """Write the block to a pipe: a line of JSON, then the bytes of each array."""
-        peers = list(self.peer_names.items())
-        line = {"rows": len(self.kind), "peers": peers, "endpoints": self.endpoint_names}
+        line = {"rows": len(self.kind), "peers": self.peer_names, "endpoints": self.endpoint_names}
         parts = [memoryview(json.dumps(line).encode() + b"\n")]
         parts += [memoryview(getattr(self, name)).cast("B") for name in _ARRAYS if len(self.kind)]
         while parts:
@@ -84,9 +93,86 @@ class Block:
             if len(raw) < array.nbytes:
                 return None  # the tunnel was killed while it wrote: this block is lost, the others are whole
             setattr(block, name, np.frombuffer(raw, array.dtype).reshape(array.shape))
-        block.peer_names = dict(header["peers"])
+        block.peer_names = header["peers"]
         block.endpoint_names = header["endpoints"]
         return block
 
 
 _ARRAYS = tuple(column.name for column in fields(Block) if not column.name.endswith("_names"))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Datagrams of one send call.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    at_ns : int
+        When the call was over.
+    refused : Refused
+        Those that were not taken.
+    queue : Queue or None
+        The connection in which some of the others wait.
+    end_bytes : int
+        What that connection had been given with them.
+    """
+
+    count: int
+    at_ns: int
+    refused: Refused
+    queue: Queue | None = None
+    end_bytes: int = 0
+
+    @classmethod
+    def just_sent(cls, count: int, refused: Refused, queue: Queue | None = None) -> Self:
+        """What a call that is over now did."""
+        end_bytes = 0 if queue is None else queue.taken_bytes
+        return cls(count, time.time_ns(), refused, queue, end_bytes)
+
+    @property
+    def is_postponed(self) -> bool:
+        """Whether the connection was not there yet: they will be sent by another call."""
+        return errno.EINPROGRESS in self.refused.values()
+
+
+@dataclass(frozen=True, slots=True)
+class SentRows:
+    """Packets sealed with consecutive counters, one a row; `rows` and `inner_ns` may be longer.
+
+    Parameters
+    ----------
+    session : Session
+        What sealed them.
+    endpoint : Endpoint
+        Where they went.
+    first_counter : int
+        Of the first packet.
+    rows : ndarray of uint8, shape (n, width)
+        The packets.
+    lengths, outer_sizes : sequence of int
+        Bytes of each packet, and of its datagram.
+    inner_ns : ndarray of int64, shape (n,)
+        When each was read.
+    """
+
+    session: Session
+    endpoint: Endpoint
+    first_counter: int
+    rows: npt.NDArray[np.uint8]
+    lengths: Sequence[int]
+    outer_sizes: Sequence[int]
+    inner_ns: npt.NDArray[np.int64]
+
+    def part(self, start: int, end: int) -> SentRows:
+        """A copy of some of them, to be kept."""
+        return SentRows(
+            self.session,
+            self.endpoint,
+            self.first_counter + start,
+            self.rows[start:end, :HEAD_BYTES].copy(),
+            self.lengths[start:end],
+            self.outer_sizes[start:end],
+            self.inner_ns[start:end].copy(),
+        )

@@ -17,12 +17,22 @@ from vpnforensics.reftunnel.journal_block import (
     KEEPALIVE,
     OUT,
     REFUSED,
+    UNDELIVERED,
+    UNSENT,
     Block,
     Ints,
 )
 
 DIRECTIONS = {OUT: "out", IN: "in"}
-KINDS = {DATA: "data", COVER: "cover", KEEPALIVE: "keepalive", HANDSHAKE: "handshake", REFUSED: "refused"}
+KINDS = {
+    DATA: "data",
+    COVER: "cover",
+    KEEPALIVE: "keepalive",
+    HANDSHAKE: "handshake",
+    REFUSED: "refused",
+    UNSENT: "unsent",
+    UNDELIVERED: "undelivered",
+}
 
 _USUAL_OPTIONS = 0x0101080A
 """Two NOPs, then the timestamp option: what Linux, Windows and macOS send in all but SYNs."""
@@ -167,7 +177,6 @@ def decode(block: Block) -> dict[str, Any]:
             rows, heads = _some(everyone, head, layout == group)
             _decode_group(columns, rows, heads, group)
     v4, v6 = np.flatnonzero(version == 4), np.flatnonzero(version == 6)
-    peers = max(block.peer_names, default=-1) + 1
     return {
         "direction": Texts(block.direction, list(DIRECTIONS.values())),
         # Cover is a packet of zeros, whose first byte no IP packet has.
@@ -177,7 +186,7 @@ def decode(block: Block) -> dict[str, Any]:
         "inner_ns": block.inner_ns,
         "outer_ns": block.outer_ns,
         # A handshake message that came does not say whose it is: its peer is -1, the empty text.
-        "peer": Texts(block.peer + 1, ["", *(block.peer_names.get(number, "") for number in range(peers))]),
+        "peer": Texts(block.peer + 1, ["", *block.peer_names]),
         "endpoint": Texts(block.endpoint, block.endpoint_names),
         "counter": block.counter,
         "outer_bytes": block.outer_bytes,

@@ -22,6 +22,7 @@ from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.events import Transmit
+from vpnforensics.reftunnel.journal_block import Run, SentRows
 from vpnforensics.reftunnel.peers import Peer
 from vpnforensics.reftunnel.routing import destination
 from vpnforensics.reftunnel.session import Session
@@ -103,6 +104,9 @@ class Outbound:
         self._count = 0
         self._peer: Peer | None = None
         self._read_ns = 0
+        # Of the rows: when each was read. Of the flush that is going on: its send calls.
+        self._row_read_ns = np.zeros(ROWS, np.int64)
+        self._runs: list[Run] = []
 
     def pump(self, now: float) -> bool:
         """Seal and send what the kernel has now.
@@ -145,6 +149,7 @@ class Outbound:
             else:
                 row[:length] = packet
             self._lengths[self._count] = length
+            self._row_read_ns[self._count] = self._read_ns
             self._count += 1
         self._flush(now)
 
@@ -206,6 +211,8 @@ class Outbound:
         if self._scrubber is not None:
             for index in range(self._count, self._count + count):
                 self._scrubber.returning(self._row_views[index][: self._lengths[index]])
+        if self._journal is not None:
+            self._row_read_ns[self._count : self._count + count] = self._read_ns
         self._count += count
 
     # -- sealing ------------------------------------------------------------------------------------
@@ -267,9 +274,9 @@ class Outbound:
             sizes.append(size)
         self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
         if self._journal is not None:
-            self._journal.sealed(
-                session, endpoint, first, self._rows, lengths, sizes, self._read_ns, time.time_ns()
-            )
+            runs, self._runs = self._runs, []
+            sent = SentRows(session, endpoint, first, self._rows, lengths, sizes, self._row_read_ns)
+            self._journal.sealed(sent, runs)
         if refused:
             self._not_taken(session.peer, endpoint, lengths, sizes, refused)
         packets = len(lengths) - len(refused)
@@ -281,8 +288,12 @@ class Outbound:
         self, data: memoryview, size: int, first: int, endpoint: Endpoint, refused: dict[int, int]
     ) -> None:
         """Send datagrams of one size, of which the first is row `first`; those not taken go to `refused`."""
-        for number, error in self._carrier.send(data, size, endpoint).items():
+        not_taken = self._carrier.send(data, size, endpoint)
+        for number, error in not_taken.items():
             refused[first + number] = error
+        if self._journal is not None:
+            count = -(-len(data) // size)
+            self._runs.append(Run.just_sent(count, not_taken, self._carrier.queue(endpoint)))
 
     def _not_taken(
         self, peer: Peer, endpoint: Endpoint, lengths: list[int], sizes: list[int], refused: dict[int, int]

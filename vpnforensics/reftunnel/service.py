@@ -32,6 +32,7 @@ from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.events import Deliver, Disconnected, Transmit
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import Journal
+from vpnforensics.reftunnel.journal_block import Run
 from vpnforensics.reftunnel.network import Network, fitting_mtu, outer_mark
 from vpnforensics.reftunnel.outbound import Outbound
 from vpnforensics.reftunnel.scrub import Scrubber
@@ -93,10 +94,12 @@ class Service:
             self._tun = Tun(config.name, offload=config.offload)
             stack.callback(self._tun.close)
             self._open_carrier(stack)
-            self._open_files(stack)
             self._make_device()
             self._handle_signals(stack)
             stack.enter_context(Network(config))
+            # Files come last: what fails before leaves none behind, and touches none that was there.
+            self._open_files(stack)
+            self._make_directions()
             self._loop()
 
     # -- setting up ---------------------------------------------------------------------------------
@@ -114,13 +117,14 @@ class Service:
         stack.callback(self._carrier.close)
 
     def _open_files(self, stack: contextlib.ExitStack) -> None:
-        self._journal = None if self._config.journal is None else Journal(self._config.journal)
-        if self._journal is not None:
-            stack.callback(self._journal.close)
         self._usage = None if self._config.usage_log is None else UsageLog(self._config.usage_log)
         if self._usage is not None:
             usage = self._usage
             stack.callback(lambda: usage.close(time.time_ns()))
+        self._journal = None if self._config.journal is None else Journal(self._config.journal)
+        if self._journal is not None:
+            stack.callback(self._journal.close)
+            stack.callback(self._carrier.close)  # first, so that the fate of what still waits is known
 
     def _make_device(self) -> None:
         config = self._config
@@ -130,6 +134,9 @@ class Service:
             wall_ns=lambda _: time.time_ns(),
             padded=config.shaping.rule(config.mtu),
         )
+
+    def _make_directions(self) -> None:
+        config = self._config
         scrubber = Scrubber(config.scrub) if config.scrub.is_on else None
         row_bytes = max(config.mtu, 1500) + _ROW_SLACK_BYTES
         self._outbound = Outbound(
@@ -195,6 +202,8 @@ class Service:
                         self._inbound.flush()
                 self._on_time(poll, now)
                 self._act(now)
+                if self._journal is not None:
+                    self._journal.tick(now)
         finally:
             poll.close()
 
@@ -207,6 +216,8 @@ class Service:
             at = min(at, self._outbound.cover.wake_at())
         if self._batch_until is not None:
             at = min(at, self._batch_until)
+        if self._journal is not None:
+            at = min(at, self._journal.wake_at(now))
         return max(0.0, at - now)
 
     def _tun_ready(self, poll: select.epoll, now: float) -> None:
@@ -245,10 +256,12 @@ class Service:
 
     def _transmit(self, output: Transmit) -> None:
         refused = self._carrier.send(output.datagram, len(output.datagram), output.endpoint)
+        if self._journal is not None:
+            run = Run.just_sent(1, refused, self._carrier.queue(output.endpoint))
+            self._journal.transmitted(output, run)
         if not refused:
-            if self._journal is not None:
-                self._journal.transmitted(output, time.time_ns())
-        elif refused[0] == errno.EINPROGRESS and self._tcp is not None:
+            return
+        if refused[0] == errno.EINPROGRESS and self._tcp is not None:
             self._tcp.when_connected(output.endpoint, lambda connected: self._again(output, connected))
         else:
             self._device.drops[Drop.SEND_FAILED] += 1
@@ -256,8 +269,10 @@ class Service:
     def _again(self, output: Transmit, connected: bool) -> None:
         if connected:
             self._transmit(output)
-        else:
-            self._device.drops[Drop.SEND_FAILED] += 1
+            return
+        self._device.drops[Drop.SEND_FAILED] += 1
+        if self._journal is not None:
+            self._journal.transmitted(output, Run.just_sent(1, {0: errno.ENOTCONN}))
 
     def _serve(self, now: float) -> None:
         request = self._control.serve(

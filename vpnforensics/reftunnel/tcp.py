@@ -18,8 +18,9 @@ import struct
 from collections.abc import Callable
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.carrier import ALL_TAKEN, Refused, all_refused
+from vpnforensics.reftunnel.carrier import ALL_TAKEN, Queue, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.tcp_link import FRAME_BYTES, Action, Link
 
 _SO_MARK = 36
 _TCP_NOTSENT_LOWAT = 25
@@ -34,46 +35,6 @@ _MAX_CONNECTIONS = 1024
 MAX_MESSAGE_BYTES = 65_535
 
 Take = Callable[[memoryview, int, Endpoint, float], None]
-Action = Callable[[bool], None]
-
-
-class Deframer:
-    """Cuts a byte stream into messages."""
-
-    __slots__ = ("_rest",)
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[memoryview]:
-        """Messages that are whole now; the rest waits for more."""
-        if self._rest:
-            data = self._rest + data
-        view = memoryview(data)
-        messages = []
-        at, size = 0, len(data)
-        while at + 2 <= size:
-            end = at + 2 + (data[at] << 8 | data[at + 1])
-            if end > size:
-                break
-            messages.append(view[at + 2 : end])
-            at = end
-        self._rest = data[at:]
-        return messages
-
-
-class _Link:
-    """One connection."""
-
-    __slots__ = ("actions", "connected", "deframer", "endpoint", "rest", "sock")
-
-    def __init__(self, sock: socket.socket, endpoint: Endpoint, *, connected: bool) -> None:
-        self.sock = sock
-        self.endpoint = endpoint
-        self.connected = connected
-        self.deframer = Deframer()
-        self.rest = b""  # of a message of which the kernel took the beginning
-        self.actions: list[Action] = []  # to be called when it is connected, or lost
 
 
 class TcpLinks:
@@ -89,12 +50,12 @@ class TcpLinks:
 
     def __init__(self, port: int = 0, *, mark: int = 0) -> None:
         self._mark = mark
-        self._links: dict[Endpoint, _Link] = {}
-        self._by_fd: dict[int, _Link] = {}
+        self._links: dict[Endpoint, Link] = {}
+        self._by_fd: dict[int, Link] = {}
         # Connections that others made, the one heard from longest ago first; strangers have not sent a
         # whole message yet.
-        self._guests: dict[_Link, None] = {}
-        self._strangers: dict[_Link, None] = {}
+        self._guests: dict[Link, None] = {}
+        self._strangers: dict[Link, None] = {}
         self._poll: select.epoll | None = None
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
@@ -142,14 +103,18 @@ class TcpLinks:
         except OSError as error:
             self._close(link)
             return all_refused(len(data), segment, error.errno or errno.EIO)
+        earlier = len(link.rest)
         if sent == len(framed):
+            link.taken_bytes += sent - earlier
             if link.rest:
                 self._set_rest(link, b"")
             return ALL_TAKEN
         # A message of which a part was taken must be taken whole, or the stream makes no sense any more.
-        earlier, step = len(link.rest), segment + _LENGTH.size
+        step = segment + FRAME_BYTES
         begun = max(0, -(-(sent - earlier) // step))
-        self._set_rest(link, framed[sent : min(len(framed), earlier + begun * step)])
+        end = min(len(framed), earlier + begun * step)
+        link.taken_bytes += end - earlier
+        self._set_rest(link, framed[sent:end])
         return dict.fromkeys(range(begun, -(-len(data) // segment)), errno.EAGAIN) or ALL_TAKEN
 
     def when_connected(self, endpoint: Endpoint, action: Action) -> None:
@@ -159,6 +124,11 @@ class TcpLinks:
             action(link is not None and link.connected)
         else:
             link.actions.append(action)
+
+    def queue(self, endpoint: Endpoint) -> Queue | None:
+        """The connection to an endpoint, if some of what it was given has not left yet."""
+        link = self._links.get(endpoint)
+        return None if link is None or link.left_bytes() == link.taken_bytes else link
 
     def close(self) -> None:
         """Close all connections and stop listening."""
@@ -177,11 +147,11 @@ class TcpLinks:
             # Strangers that connect and say nothing must not lock out those who have something to say.
             self._close(next(iter(self._strangers or self._guests)))
         host = address[0].removeprefix("::ffff:")
-        link = _Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
+        link = Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
         self._add(link)
         self._strangers[link] = None
 
-    def _connect(self, endpoint: Endpoint) -> _Link | None:
+    def _connect(self, endpoint: Endpoint) -> Link | None:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -193,11 +163,11 @@ class TcpLinks:
         except OSError:
             sock.close()
             return None
-        link = _Link(sock, endpoint, connected=False)
+        link = Link(sock, endpoint, connected=False)
         self._add(link)
         return link
 
-    def _add(self, link: _Link) -> None:
+    def _add(self, link: Link) -> None:
         link.sock.setblocking(False)
         link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link.sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
@@ -207,33 +177,33 @@ class TcpLinks:
             events = select.EPOLLIN if link.connected else select.EPOLLIN | select.EPOLLOUT
             self._poll.register(link.sock.fileno(), events)
 
-    def _close(self, link: _Link) -> None:
+    def _close(self, link: Link) -> None:
         # A peer that lost its connection may have come back from the same port, before we noticed.
         if self._links.get(link.endpoint) is link:
             del self._links[link.endpoint]
         self._by_fd.pop(link.sock.fileno(), None)
         self._guests.pop(link, None)
         self._strangers.pop(link, None)
-        link.sock.close()  # epoll forgets a closed descriptor by itself
+        link.close()  # epoll forgets a closed descriptor by itself
         self._call(link, connected=False)
 
     @staticmethod
-    def _call(link: _Link, *, connected: bool) -> None:
+    def _call(link: Link, *, connected: bool) -> None:
         actions, link.actions = link.actions, []
         for action in actions:
             action(connected)
 
-    def _set_rest(self, link: _Link, rest: bytes) -> None:
+    def _set_rest(self, link: Link, rest: bytes) -> None:
         if bool(rest) != bool(link.rest):
             self._watch(link, for_room=bool(rest))
         link.rest = rest
 
-    def _watch(self, link: _Link, *, for_room: bool) -> None:
+    def _watch(self, link: Link, *, for_room: bool) -> None:
         if self._poll is not None:
             events = select.EPOLLIN | select.EPOLLOUT if for_room else select.EPOLLIN
             self._poll.modify(link.sock.fileno(), events)
 
-    def _writable(self, link: _Link) -> None:
+    def _writable(self, link: Link) -> None:
         if not link.connected:
             link.connected = True
             self._watch(link, for_room=False)
@@ -248,7 +218,7 @@ class TcpLinks:
             return
         self._set_rest(link, link.rest[sent:])
 
-    def _receive(self, link: _Link, take: Take, now: float) -> None:
+    def _receive(self, link: Link, take: Take, now: float) -> None:
         try:
             data = link.sock.recv(_RECEIVE_BYTES)
         except BlockingIOError:

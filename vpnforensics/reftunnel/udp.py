@@ -174,6 +174,9 @@ class UdpSockets:
         now = time.monotonic()
         return {endpoint: size for endpoint, (size, until) in self._narrow.items() if now < until}
 
+    def queue(self, endpoint: Endpoint) -> None:
+        """Nothing: what the kernel took has left."""
+
     def close(self) -> None:
         """Close both."""
         for sock in self.sockets():

@@ -1,0 +1,96 @@
+"""One TCP connection: the messages of its stream, and how much of what it was given has left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+from collections.abc import Callable
+
+from vpnforensics.reftunnel.endpoint import Endpoint
+
+FRAME_BYTES = 2
+"""The length before each message."""
+
+_SIOCOUTQNSD = 0x894B
+_UNSENT = struct.Struct("=i")
+_DISCARD = struct.pack("=ii", 1, 0)
+"""``struct linger``: closing resets the connection."""
+
+Action = Callable[[bool], None]
+
+
+class Deframer:
+    """Cuts a byte stream into messages."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[memoryview]:
+        """Messages that are whole now; the rest waits for more."""
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        messages = []
+        at, size = 0, len(data)
+        while at + 2 <= size:
+            end = at + 2 + (data[at] << 8 | data[at + 1])
+            if end > size:
+                break
+            messages.append(view[at + 2 : end])
+            at = end
+        self._rest = data[at:]
+        return messages
+
+
+class Link:
+    """One connection."""
+
+    __slots__ = (
+        "_left_bytes",
+        "actions",
+        "connected",
+        "deframer",
+        "endpoint",
+        "is_closed",
+        "rest",
+        "sock",
+        "taken_bytes",
+    )
+
+    def __init__(self, sock: socket.socket, endpoint: Endpoint, *, connected: bool) -> None:
+        self.sock = sock
+        self.endpoint = endpoint
+        self.connected = connected
+        self.deframer = Deframer()
+        self.rest = b""  # of a message of which the kernel took the beginning
+        self.actions: list[Action] = []  # to be called when it is connected, or lost
+        self.taken_bytes = 0  # whole messages, framed, the rest of the last among them
+        self.is_closed = False
+        self._left_bytes = 0
+
+    def left_bytes(self) -> int:
+        """How many of the bytes taken have left this machine, once at least."""
+        if not self.is_closed:
+            self._left_bytes = self.taken_bytes - len(self.rest) - self._unsent_bytes()
+        return self._left_bytes
+
+    def close(self) -> None:
+        """Close the connection; what has not left by now never leaves."""
+        if self.left_bytes() < self.taken_bytes:
+            # It is a lie otherwise: the kernel would go on sending a closed connection's queue.
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+        self.is_closed = True
+        self.sock.close()
+
+    def _unsent_bytes(self) -> int:
+        """Bytes in the kernel's queue that were never sent."""
+        try:
+            (unsent,) = _UNSENT.unpack(fcntl.ioctl(self.sock, _SIOCOUTQNSD, bytes(_UNSENT.size)))
+        except (OSError, ValueError):  # closed by somebody else
+            return 0
+        return int(unsent)
