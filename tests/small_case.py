@@ -85,6 +85,11 @@ def made_up(**changes: object) -> CaseResult:
                 "bytes": [200, 30_000, 20_000],
                 "first_ns": START_NS,
                 "last_ns": START_NS + 10**9,
+                "names": [
+                    [{"name": "www.site.example", "source": "query", "flow": "f1"}],
+                    [{"name": "=cmd\\027[2j.example", "source": "sni", "flow": "f2"}],
+                    [],
+                ],
             }
         ),
         "describe_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},

@@ -10,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+import pandas as pd
 
 from vpnforensics.case import grouped, known_clock, make_case, why_no_tunnels
 from vpnforensics.engines import counters, ip_id, timestamps
 from vpnforensics.errors import CaseError
+from vpnforensics.features.names.find import find_names
+from vpnforensics.features.names.lookups import name_rows, unread_names
 from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
 from vpnforensics.report import rows, warnings
 from vpnforensics.report.provenance import tool_row
@@ -88,6 +91,9 @@ def correlate(
             raise CaseError(why_no_tunnels(sides))
         said += more + warnings.of_decision(case, decision)
         said += warnings.of_accounts(case, by_counters=counters.NAME in options.engines)
+        tell("reading names", 0.0)
+        names = find_names(case.flows)
+        said += unread_names(names)
         tell("reporting", 0.0)
         stacks = Stacks(
             case,
@@ -100,7 +106,9 @@ def correlate(
             inputs=list(inputs),
             alignment=case.alignment,
             tunnels=rows.tunnel_rows(case, decision, stacks),
-            endpoints=endpoints.result(),
+            endpoints=endpoints.result().assign(
+                names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object)
+            ),
             describe_stacks=stacks.flow_columns,
             tell_pairs=lambda: rows.score_rows(case, decision),
             links=rows.link_rows(case, decision),

@@ -33,6 +33,7 @@ _COLUMNS: Mapping[str, str] = MappingProxyType(
         "bytes": "int64",
         "first_ns": "int64",
         "last_ns": "int64",
+        "names": "string",
         "device": "string",
     }
 )
@@ -42,12 +43,13 @@ def link_table(case: CaseResult) -> pd.DataFrame:
     """One row a flow, in the order of the flows: its link, its endpoints, and the tunnel's.
 
     ``llr`` is the decimal logarithm of the likelihood ratio; times are nanoseconds since the epoch on the
-    egress clock.
+    egress clock; names, in which there are no spaces, are parted by them.
     """
     flows = case.flows.set_index("id")
+    flows["names"] = [" ".join(row["name"] for row in names) for names in flows["names"]]
     tunnels = case.tunnels.set_index("id")
     table = case.links.join(
-        flows[["proto", "src", "dst", "community_id", "packets", "bytes", "first_ns", "last_ns", "device"]],
+        flows[[name for name in _COLUMNS if name in flows.columns]],
         on="flow",
     )
     for column in ("client", "server", "protocol"):

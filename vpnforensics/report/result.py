@@ -58,7 +58,7 @@ class CaseResult:
 
     @cached_property
     def flows(self) -> pd.DataFrame:
-        """``flows`` of the result contract: endpoints, counts, times, and the client's stack."""
+        """``flows`` of the result contract: endpoints, counts, times, names, and the client's stack."""
         return self.endpoints.assign(**self.describe_stacks())
 
     @cached_property

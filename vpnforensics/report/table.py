@@ -23,6 +23,8 @@ _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
 _MEDIUM, _WIDE = 96, 132
 """Columns from which the tables say more."""
+_NAME = 28
+"""Columns that a name takes at most."""
 _LABELS = 10
 """Columns that the overview's labels take."""
 
@@ -156,6 +158,9 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     table.add_column("proto", no_wrap=True)
     table.add_column("from", justify="right" if sources else "left")
     table.add_column("to")
+    names = _names(case, rows) if width >= _MEDIUM else {}
+    if names:
+        table.add_column("name")
     table.add_column("packets", justify="right", no_wrap=True)
     if width >= _WIDE:
         table.add_column("bytes", justify="right", no_wrap=True)
@@ -167,8 +172,17 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         table.add_column("engines")
     for row in plain_rows(rows):
         said = [Text(beside.get(row["flow"], ""), style="dim")] if beside else []
-        table.add_row(*_link_cells(row, sources, width), *said)
+        name = names.get(row["flow"], "") if names else None
+        table.add_row(*_link_cells(row, sources, width, name), *said)
     return Group(table, *more_line(len(case.links) - len(rows)))
+
+
+def _names(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
+    """The surest name of each flow shown that has one; of a long one, the end, which says whose it is."""
+    known = zip(case.endpoints["id"], case.endpoints["names"], strict=True)
+    wanted = set(rows["flow"])
+    first = {flow: visible(names[0]["name"]) for flow, names in known if flow in wanted and names}
+    return {f: n if len(n) <= _NAME else f"…{n[1 - _NAME :]}" for f, n in first.items()}
 
 
 def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
@@ -198,7 +212,7 @@ def _title(verdicts: pd.Series[int], flows: int, source: str) -> Text:
     return title
 
 
-def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[RenderableType]:
+def _link_cells(row: dict[str, Any], sources: str, width: int, name: str | None) -> list[RenderableType]:
     style = _STYLES[row["verdict"]]
     linked = row["verdict"] == "linked"
     cells: list[RenderableType] = [
@@ -208,7 +222,9 @@ def _link_cells(row: dict[str, Any], sources: str, width: int) -> list[Renderabl
     if width >= _WIDE:
         cells.append(Endpoint(row["client"]) if linked else Text("–", style="dim"))
     src = row["src"].removeprefix(sources) if sources else row["src"]
-    cells += [Text(row["proto"]), Endpoint(src), Endpoint(row["dst"]), Text(f"{row['packets']:,}")]
+    cells += [Text(row["proto"]), Endpoint(src), Endpoint(row["dst"])]
+    cells += [Text(name)] if name is not None else []
+    cells.append(Text(f"{row['packets']:,}"))
     if width >= _WIDE:
         cells.append(Text(size(row["bytes"])))
     known = row["llr"] is not None

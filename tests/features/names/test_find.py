@@ -23,7 +23,7 @@ from tests.features.names.made import (
 )
 from vpnforensics.features.names import quic
 from vpnforensics.features.names.find import find_names
-from vpnforensics.features.names.lookups import findings, name_rows
+from vpnforensics.features.names.lookups import name_rows, unread_names
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.read import read_capture
 
@@ -41,7 +41,7 @@ def named(path, tunnel=None):
     flows, names = read(path)
     rows = name_rows(flows, names, np.zeros(len(flows), int) if tunnel is None else np.array(tunnel))
     told = [[(row["name"], row["source"]) for row in each] for each in rows]
-    return dict(zip(flows.dport.tolist(), told, strict=True)), findings(names)
+    return dict(zip(flows.dport.tolist(), told, strict=True)), unread_names(names)
 
 
 def test_each_protocol_has_its_name(tmp_path):
@@ -77,7 +77,7 @@ def test_a_snap_is_said_for_each_kind_of_name_that_it_hid(tmp_path):
     told, warnings = named(capture(wire, tmp_path / "c.pcap", snap=96))
     assert told == {53: [("looked.example", "query")], 443: [], 80: [], 8443: []}
     assert len(warnings) == 1
-    assert "(1 HTTP, 1 QUIC, 1 TLS, 1 answers of DNS)" in warnings[0]
+    assert "(1 HTTP requests, 1 QUIC hellos, 1 TLS hellos, 1 answers to lookups)" in warnings[0]
 
 
 def test_names_before_the_cut_are_read_from_a_snapped_capture(tmp_path):
@@ -155,7 +155,7 @@ def test_a_capture_that_changed_meanwhile_is_said(tmp_path):
     path = capture(wire, tmp_path / "c.pcap")
     flows = assemble_flows(read_capture(path))
     path.unlink()
-    assert "cannot be read twice" in findings(find_names(flows))[0]
+    assert "cannot be read twice" in unread_names(find_names(flows))[0]
 
 
 def test_without_the_ciphers_handshakes_are_counted(tmp_path, monkeypatch):

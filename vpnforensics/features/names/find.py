@@ -174,7 +174,7 @@ class _Reading:
                 self.names.add(flow, found.name, "quic")
                 self._cut.discard(flow)
         for _ in self._cut:
-            self.names.hide("QUIC")
+            self.names.hide("QUIC hellos")
         self.names.undecrypted = len(self._undecrypted)
 
     def _datagram(self, flow: int, payload: Payload) -> None:
@@ -183,7 +183,7 @@ class _Reading:
             if message is not None:
                 self._message(flow, payload.row, message, payload.is_cut)
             elif payload.is_cut:
-                self.names.hide("DNS")
+                self.names.hide("DNS messages")
         elif quic.is_initial(payload.octets):
             self._initial(flow, payload)
         else:
@@ -212,7 +212,7 @@ class _Reading:
     def _message(self, flow: int, row: int, message: dns.Message, is_cut: bool) -> None:
         self.names.add(flow, message.name, "query")
         if is_cut and message.cut:
-            self.names.hide("answers of DNS")
+            self.names.hide("answers to lookups")
         ts_ns = int(self.flows.packets.ts_ns[row])
         for answer in message.answers:
             self.names.lookups.append(Lookup(flow, ts_ns, message.name, answer.address, answer.ttl_s))
@@ -230,8 +230,8 @@ class _Reading:
                 self._message(flow, row, message, is_cut)
             return
         kinds: tuple[tuple[Source, str, tls.Found | None], ...] = (
-            ("sni", "TLS", tls.read_records(octets)),
-            ("http", "HTTP", http.read_request(octets)),
+            ("sni", "TLS hellos", tls.read_records(octets)),
+            ("http", "HTTP requests", http.read_request(octets)),
         )
         for source, kind, found in kinds:
             if found is not None:

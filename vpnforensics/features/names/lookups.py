@@ -55,7 +55,7 @@ def name_rows(
     return rows
 
 
-def findings(names: FlowNames) -> list[str]:
+def unread_names(names: FlowNames) -> list[str]:
     """What kept names from being read, as warnings."""
     said = []
     if names.unread:
