@@ -23,6 +23,7 @@ pytestmark = pytest.mark.needs("wireguard")
 
 CLIENTS, PAGES = 3, 8
 SERVER_OUTSIDE, INTERNET = "203.0.113.1", "203.0.113.2"
+PROTOCOLS = {"tcp": 6, "udp": 17}
 PORTS_A_CLIENT = 5000
 """Each client has source ports of its own, so that masquerading changes none and a port names the client."""
 
@@ -116,12 +117,12 @@ def recorded(netlab, tmp_path):
 def test_correlate_agrees_with_the_journal_packet_by_packet(recorded):
     ingress, egress, rows = recorded
     truth: dict[tuple[int, ...], deque[dict[str, Any]]] = defaultdict(deque)
-    owner: dict[int, str] = {}
+    owner: dict[tuple[int, int], str] = {}  # of protocol and port: TCP and UDP may use the same number
     for row in rows:
         if row["kind"] == "data" and row["proto"] in (6, 17):
             key = of_the_journal(row)
             truth[key].append(row)
-            owner[key[2]] = row["endpoint"]
+            owner[key[0], key[2]] = row["endpoint"]
     assert len(set(owner.values())) == CLIENTS
     # The journal's row of every packet of the egress capture. Copies of one packet keep their order.
     packets = packets_of(egress, 14)
@@ -141,10 +142,12 @@ def test_correlate_agrees_with_the_journal_packet_by_packet(recorded):
             for end in (flows.loc[flow, "src"], flows.loc[flow, "dst"])
             if end.startswith(f"{SERVER_OUTSIDE}:")
         )
-        verdicts[flows.loc[flow, "proto"], verdict] += 1
+        name = flows.loc[flow, "proto"]
+        verdicts[name, verdict] += 1
+        proto = PROTOCOLS[name]
         if verdict == "linked":
-            assert client_of[tunnel] == owner[port]
-        assert flows.loc[flow, "packets"] == sum(each.port == port for each in seen)
+            assert client_of[tunnel] == owner[proto, port]
+        assert flows.loc[flow, "packets"] == sum((each.key[0], each.port) == (proto, port) for each in seen)
     assert verdicts.total() == len(owner)
     # Of all packets of 24 pages and some 45 lookups, how many were given the very datagram that carried them?
     tunnel_of = dict(zip(case.links["flow"], case.links["tunnel"], strict=True))

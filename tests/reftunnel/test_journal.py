@@ -214,7 +214,9 @@ def test_a_flood_from_forged_addresses_is_not_remembered(tmp_path):
 # -- on the wire --------------------------------------------------------------------------------------
 
 
-def sniff(lab: NetLab, name: str, interface: str, path: Path, what: str) -> subprocess.Popen[bytes]:
+def sniff(
+    lab: NetLab, name: str, interface: str, path: Path, what: str, snap_bytes: int = 200
+) -> subprocess.Popen[bytes]:
     process = lab.start(
         name,
         *(
@@ -226,7 +228,7 @@ def sniff(lab: NetLab, name: str, interface: str, path: Path, what: str) -> subp
             "-B",
             "32768",
             "-s",
-            "200",
+            str(snap_bytes),
             "--time-stamp-precision=nano",
         ),
         *("-w", str(path), *what.split()),

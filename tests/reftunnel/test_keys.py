@@ -1,15 +1,12 @@
 import base64
 import os
 import pickle
-import stat
 import traceback
 
 import pytest
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.journal import Journal
-from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey, refuse_if_readable_by_others
-from vpnforensics.reftunnel.usage import UsageLog
+from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey, read_private
 
 # RFC 7748, section 6.1 (https://www.rfc-editor.org/rfc/rfc7748#section-6.1)
 ALICE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
@@ -72,20 +69,27 @@ def test_files_that_others_can_open_are_refused(tmp_path, mode):
     path.write_text("x")
     path.chmod(mode)
     with pytest.raises(TunnelError, match="chmod 600"):
-        refuse_if_readable_by_others(path)
+        read_private(path)
     path.chmod(0o600)
-    refuse_if_readable_by_others(path)
+    assert read_private(path) == b"x"
 
 
-def test_what_tells_of_people_is_private(tmp_path):
-    """A journal and a usage log, whatever the umask; what is there already keeps its mode."""
-    before = os.umask(0)
-    try:
-        UsageLog(tmp_path / "usage").close(0)
-        Journal(tmp_path / "journal.jsonl").close()
-        (tmp_path / "mine").touch(0o640)
-        UsageLog(tmp_path / "mine").close(0)
-    finally:
-        os.umask(before)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {"usage": 0o600, "journal.jsonl": 0o600, "mine": 0o640}
+def test_a_key_file_of_another_user_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "wg0.conf"
+    path.touch(0o600)
+    owner = path.stat().st_uid
+    if os.geteuid() == 0:
+        os.chown(path, 1234, -1)
+        owner = 1234
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(TunnelError, match=f"number {owner}.*chown"):
+        read_private(path)
+
+
+def test_a_key_file_that_is_a_pipe_or_a_folder_is_a_clear_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(TunnelError, match="no ordinary file"):
+        read_private(tmp_path / "pipe")
+    with pytest.raises(TunnelError, match="directory"):
+        read_private(tmp_path)

@@ -20,14 +20,17 @@ def all_refused(size: int, segment: int, error: int) -> Refused:
 
 
 class Queue(Protocol):
-    """What a connection was given and has not sent yet: it is lost with the connection."""
+    """What a connection was given and the other end has not acknowledged: it may be lost with it."""
 
     is_closed: bool
     taken_bytes: int
     """Given to it so far."""
 
-    def left_bytes(self) -> int:
-        """Of those, how many have left this machine, once at least."""
+    def sent_bytes(self) -> int:
+        """Of those, how many were sent once at least, or were lost on the way to the network card."""
+
+    def acked_bytes(self) -> int:
+        """Of those, how many the other end has acknowledged."""
 
 
 class Carrier(Protocol):

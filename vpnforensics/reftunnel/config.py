@@ -5,7 +5,7 @@ does not do, it says: shell commands (``PostUp`` and its kin) are reported and n
 and ``SaveConfig``. Our own keys, all in ``[Interface]``:
 
 ``Transport = udp | tcp``, ``Offload = on | off``, ``Nat = INTERFACE`` (masquerade what leaves there),
-``Journal = FILE`` (``.parquet``, else JSON Lines), ``UsageLog = FILE``,
+``Journal = PATH`` (``.parquet``, else JSON Lines; ``{start}`` becomes the time), ``UsageLog = FILE``,
 ``Pad``, ``Cover = N`` (datagrams/s), ``BatchMs = N`` (``shaping``),
 ``ScrubTimestamps = on``, ``ScrubIpId = zero | random``, ``NormaliseTtl = N`` (``scrub``).
 
@@ -14,7 +14,10 @@ No error here repeats a value of a key that is secret.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import itertools
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +31,7 @@ from vpnforensics.reftunnel.keys import (
     PresharedKey,
     PrivateKey,
     PublicKey,
-    refuse_if_readable_by_others,
+    read_private,
 )
 from vpnforensics.reftunnel.peers import PeerConfig
 from vpnforensics.reftunnel.scrub import NO_SCRUB, IpIdPolicy, Scrub
@@ -317,16 +320,28 @@ def read_config(path: Path) -> TunnelConfig:
     Raises
     ------
     TunnelError
-        It cannot be read, others can read it, or its content is wrong.
+        It cannot be read, others can read it, it is somebody else's, or its content is wrong.
     """
     try:
-        refuse_if_readable_by_others(path)
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TunnelError(f"{path}: {error.strerror}") from None
+        text = read_private(path).decode("utf-8")
     except UnicodeDecodeError:
         raise TunnelError(f"{path} is not text") from None
     try:
-        return parse_config(text, path.stem)
+        config = parse_config(text, path.stem)
+        _refuse_one_file_for_two(
+            {"the configuration": path, "Journal": config.journal, "UsageLog": config.usage_log}
+        )
     except TunnelError as error:
         raise TunnelError(f"{path}: {error}") from None
+    return config
+
+
+def _refuse_one_file_for_two(paths: dict[str, Path | None]) -> None:
+    """Check that what is written is not what is read, nor written twice, under whatever name."""
+    given = [(what, path) for what, path in paths.items() if path is not None]
+    for (what, path), (other, other_path) in itertools.combinations(given, 2):
+        same = os.path.realpath(path) == os.path.realpath(other_path)
+        with contextlib.suppress(OSError):  # what does not exist yet is not another's
+            same = same or path.samefile(other_path)
+        if same:
+            raise TunnelError(f"{what} and {other} are one file, {other_path}")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.events import Deliver, Output, Transmit
+from vpnforensics.reftunnel.events import Deliver, Output, Refused, Transmit
 from vpnforensics.reftunnel.handshakes import Handshakes
 from vpnforensics.reftunnel.keys import PrivateKey, PublicKey
 from vpnforensics.reftunnel.peers import Peer, PeerConfig, make_peer
@@ -241,5 +241,9 @@ class Device:
         padded = session.open(message)
         self._talks.accepted(session, endpoint, 1 if padded else 0, len(message), now)
         if padded:
-            packet = padded[: self.inner_length(session.peer, padded)]
+            try:
+                packet = padded[: self.inner_length(session.peer, padded)]
+            except RefusedError:
+                self._talks.outbox.append(Refused(session.peer, padded, counter))
+                raise
             self._talks.outbox.append(Deliver(session.peer, packet, counter, len(message)))

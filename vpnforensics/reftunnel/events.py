@@ -29,6 +29,15 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """An authentic message whose content, padded as it came, is not for the operating system."""
+
+    peer: Peer
+    padded: bytes
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """A session with a peer may carry data from now on."""
 
@@ -52,4 +61,4 @@ class Disconnected:
     peer: Peer
 
 
-Output = Transmit | Deliver | Connected | Moved | Disconnected
+Output = Transmit | Deliver | Refused | Connected | Moved | Disconnected

@@ -20,7 +20,7 @@ from vpnforensics.reftunnel.crypto import TAG_BYTES, pack_nonce
 from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.events import Deliver
+from vpnforensics.reftunnel.events import Deliver, Refused
 from vpnforensics.reftunnel.journal import Journal
 from vpnforensics.reftunnel.journal_block import DATA, HANDSHAKE, IN, KEEPALIVE, UNDELIVERED
 from vpnforensics.reftunnel.session import REJECT_AFTER_MESSAGES, Session
@@ -89,6 +89,7 @@ class Inbound:
         self._groups = np.zeros(ROWS, np.int64)
         self._headers = np.zeros(ROWS, np.int64)
         self._lengths_list: list[int] = []
+        self._whole_ns = 0  # when the last datagram came that the device was given whole
 
     def pump(self, sockets: UdpSockets, sock: socket.socket, now: float) -> None:
         """Open and deliver the datagrams that wait in a socket."""
@@ -96,27 +97,33 @@ class Inbound:
             received = sockets.receive(sock, self._buffer)
             if received is None:
                 break
-            self.take(self._buffer_view[: received.size], received.segment, received.endpoint, now)
+            data = self._buffer_view[: received.size]
+            self.take(data, received.segment, received.endpoint, now, received.at_ns)
         self.flush()
 
-    def take(self, data: memoryview, segment: int, endpoint: Endpoint, now: float) -> None:
-        """Open datagrams of `segment` bytes laid end to end; deliver when enough have come together."""
+    def take(
+        self, data: memoryview, segment: int, endpoint: Endpoint, now: float, received_ns: int = 0
+    ) -> None:
+        """Open datagrams of `segment` bytes laid end to end; deliver when enough have come together.
+
+        `received_ns` is when the kernel had them, or 0 if that is not known.
+        """
         device = self._device
         unpack, sessions = transport_header.unpack_from, device.sessions
         session: Session | None = None
         packets = outer_bytes = 0
         total = len(data)
-        received_ns = time.time_ns()
+        received_ns = received_ns or time.time_ns()
         for start in range(0, total, segment or 1):
             end = min(start + segment, total)
             size = end - start
             if size < KEEPALIVE_BYTES or size > self._row_bytes + TRANSPORT_OVERHEAD_BYTES:
-                self._whole(bytes(data[start:end]), endpoint, now)
+                self._whole(bytes(data[start:end]), endpoint, now, received_ns)
                 continue
             word, index, counter = unpack(data, start)
             found = sessions.get(index) if word == TRANSPORT else None
             if found is None:
-                self._whole(bytes(data[start:end]), endpoint, now)
+                self._whole(bytes(data[start:end]), endpoint, now, received_ns)
                 continue
             if found is not session:
                 if session is not None and outer_bytes:
@@ -131,12 +138,13 @@ class Inbound:
         if session is not None and outer_bytes:
             device.accepted(session, endpoint, packets, outer_bytes, now)
 
-    def _whole(self, datagram: bytes, endpoint: Endpoint, now: float) -> None:
+    def _whole(self, datagram: bytes, endpoint: Endpoint, now: float, received_ns: int) -> None:
         """Give a datagram to the device, and to the journal if it is an acceptable handshake message."""
+        self._whole_ns = received_ns
         refused = self._device.drops.total()
         self._device.receive(datagram, endpoint, now)
         if self._journal is not None and datagram[:1] != b"\4" and self._device.drops.total() == refused:
-            self._journal.message(IN, HANDSHAKE, None, endpoint, len(datagram), time.time_ns())
+            self._journal.message(IN, HANDSHAKE, None, endpoint, len(datagram), received_ns)
 
     def _open(
         self, session: Session, counter: int, sealed: memoryview, endpoint: Endpoint, received_ns: int
@@ -169,8 +177,7 @@ class Inbound:
         except RefusedError as refusal:
             drops[refusal.reason] += 1
             if self._journal is not None:
-                size = padded_bytes + TRANSPORT_OVERHEAD_BYTES
-                self._journal.refused(session, endpoint, counter, size, refusal.reason, received_ns)
+                self._journal.refused(session.peer, endpoint, counter, plain, received_ns)
             return True
         self._lengths_list.append(length)
         if self._journal is not None:
@@ -194,10 +201,17 @@ class Inbound:
                 output.peer,
                 output.peer.endpoint,
                 output.outer_bytes,
-                time.time_ns(),
+                self._whole_ns,
                 counter=output.counter,
                 packet=output.packet,
+                inner_ns=time.time_ns(),
             )
+
+    def refuse(self, output: Refused) -> None:
+        """Note a message that the device opened by itself, and whose content it did not like."""
+        endpoint = output.peer.endpoint
+        if self._journal is not None and endpoint is not None:
+            self._journal.refused(output.peer, endpoint, output.counter, output.padded, self._whole_ns)
 
     def flush(self) -> None:
         """Write the collected packets to the TUN."""

@@ -5,15 +5,18 @@ times: ``inner_ns`` when the packet crossed the TUN, ``outer_ns`` when the datag
 inner packet is described as it is *inside* the tunnel: before ``scrub`` on its way out, after it on its way
 in. A packet that had to wait for a handshake has the time of its sending as both.
 
-A path that ends in ``.parquet`` gets Parquet, written in row groups and readable only once closed; any other
-gets JSON Lines, readable at any time. Rows are collected raw in large blocks, and another process
+A path that ends in ``.parquet`` gets a folder of Parquet files, any other a file of JSON Lines; both can be
+read at any time, and after a crash. Rows are collected raw in large blocks, and another process
 (``journal_writer``) decodes and writes full blocks, so the traffic waits for nothing but a copy. No key but a
 peer's public one is in it.
+
+A row is written when it is known what became of its message, and of nothing that is not authentic: a flood
+from forged addresses leaves no trace here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +24,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.journal_block import (
     COVER,
     DATA,
@@ -40,13 +42,12 @@ from vpnforensics.reftunnel.journal_block import (
 from vpnforensics.reftunnel.journal_held import HeldRows
 from vpnforensics.reftunnel.journal_pipe import WriterProcess
 from vpnforensics.reftunnel.timers import NEVER
-from vpnforensics.reftunnel.wire import TRANSPORT
+from vpnforensics.reftunnel.wire import TRANSPORT, TRANSPORT_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from vpnforensics.reftunnel.endpoint import Endpoint
     from vpnforensics.reftunnel.events import Transmit
     from vpnforensics.reftunnel.peers import Peer
-    from vpnforensics.reftunnel.session import Session
 
 T = TypeVar("T")
 
@@ -61,12 +62,12 @@ class Journal:
     Parameters
     ----------
     path : Path
-        Where to; the suffix decides the format. What was in the file is lost; a new one is its owner's only.
+        Where to; the suffix decides the format. Nothing of this name may exist.
 
     Raises
     ------
     TunnelError
-        The file cannot be made, or Parquet is asked for and pyarrow is missing.
+        It exists, cannot be made, or Parquet is asked for and pyarrow is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +89,7 @@ class Journal:
         if self._held:
             self._held.settle()  # rows of one connection keep their order
         if not any(run.queue is not None or run.is_postponed for run in runs):
-            self._write_sent(sent, runs, _unsent(runs))
+            self._write_sent(sent, runs, _refused(runs))
             return
         first = 0
         for run in runs:
@@ -98,9 +99,9 @@ class Journal:
             if run.queue is not None:
                 self._held.add(run, part.outer_sizes, write)
             elif not run.is_postponed:
-                write(run.refused)
+                write(_refused([run]))
 
-    def _write_sent(self, sent: SentRows, runs: Sequence[Run], unsent: Collection[int]) -> None:
+    def _write_sent(self, sent: SentRows, runs: Sequence[Run], kinds: Mapping[int, int]) -> None:
         count = len(sent.lengths)
         at = self._room(count)
         block, end = self._block, at + count
@@ -116,8 +117,8 @@ class Journal:
         block.outer_bytes[at:end] = sent.outer_sizes
         block.inner_bytes[at:end] = sent.lengths
         block.head[at:end] = sent.rows[:count, :HEAD_BYTES]
-        if unsent:
-            block.kind[at + np.array(list(unsent))] = UNSENT
+        if kinds:
+            block.kind[at + np.array(list(kinds))] = list(kinds.values())
         self._used = end
 
     def heads(self, rows: npt.NDArray[np.uint8], lengths: Sequence[int]) -> None:
@@ -145,11 +146,12 @@ class Journal:
         self._used = end
 
     def refused(
-        self, session: Session, endpoint: Endpoint, counter: int, outer_bytes: int, reason: Drop, at_ns: int
+        self, peer: Peer, endpoint: Endpoint, counter: int, padded: bytes | memoryview, at_ns: int
     ) -> None:
-        """An authentic message whose content was dropped: the peer's cover, or a wrong source."""
-        kind = COVER if reason is Drop.NOT_IP else REFUSED
-        self.message(IN, kind, session.peer, endpoint, outer_bytes, at_ns, counter=counter)
+        """An authentic message whose content was dropped: cover is all zeros, anything else is refused."""
+        kind = REFUSED if bytes(padded).strip(b"\0") else COVER
+        outer_bytes = len(padded) + TRANSPORT_OVERHEAD_BYTES
+        self.message(IN, kind, peer, endpoint, outer_bytes, at_ns, counter=counter)
 
     def transmitted(self, output: Transmit, run: Run) -> None:
         """A message that the device made by itself; one for a stranger has no row."""
@@ -159,18 +161,18 @@ class Journal:
             self._held.settle()
         write = partial(self._write_transmitted, output, run.at_ns)
         if run.queue is None:
-            write(run.refused)
+            write(_refused([run]))
         else:
             self._held.add(run, [len(output.datagram)], write)
 
-    def _write_transmitted(self, output: Transmit, at_ns: int, unsent: Collection[int]) -> None:
+    def _write_transmitted(self, output: Transmit, at_ns: int, kinds: Mapping[int, int]) -> None:
         kind, counter = HANDSHAKE, 0
         if output.datagram[0] == TRANSPORT:
             kind = DATA if output.packet else KEEPALIVE
             counter = int.from_bytes(output.datagram[8:16], "little")
         self.message(
             OUT,
-            UNSENT if unsent else kind,
+            kinds.get(0, kind),
             output.peer,
             output.endpoint,
             len(output.datagram),
@@ -190,12 +192,13 @@ class Journal:
         *,
         counter: int = 0,
         packet: bytes = b"",
+        inner_ns: int = 0,
     ) -> None:
         """A message that went another way: handshake, keepalive, cover, or a packet by itself."""
         at = self._room(1)
         block = self._block
         block.direction[at], block.kind[at] = direction, kind
-        block.inner_ns[at] = block.outer_ns[at] = at_ns
+        block.outer_ns[at], block.inner_ns[at] = at_ns, inner_ns or at_ns
         block.peer[at] = -1 if peer is None else self._peer_number(peer)
         block.endpoint[at] = self._endpoint_number(endpoint)
         block.counter[at] = counter
@@ -274,10 +277,11 @@ def _numbers(values: Sequence[T], number: Callable[[T], int]) -> list[int]:
     return numbers
 
 
-def _unsent(runs: Sequence[Run]) -> list[int]:
-    """Rows of the packets that were refused."""
-    unsent, first = [], 0
+def _refused(runs: Sequence[Run]) -> dict[int, int]:
+    """Rows of the packets that were not taken, and their kind."""
+    refused: dict[int, int] = {}
+    first = 0
     for run in runs:
-        unsent += [first + number for number in run.refused]
+        refused.update((first + number, UNSENT) for number in run.refused)
         first += run.count
-    return unsent
+    return refused

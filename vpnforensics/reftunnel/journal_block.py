@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
 import time
 from dataclasses import dataclass, field, fields, replace
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 HEAD_BYTES = 120
 """An IPv4 header of 60 bytes and a TCP header of 60."""
 
+_LENGTH = struct.Struct("<I")
+
 OUT, IN = range(2)
-DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED, UNSENT, UNDELIVERED = range(7)
+DATA, COVER, KEEPALIVE, HANDSHAKE, REFUSED, UNSENT, UNACKED, UNDELIVERED = range(8)
 
 Ints = npt.NDArray[Any]
 
@@ -67,9 +70,10 @@ class Block:
         return replace(self, **{name: getattr(self, name)[:rows] for name in _ARRAYS})
 
     def send(self, pipe: int) -> None:
-        """Write the block to a pipe: a line of JSON, then the bytes of each array."""
+        """Write the block to a pipe: JSON behind its length, then the bytes of each array."""
         line = {"rows": len(self.kind), "peers": self.peer_names, "endpoints": self.endpoint_names}
-        parts = [memoryview(json.dumps(line).encode() + b"\n")]
+        header = json.dumps(line).encode()
+        parts = [memoryview(_LENGTH.pack(len(header)) + header)]
         parts += [memoryview(getattr(self, name)).cast("B") for name in _ARRAYS if len(self.kind)]
         while parts:
             # One call for everything: between calls this thread would contend with the traffic.
@@ -82,20 +86,30 @@ class Block:
     @classmethod
     def receive(cls, stream: IO[bytes]) -> Self | None:
         """Read a block that `send` wrote; None at the end."""
-        line = stream.readline()
-        if not line:
-            return None
-        header = json.loads(line)
-        block = cls.empty(header["rows"])
-        for name in _ARRAYS:
-            array = getattr(block, name)
-            raw = stream.read(array.nbytes)
-            if len(raw) < array.nbytes:
-                return None  # the tunnel was killed while it wrote: this block is lost, the others are whole
-            setattr(block, name, np.frombuffer(raw, array.dtype).reshape(array.shape))
+        try:
+            (length,) = _LENGTH.unpack(_read(stream, _LENGTH.size))
+            header = json.loads(_read(stream, length))
+            block = cls.empty(header["rows"])
+            for name in _ARRAYS:
+                array = getattr(block, name)
+                raw = _read(stream, array.nbytes)
+                setattr(block, name, np.frombuffer(raw, array.dtype).reshape(array.shape))
+        except EOFError:
+            return None  # the tunnel was killed while it wrote: this block is lost, the others are whole
         block.peer_names = header["peers"]
         block.endpoint_names = header["endpoints"]
         return block
+
+
+def _read(stream: IO[bytes], size: int) -> bytearray:
+    """Exactly so many bytes; a pipe gives fewer at a time, and an unbuffered stream keeps none back."""
+    data, at = bytearray(size), 0
+    while at < size:
+        count = stream.readinto(memoryview(data)[at:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        at += count
+    return data
 
 
 _ARRAYS = tuple(column.name for column in fields(Block) if not column.name.endswith("_names"))

@@ -17,11 +17,13 @@ from vpnforensics.reftunnel.journal_block import (
     KEEPALIVE,
     OUT,
     REFUSED,
+    UNACKED,
     UNDELIVERED,
     UNSENT,
     Block,
     Ints,
 )
+from vpnforensics.reftunnel.routing import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES
 
 DIRECTIONS = {OUT: "out", IN: "in"}
 KINDS = {
@@ -31,8 +33,11 @@ KINDS = {
     HANDSHAKE: "handshake",
     REFUSED: "refused",
     UNSENT: "unsent",
+    UNACKED: "unacked",
     UNDELIVERED: "undelivered",
 }
+
+_TCP_HEADER_BYTES, _UDP_HEADER_BYTES = 20, 8
 
 _USUAL_OPTIONS = 0x0101080A
 """Two NOPs, then the timestamp option: what Linux, Windows and macOS send in all but SYNs."""
@@ -123,24 +128,34 @@ _NUMERIC = {
 }
 
 
-def _decode_group(columns: dict[str, Any], rows: Ints, heads: Ints, first_byte: int) -> None:
-    """Fill in the columns for packets that begin with the same byte."""
+def _decode_group(columns: dict[str, Any], rows: Ints, heads: Ints, sizes: Ints, first_byte: int) -> None:
+    """Fill in the columns for packets that begin with the same byte.
+
+    `sizes` are the bytes that are the packets' own: what stands behind them in a head is another's.
+    """
     if first_byte >> 4 == 4:
         l4 = 4 * (first_byte & 15)
         proto = heads[:, 9]
+        sizes = np.minimum(sizes, _field(heads, 2, 2))
         columns["tos"][rows], columns["ttl"][rows] = heads[:, 1], heads[:, 8]
         columns["df"][rows], columns["ip_id"][rows] = heads[:, 6] & 0x40 != 0, _field(heads, 4, 2)
-        whole = _field(heads, 6, 2) & 0x1FFF == 0
+        whole = (_field(heads, 6, 2) & 0x1FFF == 0) & (l4 >= IPV4_HEADER_BYTES)
     else:
-        l4 = 40
+        l4 = IPV6_HEADER_BYTES
         proto = heads[:, 6]
+        sizes = np.minimum(sizes, l4 + _field(heads, 4, 2).astype(np.int64))
         columns["tos"][rows], columns["ttl"][rows] = (heads[:, 0] & 15) << 4 | heads[:, 1] >> 4, heads[:, 7]
         whole = np.ones(len(rows), bool)
     columns["proto"][rows] = proto
-    ported, ported_heads = _some(rows, heads, whole & ((proto == 6) | (proto == 17)))
+    room = sizes.astype(np.int64) - l4
+    tcp_bytes = 4 * (heads[:, min(l4 + 12, HEAD_BYTES - 1)] >> 4).astype(np.int64)
+    is_tcp = whole & (proto == 6) & (room >= _TCP_HEADER_BYTES)
+    is_tcp &= (tcp_bytes >= _TCP_HEADER_BYTES) & (tcp_bytes <= room)
+    is_udp = whole & (proto == 17) & (room >= _UDP_HEADER_BYTES)
+    ported, ported_heads = _some(rows, heads, is_tcp | is_udp)
     columns["sport"][ported] = _field(ported_heads, l4, 2)
     columns["dport"][ported] = _field(ported_heads, l4 + 2, 2)
-    tcp, heads = _some(rows, heads, whole & (proto == 6))
+    tcp, heads = _some(rows, heads, is_tcp)
     if not len(tcp):
         return
     columns["seq"][tcp], columns["ack"][tcp] = _field(heads, l4 + 4, 4), _field(heads, l4 + 8, 4)
@@ -156,7 +171,8 @@ def _some(rows: Ints, heads: Ints, wanted: Ints) -> tuple[Ints, Ints]:
 def decode(block: Block) -> dict[str, Any]:
     """Named columns of a block.
 
-    Fields that a row has no meaning for are -1 (or an empty text, or false).
+    Fields that a row has no meaning for are -1 (or an empty text, or false), and so are those of a header
+    that does not fit its packet.
 
     Returns
     -------
@@ -166,7 +182,10 @@ def decode(block: Block) -> dict[str, Any]:
         has_ts, tsval, tsecr``.
     """
     head, size = block.head, len(block.kind)
-    version = np.where(block.inner_bytes > 0, head[:, 0] >> 4, 0) if size else np.zeros(0, np.uint8)
+    version = head[:, 0] >> 4
+    is_v4 = (version == 4) & (block.inner_bytes >= IPV4_HEADER_BYTES)
+    is_v6 = (version == 6) & (block.inner_bytes >= IPV6_HEADER_BYTES)
+    version[~(is_v4 | is_v6)] = 0
     columns: dict[str, Any] = {name: np.full(size, -1, dtype) for name, dtype in _NUMERIC.items()}
     columns["df"], columns["has_ts"] = np.zeros(size, bool), np.zeros(size, bool)
     everyone = np.arange(size)
@@ -175,7 +194,7 @@ def decode(block: Block) -> dict[str, Any]:
     for group in np.flatnonzero(np.bincount(layout)).tolist() if size else []:
         if group:
             rows, heads = _some(everyone, head, layout == group)
-            _decode_group(columns, rows, heads, group)
+            _decode_group(columns, rows, heads, block.inner_bytes[rows], group)
     v4, v6 = np.flatnonzero(version == 4), np.flatnonzero(version == 6)
     return {
         "direction": Texts(block.direction, list(DIRECTIONS.values())),

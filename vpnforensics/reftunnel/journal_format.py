@@ -1,17 +1,23 @@
-"""The two forms of a journal: JSON Lines and Parquet."""
+"""The two forms of a journal: JSON Lines, and a folder of Parquet files."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from vpnforensics.errors import TunnelError
-from vpnforensics.extras import how_to_get
+from vpnforensics.reftunnel.files import new_file
 from vpnforensics.reftunnel.journal_block import Block, Ints
 from vpnforensics.reftunnel.journal_columns import Texts, decode
+
+PARQUET = ".parquet"
+PART_ROWS = 1 << 20
+PART_AGE_S = 10.0
+"""A Parquet file can be read once it is closed; it is after so many rows, or so long after its first."""
 
 
 class Writer(Protocol):
@@ -20,15 +26,27 @@ class Writer(Protocol):
     def write(self, block: Block) -> None:
         """Append a block."""
 
+    def due_s(self) -> float | None:
+        """Seconds until `tick` is needed; None for never."""
+
+    def tick(self) -> None:
+        """Make readable what has waited long enough."""
+
     def close(self) -> None:
-        """Finish the file."""
+        """Finish."""
 
 
 class JsonLinesWriter:
-    """A JSON object a line; flushed block by block."""
+    """A JSON object a line; a block is written with one call, so that a reader sees whole lines.
 
-    def __init__(self, path: Path) -> None:
-        self._file: IO[str] = path.open("w", encoding="utf-8")
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the file.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._file = os.fdopen(fd, "wb", buffering=0)
 
     def write(self, block: Block) -> None:
         """Append a block."""
@@ -36,9 +54,17 @@ class JsonLinesWriter:
         lists = [
             value.to_list() if isinstance(value, Texts) else value.tolist() for value in columns.values()
         ]
-        for row in zip(*lists, strict=True):
-            self._file.write(json.dumps(dict(zip(columns, row, strict=True)), separators=(",", ":")) + "\n")
-        self._file.flush()
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True))
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+        left = memoryview(text.encode())
+        while left:
+            left = left[self._file.write(left) :]
+
+    def due_s(self) -> None:
+        """Never: a block is in the file at once."""
+
+    def tick(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Finish the file."""
@@ -46,34 +72,77 @@ class JsonLinesWriter:
 
 
 class ParquetWriter:
-    """Parquet, one row group a block; only texts as dictionaries."""
+    """A folder of Parquet files, one row group a block; only texts as dictionaries.
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError:
-            raise TunnelError(f"a Parquet journal: {how_to_get('pyarrow')}") from None
-        self._pa, self._pq, self._path = pa, pq, path
+    A Parquet file has its index at its end: one that was not closed cannot be read. So none is long, and each
+    gets its name when it is closed: readers of the folder see the closed ones.
+
+    Parameters
+    ----------
+    fd : int
+        Descriptor of the folder.
+    """
+
+    def __init__(self, fd: int) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._pa, self._pq, self._folder = pa, pq, fd
+        self._parts = self._rows = 0
         self._file: Any = None
-        self._schema: Any = None
-        path.open("wb").close()  # fail now, and not when the first block is full
+        self._part: Any = None
+        self._due_at = 0.0
 
     def write(self, block: Block) -> None:
         """Append a block."""
         columns = decode(block)
         arrays = {name: self._column(value) for name, value in columns.items()}
-        if self._file is None:
-            # Looking for repetition where there is none, and zstd, would cost as much as everything else;
-            # levels that tell which values are missing cost a third, and none is.
-            self._schema = self._pa.schema(
-                [self._pa.field(name, array.type, nullable=False) for name, array in arrays.items()]
-            )
+        # Levels that tell which values are missing cost a third, and none is.
+        schema = self._pa.schema(
+            [self._pa.field(name, array.type, nullable=False) for name, array in arrays.items()]
+        )
+        if self._part is None:
+            # Looking for repetition where there is none, and zstd, would cost as much as everything else.
             texts = [name for name, value in columns.items() if isinstance(value, Texts)]
-            self._file = self._pq.ParquetWriter(
-                self._path, self._schema, compression="lz4", use_dictionary=texts, write_statistics=False
+            self._file = os.fdopen(
+                new_file(Path(self._name(is_open=True)), "the journal", self._folder), "wb"
             )
-        self._file.write_table(self._pa.table(arrays, schema=self._schema))
+            self._part = self._pq.ParquetWriter(
+                self._file, schema, compression="lz4", use_dictionary=texts, write_statistics=False
+            )
+            self._due_at = time.monotonic() + PART_AGE_S
+        self._part.write_table(self._pa.table(arrays, schema=schema))
+        self._rows += len(block.kind)
+        if self._rows >= PART_ROWS:
+            self._close_part()
+        self.tick()
+
+    def due_s(self) -> float | None:
+        """Seconds until the file that is being written is to be closed."""
+        return None if self._part is None else max(0.0, self._due_at - time.monotonic())
+
+    def tick(self) -> None:
+        """Close the file that has been written long enough."""
+        if self._part is not None and time.monotonic() >= self._due_at:
+            self._close_part()
+
+    def close(self) -> None:
+        """Finish the last file."""
+        if self._part is not None:
+            self._close_part()
+        os.close(self._folder)
+
+    def _close_part(self) -> None:
+        self._part.close()
+        self._file.close()
+        self._part, self._rows = None, 0
+        names = self._name(is_open=True), self._name(is_open=False)
+        os.rename(*names, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._parts += 1
+
+    def _name(self, *, is_open: bool) -> str:
+        # Readers of a folder of Parquet files pass over names that begin with a dot.
+        return f"{'.' if is_open else ''}part-{self._parts:06d}{PARQUET}"
 
     def _column(self, value: Ints | Texts) -> Any:
         if not isinstance(value, Texts):
@@ -81,15 +150,7 @@ class ParquetWriter:
         texts = self._pa.array(value.values, self._pa.string())
         return self._pa.DictionaryArray.from_arrays(value.codes.astype(np.int32), texts)
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._file is not None:
-            self._file.close()
 
-
-def open_writer(path: Path) -> Writer:
-    """Writer for a path, by its suffix: here the user names the format, there is nothing to sniff yet."""
-    try:
-        return ParquetWriter(path) if path.suffix == ".parquet" else JsonLinesWriter(path)
-    except OSError as error:
-        raise TunnelError(f"cannot write the journal {path}: {error.strerror}") from None
+def make_writer(suffix: str, fd: int) -> Writer:
+    """Writer by the suffix of a path: here the user names the format, there is nothing to sniff yet."""
+    return ParquetWriter(fd) if suffix == PARQUET else JsonLinesWriter(fd)

@@ -1,21 +1,21 @@
 """Rows of messages that wait in the queue of a TCP connection: written once it is known what became of them.
 
-A connection takes bytes, the kernel holds them, and they are lost with it. So a row waits until its message
-has left the machine, or until the connection is closed and it has not.
+A connection takes bytes, the kernel holds them, and they may be lost with it. So a row waits until the other
+end has acknowledged its message, or until the connection is closed and it has not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vpnforensics.reftunnel.carrier import Queue
-from vpnforensics.reftunnel.journal_block import Run
+from vpnforensics.reftunnel.journal_block import UNACKED, UNSENT, Run
 from vpnforensics.reftunnel.tcp_link import FRAME_BYTES
 
-Write = Callable[[Collection[int]], None]
-"""Writes the rows of some messages, given the numbers of those that were never sent."""
+Write = Callable[[Mapping[int, int]], None]
+"""Writes the rows of some messages, given the numbers and kinds of those that did not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class _Held:
     sizes: Sequence[int]
     write: Write
 
-    def settle(self, left_bytes: int) -> None:
-        unsent, end = set(self.run.refused), self.run.end_bytes
+    def settle(self, sent_bytes: int, acked_bytes: int) -> None:
+        kinds, end = dict.fromkeys(self.run.refused, UNSENT), self.run.end_bytes
         for number in reversed(range(len(self.sizes))):
             if number not in self.run.refused:
-                if end <= left_bytes:
+                if end <= acked_bytes:
                     break
-                unsent.add(number)
+                kinds[number] = UNACKED if end <= sent_bytes else UNSENT
                 end -= self.sizes[number] + FRAME_BYTES
-        self.write(sorted(unsent))
+        self.write(kinds)
 
 
 class HeldRows:
@@ -54,7 +54,7 @@ class HeldRows:
         sizes : sequence of int
             Bytes of each message.
         write : callable
-            Gets the numbers of those that were never sent.
+            Gets the numbers and kinds of those that did not arrive.
         """
         assert run.queue is not None
         self._by_queue.setdefault(run.queue, deque()).append(_Held(run, sizes, write))
@@ -62,8 +62,8 @@ class HeldRows:
     def settle(self) -> None:
         """Write the rows of all messages whose fate is known now."""
         for queue, waiting in list(self._by_queue.items()):
-            left, is_closed = queue.left_bytes(), queue.is_closed
-            while waiting and (is_closed or waiting[0].run.end_bytes <= left):
-                waiting.popleft().settle(left)
+            sent, acked = queue.sent_bytes(), queue.acked_bytes()
+            while waiting and (queue.is_closed or waiting[0].run.end_bytes <= acked):
+                waiting.popleft().settle(sent, acked)
             if not waiting:
                 del self._by_queue[queue]

@@ -9,11 +9,14 @@ import queue
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.extras import how_to_get
+from vpnforensics.reftunnel.files import new_file, new_folder
 from vpnforensics.reftunnel.journal_block import Block
-from vpnforensics.reftunnel.keys import open_private
+from vpnforensics.reftunnel.journal_format import PARQUET
 
 _BLOCKS_WAITING = 8
 _PIPE_BYTES = 1 << 20
@@ -28,25 +31,29 @@ class WriterProcess:
     Parameters
     ----------
     path : Path
-        The journal.
+        The journal, which must not exist yet: a folder if it ends in ``.parquet``, else a file.
 
     Raises
     ------
     TunnelError
-        The journal cannot be made.
+        It exists, cannot be made, or Parquet is asked for and pyarrow is missing.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.suffix == PARQUET and find_spec("pyarrow") is None:
+            raise TunnelError(f"a Parquet journal: {how_to_get('pyarrow')}")
+        fd = new_folder(path, "the journal") if path.suffix == PARQUET else new_file(path, "the journal")
         try:
-            os.close(open_private(path, os.O_TRUNC))
-        except OSError as error:
-            raise TunnelError(f"cannot write the journal {path}: {error.strerror}") from None
-        self._process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
-            [sys.executable, "-m", "vpnforensics.reftunnel.journal_writer", str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # a ^C is for the tunnel, which then closes the journal in order
-        )
+            # It gets the descriptor and not the path: what has this name later is nothing of ours.
+            self._process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
+                [sys.executable, "-m", "vpnforensics.reftunnel.journal_writer", path.suffix, str(fd)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(fd,),
+                start_new_session=True,  # a ^C is for the tunnel, which then closes the journal in order
+            )
+        finally:
+            os.close(fd)
         self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
         self._broken = False
         self._thread = threading.Thread(target=self._send_blocks, name="journal", daemon=True)

@@ -1,28 +1,35 @@
 """The process that decodes and writes a journal: blocks come on standard input until it ends.
 
-``python -m vpnforensics.reftunnel.journal_writer PATH``, started by ``journal`` and by nothing else.
+``python -m vpnforensics.reftunnel.journal_writer SUFFIX FD``, started by ``journal_pipe`` alone.
 """
 
 from __future__ import annotations
 
+import select
 import signal
 import sys
-from pathlib import Path
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.journal_block import Block
-from vpnforensics.reftunnel.journal_format import open_writer
+from vpnforensics.reftunnel.journal_format import make_writer
 
 
-def main(path: Path) -> int:
+def main(suffix: str, fd: int) -> int:
     """Write blocks until there are no more; the exit status is 1 if something could not be written."""
     # Whoever ends the tunnel may end its whole group: the journal ends when the tunnel has closed it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        writer = open_writer(path)
-        while (block := Block.receive(sys.stdin.buffer)) is not None:
-            writer.write(block)
+        writer = make_writer(suffix, fd)
+        # Unbuffered: what waits is then in the pipe, where `select` sees it.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stream:
+            while True:
+                while not select.select([stream], [], [], writer.due_s())[0]:
+                    writer.tick()
+                block = Block.receive(stream)
+                if block is None:
+                    break
+                writer.write(block)
         writer.close()
     except (OSError, TunnelError):
         return 1
@@ -30,4 +37,4 @@ def main(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

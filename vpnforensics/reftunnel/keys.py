@@ -137,21 +137,32 @@ class PrivateKey(_Secret):
         return self._key.exchange(X25519PublicKey.from_public_bytes(public.raw))
 
 
-def open_private(path: Path, flags: int) -> int:
-    """Descriptor of a file to write that, where it is new, only its owner can open: it tells of people."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
-
-
-def refuse_if_readable_by_others(path: Path) -> None:
-    """Check that only its owner can read a file that holds keys.
+def read_private(path: Path) -> bytes:
+    """Content of a file that holds keys, after checking that nobody else can read or replace them.
 
     Raises
     ------
     TunnelError
-        The group or others may read or write it; the message says how to repair that.
+        It cannot be read, the group or others may read or write it, or it belongs to another user than
+        this one or root; the message says how to repair that.
     """
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise TunnelError(
-            f"{path} holds keys but its mode is {mode:04o}: others can open it (repair: chmod 600 {path})"
-        )
+    try:
+        # Not to wait for a writer, if it is a pipe.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise TunnelError(f"{path} is no ordinary file")
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & 0o077:
+                raise TunnelError(
+                    f"{path} holds keys but its mode is {mode:04o}: others can open it "
+                    f"(repair: chmod 600 {path})"
+                )
+            if found.st_uid not in (0, os.geteuid()):
+                raise TunnelError(
+                    f"{path} holds keys but belongs to the user with the number {found.st_uid}, who can read "
+                    f"and change it (repair: chown root {path})"
+                )
+            return file.read()
+    except OSError as error:
+        raise TunnelError(f"{path}: {error.strerror}") from None

@@ -103,6 +103,9 @@ class Network:
     def __enter__(self) -> Network:
         try:
             with IPRoute() as ipr:
+                outside = self._config.nat
+                if outside is not None and not ipr.link_lookup(ifname=outside):
+                    raise TunnelError(f"Nat = {outside}: there is no such interface")
                 self._link(ipr)
                 if self._config.table is not None:
                     self._routes(ipr)

@@ -29,7 +29,8 @@ from vpnforensics.reftunnel.control import ControlSocket
 from vpnforensics.reftunnel.cover import Cover
 from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop
-from vpnforensics.reftunnel.events import Deliver, Disconnected, Transmit
+from vpnforensics.reftunnel.events import Deliver, Disconnected, Refused, Transmit
+from vpnforensics.reftunnel.files import check_new, started
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import Journal
 from vpnforensics.reftunnel.journal_block import Run
@@ -110,7 +111,12 @@ class Service:
         self._tcp: TcpLinks | None = None
         self._carrier: Carrier
         if config.transport == "udp":
-            self._carrier = self._udp = UdpSockets(config.listen_port, mark=mark, offload=config.offload)
+            self._carrier = self._udp = UdpSockets(
+                config.listen_port,
+                mark=mark,
+                offload=config.offload,
+                stamps=config.journal is not None,
+            )
         else:
             self._carrier = self._tcp = TcpLinks(config.listen_port, mark=mark)
         self._port = self._carrier.port
@@ -248,6 +254,8 @@ class Service:
                     self._transmit(output)
                 elif isinstance(output, Deliver):
                     self._inbound.deliver(output)
+                elif isinstance(output, Refused):
+                    self._inbound.refuse(output)
                 else:
                     if self._usage is not None:
                         self._usage.note(output, time.time_ns())
@@ -301,6 +309,10 @@ def run(config: TunnelConfig, on_ready: Callable[[], None] = lambda: None) -> No
         log.warning("%s: %s", config.name, note)
     if not config.addresses:
         log.warning("%s: no Address: the interface will carry nothing until it has one", config.name)
-    if any(path is not None and not path.parent.is_dir() for path in (config.journal, config.usage_log)):
-        raise TunnelError("the folder of the journal or usage log does not exist")
+    if config.journal is not None:
+        journal = started(config.journal, time.time_ns())
+        check_new(journal, "the journal")
+        config = replace(config, journal=journal)
+    if config.usage_log is not None and not config.usage_log.parent.is_dir():
+        raise TunnelError(f"the folder of the usage log {config.usage_log} does not exist")
     Service(config, on_ready).run()

@@ -126,9 +126,9 @@ class TcpLinks:
             link.actions.append(action)
 
     def queue(self, endpoint: Endpoint) -> Queue | None:
-        """The connection to an endpoint, if some of what it was given has not left yet."""
+        """The connection to an endpoint, if some of what it was given is not acknowledged."""
         link = self._links.get(endpoint)
-        return None if link is None or link.left_bytes() == link.taken_bytes else link
+        return None if link is None or link.acked_bytes() == link.taken_bytes else link
 
     def close(self) -> None:
         """Close all connections and stop listening."""

@@ -13,8 +13,9 @@ from vpnforensics.reftunnel.endpoint import Endpoint
 FRAME_BYTES = 2
 """The length before each message."""
 
-_SIOCOUTQNSD = 0x894B
-_UNSENT = struct.Struct("=i")
+_SIOCOUTQ, _SIOCOUTQNSD = 0x5411, 0x894B
+"""Bytes that are not acknowledged; bytes that were never sent."""
+_SIZE = struct.Struct("=i")
 _DISCARD = struct.pack("=ii", 1, 0)
 """``struct linger``: closing resets the connection."""
 
@@ -50,7 +51,8 @@ class Link:
     """One connection."""
 
     __slots__ = (
-        "_left_bytes",
+        "_acked_bytes",
+        "_sent_bytes",
         "actions",
         "connected",
         "deframer",
@@ -70,27 +72,36 @@ class Link:
         self.actions: list[Action] = []  # to be called when it is connected, or lost
         self.taken_bytes = 0  # whole messages, framed, the rest of the last among them
         self.is_closed = False
-        self._left_bytes = 0
+        self._sent_bytes = self._acked_bytes = 0
 
-    def left_bytes(self) -> int:
-        """How many of the bytes taken have left this machine, once at least."""
-        if not self.is_closed:
-            self._left_bytes = self.taken_bytes - len(self.rest) - self._unsent_bytes()
-        return self._left_bytes
+    def sent_bytes(self) -> int:
+        """How many of the bytes taken were sent, or were lost on the way to the network card."""
+        self._count()
+        return self._sent_bytes
+
+    def acked_bytes(self) -> int:
+        """How many of the bytes taken the other end has acknowledged."""
+        self._count()
+        return self._acked_bytes
 
     def close(self) -> None:
-        """Close the connection; what has not left by now never leaves."""
-        if self.left_bytes() < self.taken_bytes:
+        """Close the connection; what was not sent by now never is."""
+        if self.sent_bytes() < self.taken_bytes:
             # It is a lie otherwise: the kernel would go on sending a closed connection's queue.
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
         self.is_closed = True
         self.sock.close()
 
-    def _unsent_bytes(self) -> int:
-        """Bytes in the kernel's queue that were never sent."""
+    def _count(self) -> None:
+        if not self.is_closed:
+            given = self.taken_bytes - len(self.rest)
+            self._sent_bytes = given - self._queued_bytes(_SIOCOUTQNSD)
+            self._acked_bytes = given - self._queued_bytes(_SIOCOUTQ)
+
+    def _queued_bytes(self, which: int) -> int:
         try:
-            (unsent,) = _UNSENT.unpack(fcntl.ioctl(self.sock, _SIOCOUTQNSD, bytes(_UNSENT.size)))
+            (size,) = _SIZE.unpack(fcntl.ioctl(self.sock, which, bytes(_SIZE.size)))
         except (OSError, ValueError):  # closed by somebody else
             return 0
-        return int(unsent)
+        return int(size)

@@ -24,6 +24,7 @@ _UDP_GRO = 104
 _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 _SO_MARK = 36
+_SO_TIMESTAMPNS = 64  # the one with 64-bit seconds everywhere (Linux 5.1)
 _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_OMIT = 5
 
@@ -31,7 +32,7 @@ _PROBE_AGAIN_S = 5.0
 """How long batches to an endpoint are sent datagram by datagram, after one that the kernel refused."""
 
 _BUFFER_BYTES = 8 << 20
-_CONTROL_BYTES = socket.CMSG_SPACE(4)
+_CONTROL_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(16)
 _ENDPOINTS_REMEMBERED = 4096
 
 _NO_BATCH = {errno.EINVAL, errno.EMSGSIZE, errno.EIO}
@@ -44,15 +45,20 @@ MAX_SEND_BYTES = 65_000
 
 _segment_size = struct.Struct("=H").pack
 _gro_size = struct.Struct("=i").unpack_from
+_timespec = struct.Struct("@qq").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What one receive call gave: `size` bytes, in datagrams of `segment` bytes, the last maybe shorter."""
+    """What one receive call gave: `size` bytes, in datagrams of `segment` bytes, the last maybe shorter.
+
+    `at_ns` is when the kernel received the first of them, nanoseconds since the epoch; 0 if not asked for.
+    """
 
     size: int
     segment: int
     endpoint: Endpoint
+    at_ns: int = 0
 
 
 def _open(family: socket.AddressFamily, port: int, mark: int, offload: bool) -> socket.socket:
@@ -91,9 +97,11 @@ class UdpSockets:
         Firewall mark of outgoing packets, by which a full tunnel keeps them off itself; 0 for none.
     offload : bool
         Whether to use segmentation and receive offload.
+    stamps : bool
+        Whether to ask the kernel when it received each datagram.
     """
 
-    def __init__(self, port: int = 0, *, mark: int = 0, offload: bool = True) -> None:
+    def __init__(self, port: int = 0, *, mark: int = 0, offload: bool = True, stamps: bool = False) -> None:
         try:
             self._v4 = _open(socket.AF_INET, port, mark, offload)
         except OSError as error:
@@ -107,6 +115,9 @@ class UdpSockets:
                 self._v4.close()
                 raise TunnelError(f"cannot listen on UDP port {self.port}: {error.strerror}") from error
             self._v6 = None  # a kernel without IPv6
+        if stamps:
+            for sock in self.sockets():
+                sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.offload = offload
         self._endpoints: dict[object, Endpoint] = {}
         self._narrow: dict[Endpoint, tuple[int, float]] = {}
@@ -126,8 +137,14 @@ class UdpSockets:
         endpoint = self._endpoints.get(address)
         if endpoint is None:
             endpoint = self._remember(address)
-        segment: int = _gro_size(control[0][2])[0] if control else size
-        return Received(size, segment, endpoint)
+        segment, at_ns = size, 0
+        for _, kind, value in control:
+            if kind == _UDP_GRO:
+                (segment,) = _gro_size(value)
+            elif kind == _SO_TIMESTAMPNS:
+                seconds, nanoseconds = _timespec(value)
+                at_ns = seconds * 1_000_000_000 + nanoseconds
+        return Received(size, segment, endpoint, at_ns)
 
     def _remember(self, address: tuple[str, int]) -> Endpoint:
         if len(self._endpoints) >= _ENDPOINTS_REMEMBERED:

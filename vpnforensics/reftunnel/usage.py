@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.events import Connected, Disconnected, Moved
-from vpnforensics.reftunnel.keys import open_private
+from vpnforensics.reftunnel.files import log_file
 from vpnforensics.reftunnel.peers import Peer
+
+_BEGINNING = b'{"ts_ns": '
 
 
 class UsageLog:
@@ -24,19 +25,18 @@ class UsageLog:
     Parameters
     ----------
     path : Path
-        Appended to; a new one is for its owner only.
+        Appended to, if it is a usage log; a new one is for its owner only.
 
     Raises
     ------
     TunnelError
-        The file cannot be opened.
+        The file cannot be opened, or is something else.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file = os.fdopen(open_private(path, os.O_APPEND), "a", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise TunnelError(f"cannot write the usage log {path}: {error.strerror}") from None
+        self._file = os.fdopen(
+            log_file(path, "the usage log", _BEGINNING), "a", encoding="utf-8", buffering=1
+        )
         self._since_ns: dict[Peer, int] = {}
         self._base: dict[Peer, tuple[int, int]] = {}
 

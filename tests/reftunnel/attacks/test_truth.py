@@ -1,0 +1,228 @@
+"""The journal says what happened, whatever is refused, lost, killed or forged on the way."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from vpnforensics.reftunnel.tcp_link import Deframer
+
+from ..netlab import PORT, NetLab, cable, two_configs
+from ..test_journal import end_sniffing, offloads_off, packets_of, read, sniff
+
+pytestmark = pytest.mark.needs("wireguard")
+
+
+def bring_up(lab: NetLab, journal: Path, at: str, **extra: str) -> dict[str, subprocess.Popen[bytes]]:
+    """Our tunnel at both ends of a cable, with a journal at one of them."""
+    cable(lab)
+    client, server, _, _ = two_configs(extra=extra)
+    texts = {"c": client, "s": server}
+    texts[at] = texts[at].replace("[Interface]", f"[Interface]\nJournal = {journal}")
+    tunnels = {name: lab.ours(name, texts[name]) for name in "sc"}
+    assert lab.ping("c", "10.77.0.1") == 3
+    return tunnels
+
+
+def counters_on_the_wire(path: Path) -> Counter[int]:
+    """Of the transport messages to the server."""
+    seen: Counter[int] = Counter()
+    for _, packet in packets_of(path, 14):
+        udp = packet[20:]
+        if udp[8] == 4 and udp[2:4] == struct.pack(">H", PORT):
+            seen[struct.unpack_from("<Q", udp, 16)[0]] += 1
+    return seen
+
+
+def of_kind(rows, direction: str, *kinds: str):
+    return [row for row in rows if row["direction"] == direction and row["kind"] in kinds]
+
+
+BLAST = """
+import socket, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(2000):
+    sock.sendto(bytes(1200), ("10.77.0.1", 9))
+    time.sleep(0.02 * (number % 100 == 0))
+"""
+
+
+def echoes(rows, direction: str, *kinds: str) -> int:
+    return sum(row["proto"] == 1 for row in of_kind(rows, direction, *kinds))
+
+
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_what_a_firewall_refused_is_unsent_and_all_else_is_on_the_wire(netlab, tmp_path, offload):
+    """A rule that takes half of the datagrams, at random, under bulk traffic; then one that takes all."""
+    path = tmp_path / "journal.jsonl"
+    tunnels = bring_up(netlab, path, "c", Offload=offload)
+    for name, other in ("cs", "sc"):
+        offloads_off(netlab, name, f"{netlab.prefix}{name}{other}")
+    sniffer = sniff(netlab, "s", f"{netlab.prefix}sc", tmp_path / "outer.pcap", f"udp dst port {PORT}")
+    before = time.time_ns()
+    rules = "add table ip f; add chain ip f o { type filter hook output priority 0; }"
+    half = f"add rule ip f o udp dport {PORT} numgen random mod 2 == 0 drop"
+    netlab.run("c", "nft", f"{rules}; {half}")
+    netlab.run("c", sys.executable, "-c", BLAST)
+    netlab.run("c", "nft", f"flush chain ip f o; add rule ip f o udp dport {PORT} drop")
+    all_refused = time.time_ns()
+    assert netlab.ping("c", "10.77.0.1", 10, 0.02, 1) == 0
+    sent_none = time.time_ns()
+    netlab.run("c", "nft", "flush chain ip f o")
+    assert netlab.ping("c", "10.77.0.1") == 3
+    end_sniffing(netlab, sniffer)
+    failed = netlab.show("c")["dropped"]["send_failed"]
+    netlab.end(tunnels["c"])
+    rows = [row for row in read(path) if row["outer_ns"] >= before]
+    sent = Counter(row["counter"] for row in of_kind(rows, "out", "data", "keepalive"))
+    unsent = of_kind(rows, "out", "unsent")
+    assert sent == counters_on_the_wire(tmp_path / "outer.pcap")
+    assert not sent.keys() & {row["counter"] for row in unsent}
+    assert len(unsent) == failed
+    assert min(len(sent), len(unsent)) > 500
+    dark = [row for row in rows if all_refused <= row["outer_ns"] <= sent_none]
+    assert echoes(dark, "out", "unsent") >= 10
+    assert echoes(dark, "out", "data") == 0
+
+
+def counters_in_the_stream(path: Path) -> list[int]:
+    """Of the transport messages to the server whose last byte was captured, on one TCP connection."""
+    parts = {}
+    for _, packet in packets_of(path, 14):
+        tcp = packet[20:]
+        payload = packet[20 + 4 * (tcp[12] >> 4) : struct.unpack_from(">H", packet, 2)[0]]
+        if payload:
+            parts[struct.unpack_from(">I", tcp, 4)[0]] = payload
+    stream, start = bytearray(), min(parts)
+    for at, payload in sorted(parts.items()):
+        assert at - start <= len(stream)
+        stream[at - start :] = max(bytes(stream[at - start :]), payload, key=len)
+    messages = Deframer().feed(bytes(stream))
+    return [struct.unpack_from("<Q", message, 8)[0] for message in messages if message[0] == 4]
+
+
+def test_what_a_dead_connection_held_is_unsent(netlab, tmp_path):
+    """On TCP the kernel takes what it can never send: those rows say so; all others were on the wire."""
+    cable(netlab)
+    path = tmp_path / "journal.jsonl"
+    client, server, _, _ = two_configs(extra={"Transport": "tcp"})
+    netlab.ours("s", server)
+    offloads_off(netlab, "c", f"{netlab.prefix}cs")
+    capture = tmp_path / "outer.pcap"
+    sniffer = sniff(netlab, "c", f"{netlab.prefix}cs", capture, f"tcp dst port {PORT}", 65_535)
+    tunnel = netlab.ours("c", with_lines(client, f"Journal = {path}"))
+    assert netlab.ping("c", "10.77.0.1") == 3
+    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "down")
+    assert netlab.ping("c", "10.77.0.1", 300, 0.005, 1) == 0
+    end_sniffing(netlab, sniffer)
+    netlab.end(tunnel)
+    rows = read(path)
+    on_the_wire = set(counters_in_the_stream(capture))
+    kinds = [
+        {row["counter"] for row in of_kind(rows, "out", *names)}
+        for names in (("data", "keepalive"), ("unacked",), ("unsent",))
+    ]
+    arrived, unacked, unsent = kinds
+    # The kernel thinks that the unacknowledged ones were sent; some may have been.
+    assert arrived <= on_the_wire <= arrived | unacked
+    assert not unsent & on_the_wire
+    assert echoes(rows, "out", "unsent") > 100
+    assert echoes(rows, "out", "unsent", "unacked") == 300
+
+
+def test_what_waited_for_a_connection_and_left_is_data(netlab, tmp_path):
+    """The same, and the link comes back: what the kernel then sends is no longer unsent."""
+    path = tmp_path / "journal.jsonl"
+    tunnels = bring_up(netlab, path, "c", Transport="tcp")
+    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "down")
+    assert netlab.ping("c", "10.77.0.1", 20, 0.01, 1) == 0
+    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "up")
+    netlab.wait(lambda: netlab.ping("c", "10.77.0.1", 1, wait_s=1))
+    (peer,) = netlab.show("s")["peers"]
+    netlab.end(tunnels["c"])
+    rows = read(path)
+    assert not of_kind(rows, "out", "unsent")
+    assert len(of_kind(rows, "out", "data")) == peer["received_packets"]
+
+
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_what_the_tun_refused_is_undelivered(netlab, tmp_path, offload):
+    path = tmp_path / "journal.jsonl"
+    tunnels = bring_up(netlab, path, "s", Offload=offload)
+    netlab.ip("s", "link", "set", netlab.interface("s"), "down")
+    assert netlab.ping("c", "10.77.0.1", 10, 0.02, 1) == 0
+    netlab.run("c", *("ping", "-f", "-q", "-c", "300", "-w", "2", "10.77.0.1"), check=False)
+    refused = netlab.show("s")["dropped"]["tun_refused"]
+    netlab.end(tunnels["s"])
+    rows = read(path)
+    assert echoes(rows, "in", "data") == 3
+    assert len(of_kind(rows, "in", "undelivered")) == refused > 100
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_rows_can_be_read_a_second_later_and_after_the_worst_kill(netlab, tmp_path):
+    """300 pings, and SIGKILL for the tunnel and its writer at once."""
+    path = tmp_path / "journal.jsonl"
+    tunnels = bring_up(netlab, path, "s")
+    assert netlab.ping("c", "10.77.0.1", 297, 0.005, 1) == 297
+    netlab.wait(lambda: echoes(read(path), "in", "data") == 300, timeout_s=5)
+    (writer,) = children(tunnels["s"].pid)
+    tunnels["s"].send_signal(signal.SIGKILL)
+    subprocess.run(["kill", "-9", str(writer)], check=True)
+    netlab.end(tunnels["s"])
+    assert echoes(read(path), "out", "data") == 300
+
+
+def test_parquet_can_be_read_after_a_kill_of_the_tunnel(netlab, tmp_path):
+    path = tmp_path / "journal.parquet"
+    tunnels = bring_up(netlab, path, "s")
+    assert netlab.ping("c", "10.77.0.1", 297, 0.005, 1) == 297
+    time.sleep(1.5)
+    netlab.end(tunnels["s"], signal.SIGKILL)
+    netlab.wait(lambda: list(path.glob("part-*.parquet")))
+    assert echoes(pq.read_table(path).to_pylist(), "in", "data") == 300
+
+
+def up_fails(lab: NetLab, text: str) -> str:
+    """Error of a start that does not succeed."""
+    command = (sys.executable, "-m", "vpnforensics.reftunnel", "up", str(lab.write("s", text)), "-f")
+    done = subprocess.run(
+        ["ip", "netns", "exec", lab.ns("s"), *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("late", ["Address = 10.77.0.1/24", "Nat = nosuch0"])
+def test_a_start_that_fails_touches_no_journal_and_leaves_none(netlab, tmp_path, late):
+    """An address that stands twice, and no such interface: found when all else is up already."""
+    cable(netlab)
+    _, server, _, _ = two_configs()
+    earlier, fresh = tmp_path / "earlier.jsonl", tmp_path / "fresh.jsonl"
+    earlier.write_text('{"precious":true}\n')
+    assert "nothing is overwritten" in up_fails(netlab, with_lines(server, f"Journal = {earlier}"))
+    assert up_fails(netlab, with_lines(server, f"Journal = {earlier}", late))
+    assert earlier.read_text() == '{"precious":true}\n'
+    assert "journal" not in up_fails(netlab, with_lines(server, f"Journal = {fresh}", late))
+    assert not fresh.exists()
+    assert netlab.interface("s") not in netlab.ip("s", "-br", "link")
+
+
+def with_lines(text: str, *lines: str) -> str:
+    return text.replace("[Interface]", "\n".join(("[Interface]", *lines)))
