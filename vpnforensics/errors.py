@@ -50,6 +50,10 @@ class CaseError(VpnForensicsError):
     """The two sides cannot form a case: no tunnels, no flows, or nothing in common."""
 
 
+class LogError(VpnForensicsError):
+    """A usage log cannot be read, or not as it was asked for."""
+
+
 class TunnelError(VpnForensicsError):
     """The reference tunnel cannot start or go on."""
 

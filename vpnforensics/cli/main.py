@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "clocks": ("vpnforensics.cli.fields:clocks", "TCP timestamp clocks: rate, skew, offset, breaks."),
         "ipids": ("vpnforensics.cli.fields:ipids", "IP ID sequences: class, scope, missing packets."),
         "devices": ("vpnforensics.cli.fields:devices", "Which flows share one operating system's stack."),
+        "logs": ("vpnforensics.cli.logs:logs", "The sessions in a VPN server's usage logs."),
         "engines": ("vpnforensics.cli.engines:engines", "The engines, and when each speaks."),
         "warm-up": ("vpnforensics.cli.warm_up:warm_up", "Compile now what the first run would compile."),
         "simulate": ("vpnforensics.cli.simulate:simulate", "Make captures of both sides, with truth."),

@@ -1,1 +1,1 @@
-"""VPN server usage logs to sessions."""
+"""Usage logs of VPN servers: who was connected from where, when, and how much they sent."""

@@ -48,7 +48,7 @@ class OcservDtls(Driver):
             "rate-limit-ms = 0\nmin-reauth-time = 0\nmax-ban-score = 0\n"
             + (f"mtu = {self.mtu}\n" if self.mtu else "")
         )
-        self.processes.start("ocserv", self.namespace, ["ocserv", "-f", "-d", "1", "-c", config])
+        self.processes.start("ocserv", self.namespace, ["ocserv", "-f", "-d", "2", "-c", config])
         self.processes.wait_for("ocserv", lambda: f":{self.port}" in self._listening())
 
     def start_client(self, client: Client) -> None:

@@ -31,6 +31,7 @@ class OpenVpnUdp(Driver):
             "topology subnet",
             f"client-config-dir {fixed}",
             "dh none",
+            f"management {self.folder}/management unix",
         ]
         self._start("server", self.namespace, self.device(0), self.proto[0], lines)
         self._wait("server")
