@@ -103,7 +103,15 @@ def test_a_flood_of_50_000_forged_initiations(netlab):
     before = resident_bytes(process.pid)
     flood = netlab.start(
         "x",
-        *(sys.executable, "-m", "tests.reftunnel.flood", str(server.public), "203.0.113.1", str(PORT)),
+        *(
+            sys.executable,
+            "-m",
+            "tests.reftunnel.flood",
+            "initiations",
+            str(server.public),
+            "203.0.113.1",
+            str(PORT),
+        ),
         *("50000", "4000"),
     )
     netlab.wait(lambda: netlab.show("s")["dropped"].get("under_load"))

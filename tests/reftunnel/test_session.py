@@ -9,7 +9,7 @@ from vpnforensics.reftunnel.keys import PrivateKey
 from vpnforensics.reftunnel.peers import PeerConfig, make_peer
 from vpnforensics.reftunnel.session import REJECT_AFTER_MESSAGES, Session
 
-PEER = make_peer(PeerConfig(PrivateKey(b"p" * 32).public), 0)
+PEER = make_peer(PeerConfig(PrivateKey(b"p" * 32).public), 0, PrivateKey(b"o" * 32).public)
 
 
 def two_ends():
