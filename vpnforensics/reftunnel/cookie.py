@@ -42,6 +42,8 @@ LOAD_LINGER_S = 1.0
 """How long the state of load outlasts its cause (wireguard-go's value)."""
 
 SOURCE_HANDSHAKES_PER_S = 20.0
+SOURCE_COOKIES_PER_S = 500.0
+"""Of the cookies that a device can give, one source gets a part, so that a flood from one costs little."""
 SOURCE_BURST = 5.0
 _SOURCES_REMEMBERED = 4096
 
@@ -163,11 +165,18 @@ class LoadMeter:
 
 
 class SourceLimiter:
-    """Token bucket per source address, for senders that have proved they receive there."""
+    """Token bucket per source address.
 
-    __slots__ = ("_buckets",)
+    Parameters
+    ----------
+    rate_hz : float
+        Tokens that come back in a second, up to `SOURCE_BURST`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buckets", "_rate_hz")
+
+    def __init__(self, rate_hz: float = SOURCE_HANDSHAKES_PER_S) -> None:
+        self._rate_hz = rate_hz
         self._buckets: dict[bytes, tuple[float, float]] = {}
 
     def allow(self, address: bytes, now: float) -> bool:
@@ -175,7 +184,7 @@ class SourceLimiter:
         # Whoever has one IPv6 address has the 2^64 of its network: they count as one, as in the kernel.
         address = address[:8]
         tokens, at = self._buckets.pop(address, (SOURCE_BURST, now))
-        tokens = min(SOURCE_BURST, tokens + (now - at) * SOURCE_HANDSHAKES_PER_S)
+        tokens = min(SOURCE_BURST, tokens + (now - at) * self._rate_hz)
         allowed = tokens >= 1.0
         # Re-inserted last: the dict is in order of use, and the longest unused falls out first.
         self._buckets[address] = (tokens - 1.0 if allowed else tokens, now)

@@ -166,6 +166,11 @@ class Device:
         """Ask for a successor of a session that may send no more."""
         self._talks.call(session.peer, now)
 
+    @property
+    def session_changes(self) -> int:
+        """How often `sessions` has changed: whoever keeps what follows from it compares this."""
+        return self._talks.changes
+
     def post(self, output: Transmit) -> None:
         """Say this too: a datagram that the rim has sealed and could not send yet."""
         self._talks.outbox.append(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +35,9 @@ class Endpoint:
     @cached_property
     def packed(self) -> bytes:
         """Address and port as bytes: what a cookie is bound to."""
-        return ipaddress.ip_address(self.host.split("%")[0]).packed + struct.pack(">H", self.port)
+        # Not `ipaddress`: a flood of handshakes from ever new ports asks for this each time.
+        family = socket.AF_INET6 if self.is_ipv6 else socket.AF_INET
+        return socket.inet_pton(family, self.host.split("%")[0]) + struct.pack(">H", self.port)
 
     @property
     def is_ipv6(self) -> bool:

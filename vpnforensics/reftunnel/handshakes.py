@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vpnforensics.reftunnel.cookie import LoadMeter, MacChecker, Proof, SourceLimiter
+from vpnforensics.reftunnel.cookie import SOURCE_COOKIES_PER_S, LoadMeter, MacChecker, Proof, SourceLimiter
 from vpnforensics.reftunnel.drops import Drop, RefusedError
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.handshake import (
@@ -64,6 +64,7 @@ class Handshakes:
         self._checker = MacChecker(private_key.public, random_bytes)
         self._load = LoadMeter()
         self._limiter = SourceLimiter()
+        self._cookie_limiter = SourceLimiter(SOURCE_COOKIES_PER_S)
 
     def admit(self, message: bytes, endpoint: Endpoint, now: float) -> bytes | None:
         """Check the MACs of a handshake message before anything costly is done with it.
@@ -84,6 +85,8 @@ class Handshakes:
         if not self._load.add(now):
             return None
         if proof is Proof.KNOWS_KEY:
+            if not self._cookie_limiter.allow(endpoint.packed[:-2], now):
+                raise RefusedError(Drop.UNDER_LOAD)
             return self._checker.reply(message, endpoint.packed, now).pack()
         if not self._limiter.allow(endpoint.packed[:-2], now):
             raise RefusedError(Drop.RATE_LIMITED)

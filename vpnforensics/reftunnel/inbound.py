@@ -91,15 +91,18 @@ class Inbound:
         self._lengths_list: list[int] = []
         self._whole_ns = 0  # when the last datagram came that the device was given whole
 
-    def pump(self, sockets: UdpSockets, sock: socket.socket, now: float) -> None:
-        """Open and deliver the datagrams that wait in a socket."""
-        for _ in range(MAX_RECEIVES):
+    def pump(
+        self, sockets: UdpSockets, sock: socket.socket, now: float, receives: int = MAX_RECEIVES
+    ) -> bool:
+        """Open and deliver the datagrams that wait in a socket; whether there may be more."""
+        for _ in range(receives):
             received = sockets.receive(sock, self._buffer)
             if received is None:
                 break
             data = self._buffer_view[: received.size]
             self.take(data, received.segment, received.endpoint, now, received.at_ns)
         self.flush()
+        return received is not None
 
     def take(
         self, data: memoryview, segment: int, endpoint: Endpoint, now: float, received_ns: int = 0

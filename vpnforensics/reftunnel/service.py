@@ -23,6 +23,7 @@ from typing import Any
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
+from vpnforensics.reftunnel.calls import Calls
 from vpnforensics.reftunnel.carrier import Carrier
 from vpnforensics.reftunnel.config import TunnelConfig
 from vpnforensics.reftunnel.control import ControlSocket
@@ -70,6 +71,7 @@ class Service:
         self._on_ready = on_ready
         self._stopping = False
         self._batch_until: float | None = None
+        self._expected = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def stop(self) -> None:
@@ -161,6 +163,8 @@ class Service:
             journal=self._journal,
             scrubber=scrubber,
         )
+        queues = [] if self._udp is None else self._udp.call_sockets()
+        self._calls = Calls(queues, self._take_call, monotonic, time.thread_time)
         if config.shaping.cover_hz:
             self._outbound.cover = Cover(self._device, config.shaping.cover_hz, self._outbound.emit)
 
@@ -181,9 +185,10 @@ class Service:
                 poll.register(fd, select.EPOLLIN)
             by_fd: dict[int, socket.socket] = {}
             if self._udp is not None:
-                by_fd = {sock.fileno(): sock for sock in self._udp.sockets()}
+                by_fd = {sock.fileno(): sock for sock in self._udp.data_sockets()}
                 for fd in by_fd:
                     poll.register(fd, select.EPOLLIN)
+            self._calls.attach(poll)
             if self._tcp is not None:
                 self._tcp.attach(poll)
             _kernels.warm_up()
@@ -201,11 +206,14 @@ class Service:
                         self._tun_ready(poll, now)
                     elif fd in by_fd and self._udp is not None:
                         self._inbound.pump(self._udp, by_fd[fd], now)
+                    elif fd in self._calls:
+                        self._calls.ready(fd)
                     elif fd == control:
                         self._serve(now)
                     elif self._tcp is not None and fd != self._wake_read:
                         self._tcp.ready(fd, events, self._take_tcp, now)
                         self._inbound.flush()
+                self._calls.work()
                 self._on_time(poll, now)
                 self._act(now)
                 if self._journal is not None:
@@ -217,7 +225,7 @@ class Service:
         self._inbound.take(data, segment, endpoint, now)
 
     def _sleep_s(self, now: float) -> float:
-        at = min(now + MAX_SLEEP_S, self._device.wake_at())
+        at = min(now + MAX_SLEEP_S, self._device.wake_at(), self._calls.wake_at())
         if self._outbound.cover is not None:
             at = min(at, self._outbound.cover.wake_at())
         if self._batch_until is not None:
@@ -246,8 +254,16 @@ class Service:
                 pass
             poll.modify(self._tun.fd, select.EPOLLIN)
 
+    def _take_call(self, sock: socket.socket, now: float) -> bool:
+        assert self._udp is not None
+        return self._inbound.pump(self._udp, sock, now, receives=1)
+
     def _act(self, now: float) -> None:
         """Do what the device asks for."""
+        if self._udp is not None and self._expected != self._device.session_changes:
+            # Before the answer goes out that lets the peer send on the new session.
+            self._expected = self._device.session_changes
+            self._udp.expect(self._device.sessions)
         while outputs := self._device.take():
             for output in outputs:
                 if isinstance(output, Transmit):
@@ -292,6 +308,8 @@ class Service:
     def _state(self, now: float) -> dict[str, Any]:
         state = describe(self._device, self._config.name, self._port, now, time.time_ns())
         state["mtu"] = self._config.mtu
+        if self._udp is not None and (overflowed := self._udp.overflowed()):
+            state["dropped"]["queue_overflow"] = overflowed
         narrow = {} if self._udp is None else self._udp.narrow()
         state["narrow"] = {str(endpoint): size for endpoint, size in narrow.items()}
         return state

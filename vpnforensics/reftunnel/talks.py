@@ -54,6 +54,8 @@ class Talks:
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self.outbox: list[Output] = []
+        self.changes = 0
+        """How often `sessions` has changed."""
         self._handshakes = handshakes
         self._sessions = sessions
         self._drops = drops
@@ -165,6 +167,7 @@ class Talks:
             if old not in kept:
                 self._sessions.pop(old.local_index, None)
         self._sessions[session.local_index] = session
+        self.changes += 1
         peer.timers.session_derived(now)
 
     def connected(self, peer: Peer, now: float) -> None:
@@ -235,6 +238,7 @@ class Talks:
         for session in peer.sessions.all():
             self._sessions.pop(session.local_index, None)
         peer.sessions.clear()
+        self.changes += 1
         self.outbox.append(Disconnected(peer))
 
     def _jitter_s(self) -> float:

@@ -8,15 +8,18 @@ largest single gain.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.carrier import ALL_TAKEN, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.sorting import CALLS, COOKIES, DATA, sort
 
 _SOL_UDP = 17
 _UDP_SEGMENT = 103
@@ -25,6 +28,8 @@ _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 _SO_MARK = 36
 _SO_TIMESTAMPNS = 64  # the one with 64-bit seconds everywhere (Linux 5.1)
+_SO_MEMINFO = 55
+_MEMINFO_DROPS = 8
 _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_OMIT = 5
 
@@ -32,8 +37,11 @@ _PROBE_AGAIN_S = 5.0
 """How long batches to an endpoint are sent datagram by datagram, after one that the kernel refused."""
 
 _BUFFER_BYTES = 8 << 20
+_CALLS_BUFFER_BYTES = 512 << 10
+"""Some hundred handshake messages: more would only be answered too late."""
 _CONTROL_BYTES = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(16)
 _ENDPOINTS_REMEMBERED = 4096
+_ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}  # noqa: S104 (a VPN listens)
 
 _NO_BATCH = {errno.EINVAL, errno.EMSGSIZE, errno.EIO}
 
@@ -61,7 +69,13 @@ class Received:
     at_ns: int = 0
 
 
-def _open(family: socket.AddressFamily, port: int, mark: int, offload: bool) -> socket.socket:
+def _open(
+    family: socket.AddressFamily,
+    port: int,
+    mark: int,
+    offload: bool,
+    receive_bytes: int = _BUFFER_BYTES,
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         if family == socket.AF_INET6:
@@ -72,22 +86,47 @@ def _open(family: socket.AddressFamily, port: int, mark: int, offload: bool) -> 
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_OMIT)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
-        for option, fallback in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        for option, fallback, size in (
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_bytes),
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF, _BUFFER_BYTES),
+        ):
             try:
-                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+                sock.setsockopt(socket.SOL_SOCKET, option, size)
             except PermissionError:
-                sock.setsockopt(socket.SOL_SOCKET, fallback, _BUFFER_BYTES)
+                sock.setsockopt(socket.SOL_SOCKET, fallback, size)
         if offload:
             sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
-        sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))  # noqa: S104 (a VPN listens)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((_ANY[family], port))
     except OSError:
         sock.close()
         raise
     return sock
 
 
+def _open_group(
+    family: socket.AddressFamily, port: int, mark: int, offload: bool
+) -> tuple[socket.socket, list[socket.socket]]:
+    """Socket for data, and those for calls, on one port that was free; one if the kernel cannot sort."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind((_ANY[family], port))
+        port = probe.getsockname()[1]
+    sizes = {CALLS: _CALLS_BUFFER_BYTES, DATA: _BUFFER_BYTES, COOKIES: _CALLS_BUFFER_BYTES}
+    group = [_open(family, port, mark, offload, sizes[number]) for number in range(len(sizes))]
+    data, calls = group[DATA], [group[COOKIES], group[CALLS]]
+    try:
+        sort(data, ())
+    except OSError:
+        for sock in calls:
+            sock.close()
+        return data, []
+    return data, calls
+
+
 class UdpSockets:
-    """One IPv4 socket and, where the kernel has IPv6, one IPv6 socket on the same port.
+    """Sockets for IPv4 and, where the kernel has it, IPv6, all on one port: several for each, if it can sort.
 
     Parameters
     ----------
@@ -103,18 +142,20 @@ class UdpSockets:
 
     def __init__(self, port: int = 0, *, mark: int = 0, offload: bool = True, stamps: bool = False) -> None:
         try:
-            self._v4 = _open(socket.AF_INET, port, mark, offload)
+            self._v4, self._calls = _open_group(socket.AF_INET, port, mark, offload)
         except OSError as error:
             raise TunnelError(f"cannot listen on UDP port {port}: {error.strerror}") from error
         self.port: int = self._v4.getsockname()[1]
         self._v6: socket.socket | None
         try:
-            self._v6 = _open(socket.AF_INET6, self.port, mark, offload)
+            self._v6, calls = _open_group(socket.AF_INET6, self.port, mark, offload)
+            self._calls += calls
         except OSError as error:
+            self._v6 = None
             if error.errno == errno.EADDRINUSE:
-                self._v4.close()
+                self.close()
                 raise TunnelError(f"cannot listen on UDP port {self.port}: {error.strerror}") from error
-            self._v6 = None  # a kernel without IPv6
+            # else a kernel without IPv6
         if stamps:
             for sock in self.sockets():
                 sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
@@ -124,7 +165,29 @@ class UdpSockets:
 
     def sockets(self) -> list[socket.socket]:
         """Those that are open."""
+        return [*self.data_sockets(), *self.call_sockets()]
+
+    def data_sockets(self) -> list[socket.socket]:
+        """Those for data of live sessions, or for all if the kernel cannot sort."""
         return [self._v4] if self._v6 is None else [self._v4, self._v6]
+
+    def call_sockets(self) -> list[socket.socket]:
+        """Those for everything else."""
+        return list(self._calls)
+
+    def expect(self, indices: Iterable[int]) -> None:
+        """Take what is sent to these receiver indices for data."""
+        wanted = list(indices)
+        for sock in self.data_sockets() if self._calls else ():
+            with contextlib.suppress(OSError):  # out of memory: the earlier program stays
+                sort(sock, wanted)
+
+    def overflowed(self) -> int:
+        """Datagrams that the kernel dropped because a queue was full."""
+        return sum(
+            struct.unpack_from("=9I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36))[_MEMINFO_DROPS]
+            for sock in self.sockets()
+        )
 
     def receive(self, sock: socket.socket, buffer: bytearray) -> Received | None:
         """Next datagrams, or None if there are none now."""

@@ -32,7 +32,7 @@ class Felt:
 
 
 def flooded_server(lab: NetLab, *, is_ours: bool, extra: dict[str, str] | None = None) -> Key:
-    """A client of ours, a server of ours or wireguard-go, and a third party `x` at another port of the server."""
+    """A client of ours, a server of ours or wireguard-go, and a third party `x` beside them."""
     lab.add("c", "x", "s")
     lab.link("c", "s", ["192.0.2.2/24"], ["192.0.2.1/24"])
     lab.link("x", "s", ["203.0.113.2/24"], ["203.0.113.1/24"])
@@ -71,7 +71,9 @@ def under_flood(lab: NetLab, server: Key, kind: str, rate_hz: int, seconds: int 
         out = pings.communicate(timeout=30)[0].decode()
     assert flood.poll() is None
     lab.end(flood)
-    sent = float(flood.stdout.read())
+    assert flood.stdout is not None
+    with flood.stdout as out_of_flood:
+        sent = float(out_of_flood.read())
     times = sorted(float(text) for text in re.findall(r"time=([\d.]+) ms", out))
     if not times:
         return Felt(sent, 1.0, float("inf"), float("inf"), stream)
