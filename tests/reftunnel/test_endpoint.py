@@ -19,3 +19,8 @@ def test_text_goes_round(address, port, transport):
 def test_other_texts_are_refused(text):
     with pytest.raises(TunnelError):
         parse_endpoint(text)
+
+
+def test_an_ipv4_address_in_the_clothes_of_ipv6_is_that_address():
+    """No socket of ours could reach it: the IPv6 one takes no IPv4."""
+    assert parse_endpoint("[::ffff:192.0.2.1]:51820") == Endpoint("192.0.2.1", 51820)

@@ -287,3 +287,7 @@ def test_wireguard_go_client_with_a_larger_mtu(netlab):
     netlab.ip("s", "link", "set", netlab.interface("s"), "mtu", "8000")
     out = netlab.run("c", "ping", "-n", "-c", "2", "-i", "0.2", "-s", "6000", "-M", "do", "10.77.0.1")
     assert "2 received" in out
+    # TCP leaves in super-segments, of segments that are as long.
+    with netlab.iperf_server("c"):
+        assert netlab.iperf("s", "10.77.0.2", 1) > 20
+    assert "malformed" not in netlab.show("s")["dropped"]

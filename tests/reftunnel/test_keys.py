@@ -6,7 +6,9 @@ import traceback
 import pytest
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey, read_private
+from vpnforensics.reftunnel.peers import PeerConfig
 
 # RFC 7748, section 6.1 (https://www.rfc-editor.org/rfc/rfc7748#section-6.1)
 ALICE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
@@ -93,3 +95,16 @@ def test_a_key_file_that_is_a_pipe_or_a_folder_is_a_clear_error(tmp_path):
         read_private(tmp_path / "pipe")
     with pytest.raises(TunnelError, match="directory"):
         read_private(tmp_path)
+
+
+SMALL_ORDER = [bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"]
+
+
+@pytest.mark.parametrize("raw", SMALL_ORDER)
+def test_a_public_key_that_protects_nothing_is_a_clear_error(raw):
+    """A handshake with it cannot be made: it must be found before one is tried."""
+    text = base64.b64encode(raw).decode()
+    with pytest.raises(TunnelError, match="small order"):
+        PublicKey.from_text(text)
+    with pytest.raises(TunnelError, match="small order"):
+        Device(PrivateKey.generate(), [PeerConfig(PublicKey(raw))], wall_ns=lambda _: 0)

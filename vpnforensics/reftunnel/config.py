@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import cast
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.endpoint import Endpoint, Transport, parse_endpoint
+from vpnforensics.reftunnel.endpoint import Endpoint, Transport, parse_endpoint, unmapped
 from vpnforensics.reftunnel.keys import (
     NO_PRESHARED_KEY,
     PresharedKey,
@@ -210,7 +210,7 @@ def _resolve(text: str, transport: Transport) -> Endpoint:
     except (OSError, ValueError, UnicodeError):
         raise TunnelError(f"Endpoint {text!r} is not an address, and no name that resolves") from None
     address = found[0][4]
-    return Endpoint(str(address[0]), int(address[1]), transport)
+    return Endpoint(unmapped(str(address[0])), int(address[1]), transport)
 
 
 def _networks(section: _Section, key: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

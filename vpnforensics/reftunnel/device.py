@@ -61,7 +61,7 @@ class Device:
     Raises
     ------
     TunnelError
-        Two peers have one key, or a peer has ours.
+        Two peers have one key, or a peer has ours, or one that protects nothing.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Device:
         key = config.public_key
         if key in self.peers or key == self.private_key.public:
             raise TunnelError(f"peer {key} stands twice, or is this interface itself")
+        key.refuse_if_weak()  # a handshake with it would fail, each time
         peer = self.peers[key] = make_peer(config, len(self.peers), self.private_key.public)
         for network in config.allowed_ips:
             self.allowed.add(network, peer)

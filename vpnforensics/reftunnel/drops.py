@@ -30,6 +30,7 @@ class Drop(Enum):
     NO_ENDPOINT = "no_endpoint"
     NO_ANSWER = "no_answer"
     QUEUE_FULL = "queue_full"
+    TOO_LONG = "too_long"
     SEND_FAILED = "send_failed"
     TUN_REFUSED = "tun_refused"
 

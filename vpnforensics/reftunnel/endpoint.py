@@ -66,4 +66,16 @@ def parse_endpoint(text: str, transport: Transport = "udp") -> Endpoint:
         raise TunnelError(f"{text!r} is not an address and port") from None
     if not separator or not 0 < number < 65536:
         raise TunnelError(f"{text!r} has no valid port")
-    return Endpoint(bare, number, transport)
+    return Endpoint(unmapped(bare), number, transport)
+
+
+def unmapped(host: str) -> str:
+    """An IPv4 address that is written as an IPv6 one (``::ffff:192.0.2.1``) as itself; others as they are.
+
+    Raises
+    ------
+    ValueError
+        Not an address.
+    """
+    mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
+    return host if mapped is None else str(mapped)

@@ -82,8 +82,25 @@ class PublicKey:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Key from its Base64 form."""
-        return cls(_decode(text, "PublicKey"))
+        """Key from its Base64 form; `TunnelError` if it is not one, or one that protects nothing."""
+        key = cls(_decode(text, "PublicKey"))
+        key.refuse_if_weak()
+        return key
+
+    def refuse_if_weak(self) -> None:
+        """Check that secrets agreed with this key are secrets.
+
+        Raises
+        ------
+        TunnelError
+            It is a point of small order: everybody knows the outcome (RFC 7748, section 6.1).
+        """
+        try:
+            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(self.raw))
+        except ValueError:
+            raise TunnelError(
+                f"the public key {self} is a point of small order and protects nothing: nobody's key is that"
+            ) from None
 
     def __str__(self) -> str:
         return base64.b64encode(self.raw).decode("ascii")

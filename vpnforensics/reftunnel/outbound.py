@@ -175,7 +175,7 @@ class Outbound:
             _kernels.finish_checksum(self._frame_bytes, start, start + csum_offset, size)
         length = len(packet)
         if length > self._row_bytes:
-            self._device.send(bytes(packet), now)  # a larger MTU than was asked for: the slow way
+            self._take_long(packet, now)
             return
         self._begin_row(peer, now)
         self._row_views[self._count][:length] = packet
@@ -183,6 +183,10 @@ class Outbound:
         self._end_rows(1, now)
 
     def _take_super_segment(self, peer: Peer, size: int, l4: int, segment: int, now: float) -> None:
+        header = l4 + 4 * (self._frame[VNET_HEADER_BYTES + l4 + 12] >> 4)
+        if header + segment > self._row_bytes:
+            self._take_long_segments(size, l4, segment, header, now)
+            return
         first = 0
         while True:
             self._begin_row(peer, now)
@@ -198,9 +202,30 @@ class Outbound:
                 self._lengths[at:],
             )
             if not count:
+                if not first:
+                    self._device.drops[Drop.MALFORMED] += 1  # it makes no sense, and no packet
                 return
             self._end_rows(count, now)
             first += count
+
+    def _take_long_segments(self, size: int, l4: int, segment: int, header: int, now: float) -> None:
+        frame, lengths = self._frame_bytes, np.zeros(ROWS, np.int64)
+        rows = np.zeros((ROWS, header + segment), np.uint8)
+        count = _kernels.cut(frame, VNET_HEADER_BYTES, size, l4, segment, 0, rows, lengths)
+        if not count:
+            self._device.drops[Drop.MALFORMED] += 1
+        for row, length in zip(rows[:count], lengths.tolist(), strict=False):
+            self._take_long(row[:length].tobytes(), now)
+
+    def _take_long(self, packet: bytes | memoryview, now: float) -> None:
+        """Send a packet that is longer than a row, the slow way: the MTU was raised meanwhile."""
+        if self.cover is not None:
+            self._device.drops[Drop.TOO_LONG] += 1  # it would stand out of what all else hides in
+            return
+        own = bytearray(packet)
+        if self._scrubber is not None:
+            self._scrubber.returning(memoryview(own))
+        self._device.send(bytes(own), now)
 
     def _begin_row(self, peer: Peer, now: float) -> None:
         if self._count == ROWS or (peer is not self._peer and self._count):

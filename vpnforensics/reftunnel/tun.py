@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -58,9 +59,12 @@ class Tun:
     """
 
     def __init__(self, name: str, *, offload: bool = True) -> None:
-        encoded = name.encode()
-        if not 0 < len(encoded) < _INTERFACE_NAME_BYTES or "/" in name:
-            raise TunnelError(f"{name!r} is no interface name (1 to 15 characters)")
+        encoded = os.fsencode(name)
+        # A percent sign would be the kernel's to fill in: wg%d becomes wg0.
+        if not 0 < len(encoded) < _INTERFACE_NAME_BYTES or re.search(r"[\s/:%]|^\.\.?$", name):
+            raise TunnelError(
+                f"{name!r} is no interface name (1 to 15 characters, no space, slash, colon or percent sign)"
+            )
         try:
             self.fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
