@@ -37,6 +37,12 @@ def _bare_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
+def _one_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of one test are made at one time, so that they can be equal byte for byte."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+
+
+@pytest.fixture(autouse=True)
 def _only_what_is_needed(
     request: pytest.FixtureRequest, _bare_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

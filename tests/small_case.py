@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.groundtruth.simulate.spec import Capture
-from vpnforensics.report.result import CaseResult
+from vpnforensics.report.result import CaseResult, Lists
 
 HOSTILE = "in\x1b[2J[red]\u202e.pcap"
 START_NS = 1_700_000_000_000_000_000
@@ -41,6 +42,9 @@ def made_up(**changes: object) -> CaseResult:
         "tool": {
             "name": "vpnforensics",
             "version": "0",
+            "commit": None,
+            "date": "2023-11-14T22:13:20Z",
+            "host": "here",
             "argv": [],
             "parameters": {},
             "policy": {},
@@ -50,7 +54,12 @@ def made_up(**changes: object) -> CaseResult:
             {
                 "role": role, "path": HOSTILE, "sha256": "0" * 64, "bytes": 1000, "format": "pcap",
                 "linktypes": ["ETHERNET"], "packets": 10, "first_ns": START_NS, "last_ns": START_NS + 10**9,
-                "health": dict(HEALTH),
+                "health": dict(HEALTH), "files": [
+                    {
+                        "path": HOSTILE, "sha256": "0" * 64, "bytes": 1000, "packets": 10, "first_frame": 1,
+                        "first_ns": START_NS, "last_ns": START_NS + 10**9,
+                    }
+                ],
             }
             for role in ("ingress", "egress")
         ],
@@ -64,13 +73,16 @@ def made_up(**changes: object) -> CaseResult:
                 "server": ["192.0.2.1:1194"] * 2,
                 "transport": "udp",
                 "protocol": "openvpn",
+                "variant": None,
                 "first_ns": START_NS,
                 "last_ns": START_NS + 10**9,
                 "packets_up": [5, 5],
                 "packets_down": [5, 5],
                 "length_map": [length_map, None],
+                "connections": 1,
                 "clock": None,
                 "ip_id": None,
+                "user": None,
                 "explained_share": [0.5, None],
             }
         ),
@@ -80,25 +92,26 @@ def made_up(**changes: object) -> CaseResult:
                 "proto": ["udp", "tcp", "tcp"],
                 "src": ["203.0.113.1:1000", "203.0.113.1:2000", "203.0.113.1:2000"],
                 "dst": ["192.0.2.53:53", "192.0.2.80:443", "192.0.2.80:443"],
-                "community_id": ["1:aaaa=", "1:bbbb=", "1:bbbb="],
-                "packets": [2, 30, 20],
-                "bytes": [200, 30_000, 20_000],
-                "first_ns": START_NS,
-                "last_ns": START_NS + 10**9,
                 "names": [
                     [{"name": "www.site.example", "source": "query", "flow": "f1"}],
                     [{"name": "=cmd\\027[2j.example", "source": "sni", "flow": "f2"}],
                     [],
                 ],
+                "community_id": ["1:aaaa=", "1:bbbb=", "1:bbbb="],
+                "packets": [2, 30, 20],
+                "bytes": [200, 30_000, 20_000],
+                "first_ns": START_NS,
+                "last_ns": START_NS + 10**9,
             }
         ),
-        "describe_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},
-        "tell_pairs": lambda: pd.DataFrame(
+        "make_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},
+        "make_scores": lambda: pd.DataFrame(
             {
                 "flow": ["f1", "f2"],
                 "tunnel": ["t1", "t2"],
                 "llr": [3.5, 1.0],
                 "llr_bounded": [True, False],
+                "null_comparisons": 3200,
                 "engines": [
                     {"packets": {"score": 4.0, "llr": 3.5, "n": 2, "note": "1 of 2 packets found"}},
                     {"packets": {"score": 1.2, "llr": 1.0, "n": 30, "note": "9 of 30 packets found"}},
@@ -109,12 +122,14 @@ def made_up(**changes: object) -> CaseResult:
             {
                 "flow": ["f1", "f2", "f3"],
                 "tunnel": ["t1", None, None],
+                "connection": None,
                 "verdict": ["linked", "undecided", "no_tunnel"],
                 "llr": [3.5, 1.0, None],
                 "llr_bounded": [True, False, False],
                 "error": [0.004, None, None],
                 "verbal": ["strong support for H1", "weak support for H1", None],
                 "unlisted_llr": [-1.0, -1.0, None],
+                "why": [None, "a link would be wrong with probability 0.1", "too little of it was found"],
             }
         ),
         "comparisons": 6,
@@ -122,8 +137,9 @@ def made_up(**changes: object) -> CaseResult:
         "expected_false_links": 0.004,
         "allowed_false_links": 0.01,
         "decoys": {"tried": 40, "linked": 0},
+        "limit": {"twins": 0},
         "warnings": [],
-        "pair_packets": lambda: pd.DataFrame(
+        "make_pairings": lambda: pd.DataFrame(
             {
                 "flow": pd.Categorical(["f1", "f1"], categories=["f1", "f2", "f3"]),
                 "egress_frame": [1, 2],
@@ -138,4 +154,6 @@ def made_up(**changes: object) -> CaseResult:
             }
         ),
     }  # fmt: skip
-    return CaseResult(**(parts | changes))  # type: ignore[arg-type]
+    parts |= changes
+    lists = Lists(**{each.name: parts.pop(each.name) for each in fields(Lists)})  # type: ignore[arg-type]
+    return CaseResult(lists=lists, **parts)  # type: ignore[arg-type]

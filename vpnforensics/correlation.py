@@ -19,8 +19,11 @@ from vpnforensics.features.names.find import find_names
 from vpnforensics.features.names.lookups import name_rows, unread_names
 from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
 from vpnforensics.report import rows, warnings
+from vpnforensics.report.inputs import input_row
+from vpnforensics.report.limit import twins
+from vpnforensics.report.pairings import pairing_rows
 from vpnforensics.report.provenance import tool_row
-from vpnforensics.report.result import CaseResult
+from vpnforensics.report.result import CaseResult, Lists
 from vpnforensics.report.stacks import Stacks
 from vpnforensics.sides import Capture, Progress, comparable, read_sides
 from vpnforensics.weighing import weigh
@@ -80,7 +83,7 @@ def correlate(
     sides, said = comparable(sides)
     with _aside() as aside:
         flows = aside.submit(grouped, sides.egress)
-        inputs = aside.map(rows.input_row, ("ingress", "egress"), captures)  # their digests take long
+        inputs = aside.map(input_row, ("ingress", "egress"), captures)  # their digests take long
         del captures
         clock = known_clock(sides, options.same_clock)
         case, more = make_case(sides, flows, clock, rng, tell)
@@ -102,24 +105,27 @@ def correlate(
             with_ip_ids=ip_id.NAME in options.engines,
         )
         return CaseResult(
-            tool=tool_row(options.parameters(), options.policy, options.seed, argv or ()),
+            tool=tool_row(options.parameters(), options.policy.to_dict(), options.seed, argv or ()),
             inputs=list(inputs),
             alignment=case.alignment,
-            tunnels=rows.tunnel_rows(case, decision, stacks),
-            endpoints=endpoints.result().assign(
-                names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object)
+            lists=Lists(
+                tunnels=rows.tunnel_rows(case, decision, stacks),
+                endpoints=endpoints.result().assign(
+                    names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object)
+                ),
+                links=rows.link_rows(case, decision),
+                make_stacks=stacks.flow_columns,
+                make_scores=lambda: rows.score_rows(case, decision),
+                make_pairings=lambda: pairing_rows(case, decision),
             ),
-            describe_stacks=stacks.flow_columns,
-            tell_pairs=lambda: rows.score_rows(case, decision),
-            links=rows.link_rows(case, decision),
             comparisons=decision.comparisons,
             null_comparisons=decision.null_comparisons,
             expected_false_links=decision.expected_false_links,
             allowed_false_links=options.expected_false_links,
             decoys={"tried": decision.decoys.tried, "linked": decision.decoys.linked},
+            limit={"twins": twins(case, decision)},
             warnings=said,
-            pair_packets=lambda: rows.pairing_rows(case, decision),
-            delay_law=decision.delay_law,
+            delay_law=decision.delay_law or None,
         )
 
 

@@ -157,4 +157,4 @@ def test_packets_lost_in_a_burst_do_not_speak_against_a_link(recording: Recordin
     case = vf.correlate(rest, recording.egress, same_clock=True, engines=["packets"])
     assert (case.links["llr"][case.links["verdict"] == "linked"] > 0).all()
     entry = case.scores[case.scores["flow"] == case.flows["id"][flow]].iloc[0]
-    assert not entry["engines"]["packets"]["note"].startswith(f"{packets[flow]} of")
+    assert not entry["packets_note"].startswith(f"{packets[flow]} of")

@@ -20,8 +20,8 @@ def test_the_link_table_has_one_row_a_flow_with_its_tunnel():
 
 def test_a_case_without_tunnels_still_has_a_table():
     case = made_up()
-    none = case.links.assign(tunnel=None, verdict="no_tunnel")
-    table = link_table(made_up(tunnels=case.tunnels.iloc[:0], links=none))
+    none = case.lists.links.assign(tunnel=None, verdict="no_tunnel")
+    table = link_table(made_up(tunnels=case.lists.tunnels.iloc[:0], links=none))
     assert len(table) == 3
     assert table["client"].isna().all()
 

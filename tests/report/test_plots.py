@@ -78,4 +78,4 @@ def test_what_cannot_be_drawn_says_why():
     with pytest.raises(ValueError, match="no delay law"):
         case.plot.delay_law()
     with pytest.raises(ValueError, match="no flow is linked"):
-        made_up(pair_packets=lambda: case.pairings.iloc[:0]).plot.alignment()
+        made_up(make_pairings=lambda: case.lists.make_pairings().iloc[:0]).plot.alignment()

@@ -77,7 +77,9 @@ def test_health_and_lost_clocks_are_told():
 
 def test_clients_of_a_readable_capture_are_not_called_tunnels():
     case = made_up()
-    plain = case.tunnels.assign(protocol="plain", client=["10.0.0.2:0", "10.0.0.3:0"], server="0.0.0.0:0")
+    plain = case.lists.tunnels.assign(
+        protocol="plain", client=["10.0.0.2:0", "10.0.0.3:0"], server="0.0.0.0:0"
+    )
     text = shown(case_view(made_up(tunnels=plain), width=100))
     assert "2 clients: the ingress capture is readable" in text
     assert "10.0.0.2:0" not in text

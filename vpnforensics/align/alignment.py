@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,6 +117,7 @@ class Alignment:
         """The result contract's ``alignment``."""
         return {
             "status": self.status,
+            "reference_ns": self.reference_ns if self.usable else None,
             "offset_ns": self.offset_ns if self.usable else None,
             "offset_interval_ns": list(self.offset_interval_ns) if self.usable else None,
             "drift_ppm": round(self.drift_ppm, 4) if self.drift_known else None,
@@ -138,6 +140,30 @@ class Alignment:
             "pairs": self.pairs,
             "reason": self.reason,
         }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Alignment:
+        """The alignment that :meth:`to_dict` told of, to its digits and without rows of the captures."""
+        known = saved["offset_ns"] is not None
+        slow, fast = saved["drift_interval_ppm"] or (-MOST_DRIFT_PPM, MOST_DRIFT_PPM)
+        return cls(
+            saved["status"],
+            saved["offset_ns"] if known else 0,
+            tuple(saved["offset_interval_ns"]) if known else (0, 0),
+            saved["drift_ppm"] or 0.0,
+            (slow, fast),
+            saved["reference_ns"] or 0,
+            saved["pairs"],
+            saved["reason"],
+            steps=tuple(
+                ClockStep(step["role"], -1, step["size_ns"], -1, at_ns=step["at_ns"])
+                for step in saved["steps"]
+            ),
+            parts=tuple(
+                ClockPart(**{**part, "offset_interval_ns": tuple(part["offset_interval_ns"])})
+                for part in saved["parts"]
+            ),
+        )
 
 
 def same_clock(reason: str) -> Alignment:

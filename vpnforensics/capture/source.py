@@ -22,6 +22,8 @@ class StoredFile:
     modified_ns: int = 0
     known_sha256: str | None = None
     """Digest taken while reading, where the bytes cannot be read again."""
+    first_frame: int = 1
+    """Number, in the capture that it is a part of, of its first frame."""
 
     def sha256(self) -> str:
         """Hex digest of the stored bytes.

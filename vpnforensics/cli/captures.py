@@ -83,7 +83,7 @@ def info(session: Session, files: tuple[str, ...], form: str, target: str, stric
 
 def _info_row(packets: PacketTable) -> dict[str, Any]:
     """One capture as in the result contract, with its rates."""
-    from vpnforensics.report.rows import input_row
+    from vpnforensics.report.inputs import input_row
 
     row = input_row("", packets)
     del row["role"]

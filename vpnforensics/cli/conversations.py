@@ -81,8 +81,8 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
 
 
 def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
+    from vpnforensics.report.dataframes import plain_rows
     from vpnforensics.report.forms import csv_form
-    from vpnforensics.report.result import plain_rows
 
     if form == "csv":
         output.write(csv_form(frame))
@@ -93,8 +93,8 @@ def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
 def _flows_view(frame: pd.DataFrame, top: int) -> RenderableType:
     from rich.console import Group
 
+    from vpnforensics.report.dataframes import plain_rows
     from vpnforensics.report.layout import Endpoint, more_line, plain_table
-    from vpnforensics.report.result import plain_rows
 
     table = plain_table(title=many(len(frame), "flow"))
     table.add_column("flow", no_wrap=True)
@@ -121,8 +121,8 @@ def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from vpnforensics.report.dataframes import plain_rows
     from vpnforensics.report.layout import Endpoint, more_line, plain_table
-    from vpnforensics.report.result import plain_rows
 
     sure = frame["confidence"] >= 0.5
     candidates = int((~sure).sum())

@@ -141,8 +141,8 @@ def _table_written(table: pd.DataFrame, form: str) -> Iterator[str | bytes]:
     elif form == "jsonl":
         yield from forms.jsonl_rows(table)
     else:
+        from vpnforensics.report.dataframes import plain_rows
         from vpnforensics.report.escaping import json_text
-        from vpnforensics.report.result import plain_rows
 
         yield json_text(plain_rows(table), indent=1) + "\n"
 

@@ -216,7 +216,7 @@ def _senders(packets: PacketTable, show: Callable[[str, float], None]) -> Sender
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    from vpnforensics.report.result import plain_rows
+    from vpnforensics.report.dataframes import plain_rows
 
     return plain_rows(frame)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vpnforensics.capture import encapsulations
@@ -98,6 +99,7 @@ class _Reading:
         self.first_fault: CaptureError | None = None
 
     def read(self, path: str) -> None:
+        frames_before = self.columns.frames
         with CaptureStream(path) as stream:
             walk = RecordWalk(stream, self.interface_numbers, self.batch)
             for count in walk:
@@ -106,7 +108,7 @@ class _Reading:
                 if self.progress is not None:
                     self.progress(read_bytes, self.total_bytes)
             tail = walk.tail()
-            self.stored.append(stream.stored_file())
+            self.stored.append(replace(stream.stored_file(), first_frame=frames_before + 1))
             self.done_bytes += stream.consumed_bytes
         if self.progress is not None:
             self.progress(self.done_bytes, self.total_bytes)

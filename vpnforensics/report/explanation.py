@@ -8,10 +8,11 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from vpnforensics.report.dataframes import plain_rows
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.layout import plain_table, whole_line
 from vpnforensics.report.quantities import many, ratio, span, utc
-from vpnforensics.report.result import CaseResult, plain_rows
+from vpnforensics.report.result import CaseResult
 
 _MOST_PACKETS = 1000
 """Packets shown on a screen; more are for CSV."""
@@ -46,9 +47,9 @@ def why_no_rows(case: CaseResult, flow: str) -> str:
     link = _only(case.links, "flow", flow)
     if link["verdict"] == "linked":
         return ""
-    scores = _candidates(case, flow).dropna(subset="llr")
-    if len(scores):
-        best = plain_rows(scores.head(1))[0]
+    scores = [row for row in _candidates(case, flow) if row["llr"] is not None]
+    if scores:
+        best = scores[0]
         reason = f"its best candidate, {best['tunnel']}, has LLR {ratio(best['llr'], best['llr_bounded'])}"
     else:
         reason = _nothing_to_compare(case)
@@ -66,7 +67,7 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     if link["verdict"] != "linked":
         return Group(whole_line(head), *_unlinked(case, flow, link))
     tunnel = _only(case.tunnels, "id", link["tunnel"])
-    formula = tunnel["length_map"]["formula"] if tunnel["length_map"] else "as the inner one"
+    formula = tunnel["length_map_formula"] or "as the inner one"
     found = int(packets["ingress_frame"].notna().sum())
     by = Text(f"linked to {link['tunnel']}", style="green")
     by.append(
@@ -80,7 +81,7 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
         " L the inner one; delay on the ingress clock, towards the far side",
         style="dim",
     )
-    mine = case.scores[(case.scores["flow"] == flow) & (case.scores["tunnel"] == link["tunnel"])]
+    mine = [row for row in case.scores_of({flow}) if row["tunnel"] == link["tunnel"]]
     return Group(whole_line(head), by, basis, Text(), _engine_table(mine), Text(), _packet_table(packets))
 
 
@@ -121,7 +122,7 @@ def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[Rendera
     """What there is to say of a flow that no tunnel was given."""
     lines: list[RenderableType] = [Text(_unattributed(link), style="yellow")]
     scores = _candidates(case, flow)
-    if not len(scores):
+    if not scores:
         return [*lines, Text(_nothing_to_compare(case))]
     return [*lines, Text(), _engine_table(scores)]
 
@@ -131,8 +132,9 @@ def _unattributed(link: dict[str, Any]) -> str:
     return f"{said}: no outer packets are attributed to it"
 
 
-def _candidates(case: CaseResult, flow: str) -> pd.DataFrame:
-    return case.scores[case.scores["flow"] == flow].sort_values("llr", ascending=False, kind="stable")
+def _candidates(case: CaseResult, flow: str) -> list[dict[str, Any]]:
+    """Scores of a flow, the largest likelihood ratio first and those without one last."""
+    return sorted(case.scores_of({flow}), key=lambda row: (row["llr"] is None, -(row["llr"] or 0.0)))
 
 
 def _nothing_to_compare(case: CaseResult) -> str:
@@ -141,7 +143,7 @@ def _nothing_to_compare(case: CaseResult) -> str:
     return "no tunnel had a packet of its sizes near its times"
 
 
-def _engine_table(scores: pd.DataFrame) -> RenderableType:
+def _engine_table(scores: list[dict[str, Any]]) -> RenderableType:
     """What each engine said of a flow's candidates, and what it comes to."""
     table = plain_table(title="candidates, each judged alone" if len(scores) > 1 else "what each engine says")
     for heading in ("tunnel", "engine", "LLR", "score"):
@@ -149,7 +151,7 @@ def _engine_table(scores: pd.DataFrame) -> RenderableType:
             heading, justify="left" if heading in ("tunnel", "engine") else "right", no_wrap=True
         )
     table.add_column("")
-    for row in plain_rows(scores):
+    for row in scores:
         for name, engine in row["engines"].items():
             spoken = engine["llr"] is not None
             table.add_row(

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from vpnforensics.report.dataframes import plain_rows, plain_values
 from vpnforensics.report.escaping import csv_text, json_text
-from vpnforensics.report.result import CaseResult, plain_rows, plain_values
+from vpnforensics.report.result import CaseResult
 
 _COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,7 +47,6 @@ def link_table(case: CaseResult) -> pd.DataFrame:
     egress clock; names, in which there are no spaces, are parted by them.
     """
     flows = case.flows.set_index("id")
-    flows["names"] = [" ".join(row["name"] for row in names) for names in flows["names"]]
     tunnels = case.tunnels.set_index("id")
     table = case.links.join(
         flows[[name for name in _COLUMNS if name in flows.columns]],

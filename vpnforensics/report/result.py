@@ -1,13 +1,13 @@
-"""The outcome of a case: plain tables, one contract, every form of report made from it.
+"""The outcome of a case: one contract, the tables to work with, and every form of report made from it.
 
-``to_dict`` is the result contract (``schema_version`` 1, ``result.schema.json`` beside this file); every
-renderer starts from it or from the four tables.
+``to_dict`` is the result contract (``schema_version`` 2, ``result.schema.json`` beside this file); every
+renderer starts from it or from the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,31 +15,48 @@ import numpy as np
 import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.report import dataframes
+from vpnforensics.report.dataframes import flat, plain_rows
 from vpnforensics.report.escaping import json_text
+from vpnforensics.report.pairings import by_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERDICTS = ("linked", "undecided", "no_tunnel")
+STACK_COLUMNS = ("device", "clock", "ip_id")
 
 
 @dataclass(frozen=True, eq=False)
+class Lists:
+    """The lists of the contract as tables of plain values, and what is made only when it is asked for.
+
+    Where the contract has an object or a list, so has a cell here.
+    """
+
+    tunnels: pd.DataFrame
+    endpoints: pd.DataFrame
+    """``flows`` without device, clock and IP IDs."""
+    links: pd.DataFrame
+    make_stacks: Callable[[], dict[str, list[Any]]]
+    """Makes those columns, which take long in a large case."""
+    make_scores: Callable[[], pd.DataFrame]
+    """Makes ``scores``: in words and numbers, what each engine said of each pair."""
+    make_pairings: Callable[[], pd.DataFrame]
+    """Makes ``pairings``, which is as large as the captures and seldom asked for."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class CaseResult:
     """Which tunnel carried which flow.
 
-    ``links``, ``flows``, ``tunnels`` and ``scores`` are DataFrames with the columns of the result contract;
-    ``pairings`` says, for each packet of a linked flow, which outer packet carried it.
+    ``links``, ``flows``, ``tunnels`` and ``scores`` are DataFrames (:mod:`vpnforensics.report.dataframes`);
+    ``pairings`` says, for each packet of a linked flow, which outer packet carried it. Two results are equal
+    if they say the same. It pickles, and :func:`vpnforensics.open_case` makes it from its JSON again.
     """
 
     tool: dict[str, Any]
     inputs: list[dict[str, Any]]
     alignment: Alignment
-    tunnels: pd.DataFrame
-    endpoints: pd.DataFrame = field(repr=False)
-    """``flows`` without device, clock and IP IDs."""
-    describe_stacks: Callable[[], dict[str, list[Any]]] = field(repr=False)
-    """Makes those columns, which take long in a large case."""
-    tell_pairs: Callable[[], pd.DataFrame] = field(repr=False)
-    """Makes ``scores``: in words and numbers, what each engine said of each pair."""
-    links: pd.DataFrame
+    lists: Lists
     comparisons: int
     null_comparisons: int
     """Comparisons known to be false behind the likelihood ratios."""
@@ -50,30 +67,63 @@ class CaseResult:
     decoys: dict[str, int]
     """Copies of flows, turned in time, that were tried in the same model, and how many would have been
     linked."""
+    limit: dict[str, Any]
+    """What no method can decide: ``twins``, flows that have one (:mod:`vpnforensics.report.limit`)."""
     warnings: list[str]
-    pair_packets: Callable[[], pd.DataFrame] = field(repr=False)
-    """Makes ``pairings``, which is as large as the captures and seldom asked for."""
-    delay_law: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Medians and 95 % points of the server's delay, ns, by direction; empty without an alignment."""
+    delay_law: dict[str, Any] | None = None
+    """Medians and 95 % points of the server's delay, ns, by direction; None without an alignment."""
+
+    @cached_property
+    def tunnels(self) -> pd.DataFrame:
+        """One row a tunnel."""
+        return flat(self.lists.tunnels, dataframes.TUNNELS)
+
+    @cached_property
+    def endpoints(self) -> pd.DataFrame:
+        """One row a flow: endpoints, names, counts and times."""
+        return flat(self.lists.endpoints, dataframes.ENDPOINTS)
 
     @cached_property
     def flows(self) -> pd.DataFrame:
-        """``flows`` of the result contract: endpoints, counts, times, names, and the client's stack."""
-        return self.endpoints.assign(**self.describe_stacks())
+        """``endpoints`` with each client's device, clock and IP IDs."""
+        stacks = flat(pd.DataFrame(self._stacks, dtype=object), dataframes.STACKS)
+        return pd.concat([self.endpoints, stacks], axis=1)
+
+    @cached_property
+    def links(self) -> pd.DataFrame:
+        """One row a flow: its tunnel, verdict, likelihood ratio and error."""
+        return flat(self.lists.links, dataframes.LINKS)
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Pairs of a flow and a tunnel with evidence for them: flow, tunnel, llr, and each engine's part."""
-        return self.tell_pairs()
+        """Pairs of a flow and a tunnel with evidence for them: llr, and each engine's part in columns."""
+        return dataframes.wide_scores(self._scores)
+
+    def scores_long(self) -> pd.DataFrame:
+        """``scores`` with one row a pair and engine: flow, tunnel, engine, score, llr, n, note."""
+        return dataframes.long_scores(self._scores)
+
+    def scores_of(self, flows: Collection[str]) -> list[dict[str, Any]]:
+        """The contract's ``scores`` of these flows."""
+        return plain_rows(self._scores[self._scores["flow"].isin(flows)])
 
     @cached_property
     def pairings(self) -> pd.DataFrame:
         """Which outer packet carried each packet of a linked flow.
 
-        One row a packet: flow, egress_frame, egress_ns, up, inner_bytes, ingress_frame, ingress_ns,
-        outer_bytes, counter, delay_ns (positive towards the far side, on the ingress clock).
+        One row a packet: flow, egress_file, egress_frame, egress_ns, up, inner_bytes, ingress_file,
+        ingress_frame, ingress_ns, outer_bytes, counter, delay_ns (positive towards the far side, on the
+        ingress clock). A frame is numbered within its file.
         """
-        return self.pair_packets()
+        return by_file(self.lists.make_pairings(), self.inputs)
+
+    @cached_property
+    def _stacks(self) -> dict[str, list[Any]]:
+        return self.lists.make_stacks()
+
+    @cached_property
+    def _scores(self) -> pd.DataFrame:
+        return self.lists.make_scores()
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract, of plain Python values."""
@@ -82,15 +132,17 @@ class CaseResult:
             "tool": self.tool,
             "inputs": self.inputs,
             "alignment": self.alignment.to_dict(),
-            "tunnels": plain_rows(self.tunnels),
-            "flows": plain_rows(self.flows),
-            "scores": plain_rows(self.scores),
-            "links": plain_rows(self.links),
+            "delay_law": _of_law(self.delay_law),
+            "tunnels": plain_rows(self.lists.tunnels),
+            "flows": plain_rows(self.lists.endpoints.assign(**self._stacks)),
+            "scores": plain_rows(self._scores),
+            "links": plain_rows(self.lists.links),
             "comparisons": self.comparisons,
             "null_comparisons": self.null_comparisons,
             "expected_false_links": self.expected_false_links,
             "allowed_false_links": self.allowed_false_links,
             "decoys": self.decoys,
+            "limit": self.limit,
             "warnings": self.warnings,
         }
 
@@ -106,8 +158,9 @@ class CaseResult:
         KeyError
             No such flow.
         """
-        if flow not in set(self.endpoints["id"]):
-            raise KeyError(flow)
+        if flow not in set(self.lists.endpoints["id"]):
+            count = len(self.lists.endpoints)
+            raise KeyError(f"no flow {flow!r}; there are {count:,}, named f1 and on" if count else "no flows")
         return self.pairings[self.pairings["flow"] == flow].drop(columns="flow").reset_index(drop=True)
 
     @property
@@ -115,10 +168,11 @@ class CaseResult:
         """One row a flow: its link beside its endpoints and its tunnel's client, strongest evidence first."""
         flows = self.endpoints.set_index("id")
         clients = self.tunnels.set_index("id")["client"]
-        table = self.links.join(flows[["proto", "src", "dst", "packets", "bytes"]], on="flow")
+        beside = ["proto", "src", "dst", "names", "packets", "bytes", "first"]
+        table = self.links.join(flows[beside], on="flow")
         table.insert(2, "client", table["tunnel"].map(clients))
         rank = table["verdict"].map({verdict: n for n, verdict in enumerate(VERDICTS)})
-        order = np.lexsort((-table["packets"], -table["llr"].fillna(-np.inf).astype(float), rank))
+        order = np.lexsort((-table["packets"], -table["llr"].fillna(-np.inf), rank))
         return table.iloc[order].reset_index(drop=True)
 
     @property
@@ -127,6 +181,12 @@ class CaseResult:
         from vpnforensics.report.plots import CasePlots
 
         return CasePlots(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, CaseResult) else NotImplemented
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return result_of, (self.to_dict(), self.lists.make_pairings(), self.delay_law)
 
     def __repr__(self) -> str:
         verdicts = self.links["verdict"].value_counts()
@@ -142,16 +202,55 @@ class CaseResult:
         return f"<p>{html.escape(repr(self))}</p>{self.summary.head(30).to_html(index=False)}"
 
 
-def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries of plain Python values; missing ones are None."""
-    names = [str(name) for name in table.columns]
-    return [dict(zip(names, row, strict=True)) for row in plain_values(table)]
+def result_of(
+    contract: dict[str, Any],
+    pairings: pd.DataFrame | Callable[[], pd.DataFrame],
+    delay_law: dict[str, Any] | None = None,
+) -> CaseResult:
+    """The result that a contract of this version tells of.
+
+    Parameters
+    ----------
+    contract : dict
+        As :meth:`CaseResult.to_dict` gives it.
+    pairings : DataFrame or callable
+        What the contract does not hold, or what makes it.
+    delay_law : dict, optional
+        With the densities that the contract does not hold.
+    """
+    flows = _rows(contract["flows"], [path for path, _ in dataframes.ENDPOINTS])
+    scores = ["flow", "tunnel", "llr", "llr_bounded", "null_comparisons", "engines"]
+    lists = Lists(
+        tunnels=_rows(contract["tunnels"], _keys(dataframes.TUNNELS)),
+        endpoints=flows,
+        links=_rows(contract["links"], _keys(dataframes.LINKS)),
+        make_stacks=lambda: {key: [flow[key] for flow in contract["flows"]] for key in STACK_COLUMNS},
+        make_scores=lambda: _rows(contract["scores"], scores),
+        make_pairings=pairings if callable(pairings) else lambda: pairings,
+    )
+    return CaseResult(
+        tool=contract["tool"],
+        inputs=contract["inputs"],
+        alignment=Alignment.from_dict(contract["alignment"]),
+        lists=lists,
+        comparisons=contract["comparisons"],
+        null_comparisons=contract["null_comparisons"],
+        expected_false_links=contract["expected_false_links"],
+        allowed_false_links=contract["allowed_false_links"],
+        decoys=contract["decoys"],
+        limit=contract["limit"],
+        warnings=contract["warnings"],
+        delay_law=delay_law or contract["delay_law"],
+    )
 
 
-def plain_values(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Rows as tuples of plain Python values; missing ones are None."""
-    columns = []
-    for name in table.columns:
-        values = table[name].tolist()
-        columns.append([None if value is pd.NA or value != value else value for value in values])
-    return zip(*columns, strict=True)
+def _rows(rows: list[dict[str, Any]], keys: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=keys, dtype=object)
+
+
+def _keys(columns: dataframes.Columns) -> list[str]:
+    return list(dict.fromkeys(path.partition(".")[0] for path, _ in columns))
+
+
+def _of_law(law: dict[str, Any] | None) -> dict[str, Any] | None:
+    return {key: law[key] for key in ("median_ns", "p95_ns")} if law else None

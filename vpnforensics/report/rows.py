@@ -14,10 +14,9 @@ from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.likelihood import verbal
-from vpnforensics.evidence.pairing import pair_in_order
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.packets.table import PacketTable
+from vpnforensics.report.reasons import reasons
 from vpnforensics.report.stacks import Stacks
 
 _TUNNEL_COLUMNS = (
@@ -26,34 +25,18 @@ _TUNNEL_COLUMNS = (
     "server",
     "transport",
     "protocol",
+    "variant",
     "first_ns",
     "last_ns",
     "packets_up",
     "packets_down",
     "length_map",
+    "connections",
     "clock",
     "ip_id",
+    "user",
     "explained_share",
 )
-
-
-def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
-    """One of ``inputs``; of a table that was not read from a file, what can be said."""
-    source = packets.source
-    spoken = len(packets) > 0
-    return {
-        "role": role,
-        "path": source.path if source else None,
-        "sha256": source.sha256 if source else None,
-        "bytes": source.bytes if source else None,
-        "format": source.format if source else None,
-        "linktypes": list(source.linktypes) if source else [],
-        "decap": source.decap if source else None,
-        "packets": len(packets),
-        "first_ns": int(packets.ts_ns.min()) if spoken else None,
-        "last_ns": int(packets.ts_ns.max()) if spoken else None,
-        "health": source.health.to_dict() if source else None,
-    }
 
 
 def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
@@ -74,13 +57,16 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
                 "server": tunnel.server,
                 "transport": tunnel.transport,
                 "protocol": tunnel.protocol,
+                "variant": tunnel.variant or None,
                 "first_ns": tunnel.first_ns,
                 "last_ns": tunnel.last_ns,
                 "packets_up": tunnel.packets_up,
                 "packets_down": tunnel.packets_down,
                 "length_map": case.maps[number].to_dict() if number >= 0 else None,
+                "connections": 1 + len(tunnel.beside),
                 "clock": clocks[t],
                 "ip_id": ip_ids[t],
+                "user": None,
                 "explained_share": round(float(explained[t] / total[t]), 6)
                 if total[t] and decision.engine in (packets_engine.NAME, exact.NAME)
                 else None,
@@ -101,6 +87,7 @@ def flow_rows(flows: FlowTable) -> pd.DataFrame:
             "proto": [PROTOCOL_NAMES.get(p, str(p)) for p in flows.proto.tolist()],
             "src": [flows.source(f) for f in everyone],
             "dst": [flows.destination(f) for f in everyone],
+            "names": [[] for _ in everyone],
             "community_id": flows.community_ids,
             "packets": flows.packets_up + flows.packets_down,
             "bytes": flows.bytes,
@@ -124,6 +111,7 @@ def score_rows(case: Case, decision: Decision) -> pd.DataFrame:
             "tunnel": [tunnels[t] for t in scores.tunnel.tolist()],
             "llr": decision.llr.round(4),
             "llr_bounded": decision.bounded(),
+            "null_comparisons": decision.null_comparisons,
             "engines": engines,
         }
     )
@@ -151,6 +139,7 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
         {
             "flow": case.flows.ids,
             "tunnel": [case.tunnels.ids[t] if t >= 0 else None for t in tunnel.tolist()],
+            "connection": None,
             "verdict": decision.verdicts(),
             "llr": [None if x is None else round(x, 4) for x in llr],
             "llr_bounded": bounded,
@@ -159,42 +148,10 @@ def link_rows(case: Case, decision: Decision) -> pd.DataFrame:
             ],
             "verbal": [wording[x] for x in llr],
             "unlisted_llr": _optional_floats(decision.unlisted_llr.round(4)),
+            "why": reasons(case, decision),
         }
     )
 
 
 def _optional_floats(values: npt.NDArray[np.float64]) -> list[float | None]:
     return [x if x == x else None for x in values.tolist()]
-
-
-def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
-    """For each packet of a linked flow, the outer packet that carried it."""
-    egress, records = case.egress, case.tunnels.records
-    flow = np.repeat(np.arange(len(case.flows)), np.diff(egress.start))
-    keep = decision.tunnel[flow] >= 0
-    flow, record, row = flow[keep], pair_in_order(case, decision)[keep], egress.row[keep]
-    got = record >= 0
-    at = np.where(got, record, 0)
-    outer_row = records.row[at] if len(records) else np.zeros(len(at), np.int64)
-    inner, outer = case.flows.packets, case.conversations.packets
-    difference = egress.ts_ns[keep] - (records.ts_ns[at] if len(records) else 0)
-    up = egress.up[keep]
-    return pd.DataFrame(
-        {
-            "flow": pd.Categorical.from_codes(flow, categories=pd.Index(case.flows.ids)),
-            "egress_frame": inner.frame[row],
-            "egress_ns": inner.ts_ns[row],
-            "up": up,
-            "inner_bytes": inner.ip_len_bytes[row],
-            "ingress_frame": _optional(outer.frame[outer_row], got),
-            "ingress_ns": _optional(outer.ts_ns[outer_row], got),
-            "outer_bytes": _optional(records.size[at], got),
-            "counter": _optional(records.counter[at], got),
-            "delay_ns": _optional(np.where(up, difference, -difference), got),
-        }
-    )
-
-
-def _optional(values: npt.NDArray[np.integer[Any]], present: npt.NDArray[np.bool_]) -> Any:
-    """Integers that may be missing."""
-    return pd.arrays.IntegerArray(values.astype(np.int64), ~present)

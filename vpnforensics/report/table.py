@@ -13,11 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vpnforensics.report.dataframes import plain_rows
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.findings import findings
 from vpnforensics.report.layout import Endpoint, more_line, plain_grid, plain_table
 from vpnforensics.report.quantities import many, ratio, seconds, size, span
-from vpnforensics.report.result import VERDICTS, CaseResult, plain_rows
+from vpnforensics.report.result import VERDICTS, CaseResult
 
 _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
@@ -128,7 +129,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         ends = [Endpoint(client)] if one_server else [Endpoint(client), Endpoint(row["server"])]
         cells = [row["protocol"]]
         if width >= _WIDE:
-            cells += [row["length_map"]["formula"] if row["length_map"] else "–"]
+            cells += [row["length_map_formula"] or "–"]
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
         told = _share(share) if share is not None else Text("–", style="dim")
         table.add_row(row["id"], *ends, *map(Text, cells), told)
@@ -179,9 +180,9 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
 
 def _names(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
     """The surest name of each flow shown that has one; of a long one, the end, which says whose it is."""
-    known = zip(case.endpoints["id"], case.endpoints["names"], strict=True)
+    known = zip(case.endpoints["id"], case.endpoints["names"].str.split(), strict=True)
     wanted = set(rows["flow"])
-    first = {flow: visible(names[0]["name"]) for flow, names in known if flow in wanted and names}
+    first = {flow: visible(names[0]) for flow, names in known if flow in wanted and names}
     return {f: n if len(n) <= _NAME else f"…{n[1 - _NAME :]}" for f, n in first.items()}
 
 
@@ -189,13 +190,12 @@ def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
     """What each engine said of the links shown, where more than one spoke."""
     linked = rows[rows["tunnel"].notna()]
     wanted = set(zip(linked["flow"], linked["tunnel"], strict=True))
-    listed = zip(case.scores["flow"], case.scores["tunnel"], case.scores["engines"], strict=True)
     found = {}
-    for flow, tunnel, engines in listed:
-        if (flow, tunnel) in wanted:
-            said = [f"{name} {e['llr']:+.1f}" for name, e in engines.items() if e["llr"] is not None]
-            if len(said) > 1:
-                found[flow] = " ".join(said)
+    for row in case.scores_of(set(linked["flow"])):
+        if (row["flow"], row["tunnel"]) in wanted:
+            heard = [(name, e["llr"]) for name, e in row["engines"].items() if e["llr"] is not None]
+            if len(heard) > 1:
+                found[row["flow"]] = " ".join(f"{name} {llr:+.1f}" for name, llr in heard)
     return found
 
 

@@ -1,0 +1,73 @@
+"""Which outer packet carried each packet of a linked flow: a table as large as the captures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from vpnforensics.engines.case import Case
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.evidence.pairing import pair_in_order
+from vpnforensics.report.inputs import file_of
+
+
+def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
+    """For each packet of a linked flow, the outer packet that carried it."""
+    egress, records = case.egress, case.tunnels.records
+    flow = np.repeat(np.arange(len(case.flows)), np.diff(egress.start))
+    keep = decision.tunnel[flow] >= 0
+    flow, record, row = flow[keep], pair_in_order(case, decision)[keep], egress.row[keep]
+    got = record >= 0
+    at = np.where(got, record, 0)
+    outer_row = records.row[at] if len(records) else np.zeros(len(at), np.int64)
+    inner, outer = case.flows.packets, case.conversations.packets
+    difference = egress.ts_ns[keep] - (records.ts_ns[at] if len(records) else 0)
+    up = egress.up[keep]
+    return pd.DataFrame(
+        {
+            "flow": pd.Categorical.from_codes(flow, categories=pd.Index(case.flows.ids)),
+            "egress_frame": inner.frame[row],
+            "egress_ns": inner.ts_ns[row],
+            "up": up,
+            "inner_bytes": inner.ip_len_bytes[row],
+            "ingress_frame": _optional(outer.frame[outer_row], got),
+            "ingress_ns": _optional(outer.ts_ns[outer_row], got),
+            "outer_bytes": _optional(records.size[at], got),
+            "counter": _optional(records.counter[at], got),
+            "delay_ns": _optional(np.where(up, difference, -difference), got),
+        }
+    )
+
+
+def by_file(pairings: pd.DataFrame, inputs: list[dict[str, Any]]) -> pd.DataFrame:
+    """The pairings with frames named by their file and numbered within it, as other programs count them.
+
+    Parameters
+    ----------
+    pairings : DataFrame
+        As :func:`pairing_rows` gives it: frames are numbered through all files of an input.
+    inputs : list of dict
+        The result contract's.
+    """
+    made: dict[str, Any] = {}
+    sides = {f"{side['role']}_frame": side for side in inputs}
+    for name in pairings.columns:
+        column = pairings[name]
+        if name in sides:
+            files = sides[name]["files"]
+            first = np.array([file["first_frame"] for file in files] or [1], np.int64)
+            number = file_of(column.to_numpy(np.int64, na_value=1), first)
+            column = column - (first[number] - 1)
+            codes = np.where(column.notna() & bool(files), number, -1)
+            paths = pd.Index([file["path"] for file in files], dtype=object)
+            made[name.replace("frame", "file")] = pd.Categorical.from_codes(codes, categories=paths)
+        made[name] = column
+    return pd.DataFrame(made)
+
+
+def _optional(values: npt.NDArray[np.integer[Any]], present: npt.NDArray[np.bool_]) -> Any:
+    """Integers that may be missing."""
+    return pd.arrays.IntegerArray(values.astype(np.int64), ~present)
