@@ -17,11 +17,12 @@ class Machine:
         self.waiting = float("inf")
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
-        self.calls = Calls([self.sock], self.take, lambda: self.now, lambda: self.now)
+        self.calls = Calls(lambda: self.now, lambda: self.now)
         self.poll = select.epoll()
         self.calls.attach(self.poll)
+        self.calls.add(self.sock.fileno(), self.take)
 
-    def take(self, sock, now):
+    def take(self, now):
         if self.taken >= self.waiting:
             return False
         self.taken += 1

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.tcp import TcpLinks
+from vpnforensics.reftunnel.tcp_guests import HALF_OPEN_S, Guests
 from vpnforensics.reftunnel.tcp_link import Deframer, Link
+from vpnforensics.reftunnel.timers import NEVER
 
 from .netlab import cable, two_configs
 from .test_interop import download
 
-MESSAGES = st.lists(st.binary(max_size=300), max_size=10)
+MESSAGES = st.lists(st.binary(min_size=1, max_size=300), max_size=10)
 
 
 @given(MESSAGES, st.lists(st.integers(1, 50), max_size=40))
@@ -47,16 +49,16 @@ class Loop:
 
     def __init__(self):
         self.poll = select.epoll()
-        self.taken = []
+        self.taken, self.now = [], 0.0
         self.ends = [TcpLinks(), TcpLinks()]
         for end in self.ends:
-            end.attach(self.poll)
+            end.attach(self.poll, self.take)
 
     def turn(self, times=20):
         for _ in range(times):
             for fd, events in self.poll.poll(0.01):
                 for end in self.ends:
-                    end.ready(fd, events, self.take, 0.0)
+                    end.ready(fd, events, self.now)
 
     def send(self, end, data, segment, endpoint):
         """Send as the service does: what waits for a connection is sent when it is there."""
@@ -107,9 +109,9 @@ def test_a_lost_connection_is_made_again(loop):
     assert [data for data, _ in loop.taken] == [b"one", b"two"]
 
 
-def test_strangers_that_say_nothing_lock_nobody_out(loop, monkeypatch):
-    monkeypatch.setattr("vpnforensics.reftunnel.tcp._MAX_CONNECTIONS", 4)
+def test_strangers_that_say_nothing_lock_nobody_out(loop):
     client, server = loop.ends
+    server._guests.limit = 4
     target = Endpoint("127.0.0.1", server.port, "tcp")
     loop.send(client, b"one", 3, target)
     loop.turn(5)
@@ -186,6 +188,82 @@ def test_nobody_listening_is_not_an_exception(loop):
     loop.ends[0].send(b"x", 1, Endpoint("127.0.0.1", port, "tcp"))
     loop.turn()
     assert loop.ends[0]._links == {}
+
+
+def test_a_stranger_must_turn_out_to_be_a_peer_in_time(loop):
+    client, server = loop.ends
+    server._guests.is_peer = lambda endpoint: endpoint == peer
+    peer = None
+    target = Endpoint("127.0.0.1", server.port, "tcp")
+    loop.send(client, b"rubbish", 7, target)
+    loop.turn(5)
+    (stranger,) = server._links.values()
+    assert server._guests.is_stranger(stranger)  # a whole message alone proves nothing
+    assert server.wake_at() == HALF_OPEN_S
+    server.tick(HALF_OPEN_S - 0.1)
+    assert server._links
+    server.tick(HALF_OPEN_S)
+    assert not server._links
+    loop.turn(5)
+    loop.send(client, b"hello", 5, target)
+    loop.turn(2)
+    (link,) = server._links.values()
+    peer = link.endpoint
+    client.send(b"again", 5, target)
+    loop.turn(5)
+    assert not server._guests.is_stranger(link)
+    assert server.wake_at() == NEVER
+
+
+def test_who_goes_first_when_all_is_full():
+    guests, links = Guests(3), [Link(None, number, connected=True) for number in range(3)]
+    peers = {0, 1}
+    guests.is_peer = peers.__contains__
+    for link in links:
+        guests.add(link, 0.0)
+        guests.heard(link)
+    assert guests.is_full()
+    assert guests.victim() is links[2]  # a stranger
+    guests.remove(links[2])
+    assert guests.victim() is links[0]  # the longest silent
+    guests.heard(links[0])
+    assert guests.victim() is links[1]
+    peers.remove(0)
+    assert guests.victim() is links[0]  # a peer that has gone elsewhere
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n", b"\xff\xff", b"\0\0"])
+def test_a_stream_that_is_not_ours_is_closed_at_once(loop, start):
+    _, server = loop.ends
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(start)
+        loop.turn(5)
+        sock.settimeout(1)
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+    assert not server._links
+
+
+def test_without_descriptors_it_does_not_spin_and_accepts_again(loop):
+    _, server = loop.ends
+    real = server._listener
+
+    class Full:
+        fileno, close = real.fileno, real.close
+        accepts = 0
+
+        def accept(self):
+            self.accepts += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    server._listener = full = Full()
+    with socket.create_connection(("127.0.0.1", server.port)):
+        loop.turn(20)
+        assert full.accepts == 1
+        server._listener = real
+        server.tick(server.wake_at())
+        loop.turn(5)
+        assert len(server._links) == 1
 
 
 @pytest.mark.needs("wireguard")

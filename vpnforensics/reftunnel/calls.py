@@ -1,4 +1,4 @@
-"""The queue of calls gets a bounded share of the time: handshakes, true or forged, and rubbish.
+"""Calls get a bounded share of the time: handshakes, true or forged, rubbish, and connections of strangers.
 
 What comes there is taken in slices of a millisecond, after all else that waits, and each slice is followed
 by a pause three times as long. A flood then costs a quarter of a core and delays data by a millisecond at
@@ -8,7 +8,6 @@ most; what the quarter does not cover, the kernel drops from a queue that is sho
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Callable
 
 from vpnforensics.reftunnel.timers import NEVER
@@ -17,68 +16,77 @@ SLICE_S = 0.001
 SHARE = 0.25
 """Of one core."""
 
+Take = Callable[[float], bool]
+"""Reads once and acts, given the time; returns whether there may be more."""
+
+_EVENTS = select.EPOLLIN | select.EPOLLONESHOT
+
 
 class Calls:
-    """Sockets of calls, and when they may be read again.
+    """Descriptors on which calls come, each in its turn, and when they may be read again.
 
     Parameters
     ----------
-    sockets : list of socket
-        The queues.
-    take : callable
-        Reads and acts once; whether there was anything.
     clock : callable
         Seconds; they end a slice.
     spent : callable
         Seconds of processor time; they make the pause. A busy machine must not lengthen it.
     """
 
-    def __init__(
-        self,
-        sockets: list[socket.socket],
-        take: Callable[[socket.socket, float], bool],
-        clock: Callable[[], float],
-        spent: Callable[[], float],
-    ) -> None:
-        self._by_fd = {sock.fileno(): sock for sock in sockets}
-        self._take = take
+    def __init__(self, clock: Callable[[], float], spent: Callable[[], float]) -> None:
         self._clock = clock
         self._spent = spent
-        self._order = list(self._by_fd)
-        self._waiting: set[int] = set()
-        self._again_at = NEVER
+        self._takes: dict[int, Take] = {}
+        self._waiting: dict[int, None] = {}  # in the order of their turns
+        self._emptied: set[int] = set()  # to be watched again after the pause
+        self._again_at = 0.0
 
     def attach(self, poll: select.epoll) -> None:
-        """Let this epoll watch the queues; each is reported once, and then again after its pause."""
+        """Let this epoll watch what is added from now on; each is reported once, then after a pause."""
         self._poll = poll
-        for fd in self._by_fd:
-            poll.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def add(self, fd: int, take: Take) -> None:
+        """Watch a descriptor."""
+        self._takes[fd] = take
+        self._poll.register(fd, _EVENTS)
+
+    def remove(self, fd: int) -> None:
+        """Forget a descriptor; the epoll has it still, until it is closed."""
+        self._takes.pop(fd, None)
+        self._waiting.pop(fd, None)
+        self._emptied.discard(fd)
 
     def __contains__(self, fd: int) -> bool:
-        return fd in self._by_fd
+        return fd in self._takes
 
     def ready(self, fd: int) -> None:
         """Note that something waits; `work` takes it when nothing else does."""
-        self._waiting.add(fd)
+        self._waiting[fd] = None
 
     def work(self) -> None:
-        """Take what waits, for one slice at most, and pause."""
-        if not self._waiting:
-            if self._clock() >= self._again_at:
-                self._again_at = NEVER
-                for fd in self._by_fd:
-                    self._poll.modify(fd, select.EPOLLIN | select.EPOLLONESHOT)
+        """Take what waits, for one slice at most, unless it is a pause."""
+        if not self._waiting and not self._emptied:
             return
-        start, before = self._clock(), self._spent()
-        now = start
-        # Each queue is first in its turn: a flood of one must not starve the others.
-        self._order.append(self._order.pop(0))
-        for fd in self._order:
-            while fd in self._waiting and now - start < SLICE_S and self._take(self._by_fd[fd], now):
-                now = self._clock()
-        self._waiting.clear()
+        start = now = self._clock()
+        if now < self._again_at:
+            return
+        for fd in self._emptied:
+            self._poll.modify(fd, _EVENTS)
+        self._emptied.clear()
+        before = self._spent()
+        while self._waiting and now - start < SLICE_S:
+            # One after the other, once each: a flood on one must not starve the others.
+            fd = next(iter(self._waiting))
+            del self._waiting[fd]
+            more = self._takes[fd](now)
+            if fd in self._takes:  # it may have been closed, or be no stranger's any more
+                if more:
+                    self._waiting[fd] = None
+                else:
+                    self._emptied.add(fd)
+            now = self._clock()
         self._again_at = self._clock() + (self._spent() - before) * (1 / SHARE - 1)
 
     def wake_at(self) -> float:
         """When `work` is next needed."""
-        return self._again_at
+        return self._again_at if self._waiting or self._emptied else NEVER

@@ -167,6 +167,10 @@ class Device:
         """Ask for a successor of a session that may send no more."""
         self._talks.call(session.peer, now)
 
+    def is_endpoint(self, endpoint: Endpoint) -> bool:
+        """Whether the last authentic message of some peer came from there."""
+        return any(peer.endpoint == endpoint for peer in self.peers.values())
+
     @property
     def session_changes(self) -> int:
         """How often `sessions` has changed: whoever keeps what follows from it compares this."""

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vpnforensics.errors import TunnelError
@@ -163,8 +164,7 @@ class Service:
             journal=self._journal,
             scrubber=scrubber,
         )
-        queues = [] if self._udp is None else self._udp.call_sockets()
-        self._calls = Calls(queues, self._take_call, monotonic, time.thread_time)
+        self._calls = Calls(monotonic, time.thread_time)
         if config.shaping.cover_hz:
             self._outbound.cover = Cover(self._device, config.shaping.cover_hz, self._outbound.emit)
 
@@ -183,14 +183,16 @@ class Service:
             tun, control = self._tun.fd, self._control.fileno()
             for fd in (tun, control, self._wake_read):
                 poll.register(fd, select.EPOLLIN)
+            self._calls.attach(poll)
             by_fd: dict[int, socket.socket] = {}
             if self._udp is not None:
                 by_fd = {sock.fileno(): sock for sock in self._udp.data_sockets()}
                 for fd in by_fd:
                     poll.register(fd, select.EPOLLIN)
-            self._calls.attach(poll)
+                for sock in self._udp.call_sockets():
+                    self._calls.add(sock.fileno(), partial(self._take_call, self._udp, sock))
             if self._tcp is not None:
-                self._tcp.attach(poll)
+                self._tcp.attach(poll, self._take_tcp, calls=self._calls, is_peer=self._device.is_endpoint)
             _kernels.warm_up()
             self._device.start(monotonic())
             self._act(monotonic())
@@ -211,9 +213,10 @@ class Service:
                     elif fd == control:
                         self._serve(now)
                     elif self._tcp is not None and fd != self._wake_read:
-                        self._tcp.ready(fd, events, self._take_tcp, now)
+                        self._tcp.ready(fd, events, now)
                         self._inbound.flush()
                 self._calls.work()
+                self._inbound.flush()
                 self._on_time(poll, now)
                 self._act(now)
                 if self._journal is not None:
@@ -226,6 +229,8 @@ class Service:
 
     def _sleep_s(self, now: float) -> float:
         at = min(now + MAX_SLEEP_S, self._device.wake_at(), self._calls.wake_at())
+        if self._tcp is not None:
+            at = min(at, self._tcp.wake_at())
         if self._outbound.cover is not None:
             at = min(at, self._outbound.cover.wake_at())
         if self._batch_until is not None:
@@ -246,6 +251,8 @@ class Service:
     def _on_time(self, poll: select.epoll, now: float) -> None:
         if now >= self._device.wake_at():
             self._device.tick(now)
+        if self._tcp is not None:
+            self._tcp.tick(now)
         if self._outbound.cover is not None:
             self._outbound.cover.tick(now)
         if self._batch_until is not None and now >= self._batch_until:
@@ -254,9 +261,8 @@ class Service:
                 pass
             poll.modify(self._tun.fd, select.EPOLLIN)
 
-    def _take_call(self, sock: socket.socket, now: float) -> bool:
-        assert self._udp is not None
-        return self._inbound.pump(self._udp, sock, now, receives=1)
+    def _take_call(self, udp: UdpSockets, sock: socket.socket, now: float) -> bool:
+        return self._inbound.pump(udp, sock, now, receives=1)
 
     def _act(self, now: float) -> None:
         """Do what the device asks for."""

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import select
 import socket
 import struct
 from collections.abc import Callable
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel.calls import Calls
 from vpnforensics.reftunnel.carrier import ALL_TAKEN, Queue, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
+from vpnforensics.reftunnel.tcp_guests import Guests
 from vpnforensics.reftunnel.tcp_link import FRAME_BYTES, Action, Link
+from vpnforensics.reftunnel.timers import NEVER
 
 _SO_MARK = 36
 _TCP_NOTSENT_LOWAT = 25
@@ -29,10 +33,12 @@ _RECEIVE_BYTES = 1 << 18
 _UNSENT_BYTES = 1 << 18
 """That the kernel takes beyond what is on its way (``TCP_NOTSENT_LOWAT``): more only makes packets late."""
 _MAX_ACTIONS = 128
-_MAX_CONNECTIONS = 1024
-"""That others may hold open; one more closes the oldest that never said anything, or the longest silent."""
-
-MAX_MESSAGE_BYTES = 65_535
+_STRANGER_BYTES = 2048
+"""That a stranger is read at a time: some handshake messages."""
+_ACCEPTS = 64
+_RESERVED_DESCRIPTORS = 64
+_WANTED_DESCRIPTORS = 4096
+_ACCEPT_AGAIN_S = 1.0
 
 Take = Callable[[memoryview, int, Endpoint, float], None]
 
@@ -52,11 +58,10 @@ class TcpLinks:
         self._mark = mark
         self._links: dict[Endpoint, Link] = {}
         self._by_fd: dict[int, Link] = {}
-        # Connections that others made, the one heard from longest ago first; strangers have not sent a
-        # whole message yet.
-        self._guests: dict[Link, None] = {}
-        self._strangers: dict[Link, None] = {}
+        self._guests = Guests(_descriptors() - _RESERVED_DESCRIPTORS)
         self._poll: select.epoll | None = None
+        self._calls: Calls | None = None
+        self._accept_again_at = NEVER
         dual = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if dual else socket.AF_INET
         try:
@@ -66,15 +71,37 @@ class TcpLinks:
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
 
-    def attach(self, poll: select.epoll) -> None:
-        """Let this epoll watch the connections."""
+    def attach(
+        self,
+        poll: select.epoll,
+        take: Take,
+        *,
+        calls: Calls | None = None,
+        is_peer: Callable[[Endpoint], bool] = lambda endpoint: True,
+    ) -> None:
+        """Let this epoll watch the connections.
+
+        Parameters
+        ----------
+        poll : epoll
+            Reports to `ready`.
+        take : callable
+            Gets each message, with its length, origin and the time.
+        calls : Calls, optional
+            Reads the connections of strangers.
+        is_peer : callable
+            Whether the last authentic message of some peer came from an endpoint.
+        """
         self._poll = poll
+        self._take = take
+        self._calls = calls
+        self._guests.is_peer = is_peer
         poll.register(self._listener.fileno(), select.EPOLLIN)
 
-    def ready(self, fd: int, events: int, take: Take, now: float) -> None:
+    def ready(self, fd: int, events: int, now: float) -> None:
         """Act on what epoll says of one of our descriptors."""
         if fd == self._listener.fileno():
-            self._accept()
+            self._accept(now)
             return
         link = self._by_fd.get(fd)
         if link is None:
@@ -82,7 +109,19 @@ class TcpLinks:
         if events & select.EPOLLOUT and not events & select.EPOLLERR:
             self._writable(link)
         if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-            self._receive(link, take, now)
+            self._receive(link, now)
+
+    def tick(self, now: float) -> None:
+        """Close the connections of strangers whose time is over, and accept again after a pause."""
+        for link in self._guests.overdue(now):
+            self._close(link)
+        if now >= self._accept_again_at and self._poll is not None:
+            self._accept_again_at = NEVER
+            self._poll.modify(self._listener.fileno(), select.EPOLLIN)
+
+    def wake_at(self) -> float:
+        """When `tick` is next needed."""
+        return min(self._guests.wake_at(), self._accept_again_at)
 
     def send(self, data: bytes | memoryview, segment: int, endpoint: Endpoint) -> Refused:
         """Send messages of `segment` bytes laid end to end; which of them the kernel did not take."""
@@ -110,6 +149,9 @@ class TcpLinks:
                 self._set_rest(link, b"")
             return ALL_TAKEN
         # A message of which a part was taken must be taken whole, or the stream makes no sense any more.
+        if self._guests.is_stranger(link):
+            self._close(link)  # it does not read what it asked for
+            return all_refused(len(data), segment, errno.EAGAIN)
         step = segment + FRAME_BYTES
         begun = max(0, -(-(sent - earlier) // step))
         end = min(len(framed), earlier + begun * step)
@@ -138,18 +180,37 @@ class TcpLinks:
 
     # -- connections --------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
-        try:
-            sock, address = self._listener.accept()
-        except OSError:
-            return
-        if len(self._guests) + len(self._strangers) >= _MAX_CONNECTIONS:
+    def _accept(self, now: float) -> None:
+        for _ in range(_ACCEPTS):
             # Strangers that connect and say nothing must not lock out those who have something to say.
-            self._close(next(iter(self._strangers or self._guests)))
-        host = address[0].removeprefix("::ffff:")
-        link = Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
-        self._add(link)
-        self._strangers[link] = None
+            if self._guests.is_full():
+                self._evict()
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    # It would be reported for ever: no descriptor is left for it, here or on the machine.
+                    self._evict()
+                    self._pause(now)
+                    return
+                continue  # that one was gone before it was accepted
+            host = address[0].removeprefix("::ffff:")
+            link = Link(sock, Endpoint(host, address[1], "tcp"), connected=True)
+            self._guests.add(link, now)
+            self._add(link)
+
+    def _evict(self) -> None:
+        victim = self._guests.victim()
+        if victim is not None:
+            self._close(victim)
+
+    def _pause(self, now: float) -> None:
+        """Leave those waiting who want to connect, for a while."""
+        self._accept_again_at = now + _ACCEPT_AGAIN_S
+        if self._poll is not None:
+            self._poll.modify(self._listener.fileno(), 0)
 
     def _connect(self, endpoint: Endpoint) -> Link | None:
         family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
@@ -173,7 +234,9 @@ class TcpLinks:
         link.sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._links[link.endpoint] = link
         self._by_fd[link.sock.fileno()] = link
-        if self._poll is not None:
+        if self._calls is not None and self._guests.is_stranger(link):
+            self._calls.add(link.sock.fileno(), lambda now: self._receive(link, now))
+        elif self._poll is not None:
             events = select.EPOLLIN if link.connected else select.EPOLLIN | select.EPOLLOUT
             self._poll.register(link.sock.fileno(), events)
 
@@ -182,8 +245,9 @@ class TcpLinks:
         if self._links.get(link.endpoint) is link:
             del self._links[link.endpoint]
         self._by_fd.pop(link.sock.fileno(), None)
-        self._guests.pop(link, None)
-        self._strangers.pop(link, None)
+        if self._calls is not None:
+            self._calls.remove(link.sock.fileno())
+        self._guests.remove(link)
         link.close()  # epoll forgets a closed descriptor by itself
         self._call(link, connected=False)
 
@@ -218,20 +282,35 @@ class TcpLinks:
             return
         self._set_rest(link, link.rest[sent:])
 
-    def _receive(self, link: Link, take: Take, now: float) -> None:
+    def _receive(self, link: Link, now: float) -> bool:
+        """Read once; whether there may be more."""
+        size = _STRANGER_BYTES if self._guests.is_stranger(link) else _RECEIVE_BYTES
         try:
-            data = link.sock.recv(_RECEIVE_BYTES)
+            data = link.sock.recv(size)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if not data:
             self._close(link)
-            return
-        messages = list(link.deframer.feed(data))
-        if messages and (link in self._guests or link in self._strangers):
-            self._strangers.pop(link, None)
-            self._guests.pop(link, None)
-            self._guests[link] = None
-        for message in messages:
-            take(message, len(message), link.endpoint, now)
+            return False
+        for message in link.deframer.feed(data):
+            self._take(message, len(message), link.endpoint, now)
+        if link.deframer.is_nonsense:
+            self._close(link)
+            return False
+        if self._guests.heard(link) and self._calls is not None and self._poll is not None:
+            self._calls.remove(link.sock.fileno())
+            self._poll.modify(link.sock.fileno(), select.EPOLLIN)
+        return True
+
+
+def _descriptors() -> int:
+    """How many this process may have open, after asking for as many as are needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

@@ -13,6 +13,9 @@ from vpnforensics.reftunnel.endpoint import Endpoint
 FRAME_BYTES = 2
 """The length before each message."""
 
+MAX_MESSAGE_BYTES = 10_000
+"""Above the largest MTU that a configuration may name; a stranger must not make us keep more."""
+
 _SIOCOUTQ, _SIOCOUTQNSD = 0x5411, 0x894B
 """Bytes that are not acknowledged; bytes that were never sent."""
 _SIZE = struct.Struct("=i")
@@ -23,22 +26,31 @@ Action = Callable[[bool], None]
 
 
 class Deframer:
-    """Cuts a byte stream into messages."""
+    """Cuts a byte stream into messages.
 
-    __slots__ = ("_rest",)
+    `is_nonsense` is true once a length came that no message has: the stream is not ours, or broken.
+    """
+
+    __slots__ = ("_rest", "is_nonsense")
 
     def __init__(self) -> None:
         self._rest = b""
+        self.is_nonsense = False
 
     def feed(self, data: bytes) -> list[memoryview]:
         """Messages that are whole now; the rest waits for more."""
         if self._rest:
             data = self._rest + data
         view = memoryview(data)
-        messages = []
+        messages: list[memoryview] = []
         at, size = 0, len(data)
         while at + 2 <= size:
-            end = at + 2 + (data[at] << 8 | data[at + 1])
+            length = data[at] << 8 | data[at + 1]
+            if not length or length > MAX_MESSAGE_BYTES:
+                self.is_nonsense = True
+                self._rest = b""
+                return messages
+            end = at + 2 + length
             if end > size:
                 break
             messages.append(view[at + 2 : end])
