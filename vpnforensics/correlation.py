@@ -100,7 +100,6 @@ def correlate(
         tell("reporting", 0.0)
         stacks = Stacks(
             case,
-            weighed.devices,
             with_clocks=timestamps.NAME in options.engines,
             with_ip_ids=ip_id.NAME in options.engines,
         )

@@ -8,12 +8,10 @@ import numpy as np
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import exact, packets, timestamps
+from vpnforensics.engines import exact, packets
 from vpnforensics.engines.case import Case
-from vpnforensics.evidence import fields
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
-from vpnforensics.features.devices import Devices, find_devices
-from vpnforensics.features.senders import find_senders
+from vpnforensics.evidence.fields import weigh_fields
 from vpnforensics.options import Options
 from vpnforensics.sides import Progress
 from vpnforensics.tunnels.plain import plain_clients
@@ -25,8 +23,6 @@ class Weighed:
 
     case: Case
     decision: Decision
-    devices: Devices | None
-    """Flows grouped by device, where an engine asked for that."""
 
 
 def weigh(
@@ -55,20 +51,14 @@ def weigh(
     tell("scoring", 0.0)
     if not len(case.tunnels) and exact.NAME in options.engines:
         readable, decision = _weigh_exactly(case, clock, options, one, rng)
-        return Weighed(readable, decision, None)
+        return Weighed(readable, decision)
     decision = undecided(case, options.policy)
     if packets.NAME in options.engines:
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
-    devices: Devices | None = None
-    if timestamps.NAME in options.engines and any(t.transport == "tcp" for t in case.tunnels.tunnels):
-        tell("grouping devices", 0.0)  # their timestamps are pooled
-        devices = find_devices(find_senders(case.flows))
     tell("reading header fields", 0.0)
-    of_flow = devices.device if devices else None
-    decision = fields.weigh_fields(case, decision, options.engines, of_flow, rng=rng)
-    return Weighed(case, decision, devices)
+    return Weighed(case, weigh_fields(case, decision, options.engines, rng=rng))
 
 
 def _weigh_exactly(

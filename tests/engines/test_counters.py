@@ -130,8 +130,7 @@ def test_scores_are_low_for_tunnels_that_carried_too_little(complete, owner):
     assert scores.engine == counters.NAME
     right = owner[scores.flow] == scores.tunnel
     assert scores.score[right].min() > -0.5
-    assert np.median(scores.score[right]) > 0
-    assert scores.score.max() <= 0.5
+    assert scores.score.max() == 0.0  # that a tunnel sent enough speaks for no flow in particular
     assert (scores.score[~right & (owner[scores.flow] >= 0)] < -1).mean() > 0.2
     assert "flow of fewer than 10 packets" in scores.silence
 

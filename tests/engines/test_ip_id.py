@@ -46,7 +46,11 @@ def test_counters_of_their_own_link_nothing(stack, tmp_path):
 
 def test_turned_copies_score_little(windows):
     case, _ = windows
-    high = [ip_id.score(case, turn=turn).score for turn in (0.15, 0.28, 0.43, 0.63, 0.78)]
+    high = []
+    for turn in (0.15, 0.28, 0.43, 0.63, 0.78):
+        moved, away = case.turned(turn)
+        found = ip_id.score(moved)
+        high.append(found.score[away[found.flow]])
     assert np.sum(np.concatenate(high) > 3.5) <= 2, "2000 turned flows against 20 tunnels"
 
 

@@ -1,10 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.engines import cases
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.engines import timestamps
-from vpnforensics.engines.scores import EngineScores, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, silent
+from vpnforensics.features.devices import find_devices
+from vpnforensics.features.senders import find_senders
 from vpnforensics.groundtruth.simulate.run import simulate
 
 
@@ -51,7 +55,10 @@ def test_scores_do_not_depend_on_other_candidates(legacy):
 def test_turned_copies_score_nothing(legacy):
     case, _ = legacy
     for turn in (0.12, 0.38, 0.68):
-        assert not np.any(timestamps.score(case, turn=turn).score > 3)
+        moved, away = case.turned(turn)
+        found = timestamps.score(moved)
+        assert away.mean() > 0.5
+        assert not np.any(found.score[away[found.flow]] > 3)
 
 
 def test_random_offsets_leave_rates(tmp_path):
@@ -84,8 +91,11 @@ def test_silent_without_alignment(legacy):
 
 def test_devices_share_what_their_flows_say(legacy):
     case, owner = legacy
-    alone = timestamps.score(case)
-    together = timestamps.score(case, devices=owner)
+    alone, together = (dataclasses.replace(case) for _ in range(2))
+    known = find_devices(find_senders(case.flows))
+    vars(alone)["devices"] = dataclasses.replace(known, device=np.full(len(owner), -1))
+    vars(together)["devices"] = dataclasses.replace(known, device=owner)
+    alone, together = timestamps.score(alone), timestamps.score(together)
     assert set(zip(alone.flow, alone.tunnel, strict=True)) <= set(
         zip(together.flow, together.tunnel, strict=True)
     )
@@ -104,3 +114,12 @@ def test_table_of_scores(legacy):
     assert "silent: 2 × why" in repr(silent("x", {"why": 2}))
     with pytest.raises(ValueError, match="lengths"):
         EngineScores("x", found.flow, found.tunnel, found.score[:1], found.n, found.note)
+
+
+def test_only_the_pairs_wanted_are_given(legacy):
+    case, _ = legacy
+    every = timestamps.score(case)
+    wanted = Pairs(every.flow[::3], every.tunnel[::3])
+    some = timestamps.score(case, wanted)
+    assert some.flow.tolist() == wanted.flow.tolist()
+    assert some.score.tolist() == every.score[::3].tolist()

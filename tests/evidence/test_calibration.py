@@ -2,47 +2,107 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from vpnforensics.evidence.calibration import Calibration, calibrate, chance_slope, cllr, llr_by_chance
-
-LN10 = np.log(10.0)
+from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_slope, cllr
 
 
-def test_gaussian_scores_come_out_as_their_true_ratios() -> None:
-    """Normal scores of mean +-1 and variance 1 have the natural log ratio 2 x; scaled scores, the same."""
-    rng = np.random.default_rng(1)
-    h1, h2 = rng.normal(1, 1, 20_000), rng.normal(-1, 1, 5_000)
-    found = calibrate(3 * h1 + 4, 3 * h2 + 4)
+def honest(comparisons: int) -> np.ndarray:
+    """Scores as a right model has them where it is wrong: 10^-x of the comparisons reach x."""
+    return np.log10(comparisons / np.arange(1, comparisons + 1))
+
+
+def test_an_honest_model_is_believed_and_one_too_sure_of_itself_by_half() -> None:
+    found, doubled = (calibrate(np.zeros(0), (k * honest(1000), 1000)) for k in (1, 2))
     assert isinstance(found, Calibration)
-    x = np.array([-1.0, 0.0, 0.5, 1.5])
-    np.testing.assert_allclose(found.llr(3 * x + 4), 2 * x / LN10, atol=0.06)
+    assert isinstance(doubled, Calibration)
+    assert found.slope_for > 0.8
+    assert 0.4 < doubled.slope_for < 0.55
+    assert found.slope_against == 0.0  # nothing is known to be true
+    assert (found.lower, found.upper) == (0.0, 3.0)
+
+
+def test_scores_against_are_held_against_pairs_known_to_be_true() -> None:
+    found = calibrate(-2 * honest(100), (np.full(20, -1.0), 20))
+    assert isinstance(found, Calibration)
+    assert 0.4 < found.slope_against < 0.6
+    assert found.slope_for == 0.0
+    np.testing.assert_allclose(found.llr(np.array([-1.0, 5.0, -9.0])), [-found.slope_against, 0.0, -2.0])
+    undoubted = calibrate(np.zeros(100), (-2 * honest(100), 100))
+    assert isinstance(undoubted, Calibration)
+    assert undoubted.slope_against == 1.0
 
 
 def test_the_number_of_known_pairs_bounds_the_ratio() -> None:
-    found = calibrate(np.full(100, 10.0), np.full(1_000, -10.0))
+    found = calibrate(np.full(100, 10.0), (np.full(1_000, -10.0), 1_000))
     assert isinstance(found, Calibration)
     np.testing.assert_allclose(found.llr(np.array([1e6, -1e6])), [3.0, -2.0])
+    np.testing.assert_allclose(found.unbounded(np.array([1e6, -1e6])), [1e6, -1e6])
     assert np.isnan(found.llr(np.array([np.nan]))).all()
+    assert bounds(0, 0) == (0.0, 0.0)
+    assert bounds(50_000, 100) == pytest.approx((-2.0, np.log10(50_000)))
 
 
 @pytest.mark.parametrize(
-    ("h1", "h2", "why"),
+    ("true", "false", "comparisons", "why"),
     [
-        (np.zeros(19), np.zeros(500), "fewer than 20"),
-        (np.zeros(500), np.zeros(0), "fewer than 20"),
-        (np.ones(50), np.ones(50), "apart"),
-        (np.full(50, -1.0), np.full(50, 1.0), "apart"),
+        (np.zeros(19), np.zeros(19), 19, "fewer than 20"),
+        (np.ones(19), np.zeros(0), 0, "fewer than 20"),
+        (np.full(50, -1.0), np.ones(3), 3, "apart"),  # against, but against no pair that is known to be false
+        (np.ones(50), np.ones(50), 50, "apart"),
+        (np.full(50, -1.0), np.full(50, 1.0), 50, "apart"),
+        (np.full(50, np.nan), np.full(3, 1.0), 500, "apart"),  # heard of no carried flow
     ],
 )
-def test_what_cannot_be_calibrated_says_why(h1, h2, why: str) -> None:
-    found = calibrate(h1, h2)
+def test_what_cannot_be_calibrated_says_why(
+    true: np.ndarray, false: np.ndarray, comparisons: int, why: str
+) -> None:
+    found = calibrate(true, (false, comparisons))
     assert isinstance(found, str)
     assert why in found
 
 
-def test_chance_bounds_what_is_seldom_heard() -> None:
-    llr = llr_by_chance(np.array([1e-2, 1e-9]), 0.5, 100_000)
-    np.testing.assert_allclose(llr, [np.log10(50), 5.0])
+def test_twenty_comparisons_are_enough() -> None:
+    assert isinstance(calibrate(np.zeros(0), (np.full(20, np.nan), 20)), Calibration)
+    assert isinstance(calibrate(np.ones(20), (np.zeros(20), 20)), Calibration)
+
+
+def test_speaking_is_worth_no_more_than_how_often_carried_flows_are_heard() -> None:
+    found = calibrate(np.zeros(0), (np.zeros(0), 10_000), heard=0.01)
+    assert isinstance(found, Calibration)
+    np.testing.assert_allclose(found.unbounded(np.array([5.0, 1.0, -1.0])), [3.0, 0.0, 0.0])
+
+
+def test_of_several_kinds_of_false_comparisons_the_worst_counts() -> None:
+    """Clients alike score high in each other's tunnels; however many copies score nothing, that stands."""
+    alike, copies = (np.full(50, 5.0), 100), (np.zeros(0), 100_000)
+    found = calibrate(np.zeros(0), alike, copies)
+    assert isinstance(found, Calibration)
+    assert found.slope_for == chance_slope(*alike) < 0.1
+    assert found.upper == 5.0
+    few = calibrate(np.zeros(0), (np.full(19, 5.0), 19), copies)
+    assert isinstance(few, Calibration)
+    assert few.slope_for == 1.0
+
+
+def test_little_is_nothing() -> None:
+    assert chance_slope(np.full(999, 1.0), 1_200) > 0.05
+    assert chance_slope(np.full(999, 2.0), 1_200) == 0.0
+    assert chance_slope(np.zeros(0), 1000) == 1.0
+    assert chance_slope(np.array([6.0]), 999) == pytest.approx(np.log10(1000 / 2) / 6)
+    assert chance_slope(np.array([6.0]), 999, 0.1) == pytest.approx((np.log10(1000 / 2) + 1) / 6)
+
+
+@given(st.lists(st.integers(-30, 120), min_size=20, max_size=200), st.integers(0, 2_000))
+def test_calibrated_ratios_keep_goods_bound(scores: list[int], silent: int) -> None:
+    false = np.array(scores) / 10.0
+    comparisons = len(false) + silent
+    found = calibrate(np.zeros(0), (false, comparisons))
+    if isinstance(found, Calibration):
+        llr = found.unbounded(false)
+        for x in llr[llr > 0]:
+            assert np.sum(llr >= x) + 1 <= (comparisons + 1) * 10**-x * (1 + 1e-9)
 
 
 def test_cllr() -> None:
@@ -50,13 +110,3 @@ def test_cllr() -> None:
     assert cllr(np.zeros(5), np.zeros(7)) == pytest.approx(1.0)
     assert cllr(np.full(5, 20.0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
     assert cllr(np.array([20.0]), np.array([-20.0, 3.0])) == pytest.approx(np.log2(1001) / 4)
-
-
-def test_chance_keeps_what_is_believed_of_a_model_within_goods_bound() -> None:
-    """Ratios that come too often among false comparisons are all taken by a share of their logarithm."""
-    honest = np.log10(1000.0 / np.arange(1, 1001))  # 10^-x of the comparisons reach x
-    assert chance_slope(honest, 1000) > 0.8
-    assert chance_slope(np.zeros(0), 1000) == 1.0
-    too_sure = chance_slope(2 * honest, 1000)
-    assert 0.4 < too_sure < 0.55
-    assert chance_slope(np.array([6.0]), 999) == pytest.approx(np.log10(1000 / 2) / 6)

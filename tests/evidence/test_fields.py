@@ -44,7 +44,7 @@ def test_every_listed_pair_says_what_each_engine_said() -> None:
     """Each engine has an entry: a ratio within its bounds, or silence with a reason."""
     sample = samples.load("windows-global-ip-id")
     case = vf.correlate(sample.ingress, sample.egress)
-    names = ("packets", *fields.NAMES)
+    names = ("packets", *(engine.name for engine in fields.FIELDS))
     heard = dict.fromkeys(names, 0)
     for llr, engines in zip(case.scores["llr"], _engines(case), strict=True):
         assert tuple(engines) == names
@@ -58,15 +58,6 @@ def test_every_listed_pair_says_what_each_engine_said() -> None:
     assert heard["timestamps"] == 0
     silent = {e["timestamps"]["note"] for e in _engines(case)}
     assert silent == {"tunnel not over TCP: its outer packets carry no timestamps"}
-
-
-def test_a_flow_that_fits_other_tunnels_as_well_is_no_evidence_for_one() -> None:
-    flow, tunnel = np.array([3, 3, 3, 7, 7, 9], np.int32), np.array([0, 1, 2, 0, 1, 4], np.int32)
-    score = np.array([4.0, 4.5, 9.0, 5.0, 5.9, 2.0])
-    said = EngineScores("x", flow, tunnel, score, np.ones(6, np.int32), ("",) * 6)
-    alive = np.full(10, 5)
-    found = fields._elsewhere_too(said, alive)
-    np.testing.assert_allclose(found, np.array([2, 2, 0, 1, 1, 0]) / 4)
 
 
 def test_clients_of_one_clock_are_not_told_apart_by_it() -> None:
@@ -123,28 +114,65 @@ def test_one_clock_behind_outer_and_inner_timestamps_links_on_its_own(tmp_path: 
     assert case.expected_false_links <= 0.01
 
 
-def test_fields_link_where_the_joint_model_cannot_look_and_all_engines_agree(
+class _Tunnels:
+    lost_share = 0.0
+
+    def __len__(self) -> int:
+        return 3
+
+
+def _linked(flow: list[int], at: list[int], claims: list[float], **changes: Any) -> tuple[Any, Any]:
+    """Who is linked, of four flows that four tunnels were there for (three and none), and the errors."""
+    case: Any = SimpleNamespace(tunnels=_Tunnels())
+    parts = {"tunnel": np.full(4, -1, np.int32), "error": np.ones(4), "expected_false_links": 0.0}
+    decision: Any = SimpleNamespace(policy=Policy(), **(parts | changes))
+    keys = np.array(flow) * 3 + np.array(at)
+    return fields._link(case, decision, keys, np.array(claims), np.full(4, 3))
+
+
+def test_a_links_error_is_what_speaks_for_the_others_and_for_none() -> None:
+    tunnel, error = _linked([0, 1, 1, 2], [1, 0, 2, 0], [5.0, 6.0, 3.0, 1.0])
+    assert tunnel.tolist() == [1, 0, -1, -1]
+    np.testing.assert_allclose(error[:2], [3e-5, 1e-3 + 2e-6], rtol=2e-3)
+    assert error[2:].tolist() == [1.0, 1.0]
+
+
+def test_two_tunnels_that_fit_alike_are_no_link() -> None:
+    assert _linked([0, 0], [1, 2], [9.0, 8.9])[0].tolist() == [-1] * 4
+    assert _linked([0, 0], [1, 2], [9.0, 5.0])[0].tolist() == [1, -1, -1, -1]
+
+
+def test_fields_add_links_as_long_as_the_sum_of_errors_allows() -> None:
+    tunnel, error = _linked([0, 1, 2], [0, 0, 0], [2.6, 2.9, 4.0])
+    assert tunnel.tolist() == [-1, 0, 0, -1]
+    assert error[tunnel >= 0].sum() <= Policy().expected_false_links
+    assert _linked([0], [0], [4.0], expected_false_links=0.0099)[0].tolist() == [-1] * 4
+
+
+def test_links_of_the_joint_model_stay() -> None:
+    linked = np.array([2, -1, -1, -1], np.int32)
+    tunnel, error = _linked([0, 1], [0, 1], [9.0, 9.0], tunnel=linked, error=np.full(4, 0.5))
+    assert tunnel.tolist() == [2, 1, -1, -1]
+    assert error.tolist() == [0.5, Policy().least_error, 0.5, 0.5]
+
+
+def test_what_a_flow_fits_best_is_its_own_tunnel_unless_it_is_linked() -> None:
+    flow, tunnel = np.array([0, 0, 1, 1], np.int32), np.array([0, 2, 0, 2], np.int32)
+    said = EngineScores("x", flow, tunnel, np.array([4.0, 3.0, 4.0, 3.0]), np.ones(4, np.int32), ("",) * 4)
+    own = fields._own_tunnels(said, np.array([-1, 2, -1], np.int32))
+    assert own.tolist() == [0, 2, -1]
+
+
+def test_a_pair_is_looked_into_where_a_map_a_whole_tunnel_and_the_captures_allow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = EngineScores(
-        "ip_id", np.zeros(1, np.int32), np.ones(1, np.int32), np.array([9.0]), np.full(1, 30, np.int32), ("",)
-    )
-    chance = fields._Chance(said, np.array([1e-9]), np.array([5.0]), np.array([5.0]))
-    case: Any = SimpleNamespace(tunnels=[None] * 3, map_of_tunnel=np.zeros(3, np.int64))
-    decision: Any = SimpleNamespace(
-        tunnel=np.full(1, -1, np.int32),
-        error=np.ones(1),
-        policy=Policy(),
-        expected_false_links=0.0,
-        engine="packets",
-    )
-
-    def linked(supported: list[int], *, can_look: bool) -> tuple[int, float]:
-        monkeypatch.setattr(fields, "can_be_denied", lambda case: np.array([can_look]))
-        keys = np.array(supported, np.int64)
-        tunnel, error = fields._link(case, decision, {"ip_id": chance}, np.array([3]), keys)
-        return int(tunnel[0]), float(error[0])
-
-    assert linked([1], can_look=False) == (1, Policy().least_error)
-    assert linked([], can_look=False) == (-1, 1.0)
-    assert linked([1], can_look=True) == (-1, 1.0)
+    monkeypatch.setattr(fields, "can_be_denied", lambda case: np.array([True, False]))
+    tunnels = _Tunnels()
+    case: Any = SimpleNamespace(tunnels=tunnels, map_of_tunnel=np.array([0, -1, 0]))
+    decision: Any = SimpleNamespace(engine="packets")
+    keys = np.array([0, 1, 3])  # flow 0 in tunnels 0 and 1, flow 1 in tunnel 0
+    assert fields._looked_into(case, decision, keys).tolist() == [True, False, False]
+    tunnels.lost_share = 0.2
+    assert not fields._looked_into(case, decision, keys).any()
+    tunnels.lost_share = 0.0
+    assert not fields._looked_into(case, SimpleNamespace(engine=""), keys).any()

@@ -1,88 +1,46 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnforensics.evidence.calibration import cllr
-from vpnforensics.evidence.fusion import UNKNOWN_CORRELATION, Dependence, dependence, fuse
+from vpnforensics.evidence.fusion import fuse
 
 NAN = np.nan
 
 
-def _wide(llr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(llr.shape, -9.0), np.full(llr.shape, 9.0)
+def test_what_packets_is_clear_about_stands() -> None:
+    packets = np.array([1.0, -1.0, 3.0, -3.0])
+    fields = np.array([[-2.0, 2.0, 5.0, 5.0]])
+    np.testing.assert_array_equal(fuse(packets, fields), packets)
 
 
-def _shared(said: np.ndarray) -> Dependence:
-    return Dependence(np.arange(len(said)), said)
+def test_elsewhere_fields_are_added() -> None:
+    np.testing.assert_allclose(fuse(np.array([0.9, -0.9]), np.array([[2.0, 2.0]])), [2.9, 1.1])
+    np.testing.assert_allclose(fuse(np.array([NAN]), np.array([[2.0]])), [2.0])
 
 
-def test_independent_engines_add_up_and_repeaters_do_not() -> None:
-    llr = np.array([[2.0, -1.0, NAN], [1.0, 3.0, NAN]])
-    np.testing.assert_allclose(fuse(llr, _shared(np.eye(2)), *_wide(llr)), [3.0, 2.0, NAN])
-    np.testing.assert_allclose(fuse(llr, _shared(np.ones((2, 2))), *_wide(llr)), [2.0, -1.0, NAN])
+def test_the_strongest_for_and_the_strongest_against_count_and_echoes_do_not() -> None:
+    fields = np.array([[2.0, -1.0], [1.5, -0.2], [-0.5, NAN]])
+    np.testing.assert_allclose(fuse(np.full(2, NAN), fields), [1.5, -1.0])
 
 
 def test_silence_is_not_a_ratio_of_one() -> None:
-    llr = np.array([[2.0], [NAN], [1.5]])
-    np.testing.assert_allclose(fuse(llr, _shared(np.eye(3)), *_wide(llr)), [3.5])
+    found = fuse(np.array([NAN, 0.4]), np.full((2, 2), NAN))
+    assert np.isnan(found[0])
+    assert found[1] == 0.4
+    assert np.isnan(fuse(np.array([NAN]), np.zeros((0, 1))))[0]
 
 
-def test_the_widest_bounds_of_those_that_spoke_hold() -> None:
-    llr = np.array([[3.0, -2.0, 3.0], [2.0, -1.0, NAN]])
-    lower = np.array([[-2.5] * 3, [-1.0] * 3])
-    upper = np.array([[3.5] * 3, [4.0] * 3])
-    np.testing.assert_allclose(fuse(llr, _shared(np.eye(2)), lower, upper), [4.0, -2.5, 3.0])
-
-
-def test_dependence_is_measured_within_propositions() -> None:
-    """Engines that agree only because both tell H1 from H2 are independent; an echo is not."""
-    rng = np.random.default_rng(2)
-    level = np.r_[np.full(4_000, 1.0), np.full(4_000, -1.0)]
-    first, second = level + rng.normal(size=8_000), level + rng.normal(size=8_000)
-    echo = first + 0.1 * rng.normal(size=8_000)
-    known = (np.arange(4_000), np.arange(4_000, 8_000))
-    found = dependence(np.stack([first, second, echo]), known)
-    assert found.said[0, 1] < 0.06
-    assert found.said[0, 2] > 0.98
-    few = dependence(np.stack([first, second]), (np.arange(10), np.arange(5_000, 5_010)))
-    assert few.said.max() >= UNKNOWN_CORRELATION
-
-
-def test_a_weak_echo_of_a_strong_voice_adds_nothing() -> None:
-    """Strengths 3 to 1 and a correlation of one half: the weaker one has nothing left to say."""
-    rng = np.random.default_rng(4)
-    strong = np.r_[rng.normal(9, 1, 500), rng.normal(-9, 1, 500)]
-    weak = np.r_[rng.normal(1, 1, 500), rng.normal(-1, 1, 500)] + 0.6 * (strong - np.sign(strong) * 9)
-    found = dependence(np.stack([weak, strong]), (np.arange(500), np.arange(500, 1_000)))
-    assert found.order.tolist() == [1, 0]
-    assert found.said[1, 0] == 1.0
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_fusion_is_never_worse_than_the_best_engine(rho: float) -> None:
-    """Normal ratios of two engines, correlated: Cllr against that of the better one, and of a plain sum."""
-    rng = np.random.default_rng(3)
-    n = 20_000
-    spread = np.linalg.cholesky(np.array([[1.0, rho], [rho, 1.0]]))
-    natural = []
-    for sign in (1, -1):
-        x = sign * np.array([[1.2], [0.8]]) + spread @ rng.normal(size=(2, n))
-        natural.append(2 * np.array([[1.2], [0.8]]) * x)
-    llr = np.concatenate(natural, axis=1) / np.log(10.0)
-    shared = dependence(llr, (np.arange(n), np.arange(n, 2 * n)))
-    fused = fuse(llr, shared, *_wide(llr))
-    cost = cllr(fused[:n], fused[n:])
-    assert cost <= min(cllr(e[:n], e[n:]) for e in llr) + 1e-3
-    total = llr.sum(axis=0)
-    assert cost <= cllr(total[:n], total[n:]) + 1e-3
-
-
-@given(st.lists(st.one_of(st.none(), st.floats(-8, 8)), min_size=1, max_size=5))
-def test_any_say_gives_a_ratio_within_bounds(said: list[float | None]) -> None:
-    llr = np.array([[NAN if s is None else s] for s in said])
-    fused = fuse(llr, _shared(np.full((len(said), len(said)), 0.3)), *_wide(llr))
-    assert np.isnan(fused[0]) == all(s is None for s in said)
-    assert np.isnan(fused[0]) or -9.0 <= fused[0] <= 9.0
+@given(
+    st.one_of(st.none(), st.floats(-8, 8)),
+    st.lists(st.one_of(st.none(), st.floats(-8, 8)), min_size=1, max_size=5),
+)
+def test_any_say_gives_a_ratio_within_what_was_said(packets: float | None, said: list[float | None]) -> None:
+    fields = np.array([[NAN if s is None else s] for s in said])
+    fused = fuse(np.array([NAN if packets is None else packets]), fields)[0]
+    spoken = [s for s in (packets, *said) if s is not None]
+    assert np.isnan(fused) == (not spoken)
+    if spoken:
+        total = sum(min(s, 0.0) for s in spoken), sum(max(s, 0.0) for s in spoken)
+        assert total[0] <= fused <= total[1]

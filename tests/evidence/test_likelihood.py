@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.evidence.likelihood import bounds, share_of_carried, verbal
+from vpnforensics.evidence.likelihood import share_of_carried, verbal
 
 
 def test_share_of_carried_is_the_binomial_cumulative() -> None:
@@ -18,11 +18,6 @@ def test_large_flows_agree_with_simulation() -> None:
     for hits in (365, 375, 380, 390):
         found = share_of_carried(np.array([hits], np.int32), np.array([400]), 0.05)[0]
         assert abs(found - np.mean(drawn <= hits)) < 0.02
-
-
-def test_bounds_are_the_numbers_behind() -> None:
-    assert bounds(50_000, 100) == pytest.approx((-2.0, np.log10(50_000)))
-    assert bounds(0, 0) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def engines(form: str, target: str) -> None:
             ("needs", engine.needs),
             ("speaks when", engine.speaks_when),
             ("silent when", engine.silent_when),
-            ("after", engine.citation),
+            ("after", engine.source),
         ):
             grid.add_row(heading, Text(text))
         parts += [Text(engine.name, style="bold"), grid, Text()]

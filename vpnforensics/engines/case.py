@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +11,10 @@ import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.engines.circle import Circle, circle_of
-from vpnforensics.engines.upstream import outer_profiles
+from vpnforensics.engines.upstream import Upstream, outer_profiles, outer_upstream
+from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.ip_id import IpIdProfile
+from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
@@ -56,6 +58,36 @@ class Case:
     def begin_ns(self) -> npt.NDArray[np.int64]:
         """First packet of each flow, on the ingress clock."""
         return self.egress.ts_ns[self.egress.start[:-1]]
+
+    @cached_property
+    def outer(self) -> Upstream:
+        """What the client of each tunnel sends to the server."""
+        return outer_upstream(self)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """The flows grouped by the device that opened them."""
+        return find_devices(find_senders(self.flows))
+
+    def turned(self, turn: float) -> tuple[Case, npt.NDArray[np.bool_]]:
+        """The same case with every flow moved by a share of the circle: no tunnel carried it there.
+
+        A flow is moved whole, and keeps everything but its place in time.
+
+        Returns
+        -------
+        case : Case
+        away : ndarray of bool, shape (flows,)
+            Flows that did not land near their true place.
+        """
+        shift_ns, away = self.circle.turned(self.begin_ns, turn)
+        packets = self.flows.packets
+        moved = replace(packets, ts_ns=packets.ts_ns + shift_ns[self.flows.flow])
+        case = replace(self, flows=self.flows.at_times(moved))
+        for name in ("outer", "outer_ip_ids", "devices"):  # of things that did not move
+            if name in vars(self):
+                vars(case)[name] = vars(self)[name]
+        return case, away
 
     @cached_property
     def outer_ip_ids(self) -> list[IpIdProfile]:

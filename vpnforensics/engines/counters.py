@@ -10,7 +10,7 @@ the ingress capture lost. Two things follow:
 (:func:`score`). Of each block of 2 s the flow's busiest window of 0.25 s is asked for; the step is ``log((1
 - miss) / F)`` where the tunnel's advance suffices and ``log(miss / (1 - F))`` where not, F the share of the
 tunnel's own windows that would suffice. That is an upper bound only: a busy tunnel has room for every flow,
-and stays busy for a while, so what speaks for a pair is capped at a hint and what speaks against it adds up.
+and stays busy for a while. So nothing speaks for a pair; what speaks against it adds up.
 It does not go by lengths: padding does not hide it, nor does a lossy ingress capture.
 
 *For the case.* What all tunnels carried must come out at egress (:func:`conserve`). Advance against records
@@ -45,7 +45,6 @@ from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.flows._kernels import group_rows
 
 NAME = "counters"
-CITATION = "counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288"
 
 _WINDOW_NS = 250_000_000
 _BLOCK_NS = 2_000_000_000
@@ -57,7 +56,8 @@ _REORDERED = 64
 _JUMP = 1 << 20
 _MOST_WINDOWS = 100_000
 _LEAST_COUNTED = 8
-_LEAST_SCORE, _MOST_SCORE = -6.0, 0.5
+_LEAST_SCORE = -6.0
+"""Decimal logarithms: a burst that the capture lost whole must not outweigh all else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         NAME,
         pairs.flow[listed],
         pairs.tunnel[listed],
-        np.clip(total[listed], _LEAST_SCORE, _MOST_SCORE),
+        np.clip(total[listed], _LEAST_SCORE, 0.0),
         packets[listed].astype(np.int32),
         tuple(
             f"{n} packets in the busiest windows against the counter's advance"

@@ -39,10 +39,9 @@ import numpy.typing as npt
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.grouped import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
-from vpnforensics.engines.upstream import Upstream, field, outer_upstream
+from vpnforensics.engines.upstream import Upstream, field
 
 NAME = "headers"
-CITATION = "RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 (initial TTL)"
 
 _MISS = 0.03
 _FULL_RECORDS = 5
@@ -81,7 +80,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     first = np.array([t.first_ns for t in case.tunnels.tunnels])[pairs.tunnel] - _EDGE_NS
     last = np.array([t.last_ns for t in case.tunnels.tunnels])[pairs.tunnel] + _EDGE_NS
     pairs = pairs.take((end[pairs.flow] >= first) & (begin[pairs.flow] <= last))
-    outer = outer_upstream(case)
+    outer = case.outer
     size = _size_step(case, pairs)
     ttl = _ttl_step(_flow_ttl(case)[pairs.flow], _tunnel_ttl(case, outer)[pairs.tunnel])
     ecn = _ecn_step(case, outer, pairs, begin, end)

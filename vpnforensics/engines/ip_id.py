@@ -20,7 +20,7 @@ the host. Never speaks against a pair: a host may well have several counters. Si
 no counter (zero, constant, random), on IPv6, on flows without IDs, without an alignment, on counters by
 destination or socket, as today's systems have: these share nothing between outer and inner.
 
-The null is a circular shift of the flows (``turn``). RFC 6864; Bellovin 2002; Salutari et al. 2018.
+RFC 6864; Bellovin 2002; Salutari et al. 2018.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.scores import EngineScores, silent
-from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
+from vpnforensics.engines.scores import EngineScores, Pairs, silent
+from vpnforensics.engines.upstream import Upstream, field, inner_upstream
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 
 NAME = "ip_id"
-CITATION = "Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this project"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -72,24 +71,14 @@ class OuterCounters:
     """Why tunnels have none."""
 
 
-def score(
-    case: Case,
-    *,
-    turn: float = 0.0,
-    of: npt.NDArray[np.bool_] | None = None,
-    counters: OuterCounters | None = None,
-) -> EngineScores:
+def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """Scores of flows in tunnels whose outer IDs are a counter.
 
     Parameters
     ----------
     case : Case
-    turn : float
-        Share of the circle by which the flows are turned in time, for null scores.
-    of : ndarray of bool, shape (flows,), optional
-        The flows to compare; without, all.
-    counters : OuterCounters, optional
-        Those of the case, where they have been read already.
+    only : Pairs, optional
+        The pairs to compare; without, all that have anything in common.
 
     Returns
     -------
@@ -97,19 +86,20 @@ def score(
     """
     if not case.alignment.usable:
         return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
-    counters = counters or outer_counters(case)
+    counters = outer_counters(case)
     silence = dict(counters.silence)
-    inner = inner_upstream(case, turn)
+    inner = inner_upstream(case)
     inner = inner.keep(case.flows.packets.ip_id[inner.row] > 0)
     bare = int(np.sum(np.diff(inner.start) == 0))
-    if of is not None:
-        inner = inner.keep(of[inner.owner])
     if bare:
         silence["flow without IP IDs (zero, or IPv6)"] = bare
     if not len(counters.ip_id) or not len(inner.ts_ns):
         return silent(NAME, silence)
     ids = field(case.flows.packets, inner, "ip_id")
     flow, tunnel = _pairs(counters, inner, ids)
+    if only is not None:
+        wanted = only.among(flow, tunnel)
+        flow, tunnel = flow[wanted], tunnel[wanted]
     value, n = np.zeros(len(flow)), np.zeros(len(flow), np.int64)
     for t in np.unique(tunnel).tolist():
         own = slice(int(counters.packets.start[t]), int(counters.packets.start[t + 1]))
@@ -142,8 +132,7 @@ def outer_counters(case: Case) -> OuterCounters:
             why = profile.reason or profile.ip_id_class
             reason = f"tunnel whose outer IP IDs are no counter ({why})"
             silence[reason] = silence.get(reason, 0) + 1
-    outer = outer_upstream(case)
-    packets = case.conversations.packets
+    outer, packets = case.outer, case.conversations.packets
     outer = outer.keep((packets.ip_id[outer.row] > 0) & counts[outer.owner])
     swapped = np.array([p.swapped for p in profiles], np.bool_)
     ids = field(packets, outer, "ip_id")

@@ -1,37 +1,59 @@
 """The engines there are: what each goes by, needs, and when it holds its tongue.
 
-The one list of engines, for choosing among them and for telling an analyst what they mean. It holds text
-only, so that it can be read without loading any of them.
+The one list of engines. A new one is a module with a ``score``, and an entry here. The list holds text only,
+so that it can be read without loading any of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vpnforensics.engines.case import Case
+    from vpnforensics.engines.scores import EngineScores, Pairs
 
 
 @dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """What an analyst should know of an engine before trusting its scores."""
+class Engine:
+    """One engine: what an analyst should know before trusting its scores, and where they come from."""
 
     name: str
-    citation: str
+    """Also of its module."""
+    source: str
+    """Literature."""
     evidence: str
     """What is compared."""
     needs: str
     speaks_when: str
     silent_when: str
     """When it returns no score at all, rather than a weak one."""
+    of_fields: bool = True
+    """Of header fields: it adds to what ``packets`` says. (``packets`` and ``exact`` decide, each with its
+    own tables: see :mod:`vpnforensics.evidence.decision`.)"""
+    finds_pairs: bool = False
+    """It speaks seldom, only for a pair, and finds those pairs itself, by a join."""
+
+    def score(self, case: Case, only: Pairs | None = None) -> EngineScores:
+        """Scores of the pairs wanted, or of all that are worth it; of an engine of header fields.
+
+        A score is the decimal logarithm of a likelihood ratio as the engine has it, and never depends on
+        other candidates. A pair without one was not compared.
+        """
+        scores: EngineScores = import_module(f"{__package__}.{self.name}").score(case, only)
+        return scores
 
 
-ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
+ENGINES: Mapping[str, Engine] = MappingProxyType(
     {
         engine.name: engine
         for engine in (
-            EngineInfo(
+            Engine(
                 name="packets",
-                citation="containment score of this project; "
+                source="containment score of this project; "
                 "limits of jitter: Donoho et al. 2002 (RAID); by similarity: Nasr et al. 2018 (DeepCorr)",
                 evidence="each egress packet has its outer packet, of the right length, within the server's "
                 "delay law, in both directions",
@@ -41,10 +63,11 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 "nebula, tinc)",
                 silent_when="no tunnel keeps packet boundaries, no length map is known, or the clocks cannot "
                 "be aligned",
+                of_fields=False,
             ),
-            EngineInfo(
+            Engine(
                 name="exact",
-                citation="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
+                source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "
                 "payloads, equal on both sides",
                 needs="an ingress capture that can be read: a plain NAT, a tap on the tunnel's inner "
@@ -52,30 +75,32 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 speaks_when="the ingress capture holds no tunnel; its clients then take the tunnels' place",
                 silent_when="there is a tunnel, a proxy or scrubber rewrote the numbers, or datagrams were "
                 "captured without payload",
+                of_fields=False,
             ),
-            EngineInfo(
+            Engine(
                 name="timestamps",
-                citation="Kohno, Broido & claffy 2005; Bursztein 2007; Wicherski, Weingarten & Meyer 2013",
+                source="Kohno, Broido & claffy 2005; Bursztein 2007; Wicherski, Weingarten & Meyer 2013",
                 evidence="the clock in the outer TCP timestamps is the clock in the inner ones: one line "
                 "for global offsets, rate and tick phase for random ones; flows of one device pool theirs",
                 needs="a tunnel over TCP from the host that opened the flow, aligned clocks",
                 speaks_when="OpenVPN over TCP and TLS tunnels; links on its own where offsets are global",
                 silent_when="the tunnel is UDP or ESP, either side has no timestamps, or no tunnel's line "
                 "is near the flow's; never speaks against a pair",
+                finds_pairs=True,
             ),
-            EngineInfo(
+            Engine(
                 name="ip_id",
-                citation="Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this "
-                "project",
+                source="Bellovin 2002; Salutari, Cicalese & Rossi 2018; shared-counter test of this project",
                 evidence="outer and inner IP IDs are drawn from one counter and interleave",
                 needs="a client whose stack counts IP IDs globally, aligned clocks",
                 speaks_when="older Windows and other global counters; links on its own there",
                 silent_when="IDs are zero, random, or counted per destination or per flow; IPv6; never "
                 "speaks against a pair",
+                finds_pairs=True,
             ),
-            EngineInfo(
+            Engine(
                 name="counters",
-                citation="counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288",
+                source="counter conservation; packet counting: Serjantov & Sewell 2003; RFC 4303, RFC 5288",
                 evidence="the tunnel's clear counter advanced by at least the flow's packets in its busiest "
                 "windows; over the case, what either capture lacks",
                 needs="a clear packet counter (WireGuard, OpenVPN, ESP, DTLS), aligned clocks",
@@ -83,18 +108,18 @@ ENGINES: Mapping[str, EngineInfo] = MappingProxyType(
                 silent_when="the counter is encrypted, the flow is short, or the case has too few known "
                 "pairs to calibrate it",
             ),
-            EngineInfo(
+            Engine(
                 name="headers",
-                citation="RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 (initial TTL)",
+                source="RFC 6040, RFC 2983 (ECN and DSCP in tunnels); Jin, Wang & Shin 2007 (initial TTL)",
                 evidence="initial TTL of both sides, ECN copied to the outer header, packets too long for "
                 "the tunnel",
                 needs="aligned clocks; known pairs in the case that these fields tell apart",
                 speaks_when="the clients of the case differ in them; weak, but for vetoes",
                 silent_when="they do not tell the case's known pairs apart, or those are too few",
             ),
-            EngineInfo(
+            Engine(
                 name="rtt",
-                citation="timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987",
+                source="timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987",
                 evidence="round trips to the client seen at egress are longer than the tunnel's own by "
                 "little",
                 needs="TCP flows with timestamps, and round trips at ingress (handshakes, outer TCP, "

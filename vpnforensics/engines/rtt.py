@@ -33,7 +33,6 @@ from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.features.round_trips import round_trips, tunnel_round_trips
 
 NAME = "rtt"
-CITATION = "timestamp echoes: RFC 7323, Veal, Li & Lowenthal 2005; Karn & Partridge 1987"
 
 _NARROW, _EXCESS = 0.15, 0.08
 """Spread and middle of log(flow / tunnel) of least round trips under H1, in nats: inner stacks add some."""

@@ -1,8 +1,8 @@
 """What a header-field engine says of a case: scored pairs, and why it said nothing of the rest.
 
-Every such engine is a module with ``NAME``, ``CITATION`` and ``score(case) -> EngineScores``. A pair that is
-not listed was not compared: its two sides had nothing in common to compare. Silence is not a score of 0.
-Engines that could speak of any flow and tunnel are told which pairs are wanted.
+Every such engine is a module with ``NAME`` and ``score(case, only) -> EngineScores``. A pair that is not
+listed was not compared: flow and tunnel had nothing in common to compare. Silence is not a score of 0. The
+pairs wanted are ``only``; without, an engine compares all, or finds those worth it itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.flow)
+
+    def among(self, flow: npt.NDArray[np.integer], tunnel: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """Which of the given pairs are among these."""
+        mine, theirs = (f.astype(np.int64) << 32 | t for f, t in ((self.flow, self.tunnel), (flow, tunnel)))
+        return np.isin(theirs, mine)
 
     def in_order(self) -> Pairs:
         """By tunnel, then by flow."""

@@ -16,7 +16,7 @@ for flows of a single packet with a timestamp, and of the wandering clock of old
 minute and twenty packets; the score is that of :mod:`vpnforensics.features.skews` against a population of
 skews, near nothing for hosts steered by NTP.
 
-Flows of one device (``devices``) measure one clock: each gets what its device's best-measured flow says.
+Flows of one device measure one clock: each gets what its device's best-measured flow says.
 
 Assumptions: aligned clocks; the VPN runs on the host that opened the flow. A router's tunnel carries flows
 of hosts behind it, whose clocks say nothing of the tunnel. Never speaks against a pair: a flow on another
@@ -39,8 +39,8 @@ import numpy.typing as npt
 
 from vpnforensics.align.strays import begins_ns
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.scores import EngineScores, silent
-from vpnforensics.engines.upstream import Upstream, field, inner_upstream, outer_upstream
+from vpnforensics.engines.scores import EngineScores, Pairs, silent
+from vpnforensics.engines.upstream import Upstream, field, inner_upstream
 from vpnforensics.features._kernels import sender_offsets
 from vpnforensics.features.clock_lines import SURE_NS, may_tick
 from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
@@ -56,7 +56,6 @@ from vpnforensics.features.tcp_clock import (
 from vpnforensics.packets.table import PROTO_TCP
 
 NAME = "timestamps"
-CITATION = "Kohno, Broido & claffy 2005; Bursztein 2007; Wicherski, Weingarten & Meyer 2013"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -83,16 +82,14 @@ class _Side:
     """Least delayed packet, or the first; -1 without any."""
 
 
-def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, turn: float = 0.0) -> EngineScores:
+def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """Scores of flows in tunnels over TCP.
 
     Parameters
     ----------
     case : Case
-    devices : ndarray of integers, shape (flows,), optional
-        Device of each flow, -1 unknown.
-    turn : float
-        Share of the circle by which the flows are turned in time, for null scores.
+    only : Pairs, optional
+        The pairs to compare; without, all that are near a common clock.
 
     Returns
     -------
@@ -106,8 +103,8 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, turn: f
         silence["clocks of the two captures not aligned"] = len(case.flows)
     if not over_tcp.any() or not case.alignment.usable or not len(case.flows):
         return silent(NAME, silence)
-    outer = _side(case, outer_upstream(case), outer=True)
-    inner = _side(case, inner_upstream(case, turn), outer=False)
+    outer = _side(case, case.outer, outer=True)
+    inner = _side(case, inner_upstream(case), outer=False)
     known = np.flatnonzero((outer.hz > 0) & (np.diff(outer.packets.start) >= _LEAST_OUTER))
     _count(silence, "tunnel over TCP without a usable timestamp clock", int(over_tcp.sum()) - len(known))
     _count(silence, "flow that is not TCP", int(np.sum(case.flows.proto != PROTO_TCP)))
@@ -130,12 +127,12 @@ def score(case: Case, devices: npt.NDArray[np.integer] | None = None, *, turn: f
         value[spoken],
         [note[i] for i in spoken.tolist()],
     )
-    if devices is not None:
-        flow, tunnel, value, note = _pooled(flow, tunnel, value, note, devices, inner)
+    flow, tunnel, value, note = _pooled(flow, tunnel, value, note, case.devices.device, inner)
     heard = len(np.unique(flow[inner.best[flow] >= 0]))
     _count(silence, "flow on no tunnel's clock line", int(np.sum(inner.best >= 0)) - heard)
     n = np.diff(inner.packets.start)[flow]
     order = np.lexsort((tunnel, flow))
+    order = order if only is None else order[only.among(flow[order], tunnel[order])]
     return EngineScores(
         NAME,
         flow[order].astype(np.int32),

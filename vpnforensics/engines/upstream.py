@@ -61,30 +61,19 @@ def outer_upstream(case: Case) -> Upstream:
     return Upstream(start, conversations.packets.ts_ns[row], row.astype(np.int64))
 
 
-def inner_upstream(case: Case, turn: float = 0.0) -> Upstream:
-    """What the client side of each flow sends; turned by this share of the circle of the case.
-
-    A turned copy keeps everything of a flow but its place in time: under it no tunnel carried the flow. One
-    that lands near its true place is left out.
-    """
+def inner_upstream(case: Case) -> Upstream:
+    """What the client side of each flow sends."""
     flows, packets = case.flows, case.flows.packets
     wanted = flows.up & (packets.frag != FRAG_LATER)
     row, start = rows_in_time(np.where(wanted, flows.flow, -1), len(flows), packets.ts_ns)
     ts_ns = case.alignment.to_ingress(packets.ts_ns[row])
-    if turn and len(row):
-        # A flow is turned whole: cut in two it would be no flow.
-        shift_ns, away = case.circle.turned(case.begin_ns, turn)
-        packets_of = np.diff(start)
-        turned = Upstream(start, ts_ns + np.repeat(shift_ns, packets_of), row.astype(np.int64))
-        return turned.keep(np.repeat(away, packets_of))
     return Upstream(start, ts_ns, row.astype(np.int64))
 
 
 def outer_profiles(case: Case) -> list[IpIdProfile]:
     """Class of the outer IP IDs of each tunnel's client."""
-    outer = outer_upstream(case)
     packets = case.conversations.packets
-    outer = outer.keep(packets.ip_id[outer.row] >= 0)
+    outer = case.outer.keep(packets.ip_id[case.outer.row] >= 0)
     ids = field(packets, outer, "ip_id")
     profiles = []
     for t in range(len(outer)):

@@ -1,12 +1,11 @@
-"""From an engine's scores to calibrated log10 likelihood ratios, and how good those are.
+"""From scores to likelihood ratios: how much of a score the comparisons of a case allow to believe.
 
-Two ways, for two kinds of engines. Where both propositions have known pairs, logistic regression with equal
-prior weights (Brümmer & du Preez 2006, Computer Speech & Language 20): an affine map whose slope tells how
-much the score is worth in this very case. Where only chance can be sampled (rotated copies), the share of
-carried flows that are heard at all over the rate at which chance scores as high.
-
-Neither goes beyond what the pairs behind it can carry: no ratio above the number of known H2 pairs, none
-below one over the number of H1 pairs (the idea of ELUB: Vergeer et al. 2016, Sci. Justice 56).
+Every engine's score claims to be a decimal logarithm of a likelihood ratio. A ratio of 10^x or more comes in
+at most one of 10^x comparisons known to be false, and one of 10^-x or less in at most one of 10^x known to be
+true (Good 1950, Probability and the Weighing of Evidence). Where a case's known comparisons break that, the
+engine is too sure of itself, and all its scores of that sign are taken by the largest share that keeps the
+bound. No ratio goes beyond the number of comparisons behind it (the idea of ELUB: Vergeer et al. 2016, Sci.
+Justice 56).
 """
 
 from __future__ import annotations
@@ -16,108 +15,95 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float64]
+
 LEAST_KNOWN = 20
-"""Known pairs of each proposition without which there is no calibration."""
-
-_WORTHLESS = 0.95
-"""Cllr on the known pairs above which a score is not taken for evidence."""
-
-_RIDGE = 1.0
-_ROUNDS = 50
+"""Known comparisons without which nothing is calibrated: fewer cannot show a ratio of ten to be wrong."""
+_LEAST_SLOPE = 0.05
+"""An engine of which less may be believed says nothing: a score of ten would be a ratio of three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """``llr = slope * score + intercept``, within bounds; all decimal logarithms."""
+    """Decimal log likelihood ratios are scores times a slope, within bounds."""
 
-    slope: float
-    intercept: float
+    slope_for: float
+    """Of positive scores."""
+    slope_against: float
+    """Of negative ones."""
     lower: float
     upper: float
+    heard: float = 0.0
+    """log10 of the share of carried flows that an engine speaks of which speaks seldom: no more than that is
+    its speaking worth."""
 
-    def llr(self, score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """log10 likelihood ratios, shape as ``score``; NaN stays NaN."""
-        return np.asarray(np.clip(self.slope * score + self.intercept, self.lower, self.upper))
+    def unbounded(self, score: Floats) -> Floats:
+        """log10 likelihood ratios as the model has them, shape as ``score``; NaN stays NaN."""
+        claim = np.maximum(self.slope_for * score + self.heard, 0.0)
+        return np.where(score > 0, claim, self.slope_against * score)
+
+    def llr(self, score: Floats) -> Floats:
+        """log10 likelihood ratios that the case can carry."""
+        return np.clip(self.unbounded(score), self.lower, self.upper)
 
 
-def calibrate(h1: npt.NDArray[np.float64], h2: npt.NDArray[np.float64]) -> Calibration | str:
-    """Logistic calibration from the scores of known pairs; or why there is none.
+def calibrate(true: Floats, *kinds_false: tuple[Floats, int], heard: float = 1.0) -> Calibration | str:
+    """Calibration by known comparisons; or why there is none.
 
     Parameters
     ----------
-    h1, h2 : ndarray of float64
-        Scores of pairs that are known to belong together, and not to.
+    true : ndarray of float64
+        Scores of pairs known to belong together; NaN where the engine was silent.
+    *kinds_false : tuple of ndarray of float64 and int
+        Scores of pairs known not to, and how many were compared in all: those without a score had nothing in
+        common. Of several kinds the one counts by which chance scores most.
+    heard : float
+        Share of carried flows that the engine speaks of, where its silence means something.
     """
-    if min(len(h1), len(h2)) < LEAST_KNOWN:
+    kinds_false = tuple(kind for kind in kinds_false if kind[1] >= LEAST_KNOWN)
+    if not kinds_false and len(true) < LEAST_KNOWN:
         return f"fewer than {LEAST_KNOWN} known pairs to calibrate it"
-    score = np.concatenate([h1, h2])
-    is_h1 = np.r_[np.ones(len(h1)), np.zeros(len(h2))]
-    # Equal weight to both propositions: the regression's odds are then likelihood ratios.
-    effective = min(len(h1), len(h2))
-    weight = np.where(is_h1 == 1, effective / len(h1), effective / len(h2))
-    slope = intercept = 0.0
-    for _ in range(_ROUNDS):
-        p = 1.0 / (1.0 + np.exp(-np.clip(slope * score + intercept, -30, 30)))
-        error, curve = weight * (is_h1 - p), weight * p * (1 - p)
-        gradient = np.array([np.sum(error * score) - _RIDGE * slope, np.sum(error)])
-        a, b, c = np.sum(curve * score * score) + _RIDGE, np.sum(curve * score), np.sum(curve) + 1e-9
-        step = np.linalg.solve(np.array([[a, b], [b, c]]), gradient)
-        step *= min(1.0, 2.0 / float(np.abs(step).max() + 1e-12))  # Newton oversteps on separated classes
-        slope, intercept = slope + float(step[0]), intercept + float(step[1])
-        if float(np.abs(step).max()) < 1e-9:
-            break
-    ln10 = float(np.log(10.0))
-    found = Calibration(slope / ln10, intercept / ln10, -float(np.log10(len(h1))), float(np.log10(len(h2))))
-    if slope <= 0 or cllr(found.llr(h1), found.llr(h2)) > _WORTHLESS:
+    slope_for = min((chance_slope(*kind, heard) for kind in kinds_false), default=0.0)
+    slope_against = chance_slope(-true, len(true)) if len(true) >= LEAST_KNOWN else 0.0
+    # Where pairs are known to be true, a sign that is right of none of those known is chance.
+    slope_for *= len(true) < LEAST_KNOWN or bool((true > 0).any())
+    slope_against *= any((false < 0).any() for false, _ in kinds_false)
+    if max(slope_for, slope_against) == 0.0:
         return "it does not tell the case's known pairs apart"
-    return found
+    comparisons = max((compared for _, compared in kinds_false), default=0)
+    return Calibration(slope_for, slope_against, *bounds(comparisons, len(true)), float(np.log10(heard)))
 
 
-def chance_slope(llr: npt.NDArray[np.float64], comparisons: int) -> float:
+def chance_slope(llr: Floats, comparisons: int, heard: float = 1.0) -> float:
     """What share of log likelihood ratios chance allows to believe.
-
-    A likelihood ratio of 10^x or more comes by chance in at most one of 10^x comparisons (Good 1950,
-    Probability and the Weighing of Evidence). Where a model's ratios come oftener in comparisons known to
-    be false, it is too sure of itself, and all its ratios are taken by the largest share of their logarithm
-    that keeps the bound.
 
     Parameters
     ----------
     llr : ndarray of float64
-        log10 likelihood ratios of comparisons known to be false; those that are left out are below 0.
+        log10 likelihood ratios of comparisons for which they are wrong where positive; NaN counts as none.
     comparisons : int
         All of them.
+    heard : float
+        Factor that the ratios still have to be multiplied with.
 
     Returns
     -------
     float
-        In (0, 1].
+        At most 1; 0 where next to nothing may be believed.
     """
     positive = np.sort(llr[llr > 0])
     as_high = len(positive) - np.arange(len(positive))
-    bound = np.log10(max(comparisons, len(positive)) + 1.0) - np.log10(as_high + 1.0)
-    return float(np.clip((bound / positive).min(initial=1.0), 0.05, 1.0))
+    bound = np.log10(max(comparisons, len(positive)) + 1.0) - np.log10(as_high + 1.0) - np.log10(heard)
+    slope = float((bound / positive).min(initial=1.0))
+    return slope if slope >= _LEAST_SLOPE else 0.0
 
 
-def llr_by_chance(
-    false_positive: npt.NDArray[np.float64], heard_share: float, comparisons: int
-) -> npt.NDArray[np.float64]:
-    """log10 likelihood ratios of scores whose rate under H2 is known.
-
-    Parameters
-    ----------
-    false_positive : ndarray of float64
-        P(score as high or higher | H2).
-    heard_share : float
-        Share of carried flows of which the engine speaks at all.
-    comparisons : int
-        Null comparisons behind the rate.
-    """
-    llr = np.log10(heard_share) - np.log10(false_positive)
-    return np.asarray(np.minimum(llr, np.log10(comparisons)))
+def bounds(false: int, true: int) -> tuple[float, float]:
+    """Least and largest log10 likelihood ratio that so many known comparisons can carry."""
+    return -float(np.log10(max(true, 1))), float(np.log10(max(false, 1)))
 
 
-def cllr(h1: npt.NDArray[np.float64], h2: npt.NDArray[np.float64]) -> float:
+def cllr(h1: Floats, h2: Floats) -> float:
     """Cost of log likelihood ratios, in bits: 0 perfect, 1 worthless (Brümmer & du Preez 2006).
 
     Parameters

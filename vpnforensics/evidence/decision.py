@@ -16,7 +16,7 @@ from vpnforensics.engines.case import Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
-from vpnforensics.evidence.calibration import chance_slope
+from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import (
     at_work,
@@ -28,7 +28,6 @@ from vpnforensics.evidence.denial import (
     per_flow,
     proven,
 )
-from vpnforensics.evidence.likelihood import bounds
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
 
@@ -136,8 +135,8 @@ def decide_by_packets(
     deniable = can_be_denied(case)
     chance[~deniable] = 1.0
     null_comparisons = _null_comparisons(found, alive)
-    slope, lower, upper = _calibration(found, null_comparisons)
-    voice = _voice(scores, sizes, found, slope, lower, upper)
+    calibration = _calibration(found, null_comparisons)
+    voice = _voice(scores, sizes, found, calibration)
     tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
     return Decision(
         packets_engine.NAME,
@@ -158,7 +157,7 @@ def decide_by_packets(
             "up": law.up,
             "down": law.down,
         },
-        np.where(alive > 0, np.clip(found.unlisted_llr, lower, 0.0), np.nan),
+        np.where(alive > 0, np.clip(found.unlisted_llr, calibration.lower, 0.0), np.nan),
         null_comparisons,
         found.decoys,
     )
@@ -212,8 +211,6 @@ def decide_by_exact(
                 exact_engine.NAME,
                 scores.score,
                 llr,
-                np.full(len(llr), -bound),
-                np.full(len(llr), bound),
                 sizes.astype(np.int32),
                 _found(scores.hits, sizes),
             ),
@@ -294,33 +291,23 @@ def _null_comparisons(found: Attribution, alive: npt.NDArray[np.int64]) -> int:
     return found.decoys.comparisons + int((alive[found.tunnel >= 0] - 1).sum())
 
 
-def _calibration(found: Attribution, null_comparisons: int) -> tuple[float, float, float]:
-    """Share of the model's ratios that chance and real competitors allow, and the bounds of what is
-    stated.
-    """
+def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
+    """What chance and real competitors leave of the model's ratios; those against a pair are not doubted."""
     linked = found.tunnel[found.pairs.flow]
     competitors = found.llr[(linked >= 0) & (linked != found.pairs.tunnel)]
     slope = chance_slope(np.r_[found.decoys.llr, competitors], null_comparisons)
-    return slope, *bounds(null_comparisons, int((found.tunnel >= 0).sum()))
+    return Calibration(slope, 1.0, *bounds(null_comparisons, int((found.tunnel >= 0).sum())))
 
 
 def _voice(
-    scores: ScoreTable,
-    sizes: npt.NDArray[np.int64],
-    found: Attribution,
-    slope: float,
-    lower: float,
-    upper: float,
+    scores: ScoreTable, sizes: npt.NDArray[np.int64], found: Attribution, calibration: Calibration
 ) -> Voice:
     llr = found.unlisted_llr[scores.flow]
     llr[: len(found.llr)] = found.llr  # the listed come first
-    llr = np.where(llr > 0, slope * llr, llr)
     return Voice(
         packets_engine.NAME,
         scores.score,
-        np.clip(llr, lower, upper),
-        np.full(len(scores), lower),
-        np.full(len(scores), upper),
+        calibration.llr(llr),
         sizes.astype(np.int32),
         _found(scores.hits, sizes),
     )

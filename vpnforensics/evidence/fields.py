@@ -2,18 +2,17 @@
 
 Theory of operation
 -------------------
-Flows that containment has linked are known pairs of the case: each with its tunnel (H1), and with another
-tunnel that was there at the time (H2). They calibrate ``counters``, ``headers`` and ``rtt`` for this very
-case. ``timestamps`` and ``ip_id`` speak seldom under H2; what chance does there is seen on copies of the
-flows turned round in time, and on the known H2 pairs where clients are more alike than chance would have it
-(clocks of one make started together, clients on one host). Then all are fused
-(:mod:`vpnforensics.evidence.fusion`). ``counters`` counts the packets that ``packets`` looks for: where
-both speak, only one is heard; and it only speaks against, for that a tunnel sent enough packets speaks for no
-flow in particular.
+Each field engine scores the pairs that are listed, and pairs of the case that are known: linked flows with
+their tunnel, and with another one that was there at the time. Engines that find their pairs themselves
+(``timestamps``, ``ip_id``: they speak seldom, and only for a pair) are compared with chance in two more ways:
+a flow was in one tunnel at most, so that all tunnels but its own, or its best, are false comparisons; and so
+are copies of the flows moved in time. All of them calibrate the engine
+(:mod:`vpnforensics.evidence.calibration`), and the engines are fused (:mod:`vpnforensics.evidence.fusion`).
 
-Flows left undecided, as all are in tunnels whose length map is not known, may be linked by ``timestamps`` or
-``ip_id``, at what is left of the expected number of false links, clear of every other tunnel, and only in
-tunnels that the joint model cannot look into.
+Flows that are not linked, as all are in tunnels whose length map is not known, may be linked by what such an
+engine says, to their likeliest tunnel, in order of the stated error, as far as the sum of errors allows.
+Where the joint model has looked, it must itself speak for the pair: fields decide ties, and contradict
+nothing.
 
 Known weakness: the known pairs come from containment. An engine that errs where containment errs looks
 better than it is; the bounds limit by how much.
@@ -21,57 +20,55 @@ better than it is; the bounds limit by how much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines import counters, headers, ip_id, rtt, timestamps
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.registry import ENGINES, Engine
 from vpnforensics.engines.scores import EngineScores, Pairs
-from vpnforensics.evidence.calibration import LEAST_KNOWN, calibrate, llr_by_chance
+from vpnforensics.evidence.attribution import surest
+from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
 from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, present
 from vpnforensics.evidence.denial import can_be_denied
-from vpnforensics.evidence.fusion import dependence, fuse
-from vpnforensics.evidence.null_scores import fit_tail, stratum_of
+from vpnforensics.evidence.fusion import fuse
 from vpnforensics.evidence.voices import Voice
 
-NAMES = (timestamps.NAME, ip_id.NAME, counters.NAME, headers.NAME, rtt.NAME)
-
-CLEAR = 1.0
-"""Decimal logarithms that all engines together must have for a link, and by which a flow must look weaker
-in every other tunnel."""
+FIELDS = tuple(engine for engine in ENGINES.values() if engine.of_fields)
 
 _LISTED_LLR = 1.0
+"""A pair that only a field speaks for is reported from "moderate support" on."""
 _KNOWN_FLOWS = 2_000
-_TURNS, _LEAST_TURNS, _NULL_COMPARISONS = 20, 2, 200_000
-_FEW_HEARD = 3
-_LN_MOST = 12.0
+"""Linked flows that calibrate, at most: their bound of 3.3 is all that a field engine is ever worth."""
+_TURNS, _LEAST_TURNS, _TURNED_COMPARISONS = 20, 2, 200_000
+"""How often flows are moved in time: as often as gives so many comparisons, within limits of work."""
 
 Keys = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Chance:
-    """Scores of an engine that seldom speaks, and what chance scores."""
+class _Field:
+    """One engine's scores, and what they are worth."""
 
-    scores: EngineScores
-    rate: npt.NDArray[np.float64]
-    """P(score or more | H2) of each."""
-    llr: npt.NDArray[np.float64]
-    upper: npt.NDArray[np.float64]
+    engine: Engine
+    said: EngineScores
+    calibration: Calibration | str
+    """Or why there is none."""
+
+    def claims(self, score: Floats) -> Floats:
+        """Likelihood ratios as the engine has them, without bounds; NaN where silent."""
+        if isinstance(self.calibration, str):
+            return np.full(len(score), np.nan)
+        return self.calibration.unbounded(score)
 
 
 def weigh_fields(
-    case: Case,
-    decision: Decision,
-    engines: Sequence[str],
-    devices: npt.NDArray[np.integer] | None,
-    *,
-    rng: np.random.Generator,
+    case: Case, decision: Decision, engines: Sequence[str], *, rng: np.random.Generator
 ) -> Decision:
     """The decision with what the header-field engines say.
 
@@ -81,59 +78,44 @@ def weigh_fields(
     decision : Decision
         By containment, or undecided.
     engines : sequence of str
-        Those of :data:`NAMES` that may speak.
-    devices : ndarray of integers, shape (flows,), optional
-        Device of each flow, -1 unknown; flows of one pool their timestamps.
+        Those that may speak.
     rng : numpy.random.Generator
     """
-    chosen = [name for name in NAMES if name in engines]
+    chosen = [engine for engine in FIELDS if engine.name in engines]
     if not chosen or not case.alignment.usable or not len(case.tunnels):
         return decision
     alive = present(case)
     h1, h2 = _known(case, decision, rng)
-    seldom: dict[str, _Chance] = {}
-    if timestamps.NAME in chosen:
-        seldom[timestamps.NAME] = _by_chance(
-            case, alive, h1, h2, rng, lambda turn, of: timestamps.score(case, devices, turn=turn)
-        )
-    if ip_id.NAME in chosen:
-        outer = ip_id.outer_counters(case)
-        seldom[ip_id.NAME] = _by_chance(
-            case,
-            alive,
-            h1,
-            h2,
-            rng,
-            lambda turn, of: ip_id.score(case, turn=turn, of=of, counters=outer),
-        )
-    keys = _listed(case, decision, seldom)
-    every = np.unique(np.concatenate([keys, h1, h2]))
-    pairs = _pairs(case, every)
-    voices = [_of_every(case, decision, v, every) for v in decision.voices]
-    for name in chosen:
-        if name in seldom:
-            voices.append(_voice_by_chance(case, seldom[name], every))
-        else:
-            said = _ENGINES[name](case, pairs)
-            voices.append(_voice_by_known(case, said, every, h1, h2))
-    known = (np.searchsorted(every, h1), np.searchsorted(every, h2))
-    llr = np.stack([v.llr for v in voices])
-    lower, upper = np.stack([v.lower for v in voices]), np.stack([v.upper for v in voices])
-    heard = [v.engine for v in voices]
-    looked = {packets_engine.NAME, counters.NAME} <= set(heard)
-    same = (heard.index(packets_engine.NAME), heard.index(counters.NAME)) if looked else None
-    fused = fuse(llr, dependence(llr, known, same), lower, upper)
-    shown = np.searchsorted(every, keys)
-    tunnel, error = _link(case, decision, seldom, alive, every[fused >= CLEAR])
-    if any(np.isfinite(c.llr).any() for c in seldom.values()):
+    fields = {e.name: _by_itself(case, e, decision, h1, alive, rng) for e in chosen if e.finds_pairs}
+    keys = [_keys(case, decision.scores)]
+    keys += [_keys(case, f.said)[f.claims(f.said.score) >= _LISTED_LLR] for f in fields.values()]
+    listed = np.unique(np.concatenate(keys))
+    every = np.unique(np.concatenate([listed, h1, h2]))
+    for engine in chosen:
+        if not engine.finds_pairs:
+            said = engine.score(case, _pairs(case, every))
+            true, false = _at(case, said, h1), _at(case, said, h2)
+            fields[engine.name] = _Field(engine, said, calibrate(true, (false, len(h2))))
+    said_of = [fields[engine.name] for engine in chosen]
+    looked = _looked_into(case, decision, every)
+    voices = [_of_packets(case, decision, v, every, looked) for v in decision.voices]
+    packets = voices[0].llr if voices else np.full(len(every), np.nan)
+    of_fields = [_voice(case, field, every) for field in said_of]
+    fused = fuse(packets, np.stack([v.llr for v in of_fields]))
+    claims = fuse(packets, np.stack([f.claims(_at(case, f.said, every)) for f in said_of]))
+    heard = np.any(
+        [np.isfinite(v.llr) for v, e in zip(of_fields, chosen, strict=True) if e.finds_pairs], axis=0
+    )
+    may_link = heard & (~looked | (packets > 0))
+    links = _link(case, decision, every[may_link], claims[may_link], alive)
+    if heard.any():
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
-    return _retold(case, decision, keys, fused[shown], [v.take(shown) for v in voices], tunnel, error)
+    shown = np.searchsorted(every, listed)
+    told = [v.take(shown) for v in (*voices, *of_fields)]
+    return _retold(case, decision, listed, fused[shown], told, links)
 
 
-_ENGINES = {counters.NAME: counters.score, headers.NAME: headers.score, rtt.NAME: rtt.score}
-
-
-def _keys(case: Case, pairs: ScoreTable | EngineScores | Pairs) -> Keys:
+def _keys(case: Case, pairs: ScoreTable | EngineScores) -> Keys:
     """One number a pair."""
     return pairs.flow.astype(np.int64) * len(case.tunnels) + pairs.tunnel
 
@@ -165,234 +147,128 @@ def _known(case: Case, decision: Decision, rng: np.random.Generator) -> tuple[Ke
     return h1, np.sort(linked[met] * tunnels + other[met])
 
 
-def _by_chance(
-    case: Case,
-    alive: npt.NDArray[np.int64],
-    h1: Keys,
-    h2: Keys,
-    rng: np.random.Generator,
-    score: Callable[[float, npt.NDArray[np.bool_] | None], EngineScores],
-) -> _Chance:
-    """An engine's scores, and how often copies of the flows turned in time score as high."""
-    linked = np.zeros(len(case.flows), np.bool_)
-    linked[h1 // len(case.tunnels)] = True
-    said = score(0.0, linked if len(h1) else None)  # a look at the known pairs is cheap, and often enough
-    # Known pairs in tunnels of which the engine can never speak say nothing of it.
-    could = len(h1[np.isin(h1 % len(case.tunnels), said.tunnel)])
-    heard, elsewhere = (int(np.isin(known, _keys(case, said)).sum()) for known in (h1, h2))
-    wrongly = int(linked[said.flow].sum()) - heard
-    by_chance = max(float(elsewhere), wrongly / max(len(case.tunnels) - 1, 1))
-    worthless = could >= LEAST_KNOWN and heard <= 2 * by_chance + (_FEW_HEARD if by_chance else 0)
-    worthless |= wrongly > 0 and not heard
-    if len(h1) and not worthless:
-        said = score(0.0, None)
-    size = np.diff(case.egress.start)
-    strata = stratum_of(size)
-    rate, llr, upper = (np.full(len(said), v) for v in (1.0, np.nan, 0.0))
-    if not len(said) or worthless:
-        return _Chance(said, rate, llr, upper)  # what is heard of others as often is chance
+def _by_itself(
+    case: Case, engine: Engine, decision: Decision, h1: Keys, alive: Keys, rng: np.random.Generator
+) -> _Field:
+    """An engine that finds its pairs itself, calibrated by linked flows, other tunnels, and flows moved."""
+    said = engine.score(case)
+    own = _own_tunnels(said, decision.tunnel)
+    others = (said.score[said.tunnel != own[said.flow]], int(np.maximum(alive - 1, 0).sum()))
     compared = max(int(alive.sum()), 1)
-    turns = int(np.clip(_NULL_COMPARISONS // compared, _LEAST_TURNS, _TURNS))
-    edges = np.linspace(0.05, 0.95, turns + 1)
-    turn = [float(rng.uniform(a, b)) for a, b in pairwise(edges.tolist())]
-    nulls = [score(t, None) for t in turn]
-    copies = alive * np.sum([case.circle.turned(case.begin_ns, t)[1] for t in turn], axis=0)
-    flow = np.concatenate([n.flow for n in nulls])
-    value = np.concatenate([n.score for n in nulls])
-    heard_share = (heard + 1.0) / (could + 2.0)
-    alike = np.sort(said.score[np.isin(_keys(case, said), h2)])
-    elsewhere_too = _elsewhere_too(said, alive)
-    for s in np.unique(strata[said.flow]).tolist():
-        tail = fit_tail(value[strata[flow] == s], max(int(copies[strata == s].sum()), 1))
-        mine = strata[said.flow] == s
-        by_likeness = (len(alike) - np.searchsorted(alike, said.score[mine])) / max(len(h2), 1)
-        rate[mine] = np.maximum(tail.false_positive_rate(said.score[mine]), by_likeness)
-        rate[mine] = np.maximum(rate[mine], elsewhere_too[mine])
-        upper[mine] = np.log10(tail.comparisons)
-        llr[mine] = llr_by_chance(rate[mine], heard_share, tail.comparisons)
-    return _Chance(said, rate, llr, upper)
+    turns = int(np.clip(_TURNED_COMPARISONS // compared, _LEAST_TURNS, _TURNS)) if len(said) else 0
+    chance, comparisons = [np.zeros(0)], 0
+    edges = np.linspace(0.05, 0.95, turns + 1).tolist()
+    for low, high in pairwise(edges):
+        turned, away = case.turned(float(rng.uniform(low, high)))
+        found = engine.score(turned)
+        chance.append(found.score[away[found.flow]])
+        comparisons += int(alive[away].sum())
+    true = _at(case, said, h1)
+    # Of which share of the carried flows it speaks; where none are known, of all that have a tunnel to be in.
+    heard, of = len(np.unique(said.flow)), int(np.sum(alive > 0))
+    if len(true) >= LEAST_KNOWN:
+        heard, of = int(np.isfinite(true).sum()), len(true)
+    share = (heard + 1) / (of + 2)
+    calibration = calibrate(true, others, (np.concatenate(chance), comparisons), heard=share)
+    return _Field(engine, said, calibration)
 
 
-def _elsewhere_too(said: EngineScores, alive: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Share of the other tunnels present that a flow fits about as well.
-
-    Clients of one clock are alike at all times: copies turned in time do not know of them.
-    """
-    step = np.ptp(said.score) + 2 * CLEAR
-    key = said.flow * step + said.score - said.score.min()
-    ordered = np.sort(key)
-    fitting = np.searchsorted(ordered, (said.flow + 1) * step) - np.searchsorted(ordered, key - CLEAR)
-    return np.asarray(np.minimum((fitting - 1) / np.maximum(alive[said.flow] - 1, 1), 1.0))
+def _own_tunnels(said: EngineScores, linked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The one tunnel of each flow that may be true: the linked one, else where it scores highest."""
+    own = np.full(len(linked), -1, np.int32)
+    order = np.argsort(said.score, kind="stable")
+    own[said.flow[order]] = said.tunnel[order]
+    return np.where(linked >= 0, linked, own)
 
 
-def _listed(case: Case, decision: Decision, seldom: dict[str, _Chance]) -> Keys:
-    """Pairs to report: those of containment, and those for which a field speaks up."""
-    found = [_keys(case, decision.scores)]
-    found += [_keys(case, c.scores)[c.llr >= _LISTED_LLR] for c in seldom.values()]
-    return np.unique(np.concatenate(found))
-
-
-def _of_every(case: Case, decision: Decision, voice: Voice, every: Keys) -> Voice:
-    """The voice of containment, told of the pairs ``every``: what it did not list it looked for in vain."""
-    row = np.full(len(every), -1, np.int64)
-    row[np.searchsorted(every, _keys(case, decision.scores))] = np.arange(len(decision.scores))
-    told = _spread(voice, row, "too few of its packets found to list")
-    if case.tunnels.lost_share <= MISS_UNKNOWN:
-        flow, tunnel = np.divmod(every, len(case.tunnels))
-        vain = (row < 0) & (case.map_of_tunnel[tunnel] >= 0) & can_be_denied(case)[flow]
-        least = decision.unlisted_llr[flow[vain]]
-        told.llr[vain], told.lower[vain], told.upper[vain] = least, least, 0.0
-    return told
-
-
-def _spread(voice: Voice, row: npt.NDArray[np.int64], reason: str) -> Voice:
-    """Entry ``row`` of the voice for each pair; where that is -1, silence and its reason."""
-    got = row >= 0
-
-    def column(values: npt.NDArray[np.float64], without: float) -> npt.NDArray[np.float64]:
-        out = np.full(len(row), without)
-        out[got] = values[row[got]]
-        return out
-
-    n = np.zeros(len(row), np.int32)
-    n[got] = voice.n[row[got]]
-    return Voice(
-        voice.engine,
-        column(voice.score, np.nan),
-        column(voice.llr, np.nan),
-        column(voice.lower, np.nan),
-        column(voice.upper, np.nan),
-        n,
-        tuple(voice.note[i] if i >= 0 else reason for i in row.tolist()),
-    )
-
-
-def _rows(case: Case, said: EngineScores, every: Keys) -> npt.NDArray[np.int64]:
-    """Entry of ``said`` for each pair of ``every``, or -1."""
+def _rows(case: Case, said: EngineScores | ScoreTable, keys: Keys) -> Keys:
+    """Row of ``said`` for each of the pairs, or -1."""
     mine = _keys(case, said)
     order = np.argsort(mine, kind="stable")
-    at = np.searchsorted(mine[order], every)
-    inside = np.minimum(at, max(len(mine) - 1, 0))
-    found = (at < len(mine)) & (mine[order][inside] == every) if len(mine) else np.zeros(len(every), np.bool_)
-    row = np.full(len(every), -1, np.int64)
-    row[found] = order[at[found]]
-    return row
+    at = np.searchsorted(mine, keys, sorter=order)
+    row = np.r_[order, -1][np.minimum(at, len(mine))]
+    return np.where(np.r_[mine, -1][row] == keys, row, -1)
 
 
-def _why(said: EngineScores) -> str:
-    """The commonest reason for silence."""
-    return (
-        max(said.silence, key=lambda reason: said.silence[reason]) if said.silence else "nothing to compare"
-    )
+def _at(case: Case, said: EngineScores, keys: Keys) -> Floats:
+    """Score of each of the pairs, NaN where there is none."""
+    return np.asarray(np.r_[said.score, np.nan][_rows(case, said, keys)])
 
 
-def _voice_by_chance(case: Case, chance: _Chance, every: Keys) -> Voice:
-    said = chance.scores
-    voice = Voice(
-        said.engine,
-        said.score,
-        chance.llr,
-        np.zeros(len(said)),  # never speaks against a pair
-        chance.upper,
-        said.n,
-        said.note,
-    )
-    return _spread(voice, _rows(case, said, every), _why(said))
-
-
-def _voice_by_known(case: Case, said: EngineScores, every: Keys, h1: Keys, h2: Keys) -> Voice:
-    row = _rows(case, said, every)
-    score = np.full(len(every), np.nan)
-    score[row >= 0] = said.score[row[row >= 0]]
-    of = [score[np.searchsorted(every, known)] for known in (h1, h2)]
-    found = calibrate(*[s[np.isfinite(s)] for s in of])
-    if isinstance(found, str):
-        llr = np.full(len(said), np.nan)
-        note = tuple(f"{text}; {found}" for text in said.note)
-        low = high = np.nan
+def _voice(case: Case, field: _Field, keys: Keys) -> Voice:
+    """What an engine says of the pairs, or why it says nothing."""
+    said, calibration = field.said, field.calibration
+    silence = max(said.silence, key=said.silence.__getitem__, default="nothing to compare")
+    if isinstance(calibration, str):
+        llr, note = np.full(len(said), np.nan), tuple(f"{text}; {calibration}" for text in said.note)
     else:
-        llr, note = found.llr(said.score), said.note
-        low, high = found.lower, found.upper
-        if said.engine == counters.NAME:
-            llr, high = np.minimum(llr, 0.0), 0.0
-    voice = Voice(
-        said.engine,
-        said.score,
-        llr,
-        np.full(len(said), low),
-        np.full(len(said), high),
-        said.n,
-        note,
-    )
-    return _spread(voice, row, _why(said))
+        llr, note = calibration.llr(said.score), said.note
+    voice = Voice(said.engine, said.score, llr, said.n, note)
+    return voice.spread(_rows(case, said, keys), silence)
+
+
+def _looked_into(case: Case, decision: Decision, keys: Keys) -> npt.NDArray[np.bool_]:
+    """Pairs that the joint model could have shown, had the tunnel carried the flow."""
+    flow, tunnel = np.divmod(keys, len(case.tunnels))
+    readable = decision.engine == packets_engine.NAME and case.tunnels.lost_share <= MISS_UNKNOWN
+    return np.asarray((case.map_of_tunnel[tunnel] >= 0) & can_be_denied(case)[flow] & readable)
+
+
+def _of_packets(
+    case: Case, decision: Decision, voice: Voice, keys: Keys, looked: npt.NDArray[np.bool_]
+) -> Voice:
+    """The voice of containment, told of the pairs: what it did not list it looked for in vain."""
+    row = _rows(case, decision.scores, keys)
+    told = voice.spread(row, "too few of its packets found to list")
+    unlisted = decision.unlisted_llr[keys // len(case.tunnels)]
+    return replace(told, llr=np.where((row < 0) & looked, unlisted, told.llr))
 
 
 def _link(
-    case: Case,
-    decision: Decision,
-    seldom: dict[str, _Chance],
-    alive: npt.NDArray[np.int64],
-    supported: Keys,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """Tunnel of each flow, and the stated error of each link, those that the fields add included.
+    case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Keys
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Tunnel and stated error of each flow, those that the fields add included.
 
-    Only pairs that all engines together support are linked.
+    Before, each tunnel at the time and none at all are taken for equally likely.
     """
     tunnel, error = decision.tunnel.copy(), decision.error.copy()
-    speaking = [c for c in seldom.values() if np.isfinite(c.llr).any()]
-    left = decision.policy.expected_false_links - decision.expected_false_links
-    compared = int(alive[tunnel < 0].sum())
-    if not speaking or left <= 0 or not compared:
-        return tunnel, error
-    allowed = left / len(speaking) / compared
-    for chance in speaking:
-        said = chance.scores
-        order = np.lexsort((said.tunnel, -said.score, said.flow))
-        flow = said.flow[order]
-        lead = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]])
-        best = order[lead]
-        next_row = np.minimum(lead + 1, len(order) - 1)
-        rival = np.where(
-            (next_row > lead) & (flow[next_row] == flow[lead]), said.score[order[next_row]], -np.inf
-        )
-        good = (
-            (chance.rate[best] <= allowed)
-            & (said.score[best] - rival >= CLEAR)
-            & (tunnel[said.flow[best]] < 0)
-            & ~_looked_into(case, decision, said)[best]
-            & np.isin(_keys(case, said)[best], supported)
-        )
-        linked = best[good]
-        tunnel[said.flow[linked]] = said.tunnel[linked]
-        error[said.flow[linked]] = np.maximum(
-            chance.rate[linked] * alive[said.flow[linked]], decision.policy.least_error
-        )
+    pairs = _pairs(case, keys)
+    order = np.lexsort((pairs.tunnel, -claims, pairs.flow))
+    order = order[tunnel[pairs.flow[order]] < 0]
+    flow, claim = pairs.flow[order], claims[order]
+    lead = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]][: len(flow)])
+    count = np.diff(np.r_[lead, len(flow)])
+    best = np.repeat(claim[lead], count)
+    rivals = np.bincount(np.repeat(np.arange(len(lead)), count), 10.0 ** (claim - best), len(lead)) - 1.0
+    of = flow[lead]
+    rivals += np.maximum(alive[of] + 1 - count, 0) * 10.0 ** -claim[lead]
+    of_best = np.ones(len(tunnel))
+    of_best[of] = np.maximum(rivals / (1.0 + rivals), decision.policy.least_error)
+    linked = surest(of_best, decision.policy.expected_false_links - decision.expected_false_links)
+    place = np.flatnonzero(linked[of])
+    tunnel[of[place]] = pairs.tunnel[order[lead[place]]]
+    error[of[place]] = of_best[of[place]]
     return tunnel, error
-
-
-def _looked_into(case: Case, decision: Decision, said: EngineScores) -> npt.NDArray[np.bool_]:
-    """Pairs that the joint model has decided on: it could have shown the flow in that tunnel, and did not."""
-    readable = (case.map_of_tunnel[said.tunnel] >= 0) & can_be_denied(case)[said.flow]
-    return np.asarray(readable & (decision.engine == packets_engine.NAME))
 
 
 def _retold(
     case: Case,
     decision: Decision,
     keys: Keys,
-    llr: npt.NDArray[np.float64],
+    llr: Floats,
     voices: list[Voice],
-    tunnel: npt.NDArray[np.int32],
-    error: npt.NDArray[np.float64],
+    links: tuple[npt.NDArray[np.int32], Floats],
 ) -> Decision:
-    """The decision over the pairs ``keys``, best first within a flow."""
+    """The decision over the pairs, best first within a flow."""
     pairs = _pairs(case, keys)
-    order = np.lexsort((pairs.tunnel, -np.nan_to_num(llr, nan=-_LN_MOST), pairs.flow))
-    hits = np.zeros(len(keys), np.int32)
-    score = np.full(len(keys), np.nan)
-    at = np.searchsorted(keys, _keys(case, decision.scores))
-    hits[at], score[at] = decision.scores.hits, decision.scores.score
-    table = ScoreTable(pairs.flow, pairs.tunnel, score, hits)
+    order = np.lexsort((pairs.tunnel, -np.nan_to_num(llr, nan=-np.inf), pairs.flow))
+    row = _rows(case, decision.scores, keys)
+    table = ScoreTable(
+        pairs.flow,
+        pairs.tunnel,
+        np.r_[decision.scores.score, np.nan][row],
+        np.r_[decision.scores.hits, np.int32(0)][row],
+    )
     heard = [v.engine for v in voices if np.isfinite(v.score).any()]
     return replace(
         decision,
@@ -400,6 +276,6 @@ def _retold(
         scores=table.take(order),
         llr=llr[order],
         voices=tuple(v.take(order) for v in voices),
-        tunnel=tunnel,
-        error=error,
+        tunnel=links[0],
+        error=links[1],
     )

@@ -1,4 +1,4 @@
-"""What a likelihood ratio may say: its bounds and its words; and the chance that a capture lost so much."""
+"""What a likelihood ratio says in words, and the chance that a capture lost so much."""
 
 from __future__ import annotations
 
@@ -39,23 +39,6 @@ def share_of_carried(
     small = ~large
     out[small] = _binomial_cdf(_FEW, 1 - miss)[packets[small], hits[small]]
     return out
-
-
-def bounds(null_comparisons: int, links: int) -> tuple[float, float]:
-    """Least and largest log10 likelihood ratio that the data can carry.
-
-    Empirical bounds keep a ratio from claiming more than the comparisons behind it: none above their number
-    under H2, none below one over their number under H1 (the idea of ELUB: Vergeer, van Es, de Jongh,
-    Alberink & Stoel 2016, Sci. Justice 56).
-
-    Parameters
-    ----------
-    null_comparisons : int
-        Comparisons known to be false.
-    links : int
-        Linked flows of the case.
-    """
-    return -float(np.log10(max(links, 1))), float(np.log10(max(null_comparisons, 1)))
 
 
 def verbal(llr: float) -> str:

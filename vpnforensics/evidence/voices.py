@@ -19,9 +19,6 @@ class Voice:
     """Raw, decimal logarithm; NaN where silent."""
     llr: Floats
     """Calibrated log10 likelihood ratio; NaN where silent, or where nothing calibrates it."""
-    lower: Floats
-    upper: Floats
-    """Bounds of the likelihood ratios, from the pairs behind them."""
     n: npt.NDArray[np.int32]
     """Packets compared."""
     note: tuple[str, ...]
@@ -29,12 +26,14 @@ class Voice:
 
     def take(self, index: npt.NDArray[np.intp]) -> Voice:
         """What it says of the pairs at ``index``."""
+        return self.spread(index, "")
+
+    def spread(self, row: npt.NDArray[np.signedinteger], reason: str) -> Voice:
+        """Its entries ``row``; where that is -1, silence for this reason."""
         return Voice(
             self.engine,
-            self.score[index],
-            self.llr[index],
-            self.lower[index],
-            self.upper[index],
-            self.n[index],
-            tuple(map(self.note.__getitem__, index.tolist())),
+            np.r_[self.score, np.nan][row],
+            np.r_[self.llr, np.nan][row],
+            np.r_[self.n, np.int32(0)][row],
+            tuple(map((*self.note, reason).__getitem__, row.tolist())),
         )

@@ -7,7 +7,6 @@ from typing import Any
 
 from vpnforensics.engines.case import Case
 from vpnforensics.features.contract import clock_dicts, ip_id_dicts
-from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.senders import Senders, find_senders
 
 Described = list[dict[str, Any] | None]
@@ -19,15 +18,12 @@ class Stacks:
     Parameters
     ----------
     case : Case
-    devices : Devices, optional
-        Flows grouped by device, where that has been done already.
     with_clocks, with_ip_ids : bool
         Whether to describe devices and clocks, and IP IDs.
     """
 
-    def __init__(self, case: Case, devices: Devices | None, *, with_clocks: bool, with_ip_ids: bool) -> None:
+    def __init__(self, case: Case, *, with_clocks: bool, with_ip_ids: bool) -> None:
         self._case = case
-        self._known = devices
         self._with_clocks, self._with_ip_ids = with_clocks, with_ip_ids
 
     def flow_columns(self) -> dict[str, list[Any]]:
@@ -38,13 +34,13 @@ class Stacks:
         """Device of each flow; ``None`` where it cannot be told."""
         if not self._with_clocks:
             return [None] * len(self._case.flows)
-        return [f"d{d + 1}" if d >= 0 else None for d in self._devices.device.tolist()]
+        return [f"d{d + 1}" if d >= 0 else None for d in self._case.devices.device.tolist()]
 
     def flow_clocks(self) -> Described:
         """``clock`` of each flow."""
         if not self._with_clocks:
             return [None] * len(self._case.flows)
-        return clock_dicts(self._inner, self._of_flows(), self._devices)
+        return clock_dicts(self._inner, self._of_flows(), self._case.devices)
 
     def flow_ip_ids(self) -> Described:
         """``ip_id`` of each flow."""
@@ -73,15 +69,11 @@ class Stacks:
 
     @cached_property
     def _inner(self) -> Senders:
-        return self._known.senders if self._known is not None else find_senders(self._case.flows)
+        return self._case.devices.senders if self._with_clocks else find_senders(self._case.flows)
 
     @cached_property
     def _outer(self) -> Senders:
         return find_senders(self._case.conversations)
-
-    @cached_property
-    def _devices(self) -> Devices:
-        return self._known if self._known is not None else find_devices(self._inner)
 
     def _of_flows(self) -> list[int]:
         return list(range(0, 2 * len(self._case.flows), 2))
