@@ -46,10 +46,18 @@ def test_without_pairs_a_wide_law_stands_in() -> None:
     assert law.low_ns < 0 < law.high_ns
 
 
-def test_one_direction_lends_its_law_to_the_other() -> None:
-    delays, _ = _pairs(np.random.default_rng(3), 0.0, 0)
-    law = estimate_delay_law(delays, np.ones(len(delays), np.bool_))
-    np.testing.assert_array_equal(law.up, law.down)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_direction_without_pairs_gets_a_wide_law_and_not_the_others(known: bool) -> None:
+    """Of the other direction only how far it scatters is taken over."""
+    rng = np.random.default_rng(3)
+    delays = (40e6 + rng.normal(0, 10e6, 4000)).astype(np.int64)
+    law = estimate_delay_law(delays, np.full(len(delays), known))
+    learned, wide = (law.up, law.down) if known else (law.down, law.up)
+    centers = law.low_ns + (np.arange(len(wide)) + 0.5) * law.step_ns
+    assert abs(centers[np.argmax(learned)] - 40e6) < 10e6
+    assert wide[(centers > -25e6) & (centers < 25e6)].sum() * law.step_ns > 0.7
+    assert wide[centers < -40e6].sum() * law.step_ns > 0
+    assert law.pairs[0 if known else 1] > 0 == law.pairs[1 if known else 0]
 
 
 def test_a_short_and_busy_capture_has_a_law_each_way() -> None:

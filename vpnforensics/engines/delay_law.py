@@ -157,13 +157,10 @@ def estimate_delay_law(
     window_ns : (int, int)
         Up, down.
     """
-    windows = dict(zip((True, False), window_ns, strict=True))
-    sides = {side: _unimodal(delay_ns[up == side], window) for side, window in windows.items()}
-    known = [law for law in sides.values() if law is not None]
-    if not known:
-        sides = {True: (wide := _wide_law()), False: wide}
-    filled = {side: law if law is not None else known[0] for side, law in sides.items()} if known else sides
-    laws = [law for law in filled.values() if law is not None]
+    of_pairs = [_unimodal(delay_ns[up == way], window_ns[way == 0]) for way in (1, 0)]
+    # What one direction's delays are says nothing of the other's, but for how far they may scatter.
+    spread_ns = [law.quantile(_COVER) - law.quantile(1 - _COVER) for law in of_pairs if law is not None]
+    laws = [law if law is not None else _wide_law(max(spread_ns, default=0.0)) for law in of_pairs]
     low = min(law.quantile((1 - _COVER) / 2) for law in laws)
     high = max(law.quantile(1 - (1 - _COVER) / 2) for law in laws)
     step_bits = max(11, int(np.ceil((high - low) / _SLOTS)).bit_length())
@@ -203,9 +200,12 @@ class _Histogram:
         return float(np.interp(p, np.r_[0.0, np.cumsum(self.mass)], self.edges))
 
 
-def _wide_law() -> _Histogram:
-    """With nothing to learn from: anything within 20 ms."""
-    return _Histogram(np.array([-5e6, 0.0, 2e6, 20e6]), np.array([0.1, 0.6, 0.3]), 0)
+def _wide_law(spread_ns: float) -> _Histogram:
+    """With nothing to learn from: anything within 20 ms, or as far as the other direction scatters."""
+    edges = np.array([-5e6, 0.0, 2e6, 20e6])
+    return _Histogram(
+        np.r_[min(edges[0], -spread_ns), edges[1:-1], max(edges[-1], spread_ns)], np.array([0.1, 0.6, 0.3]), 0
+    )
 
 
 def _unimodal(delay_ns: npt.NDArray[np.int64], window_ns: int) -> _Histogram | None:
