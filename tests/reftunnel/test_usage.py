@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -44,6 +45,66 @@ def test_connect_roam_and_disconnect_are_written(tmp_path):
     assert rows[0]["addresses"] == ["10.0.0.2/32", "fd00::2/128"]
     assert (rows[1]["old_endpoint"], rows[1]["endpoint"]) == ("192.0.2.2:40000", "198.51.100.7:1")
     assert (rows[2]["received_bytes"], rows[2]["since_ns"]) == (500, 1000)
+
+
+def test_a_peer_that_moves_all_the_time_is_told_of_every_ten_seconds(tmp_path):
+    wire, client, server = make_pair()
+    usage = UsageLog(tmp_path / "usage.jsonl")
+    wire.send(client, UP)
+    peer = server.only_peer
+    usage.note(Connected(peer, False), 0)
+    places = [Endpoint("198.51.100.7", port) for port in (1, 2)]
+    for move in range(1000):  # 20 s
+        old, peer.endpoint = peer.endpoint, places[move % 2]
+        usage.note(Moved(peer, old, peer.endpoint), move * 20_000_000)
+    usage.tick(40_000_000_000)
+    usage.tick(60_000_000_000)
+    usage.close(70_000_000_000)
+    roams = [row for row in entries(tmp_path / "usage.jsonl") if row["event"] == "roam"]
+    assert [(row["moves"], row["ts_ns"] // 10**9) for row in roams] == [(1, 0), (500, 10), (499, 40)]
+    assert roams[1]["old_endpoint"] == "198.51.100.7:1"
+
+
+def test_moves_that_wait_are_told_before_the_end(tmp_path):
+    wire, client, server = make_pair()
+    usage = UsageLog(tmp_path / "usage.jsonl")
+    wire.send(client, UP)
+    peer = server.only_peer
+    usage.note(Connected(peer, False), 0)
+    for port in (1, 2):
+        old, peer.endpoint = peer.endpoint, Endpoint("198.51.100.7", port)
+        usage.note(Moved(peer, old, peer.endpoint), port)
+    usage.close(3)
+    rows = entries(tmp_path / "usage.jsonl")
+    assert [row["event"] for row in rows] == ["connect", "roam", "roam", "disconnect"]
+    assert (rows[2]["old_endpoint"], rows[2]["endpoint"]) == ("198.51.100.7:1", "198.51.100.7:2")
+
+
+def test_a_disk_that_takes_nothing_is_counted_and_lines_stay_whole(tmp_path, monkeypatch):
+    wire, client, server = make_pair()
+    usage = UsageLog(tmp_path / "usage.jsonl")
+    wire.send(client, UP)
+    peer = server.only_peer
+    real, left = os.write, [30]
+
+    def small(fd, data):
+        part = data[: left[0]]
+        left[0] -= len(part)
+        if not part:
+            raise OSError(28, "No space left on device")
+        return real(fd, part)
+
+    monkeypatch.setattr("vpnforensics.reftunnel.usage.os.write", small)
+    usage.note(Connected(peer, False), 1)
+    usage.note(Disconnected(peer), 2)
+    assert usage.lost_lines == 2
+    left[0] = 10_000
+    usage.note(Connected(peer, False), 3)
+    usage.close(4)
+    lines = (tmp_path / "usage.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert [json.loads(line)["event"] for line in lines[1:]] == ["connect", "disconnect"]
+    assert usage.lost_lines == 2
 
 
 def test_a_path_that_cannot_be_written_is_an_error(tmp_path):

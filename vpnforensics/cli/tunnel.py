@@ -69,6 +69,7 @@ def up(file: Path, foreground: bool, ready_fd: int | None, log_file: Path | None
     from vpnforensics.reftunnel.service import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.raiseExceptions = False  # a full disk at the log is no reason to say more
 
     def ready() -> None:
         if ready_fd is not None:

@@ -82,6 +82,11 @@ class Journal:
         """Of each message opened and not yet delivered: peer, endpoint, counter, outer bytes, outer
         time. A bare tuple, appended to by the one caller that opens: it runs once a packet."""
 
+    @property
+    def lost_rows(self) -> int:
+        """Rows that nobody wrote, since the writer ended early: a full disk, most likely."""
+        return self._writer.lost_rows
+
     # -- rows ---------------------------------------------------------------------------------------
 
     def sealed(self, sent: SentRows, runs: Sequence[Run]) -> None:

@@ -56,6 +56,8 @@ class WriterProcess:
             os.close(fd)
         self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
         self._broken = False
+        self.lost_rows = 0
+        """That came when nobody wrote any more."""
         self._thread = threading.Thread(target=self._send_blocks, name="journal", daemon=True)
         self._thread.start()
 
@@ -94,5 +96,7 @@ class WriterProcess:
                     block.send(pipe.fileno())
                 except OSError:
                     self._broken = True
+            if self._broken:
+                self.lost_rows += len(block.kind)
         with contextlib.suppress(OSError):
             pipe.close()

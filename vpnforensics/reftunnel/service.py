@@ -251,6 +251,8 @@ class Service:
     def _on_time(self, poll: select.epoll, now: float) -> None:
         if now >= self._device.wake_at():
             self._device.tick(now)
+        if self._usage is not None:
+            self._usage.tick(time.time_ns())
         if self._tcp is not None:
             self._tcp.tick(now)
         if self._outbound.cover is not None:
@@ -314,6 +316,10 @@ class Service:
     def _state(self, now: float) -> dict[str, Any]:
         state = describe(self._device, self._config.name, self._port, now, time.time_ns())
         state["mtu"] = self._config.mtu
+        state["trouble"] = {
+            "usage_log_lines": 0 if self._usage is None else self._usage.lost_lines,
+            "journal_rows": 0 if self._journal is None else self._journal.lost_rows,
+        }
         if self._udp is not None and (overflowed := self._udp.overflowed()):
             state["dropped"]["queue_overflow"] = overflowed
         narrow = {} if self._udp is None else self._udp.narrow()

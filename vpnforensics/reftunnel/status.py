@@ -89,4 +89,7 @@ def render(state: dict[str, Any]) -> str:
             lines.append(f"  persistent keepalive: every {peer['persistent_keepalive_s']} seconds")
     if state["dropped"]:
         lines += ["", "dropped: " + ", ".join(f"{name} {count}" for name, count in state["dropped"].items())]
+    for what, count in state.get("trouble", {}).items():
+        if count:
+            lines += ["", f"trouble: {count} {what.replace('_', ' ')} could not be written (disk full?)"]
     return "\n".join(lines)
