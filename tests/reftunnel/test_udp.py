@@ -1,5 +1,6 @@
 import errno
 import socket
+import time
 
 import pytest
 
@@ -15,6 +16,22 @@ def test_a_port_that_is_taken_for_one_of_the_two_families_is_an_error():
         taken.bind(("::", 0))
         with pytest.raises(TunnelError, match="cannot listen on UDP port"):
             UdpSockets(taken.getsockname()[1])
+
+
+def test_the_kernel_says_when_a_datagram_came_and_not_when_it_was_read():
+    receiver, sender = UdpSockets(stamps=True), UdpSockets()
+    try:
+        before_ns = time.time_ns()
+        assert not sender.send(b"x" * 300, 100, Endpoint("127.0.0.1", receiver.port))
+        sent_ns = time.time_ns()
+        time.sleep(0.05)
+        buffer = bytearray(65_536)
+        (received, *_) = filter(None, (receiver.receive(sock, buffer) for sock in receiver.sockets()))
+        assert received.segment == 100
+        assert before_ns <= received.at_ns <= sent_ns + 10_000_000
+    finally:
+        receiver.close()
+        sender.close()
 
 
 class Picky:

@@ -16,6 +16,7 @@ import pytest
 from vpnforensics.reftunnel.tcp_link import Deframer
 
 from ..netlab import PORT, NetLab, cable, two_configs
+from ..test_holds import resident_bytes
 from ..test_journal import end_sniffing, offloads_off, packets_of, read, sniff
 
 pytestmark = pytest.mark.needs("wireguard")
@@ -226,3 +227,31 @@ def test_a_start_that_fails_touches_no_journal_and_leaves_none(netlab, tmp_path,
 
 def with_lines(text: str, *lines: str) -> str:
     return text.replace("[Interface]", "\n".join(("[Interface]", *lines)))
+
+
+STRANGERS = 40_000
+
+
+def test_strangers_leave_no_row_and_no_memory(netlab, tmp_path):
+    """Calls from 40,000 forged sources: each gets a cookie at most, and is counted."""
+    netlab.add("x")
+    cable(netlab)
+    netlab.link("x", "s", ["203.0.113.2/24"], ["203.0.113.1/24"])
+    netlab.ip("s", "route", "add", "100.64.0.0/10", "via", "203.0.113.2")
+    client, server, _, server_key = two_configs()
+    path = tmp_path / "journal.jsonl"
+    tunnel = netlab.ours("s", with_lines(server, f"Journal = {path}"))
+    netlab.ours("c", client)
+    assert netlab.ping("c", "10.77.0.1") == 3
+    before = resident_bytes(tunnel.pid)
+    target = (str(server_key.public), "203.0.113.1", str(PORT), str(STRANGERS), "12000")
+    netlab.run("x", sys.executable, "-m", "tests.reftunnel.attacks.forged", *target)
+    assert netlab.ping("c", "10.77.0.1") == 3
+    dropped = netlab.show("s")["dropped"]
+    assert resident_bytes(tunnel.pid) - before < 8 << 20
+    netlab.end(tunnel)
+    rows = read(path)
+    assert {row["endpoint"].rpartition(":")[0] for row in rows} == {"192.0.2.2"}
+    assert len(rows) < 30
+    assert dropped["under_load"] > 1000
+    assert sum(dropped.values()) > STRANGERS / 2
