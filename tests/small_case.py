@@ -82,7 +82,7 @@ def made_up(**changes: object) -> CaseResult:
                 "connections": 1,
                 "clock": None,
                 "ip_id": None,
-                "user": None,
+                "user": ["alice", None],
                 "explained_share": [0.5, None],
             }
         ),

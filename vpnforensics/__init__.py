@@ -19,12 +19,14 @@ if TYPE_CHECKING:
         CaptureError,
         CaseError,
         InsufficientDataError,
+        LogError,
         NotACaptureError,
         ScenarioError,
         TunnelError,
         UnsupportedLinkTypeError,
         VpnForensicsError,
     )
+    from vpnforensics.logs.read import read_logs
     from vpnforensics.packets.read import read_capture
     from vpnforensics.packets.table import PacketTable
     from vpnforensics.report.result import CaseResult
@@ -35,11 +37,13 @@ _HOMES = {
     "PacketTable": "vpnforensics.packets.table",
     "correlate": "vpnforensics.correlation",
     "read_capture": "vpnforensics.packets.read",
+    "read_logs": "vpnforensics.logs.read",
     **dict.fromkeys(
         (
             "CaptureError",
             "CaseError",
             "InsufficientDataError",
+            "LogError",
             "NotACaptureError",
             "ScenarioError",
             "TunnelError",
@@ -56,6 +60,7 @@ __all__ = [
     "CaseError",
     "CaseResult",
     "InsufficientDataError",
+    "LogError",
     "NotACaptureError",
     "PacketTable",
     "ScenarioError",
@@ -66,6 +71,7 @@ __all__ = [
     "correlate",
     "errors",
     "read_capture",
+    "read_logs",
     "samples",
 ]
 

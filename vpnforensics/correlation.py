@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from vpnforensics.engines import counters, ip_id, timestamps
 from vpnforensics.errors import CaseError
 from vpnforensics.features.names.find import find_names
 from vpnforensics.features.names.lookups import name_rows, unread_names
+from vpnforensics.joined_logs import join
+from vpnforensics.logs.read import read_logs
+from vpnforensics.logs.session import LogBook
 from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
 from vpnforensics.report import rows, warnings
 from vpnforensics.report.inputs import input_row
@@ -25,7 +29,7 @@ from vpnforensics.report.pairings import pairing_rows
 from vpnforensics.report.provenance import tool_row
 from vpnforensics.report.result import CaseResult, Lists
 from vpnforensics.report.stacks import Stacks
-from vpnforensics.sides import Capture, Progress, comparable, read_sides
+from vpnforensics.sides import Capture, Progress, Sides, comparable, read_sides
 from vpnforensics.weighing import weigh
 
 
@@ -37,6 +41,9 @@ def correlate(
     seed: int = 0,
     same_clock: bool = False,
     engines: Sequence[str] = ENGINES,
+    logs: Sequence[str | Path] = (),
+    log_zone: str = "",
+    log_year: int = 0,
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
 ) -> CaseResult:
@@ -57,6 +64,13 @@ def correlate(
         Both captures were stamped by one clock, known from elsewhere: do not estimate an offset.
     engines : sequence of str
         The engines that may speak.
+    logs : sequence of str or Path
+        Usage logs of the server, as :func:`vpnforensics.read_logs` takes them: tunnels get users, and what
+        does not agree is a warning.
+    log_zone : str
+        Zone of times in them that state none: a name, or ``+02:00``.
+    log_year : int
+        Year of a log's last line, where lines leave it out; 0 to take it from the captures.
     progress : callable, optional
         Called with the name of a step and the share of it done.
     argv : sequence of str, optional
@@ -72,6 +86,8 @@ def correlate(
         A capture cannot be read.
     CaseError
         The captures hold no tunnels or no flows, or are swapped.
+    LogError
+        A log cannot be opened, or there is no such zone.
     ValueError
         An option is out of its range.
     """
@@ -80,6 +96,7 @@ def correlate(
     rng = np.random.default_rng(options.seed)
     sides = read_sides(ingress, egress, tell)
     captures = (sides.ingress, sides.egress)
+    book = _logs(logs, log_zone, log_year, sides)
     sides, said = comparable(sides)
     with _aside() as aside:
         flows = aside.submit(grouped, sides.egress)
@@ -97,6 +114,8 @@ def correlate(
         tell("reading names", 0.0)
         names = find_names(case.flows)
         said += unread_names(names)
+        joined = join(case, decision.tunnel, book)
+        said += joined.findings
         tell("reporting", 0.0)
         stacks = Stacks(
             case,
@@ -108,7 +127,9 @@ def correlate(
             inputs=list(inputs),
             alignment=case.alignment,
             lists=Lists(
-                tunnels=rows.tunnel_rows(case, decision, stacks),
+                tunnels=rows.tunnel_rows(case, decision, stacks).assign(
+                    user=pd.Series(joined.users, dtype=object)
+                ),
                 endpoints=endpoints.result().assign(
                     names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object)
                 ),
@@ -125,7 +146,15 @@ def correlate(
             limit={"twins": twins(case, decision)},
             warnings=said,
             delay_law=decision.delay_law or None,
+            usage=joined.usage,
         )
+
+
+def _logs(paths: Sequence[str | Path], zone: str, year: int, sides: Sides) -> LogBook:
+    """The usage logs, of the captures' year where they leave it out."""
+    if not paths:
+        return LogBook((), (), ())
+    return read_logs(paths, zone=zone, year=year, near_ns=int(sides.ingress.ts_ns.max()))
 
 
 @contextmanager

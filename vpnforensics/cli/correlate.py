@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpnforensics.cli.logs import log_time_options
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
 from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
@@ -51,6 +52,11 @@ class _FiniteRange(click.FloatRange):
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
 @click.option("--same-clock", is_flag=True, help="One clock stamped both captures: estimate no offset.")
+@click.option(
+    "--logs", multiple=True, metavar="FILE",
+    help="A usage log of the server, as `vpnf logs` reads it; may be given several times.",
+)  # fmt: skip
+@log_time_options
 @reading_options
 @talk_options
 @pass_session
@@ -66,6 +72,9 @@ def correlate(
     explain: str | None,
     seed: int,
     same_clock: bool,
+    logs: tuple[str, ...],
+    log_zone: str,
+    log_year: int | None,
     strict: bool,
     decap: str,
 ) -> None:
@@ -75,11 +84,14 @@ def correlate(
     one of its Internet-facing side (decrypted, NATed); their clocks may differ.
     Each is a pcap or pcapng file, plain, gzip or zstd; a folder of rotated
     captures; or - for standard input (one of them). Without OUT, IN is a capture
-    of both sides.
+    of both sides. Usage logs of the server say whose the tunnels are; what does
+    not agree with them is a warning.
     """
     if ingress == "-" and egress == "-":
         raise click.UsageError("only one of IN and OUT can be standard input")
-    output = Output(target, [path for path in (ingress, egress) if path is not None])
+    if "-" in logs and "-" in (ingress, egress):
+        raise click.UsageError("only one input can be standard input")
+    output = Output(target, [path for path in (ingress, egress, *logs) if path is not None])
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
@@ -93,6 +105,9 @@ def correlate(
             expected_false_links=expected_false_links,
             seed=seed,
             same_clock=same_clock,
+            logs=logs,
+            log_zone=log_zone,
+            log_year=log_year or 0,
             progress=show,
             argv=session.argv,
             engines=tuple(dict.fromkeys(engines)) or tuple(ENGINES),

@@ -74,7 +74,7 @@ def read_logs(
         sessions += reading.sessions
         translations += reading.translations
     sessions.sort(key=lambda s: (s.first_ns, s.path, s.line))
-    return LogBook(tuple(files), tuple(sessions), tuple(translations))
+    return LogBook(tuple(files), tuple(sessions), tuple(translations), zone, year)
 
 
 class _Reading:

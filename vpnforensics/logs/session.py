@@ -84,6 +84,9 @@ class LogBook:
     sessions: tuple[Session, ...]
     """In order of time."""
     translations: tuple[Translation, ...]
+    zone: str = ""
+    year: int = 0
+    """As given for lines that state none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Files, sessions and translations as plain values."""

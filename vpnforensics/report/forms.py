@@ -22,6 +22,7 @@ _COLUMNS: Mapping[str, str] = MappingProxyType(
         "client": "string",
         "server": "string",
         "protocol": "string",
+        "user": "string",
         "llr": "Float64",
         "llr_bounded": "bool",
         "error": "Float64",
@@ -52,7 +53,7 @@ def link_table(case: CaseResult) -> pd.DataFrame:
         flows[[name for name in _COLUMNS if name in flows.columns]],
         on="flow",
     )
-    for column in ("client", "server", "protocol"):
+    for column in ("client", "server", "protocol", "user"):
         table[column] = table["tunnel"].map(tunnels[column]) if len(tunnels) else None
     return table[list(_COLUMNS)].astype(dict(_COLUMNS))
 

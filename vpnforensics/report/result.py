@@ -72,6 +72,8 @@ class CaseResult:
     warnings: list[str]
     delay_law: dict[str, Any] | None = None
     """Medians and 95 % points of the server's delay, ns, by direction; None without an alignment."""
+    usage: dict[str, Any] | None = None
+    """What usage logs were read, and what they agree with; None without."""
 
     @cached_property
     def tunnels(self) -> pd.DataFrame:
@@ -143,6 +145,7 @@ class CaseResult:
             "allowed_false_links": self.allowed_false_links,
             "decoys": self.decoys,
             "limit": self.limit,
+            "usage": self.usage,
             "warnings": self.warnings,
         }
 
@@ -241,6 +244,7 @@ def result_of(
         limit=contract["limit"],
         warnings=contract["warnings"],
         delay_law=delay_law or contract["delay_law"],
+        usage=contract["usage"],
     )
 
 

@@ -64,9 +64,26 @@ def _overview(case: CaseResult, width: int) -> Table:
         grid.add_row(
             "delay", f"in the server: median {up} up, {down} down; 95 % within {up95} up, {down95} down"
         )
+    if case.usage is not None:
+        grid.add_row("logs", _logs(case.usage))
     for warning in case.warnings:
         grid.add_row(Text("warning", style="bold yellow"), Text(visible(warning), style="yellow"))
     return grid
+
+
+def _logs(usage: dict[str, Any]) -> Text:
+    """What usage logs were joined, and how far they agree."""
+    sessions, matched = (sum(file[key] for file in usage["files"]) for key in ("sessions", "matched"))
+    lines = [
+        f"{many(sessions, 'session')} in {many(len(usage['files']), 'file')}, {matched:,} of them tunnels"
+    ]
+    told = usage["translations"]
+    if told is not None:
+        lines.append(
+            f"the server's own translations know {many(told['flows'], 'flow')}:"
+            f" {many(told['agree'], 'link')} agree, {told['contradict']:,} do not"
+        )
+    return Text("; ".join(lines))
 
 
 def _input_line(row: dict[str, Any], width: int) -> Text:
@@ -118,6 +135,9 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     if not one_server:
         table.add_column("server")
     table.add_column("protocol", no_wrap=True)
+    users = case.tunnels["user"].notna().any()
+    if users:
+        table.add_column("user")
     if width >= _WIDE:
         table.add_column("outer length", no_wrap=True)
     for heading in ("up", "down", "flows", "explained"):
@@ -127,7 +147,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         share = row["explained_share"]
         client = row["client"].removesuffix(":0") if readable else row["client"]
         ends = [Endpoint(client)] if one_server else [Endpoint(client), Endpoint(row["server"])]
-        cells = [row["protocol"]]
+        cells = [row["protocol"], *([visible(row["user"] or "–")] if users else [])]
         if width >= _WIDE:
             cells += [row["length_map_formula"] or "–"]
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
