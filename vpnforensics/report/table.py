@@ -22,7 +22,7 @@ from vpnforensics.report.result import VERDICTS, CaseResult
 
 _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
-_MEDIUM, _WIDE = 96, 132
+_USUAL, _MEDIUM, _WIDE = 80, 96, 132
 """Columns from which the tables say more."""
 _NAME = 28
 """Columns that a name takes at most."""
@@ -135,7 +135,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     if not one_server:
         table.add_column("server")
     table.add_column("protocol", no_wrap=True)
-    users = case.tunnels["user"].notna().any()
+    users = width >= _USUAL and case.tunnels["user"].notna().any()
     if users:
         table.add_column("user")
     if width >= _WIDE:
