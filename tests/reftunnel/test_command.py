@@ -130,7 +130,7 @@ def test_show_of_all_leaves_out_what_a_killed_tunnel_left(tmp_path, monkeypatch)
     up = control.ControlSocket("wg1")
 
     def answer() -> None:
-        while up.serve({"show": lambda: {"name": "wg1"}}) != "show":
+        while up.serve({"show": lambda _: {"name": "wg1"}}) != "show":
             time.sleep(0.01)
 
     thread = threading.Thread(target=answer)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -72,6 +74,7 @@ def up(file: Path, foreground: bool, ready_fd: int | None, log_file: Path | None
     logging.raiseExceptions = False  # a full disk at the log is no reason to say more
 
     def ready() -> None:
+        _tell_systemd()
         if ready_fd is not None:
             if stat.S_ISFIFO(os.fstat(2).st_mode):
                 # The command that started us reads our errors until now, and then goes away.
@@ -99,16 +102,96 @@ def down(name: str) -> None:
 @tunnel.command()
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, with drop counters.")
-def show(name: str | None, as_json: bool) -> None:
+@click.option("--metrics", "as_metrics", is_flag=True, help="Prometheus' text format.")
+def show(name: str | None, as_json: bool, as_metrics: bool) -> None:
     """Print the state of the tunnel NAME, or of all."""
     from vpnforensics.reftunnel import control
-    from vpnforensics.reftunnel.status import render
+    from vpnforensics.reftunnel.status import metrics, render
 
     states = _or_fail(lambda: [control.ask(name, "show")] if name else control.ask_all("show"))
-    if as_json:
+    if as_metrics:
+        click.echo(metrics(states), nl=False)
+    elif as_json:
         click.echo(json.dumps(states[0] if name else states))
     elif states:
         click.echo("\n\n".join(render(state) for state in states))
+
+
+def _peer_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `wg set` lets one say of a peer."""
+    for option in (
+        click.option("--preshared-key", type=click.Path(path_type=Path), help="File that holds it."),
+        click.option("--keepalive", type=click.IntRange(0, 65_535), help="Seconds; 0 switches it off."),
+        click.option("--endpoint", help="Address or name, and port."),
+        click.option("--allowed-ips", help="Networks, by commas: all that are to be its own."),
+    ):
+        command = option(command)
+    return command
+
+
+@tunnel.command(name="add-peer")
+@click.argument("name")
+@click.argument("public_key")
+@_peer_options
+def add_peer(name: str, public_key: str, **options: Any) -> None:
+    """Add a peer to the running tunnel NAME. The configuration file stays as it is."""
+    _or_fail(lambda: _change(name, "add-peer", public_key, **options))
+
+
+@tunnel.command(name="set")
+@click.argument("name")
+@click.argument("public_key")
+@_peer_options
+def set_peer(name: str, public_key: str, **options: Any) -> None:
+    """Change a peer of the running tunnel NAME; its sessions go on. The file stays as it is."""
+    _or_fail(lambda: _change(name, "set", public_key, **options))
+
+
+@tunnel.command(name="remove-peer")
+@click.argument("name")
+@click.argument("public_key")
+def remove_peer(name: str, public_key: str) -> None:
+    """Remove a peer from the running tunnel NAME, and the keys shared with it."""
+    _or_fail(lambda: _change(name, "remove-peer", public_key))
+
+
+def _change(
+    name: str,
+    request: str,
+    public_key: str,
+    allowed_ips: str | None = None,
+    endpoint: str | None = None,
+    keepalive: int | None = None,
+    preshared_key: Path | None = None,
+) -> None:
+    from vpnforensics.reftunnel import control
+    from vpnforensics.reftunnel.changes import pack
+    from vpnforensics.reftunnel.config import resolve
+    from vpnforensics.reftunnel.keys import PresharedKey, PublicKey, read_private
+
+    PublicKey.from_text(public_key)
+    if endpoint is not None:  # here, because the tunnel must not wait for a resolver
+        found = resolve(endpoint, control.ask(name, "show")["transport"])
+        endpoint = str(found).removesuffix("/tcp")
+    secret = None
+    if preshared_key is not None:
+        secret = PresharedKey.from_text(read_private(preshared_key).decode("ascii", "replace")).to_text()
+    text = pack(
+        public_key,
+        None if allowed_ips is None else [part.strip() for part in allowed_ips.split(",") if part.strip()],
+        endpoint,
+        keepalive,
+        secret,
+    )
+    control.ask(name, f"{request} {text}")
+
+
+def _tell_systemd() -> None:
+    """Tell a service manager that traffic may flow: sd_notify(3), ``Type=notify``."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
 
 def _up_in_background(file: Path, log_file: Path | None) -> None:

@@ -22,7 +22,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.endpoint import Endpoint, Transport, parse_endpoint, unmapped
@@ -197,7 +197,14 @@ def _sections(text: str) -> list[_Section]:
     return sections
 
 
-def _resolve(text: str, transport: Transport) -> Endpoint:
+def resolve(text: str, transport: Transport) -> Endpoint:
+    """Endpoint from an address or a name, and a port.
+
+    Raises
+    ------
+    TunnelError
+        It is neither, or has no port.
+    """
     try:
         return parse_endpoint(text, transport)
     except TunnelError:
@@ -209,8 +216,19 @@ def _resolve(text: str, transport: Transport) -> Endpoint:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
     except (OSError, ValueError, UnicodeError):
         raise TunnelError(f"Endpoint {text!r} is not an address, and no name that resolves") from None
-    address = found[0][4]
+    # A name may have addresses of a family that this machine does not reach.
+    address = next((each[4] for each in found if _is_routed(each)), found[0][4])
     return Endpoint(unmapped(str(address[0])), int(address[1]), transport)
+
+
+def _is_routed(found: tuple[Any, ...]) -> bool:
+    """Whether the kernel knows a way to what `getaddrinfo` found."""
+    try:
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(found[4])  # sends nothing
+    except OSError:
+        return False
+    return True
 
 
 def _networks(section: _Section, key: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -237,7 +255,7 @@ def _peer(section: _Section, transport: Transport) -> PeerConfig:
         public_key=key,
         preshared_key=NO_PRESHARED_KEY if preshared is None else PresharedKey.from_text(preshared),
         allowed_ips=_networks(section, "allowedips"),
-        endpoint=None if endpoint is None else _resolve(endpoint, transport),
+        endpoint=None if endpoint is None else resolve(endpoint, transport),
         persistent_keepalive_s=section.whole("persistentkeepalive", 1, 65535),
     )
 

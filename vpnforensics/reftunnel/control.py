@@ -1,8 +1,9 @@
-"""``show`` and ``down`` from another process: one request, one answer, over a local socket.
+"""``show``, ``down`` and changes from another process: one request, one answer, over a local socket.
 
 The socket lies in a folder that only root can enter, and outlives nothing: it is removed when the tunnel goes
 down. It works across network namespaces, so interface names should be unique on a machine, as wireguard-go
-asks too. The answer is JSON and has no secret in it.
+asks too. A request is a line: a word, and JSON behind it where it needs more. The answer is JSON and has no
+secret in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from vpnforensics.errors import TunnelError
 
 FOLDER = Path("/run/vpnforensics")
 _TIMEOUT_S = 5.0
-_MAX_REQUEST_BYTES = 64
+_MAX_REQUEST_BYTES = 65_536
 
 
 def socket_path(name: str) -> Path:
@@ -26,12 +28,12 @@ def socket_path(name: str) -> Path:
 
 
 def ask(name: str, request: str) -> dict[str, Any]:
-    """Send ``show`` or ``down`` to a running tunnel.
+    """Send a request to a running tunnel.
 
     Raises
     ------
     TunnelError
-        There is none of this name, or it does not answer.
+        There is none of this name, it does not answer, or it refuses.
     """
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(_TIMEOUT_S)
@@ -51,6 +53,8 @@ def ask(name: str, request: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(b"".join(parts))
     except ValueError:
         raise TunnelError(f"the tunnel {name} gave no answer") from None
+    if "error" in answer:
+        raise TunnelError(str(answer["error"]))
     return answer
 
 
@@ -104,6 +108,16 @@ def _listen(path: Path) -> socket.socket:
     return sock
 
 
+def _line(client: socket.socket) -> str:
+    data = b""
+    while not data.endswith(b"\n") and len(data) < _MAX_REQUEST_BYTES:
+        part = client.recv(_MAX_REQUEST_BYTES)
+        if not part:
+            break
+        data += part
+    return data.decode("utf-8", "replace").strip()
+
+
 class ControlSocket:
     """The listening end.
 
@@ -134,8 +148,8 @@ class ControlSocket:
         """For the event loop."""
         return self._socket.fileno()
 
-    def serve(self, answers: dict[str, Any]) -> str:
-        """Answer one request: `answers` has a function for each known one. Returns the request."""
+    def serve(self, answers: dict[str, Callable[[str], dict[str, Any]]]) -> str:
+        """Answer one request: `answers` has, by its first word, a function of the rest. Returns the word."""
         try:
             client, _ = self._socket.accept()
         except OSError:
@@ -144,8 +158,11 @@ class ControlSocket:
             # A client that says nothing must not stop the traffic.
             client.settimeout(0.2)
             try:
-                request = client.recv(_MAX_REQUEST_BYTES).decode("ascii", "replace").strip()
-                answer = answers[request]() if request in answers else {}
+                request, _, rest = _line(client).partition(" ")
+                try:
+                    answer = answers[request](rest) if request in answers else {}
+                except TunnelError as error:
+                    answer = {"error": str(error)}
                 client.sendall(json.dumps(answer).encode())
             except OSError:
                 return ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.drops import Drop, RefusedError
@@ -22,7 +23,7 @@ from vpnforensics.reftunnel.events import Deliver, Output, Refused, Transmit
 from vpnforensics.reftunnel.handshakes import Handshakes
 from vpnforensics.reftunnel.keys import PrivateKey, PublicKey
 from vpnforensics.reftunnel.peers import Peer, PeerConfig, make_peer
-from vpnforensics.reftunnel.routing import AllowedIPs, destination, source_and_length
+from vpnforensics.reftunnel.routing import AllowedIPs, IPNetwork, destination, source_and_length
 from vpnforensics.reftunnel.session import Session
 from vpnforensics.reftunnel.talks import Talks
 from vpnforensics.reftunnel.timers import NEVER, REJECT_AFTER_TIME_S
@@ -79,6 +80,7 @@ class Device:
         self.sessions: dict[int, Session] = {}
         self.drops: Counter[Drop] = Counter()
         self.padded = padded
+        self._peers_made = 0
         self._handshakes = Handshakes(
             private_key,
             self.peers,
@@ -92,13 +94,24 @@ class Device:
         for config in peers:
             self._add_peer(config)
 
-    def _add_peer(self, config: PeerConfig) -> None:
+    def _add_peer(self, config: PeerConfig) -> Peer:
         key = config.public_key
         if key in self.peers or key == self.private_key.public:
             raise TunnelError(f"peer {key} stands twice, or is this interface itself")
         key.refuse_if_weak()  # a handshake with it would fail, each time
-        peer = self.peers[key] = make_peer(config, len(self.peers), self.private_key.public)
-        for network in config.allowed_ips:
+        peer = self.peers[key] = make_peer(config, self._peers_made, self.private_key.public)
+        self._peers_made += 1
+        self._give(peer)
+        return peer
+
+    def _give(self, peer: Peer) -> None:
+        """Let a peer have its networks, and nobody else these."""
+        own = peer.config.allowed_ips
+        for other in self.peers.values():
+            if other is not peer and not set(own).isdisjoint(other.config.allowed_ips):
+                left = tuple(network for network in other.config.allowed_ips if network not in own)
+                other.config = replace(other.config, allowed_ips=left)
+        for network in own:
             self.allowed.add(network, peer)
 
     # -- what the rim calls -------------------------------------------------------------------------
@@ -108,6 +121,39 @@ class Device:
         for peer in self.peers.values():
             if peer.timers.persistent_s and peer.endpoint is not None:
                 self._talks.keepalive(peer, now)
+
+    def add_peer(self, config: PeerConfig, now: float) -> None:
+        """Take in one more peer.
+
+        Raises
+        ------
+        TunnelError
+            It is there already, or it is ourselves.
+        """
+        peer = self._add_peer(config)
+        if peer.timers.persistent_s and peer.endpoint is not None:
+            self._talks.keepalive(peer, now)
+
+    def alter_peer(self, peer: Peer, config: PeerConfig, now: float) -> None:
+        """Have a peer as `config` says; its sessions go on."""
+        if config.endpoint != peer.config.endpoint:
+            peer.endpoint = config.endpoint
+        peer.config = config
+        self.allowed.remove(peer)
+        self._give(peer)
+        peer.timers.set_persistent(float(config.persistent_keepalive_s), now)
+        if config.persistent_keepalive_s and peer.endpoint is not None:
+            self._talks.keepalive(peer, now)
+
+    def remove_peer(self, peer: Peer) -> None:
+        """Forget a peer and all keys shared with it."""
+        self._talks.forget(peer)
+        self.allowed.remove(peer)
+        del self.peers[peer.config.public_key]
+
+    def allowed_ips(self) -> set[IPNetwork]:
+        """Networks of all peers."""
+        return {network for peer in self.peers.values() for network in peer.config.allowed_ips}
 
     def take(self) -> list[Output]:
         """What is to be sent, delivered or told, in order; the list is the caller's."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pyroute2.nftables.main import NFTables
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.config import DEFAULT_MTU, TunnelConfig
+from vpnforensics.reftunnel.routing import IPNetwork
 
 DEFAULT_MARK = 51820
 
@@ -154,6 +155,27 @@ class Network:
                     ipr.route("replace", dst=str(network), oif=self._index, table=table)
         for version in sorted(families):
             self._default_route(ipr, version)
+
+    def follow(self, before: Iterable[IPNetwork], after: Iterable[IPNetwork]) -> None:
+        """Let the routes be those of the allowed networks `after` a change.
+
+        Raises
+        ------
+        TunnelError
+            The kernel refused it.
+        """
+        if self._config.table is None:
+            return
+        table, own = self._config.table or 254, {address.network for address in self._config.addresses}
+        try:
+            with IPRoute() as ipr:
+                for network in set(after) - set(before) - own:
+                    ipr.route("replace", dst=str(network), oif=self._index, table=table)
+                for network in set(before) - set(after) - own:
+                    with contextlib.suppress(NetlinkError):  # removed by hand
+                        ipr.route("del", dst=str(network), oif=self._index, table=table)
+        except NetlinkError as error:
+            raise TunnelError(f"the kernel refused a route: {error}") from error
 
     def _default_route(self, ipr: IPRoute, version: int) -> None:
         mark = outer_mark(self._config)

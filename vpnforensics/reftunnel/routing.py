@@ -38,6 +38,16 @@ class AllowedIPs:
         self._tables[width] = dict(sorted(table.items(), reverse=True))
         self._cache.clear()
 
+    def remove(self, peer: Peer) -> None:
+        """Take all networks from a peer."""
+        for width, table in self._tables.items():
+            kept = {
+                length: {number: owner for number, owner in networks.items() if owner is not peer}
+                for length, networks in table.items()
+            }
+            self._tables[width] = {length: networks for length, networks in kept.items() if networks}
+        self._cache.clear()
+
     def owner(self, address: bytes) -> Peer | None:
         """Peer of an address of 4 or 16 bytes."""
         try:

@@ -24,6 +24,7 @@ from typing import Any
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
+from vpnforensics.reftunnel.answers import Answers
 from vpnforensics.reftunnel.calls import Calls
 from vpnforensics.reftunnel.carrier import Carrier
 from vpnforensics.reftunnel.config import TunnelConfig
@@ -39,7 +40,6 @@ from vpnforensics.reftunnel.journal_block import Run
 from vpnforensics.reftunnel.network import Network, fitting_mtu, outer_mark
 from vpnforensics.reftunnel.outbound import Outbound
 from vpnforensics.reftunnel.scrub import Scrubber
-from vpnforensics.reftunnel.status import describe
 from vpnforensics.reftunnel.tcp import TcpLinks
 from vpnforensics.reftunnel.tun import Tun
 from vpnforensics.reftunnel.udp import UdpSockets
@@ -100,10 +100,13 @@ class Service:
             self._open_carrier(stack)
             self._make_device()
             self._handle_signals(stack)
-            stack.enter_context(Network(config))
+            network = stack.enter_context(Network(config))
             # Files come last: what fails before leaves none behind, and touches none that was there.
             self._open_files(stack)
             self._make_directions()
+            self._answers = Answers(
+                config, self._port, self._device, network, self._udp, self._usage, self._journal
+            )
             self._loop()
 
     # -- setting up ---------------------------------------------------------------------------------
@@ -211,7 +214,8 @@ class Service:
                     elif fd in self._calls:
                         self._calls.ready(fd)
                     elif fd == control:
-                        self._serve(now)
+                        if self._answers.serve(self._control, now) == "down":
+                            self.stop()
                     elif self._tcp is not None and fd != self._wake_read:
                         self._tcp.ready(fd, events, now)
                         self._inbound.flush()
@@ -305,26 +309,6 @@ class Service:
         self._device.drops[Drop.SEND_FAILED] += 1
         if self._journal is not None:
             self._journal.transmitted(output, Run.just_sent(1, {0: errno.ENOTCONN}))
-
-    def _serve(self, now: float) -> None:
-        request = self._control.serve(
-            {"show": lambda: self._state(now), "ping": lambda: {"ok": True}, "down": lambda: {"ok": True}}
-        )
-        if request == "down":
-            self.stop()
-
-    def _state(self, now: float) -> dict[str, Any]:
-        state = describe(self._device, self._config.name, self._port, now, time.time_ns())
-        state["mtu"] = self._config.mtu
-        state["trouble"] = {
-            "usage_log_lines": 0 if self._usage is None else self._usage.lost_lines,
-            "journal_rows": 0 if self._journal is None else self._journal.lost_rows,
-        }
-        if self._udp is not None and (overflowed := self._udp.overflowed()):
-            state["dropped"]["queue_overflow"] = overflowed
-        narrow = {} if self._udp is None else self._udp.narrow()
-        state["narrow"] = {str(endpoint): size for endpoint, size in narrow.items()}
-        return state
 
 
 def run(config: TunnelConfig, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -93,3 +93,56 @@ def render(state: dict[str, Any]) -> str:
         if count:
             lines += ["", f"trouble: {count} {what.replace('_', ' ')} could not be written (disk full?)"]
     return "\n".join(lines)
+
+
+_METRICS = (
+    ("received_bytes", "vpnf_tunnel_received_bytes_total", "Outer message bytes from a peer."),
+    ("sent_bytes", "vpnf_tunnel_sent_bytes_total", "Outer message bytes to a peer."),
+    ("received_packets", "vpnf_tunnel_received_packets_total", "Inner packets from a peer."),
+    ("sent_packets", "vpnf_tunnel_sent_packets_total", "Inner packets to a peer."),
+)
+
+
+def metrics(states: list[dict[str, Any]]) -> str:
+    """States of tunnels in Prometheus' text format.
+
+    https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+    """
+    families: list[tuple[str, str, str, list[str]]] = []
+    for field, name, text in _METRICS:
+        families.append((name, "counter", text, [_sample(name, s, p, p[field]) for s, p in _peers(states)]))
+    name = "vpnf_tunnel_latest_handshake_seconds"
+    times = [
+        _sample(name, state, peer, peer["latest_handshake_ns"] / 1e9)
+        for state, peer in _peers(states)
+        if peer["latest_handshake_ns"] is not None
+    ]
+    families.append((name, "gauge", "When the latest handshake was, Unix time.", times))
+    for field, name, label, text in (
+        ("dropped", "vpnf_tunnel_dropped_total", "reason", "Packets and messages refused."),
+        ("trouble", "vpnf_tunnel_unwritten_total", "what", "Lines or rows that no disk took."),
+    ):
+        lines = [
+            f'{name}{{interface="{_escaped(state["interface"])}",{label}="{_escaped(key)}"}} {count}'
+            for state in states
+            for key, count in state.get(field, {}).items()
+        ]
+        families.append((name, "counter", text, lines))
+    return "".join(
+        f"# HELP {name} {text}\n# TYPE {name} {kind}\n" + "".join(line + "\n" for line in lines)
+        for name, kind, text, lines in families
+        if lines
+    )
+
+
+def _peers(states: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    return [(state, peer) for state in states for peer in state["peers"]]
+
+
+def _sample(name: str, state: dict[str, Any], peer: dict[str, Any], value: float) -> str:
+    labels = f'interface="{_escaped(state["interface"])}",peer="{_escaped(peer["public_key"])}"'
+    return f"{name}{{{labels}}} {value}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -220,7 +220,7 @@ class Talks:
         elif due is Due.REKEY:
             self.call(peer, now)
         else:
-            self._forget(peer)
+            self.forget(peer)
 
     def _retry(self, peer: Peer, now: float) -> None:
         if peer.timers.attempts > MAX_ATTEMPTS:
@@ -233,7 +233,8 @@ class Talks:
             peer.timers.attempts += 1
             self.call(peer, now, is_retry=True)
 
-    def _forget(self, peer: Peer) -> None:
+    def forget(self, peer: Peer) -> None:
+        """Erase all keys shared with a peer."""
         self._handshakes.abandon(peer)
         for session in peer.sessions.all():
             self._sessions.pop(session.local_index, None)

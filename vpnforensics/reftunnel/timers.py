@@ -102,6 +102,11 @@ class PeerTimers:
         if self.persistent_s:
             self._set(Due.PERSISTENT, now + self.persistent_s)
 
+    def set_persistent(self, seconds: float, now: float) -> None:
+        """Say something every so many seconds from now on; 0 ends it."""
+        self.persistent_s = seconds
+        self._set(Due.PERSISTENT, now + seconds if seconds else NEVER)
+
     def initiation_sent(self, now: float, jitter_s: float) -> None:
         """An initiation was sent."""
         self._set(Due.RETRANSMIT, now + REKEY_TIMEOUT_S + jitter_s)
