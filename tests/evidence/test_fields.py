@@ -163,16 +163,14 @@ def test_what_a_flow_fits_best_is_its_own_tunnel_unless_it_is_linked() -> None:
     assert own.tolist() == [0, 2, -1]
 
 
-def test_a_pair_is_looked_into_where_a_map_a_whole_tunnel_and_the_captures_allow(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fields, "can_be_denied", lambda case: np.array([True, False]))
+def test_a_pair_is_looked_into_where_a_map_a_whole_tunnel_and_the_captures_allow() -> None:
     tunnels = _Tunnels()
     case: Any = SimpleNamespace(tunnels=tunnels, map_of_tunnel=np.array([0, -1, 0]))
-    decision: Any = SimpleNamespace(engine="packets")
+    table = SimpleNamespace(deniable=np.array([True, False]))
+    decision: Any = SimpleNamespace(engine="packets", observability=table)
     keys = np.array([0, 1, 3])  # flow 0 in tunnels 0 and 1, flow 1 in tunnel 0
     assert fields._looked_into(case, decision, keys).tolist() == [True, False, False]
     tunnels.lost_share = 0.2
     assert not fields._looked_into(case, decision, keys).any()
     tunnels.lost_share = 0.0
-    assert not fields._looked_into(case, SimpleNamespace(engine=""), keys).any()
+    assert not fields._looked_into(case, SimpleNamespace(engine="", observability=table), keys).any()

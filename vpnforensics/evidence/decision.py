@@ -18,24 +18,13 @@ from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
-from vpnforensics.evidence.denial import (
-    at_work,
-    can_be_denied,
-    chance_of_nothing,
-    chance_of_so_little,
-    is_error,
-    observable,
-    per_flow,
-    proven,
-)
+from vpnforensics.evidence.denial import MISS_UNKNOWN, chance_of_nothing, chance_of_so_little
+from vpnforensics.evidence.observability import Observability, Why, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
 
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
-
-MISS_UNKNOWN = 0.03
-"""Share of packets missing where it cannot be told; more than this unread excuses a tunnel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +53,8 @@ class Decision:
     unlisted_llr: npt.NDArray[np.float64]
     """log10 likelihood ratio of each flow for every tunnel that is not listed; NaN where nothing was
     compared."""
+    observability: Observability
+    """Which packets of the flows the ingress capture could have shown."""
     null_comparisons: int = 0
     """Comparisons known to be false behind the likelihood ratios."""
     decoys: Decoys = NO_DECOYS
@@ -107,6 +98,7 @@ def undecided(case: Case, policy: Policy) -> Decision:
         (),
         {},
         np.full(len(case.flows), np.nan),
+        observability(case),
     )
 
 
@@ -122,22 +114,25 @@ def decide_by_packets(
     if containment is None:
         return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
-    found = attribute(containment, alive, at_work(case), policy=policy, rng=rng, progress=progress)
+    table = observability(case)
+    found = attribute(
+        containment, alive, table.why[0] != Why.SILENT, policy=policy, rng=rng, progress=progress
+    )
     scores = _told_of_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    whole = np.stack([number != IN_PIECES for number in containment.egress_class]) & observable(case)
+    table = table.noted(np.stack([c == IN_PIECES for c in containment.egress_class]), Why.TOO_LONG)
     law = containment.law
     del containment  # as large as the captures
-    miss = _miss_rate(case, found, whole)
-    chance = chance_of_so_little(case, whole & proven(case, found.record), scores, miss)
-    if (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN:
-        chance[:] = 1.0  # a tunnel that cannot be looked into, or not all of it, may have carried anything
-    deniable = can_be_denied(case)
-    chance[~deniable] = 1.0
+    miss = _miss_rate(case, found, table.seen)
+    table = table.noted(unproven(case.egress.ts_ns, found.record), Why.UNPROVEN)
+    lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN
+    table = replace(table, readable=not lost)
+    chance = chance_of_so_little(case, table, scores, miss)
+    flows = case.flows
     null_comparisons = _null_comparisons(found, alive)
     calibration = _calibration(found, null_comparisons)
     voice = _voice(scores, sizes, found, calibration)
-    tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(case))
+    tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(flows.proto, flows.sport, flows.dport))
     return Decision(
         packets_engine.NAME,
         scores,
@@ -158,6 +153,7 @@ def decide_by_packets(
             "down": law.down,
         },
         np.where(alive > 0, np.clip(found.unlisted_llr, calibration.lower, 0.0), np.nan),
+        table,
         null_comparisons,
         found.decoys,
     )
@@ -196,11 +192,12 @@ def decide_by_exact(
     ingress_row = matches.ingress_row[case.egress.row]
     sizes = np.diff(case.egress.start)[listed]
     llr = np.clip(scores.score, -bound, bound)
+    chance, table = _chance_unseen(case, matches, tunnel)
     return Decision(
         exact_engine.NAME,
         scores,
         llr,
-        _chance_unseen(case, matches, tunnel),
+        chance,
         comparisons_of,
         tunnel,
         np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
@@ -217,22 +214,24 @@ def decide_by_exact(
         ),
         {},
         np.full(flows, -bound),
+        table,
         flows * clients,
     )
 
 
 def _chance_unseen(
     case: Case, matches: ExactMatches, tunnel: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float64]:
-    """P(no packet of the flow in the ingress capture | they went through it), of each flow."""
-    comparable = matches.comparable[case.egress.row] & observable(case)
-    seen = matches.seen[case.egress.row]
-    linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & comparable
-    miss = float(np.mean(~seen[linked])) if linked.any() else MISS_UNKNOWN
-    chance = chance_of_nothing(case, comparable, miss)
-    chance[per_flow(case, seen[None])[0] > 0] = 1.0  # a part was there; what the rest lacks is the capture's
-    chance[~can_be_denied(case)] = 1.0
-    return chance
+) -> tuple[npt.NDArray[np.float64], Observability]:
+    """P(no packet of the flow in the ingress capture | they went through it), of each flow; and the table."""
+    comparable, found = (of[case.egress.row] for of in (matches.comparable, matches.seen))
+    named = matches.ingress_row[case.egress.row] >= 0
+    table = observability(case).noted(~comparable, Why.EMPTY)
+    seen = table.seen[0]
+    linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & seen
+    miss = float(np.mean(~found[linked])) if linked.any() else MISS_UNKNOWN
+    chance = chance_of_nothing(case, table, miss)
+    chance[table.per_flow(found)[0] > 0] = 1.0  # a part was there; what the rest lacks is the capture's
+    return chance, table.noted(found & ~named, Why.SHARED)
 
 
 def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:

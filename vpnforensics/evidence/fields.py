@@ -33,8 +33,8 @@ from vpnforensics.engines.registry import ENGINES, Engine
 from vpnforensics.engines.scores import EngineScores, Pairs
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
-from vpnforensics.evidence.decision import MISS_UNKNOWN, Decision, present
-from vpnforensics.evidence.denial import can_be_denied
+from vpnforensics.evidence.decision import Decision, present
+from vpnforensics.evidence.denial import MISS_UNKNOWN
 from vpnforensics.evidence.fusion import fuse
 from vpnforensics.evidence.voices import Voice
 
@@ -211,7 +211,7 @@ def _looked_into(case: Case, decision: Decision, keys: Keys) -> npt.NDArray[np.b
     """Pairs that the joint model could have shown, had the tunnel carried the flow."""
     flow, tunnel = np.divmod(keys, len(case.tunnels))
     readable = decision.engine == packets_engine.NAME and case.tunnels.lost_share <= MISS_UNKNOWN
-    return np.asarray((case.map_of_tunnel[tunnel] >= 0) & can_be_denied(case)[flow] & readable)
+    return np.asarray((case.map_of_tunnel[tunnel] >= 0) & decision.observability.deniable[flow] & readable)
 
 
 def _of_packets(

@@ -20,12 +20,13 @@ def reasons(case: Case, decision: Decision) -> list[str | None]:
     has_candidate = np.zeros(len(case.flows), np.bool_)
     has_candidate[decision.scores.flow[~np.isnan(decision.llr)]] = True
     said = []
-    for verdict, compared, chance, error, candidate in zip(
+    for verdict, compared, chance, error, candidate, unseen in zip(
         decision.verdicts(),
         decision.comparisons_of.tolist(),
         decision.chance.tolist(),
         decision.error.tolist(),
         has_candidate.tolist(),
+        decision.observability.words(),
         strict=True,
     ):
         if verdict == "no_tunnel":
@@ -42,8 +43,8 @@ def reasons(case: Case, decision: Decision) -> list[str | None]:
             )
         else:
             said.append(
-                "no tunnel had packets of its lengths near its times, and what of it could have been seen is"
-                " too little to say that none carried it"
+                "no tunnel had packets of its lengths near its times, and "
+                + (unseen or "it is too short to say that none carried it")
             )
     return _unlinked(decision, said)
 

@@ -13,7 +13,7 @@ from vpnforensics.engines import exact
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
-from vpnforensics.evidence.likelihood import verbal
+from vpnforensics.evidence.verbal import verbal
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.report.reasons import reasons

@@ -1,0 +1,228 @@
+"""Which egress packets the ingress capture could have shown, and why not the others: one table for all.
+
+A packet whose record could not have been seen speaks against no tunnel. What is asked of it, who asks:
+
+===============  ==================================================================  ====================
+reason           of a packet                                                         asked by
+===============  ==================================================================  ====================
+``OUTSIDE``      whose flow reaches beyond the time of the ingress capture           denial, fields, report
+``SILENT``       in a silence of all of the ingress capture that is out of its       and the joint model
+                 ordinary (a rotated file is missing, a disk was full)
+``UNTIMED``      whose time on the ingress clock is not known                        denial, fields, report
+``SERVERS_OWN``  of ICMP errors, which the server itself sends                       denial, fields, report
+``BESIDE``       while a connection beside a tunnel was busy (tinc sends over TCP    denial, fields, report
+                 until it knows that datagrams arrive)
+``TOO_LONG``     longer than any that the tunnels of a length map carry: it was cut  score, denial, report
+                 on its way, or sent beside them
+``UNPROVEN``     about whose time no packet of a linked flow has its record: nothing denial, report
+                 shows that both captures were at work then
+``SHARED``       sent alike by several clients or servers (both sides can be read)   denial, report
+``EMPTY``        without anything to compare (likewise)                              denial, report
+===============  ==================================================================  ====================
+
+A packet has the first reason that holds. Duplicates, the same packet captured twice, are not in any table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.engines.case import Case
+from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+_BESIDE_EDGE_NS = 1_000_000_000
+"""Before and after a flow: a connection's segments stand for packets about this near."""
+_BESIDE_SHARE = 0.03
+"""Of a flow's bytes that a connection beside a tunnel may carry unnoticed: about what captures lose."""
+_SILENCE_NS = 5_000_000_000
+"""Shorter silences are ordinary: a few clients do pause together for some seconds."""
+_UNUSUAL = 10
+"""A silence is out of the ordinary if half of the other time lies in gaps this much shorter. Of packets at
+random one moment in a million lies in such a gap; clients pause together more often, and lose a denial."""
+_MOMENT_NS, _MOST_MOMENTS = 1_000_000_000, 1_000_000
+"""Moments are longer in captures that would have more of them, for memory's sake."""
+
+
+class Why(IntEnum):
+    """Whether a packet's record could have been seen, or why not."""
+
+    SEEN = 0
+    OUTSIDE = 1
+    SILENT = 2
+    UNTIMED = 3
+    SERVERS_OWN = 4
+    BESIDE = 5
+    TOO_LONG = 6
+    UNPROVEN = 7
+    SHARED = 8
+    EMPTY = 9
+
+
+WORDS = {
+    Why.OUTSIDE: "the flow reaches beyond the time of the ingress capture",
+    Why.SILENT: "the ingress capture was silent",
+    Why.UNTIMED: "their time on the ingress clock is not known",
+    Why.SERVERS_OWN: "the server itself sends ICMP errors",
+    Why.BESIDE: "a connection beside a tunnel may have carried them",
+    Why.TOO_LONG: "they are longer than the tunnels carry in one piece",
+    Why.UNPROVEN: "about their time no packet of a linked flow has its record",
+    Why.SHARED: "the ingress capture has their like of several clients, or to another server",
+    Why.EMPTY: "there is nothing in them to compare",
+}
+_OF_TIME = (Why.OUTSIDE, Why.SILENT, Why.UNTIMED, Why.SERVERS_OWN, Why.BESIDE)
+"""Reasons that hold whatever the tunnels carry."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observability:
+    """The table: rows of packets as in EgressRows, for each length map; for all alike until that is noted."""
+
+    start: Ints
+    """``start[f]:start[f + 1]`` are flow f's packets."""
+    why: npt.NDArray[np.uint8]
+    readable: bool = True
+    """Whether all tunnels can be looked into: another may have carried anything."""
+
+    @property
+    def seen(self) -> Bools:
+        """Packets whose records could have been seen, shape (maps, packets)."""
+        return np.asarray(self.why == Why.SEEN)
+
+    def noted(self, where: Bools, why: Why) -> Observability:
+        """The same, with a reason for packets that had none; by packet, or by length map and packet."""
+        noted = np.broadcast_to(self.why, np.broadcast_shapes(self.why.shape, where.shape)).copy()
+        noted[where & (noted == Why.SEEN)] = why
+        return replace(self, why=noted)
+
+    def per_flow(self, packets: Bools) -> Ints:
+        """Packets of each flow among those marked, shape (maps, flows)."""
+        return np.add.reduceat(np.atleast_2d(packets), self.start[:-1], axis=1, dtype=np.int64)
+
+    @property
+    def deniable(self) -> Bools:
+        """Flows of which the ingress capture can say that a tunnel did not have them: those most of whose
+        packets came when it could see them.
+        """
+        timely = ~np.isin(self.why[0], _OF_TIME)
+        return np.asarray(2 * self.per_flow(timely)[0] > np.diff(self.start))
+
+    def words(self) -> list[str]:
+        """How many packets of each flow could not have been seen, and the commonest reason; "" without any.
+
+        A packet that the tunnels of one length map could have carried could have been seen.
+        """
+        why = np.where((self.why == Why.SEEN).any(axis=0), Why.SEEN, self.why.max(axis=0, initial=0))
+        counts = np.stack([self.per_flow(why == reason)[0] for reason in Why])
+        unseen, commonest = counts[1:].sum(axis=0), counts[1:].argmax(axis=0) + 1
+        packets = np.diff(self.start)
+        otherwise = (
+            "" if self.readable else "a tunnel that cannot be looked into, or not all of it, may have it"
+        )
+        return [
+            f"{n} of its {of} packets could not have been seen: {WORDS[Why(reason)]}" if n else otherwise
+            for n, of, reason in zip(unseen.tolist(), packets.tolist(), commonest.tolist(), strict=True)
+        ]
+
+
+def observability(case: Case) -> Observability:
+    """What time and kind of the packets allow; what tunnels carry is noted later."""
+    egress, flows = case.egress, case.flows
+    table = Observability(egress.start, np.zeros((1, len(egress.ts_ns)), np.uint8))
+    sizes = np.diff(egress.start)
+    untimed = np.zeros(len(egress.ts_ns), np.bool_)
+    for first, last in case.alignment.astray:
+        untimed |= (egress.row >= first) & (egress.row <= last)
+    for where, why in (
+        (np.repeat(_reaches_out(case), sizes), Why.OUTSIDE),
+        (~at_work(case), Why.SILENT),
+        (untimed, Why.UNTIMED),
+        (np.repeat(is_error(flows.proto, flows.sport, flows.dport), sizes), Why.SERVERS_OWN),
+        (np.repeat(_beside(case), sizes), Why.BESIDE),
+    ):
+        table = table.noted(where, why)
+    return table
+
+
+def at_work(case: Case) -> Bools:
+    """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
+    start, end = unusual_silences(case.conversations.packets.ts_ns)
+    before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
+    return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+
+
+def unproven(ts_ns: Ints, record: npt.NDArray[np.integer]) -> Bools:
+    """Egress packets about whose time no linked one has its record, shape (packets,).
+
+    Where one has, both captures were at work, and the two clocks as the alignment has them.
+
+    Parameters
+    ----------
+    ts_ns : ndarray of int64, shape (packets,)
+    record : ndarray of integers, shape (packets,)
+        Record of each linked flow's packets, or -1.
+    """
+    since_ns = ts_ns - ts_ns.min()
+    moment = since_ns // max(_MOMENT_NS, int(since_ns.max()) // _MOST_MOMENTS)
+    seen = np.bincount(moment[record >= 0], minlength=moment.max() + 1)
+    return np.asarray((np.convolve(seen, np.ones(3), "same") == 0)[moment])
+
+
+def unusual_silences(ts_ns: Ints) -> tuple[Ints, Ints]:
+    """Start and end of the gaps in a capture that its other gaps do not lead one to expect.
+
+    Judged by time, not by number: most packets of a burst follow one another closely, and say nothing of
+    how long the pauses between bursts are.
+    """
+    gap = np.diff(ts_ns)
+    if (gap < 0).any():
+        ts_ns = np.sort(ts_ns)
+        gap = np.diff(ts_ns)
+    at = np.flatnonzero(gap > _SILENCE_NS)
+    least = _SILENCE_NS // _UNUSUAL
+    longer = np.sort(gap[gap > least])
+    # Time spent in gaps up to a length; no length below ``least`` is asked for.
+    total = int(gap.sum())
+    spent = total - int(longer.sum()) + np.r_[0, np.cumsum(longer)]
+    in_shorter = spent[np.searchsorted(longer, gap[at] // _UNUSUAL, side="right")]
+    at = at[2 * in_shorter >= total - gap[at]]
+    return ts_ns[at], ts_ns[at + 1]
+
+
+def is_error(
+    proto: npt.NDArray[np.uint8], sport: npt.NDArray[np.uint16], dport: npt.NDArray[np.uint16]
+) -> Bools:
+    """ICMP other than echo: routers and the server send it, too, and several clients' look like one flow."""
+    return np.asarray(np.isin(proto, (PROTO_ICMP, PROTO_ICMPV6)) & (sport == 0) & (dport == 0))
+
+
+def _reaches_out(case: Case) -> Bools:
+    """Flows that are not within the time of the ingress capture; without an alignment, all."""
+    if not case.alignment.usable:
+        return np.ones(len(case.flows), np.bool_)
+    outer = case.conversations.packets.ts_ns
+    first = case.alignment.to_ingress(case.flows.first_ns)
+    last = case.alignment.to_ingress(case.flows.last_ns)
+    return np.asarray((first < outer.min()) | (last > outer.max()))
+
+
+def _beside(case: Case) -> Bools:
+    """Flows of which a tunnel's TCP twin may have carried more than captures lose."""
+    first = case.alignment.to_ingress(case.flows.first_ns) - _BESIDE_EDGE_NS
+    last = case.alignment.to_ingress(case.flows.last_ns) + _BESIDE_EDGE_NS
+    packets = case.conversations.packets
+    beside = np.zeros(len(case.flows), np.bool_)
+    for twin in {tunnel.twin for tunnel in case.tunnels.tunnels} - {-1}:
+        rows = case.conversations.rows_of(twin)
+        order = np.argsort(packets.ts_ns[rows], kind="stable")
+        ts_ns = packets.ts_ns[rows][order]
+        sent = np.r_[0, np.cumsum(packets.payload_bytes[rows][order], dtype=np.int64)]
+        during = sent[np.searchsorted(ts_ns, last, side="right")] - sent[np.searchsorted(ts_ns, first)]
+        beside |= during >= _BESIDE_SHARE * case.flows.bytes
+    return beside
