@@ -8,6 +8,7 @@ import pytest
 
 from vpnforensics import kernels
 from vpnforensics.errors import TunnelError
+from vpnforensics.logs.read import read_logs
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.events import Connected, Disconnected, Moved
 from vpnforensics.reftunnel.usage import UsageLog
@@ -105,6 +106,27 @@ def test_a_disk_that_takes_nothing_is_counted_and_lines_stay_whole(tmp_path, mon
     assert len(lines) == 3
     assert [json.loads(line)["event"] for line in lines[1:]] == ["connect", "disconnect"]
     assert usage.lost_lines == 2
+
+
+def test_the_log_is_read_as_sessions(tmp_path):
+    wire, client, server = make_pair()
+    path = tmp_path / "usage.jsonl"
+    usage = UsageLog(path)
+    wire.send(client, UP)
+    peer = server.only_peer
+    usage.note(Connected(peer, False), 1000)
+    new = Endpoint("198.51.100.7", 1)
+    old, peer.endpoint = peer.endpoint, new
+    usage.note(Moved(peer, old, new), 3000)
+    peer.traffic.received_bytes += 500
+    usage.note(Disconnected(peer), 4000)
+    usage.note(Connected(peer, False), 7000)
+    usage.close(8000)
+    first, second = read_logs([path]).sessions
+    assert (first.user, first.endpoint) == (str(client.device.private_key.public), "192.0.2.2:40000")
+    assert (first.moved_to, first.assigned) == (("198.51.100.7:1",), ("10.0.0.2", "fd00::2"))
+    assert (first.begin_ns, first.end_ns, first.received_bytes, first.sent_bytes) == (1000, 4000, 500, 0)
+    assert (second.endpoint, second.begin_ns, second.end_ns) == ("198.51.100.7:1", 7000, 8000)
 
 
 def test_a_path_that_cannot_be_written_is_an_error(tmp_path):

@@ -65,7 +65,10 @@ def match(sessions: Sequence[Session], seen: Sequence[Seen]) -> Matching:
 
 
 def _of_one_endpoint(sessions: Sequence[Session], seen: Sequence[Seen]) -> list[tuple[int, int]]:
-    """Pairs with the same endpoint; by address where the log has no port, or one of another connection."""
+    """Pairs with the same endpoint; by address where the log has no port, or one of another connection.
+
+    Where a capture can be read, its clients are seen by the addresses that the log assigned to them.
+    """
     by_endpoint: dict[str, list[int]] = {}
     for t, tunnel in enumerate(seen):
         for key in (tunnel.endpoint, host_of(tunnel.endpoint)):
@@ -73,7 +76,7 @@ def _of_one_endpoint(sessions: Sequence[Session], seen: Sequence[Seen]) -> list[
     found = []
     for s, session in enumerate(sessions):
         exact: list[int] = []
-        for endpoint in (session.endpoint, *session.moved_to):
+        for endpoint in (session.endpoint, *session.moved_to, *session.assigned):
             exact += by_endpoint.get(endpoint, ())
         if not exact and session.endpoint:
             exact = by_endpoint.get(host_of(session.endpoint), [])

@@ -25,9 +25,11 @@ from vpnforensics.features.names import quic
 from vpnforensics.features.names.find import find_names
 from vpnforensics.features.names.lookups import name_rows, unread_names
 from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.flows.super_frames import split_super_frames
 from vpnforensics.packets.read import read_capture
 
 HELLO = client_hello(b"tls.example", size=2500)
+CASES = Path(__file__).parents[2] / "cases"
 REAL = Path(__file__).with_name("browsing.pcap.zst")
 
 
@@ -103,6 +105,29 @@ def test_segments_twice_and_out_of_order(tmp_path):
     frames.insert(data[1] + 1, type(first)(times[1] + 10, first.frame))
     told, _ = named(capture(wire, tmp_path / "c.pcap"))
     assert told == {443: [("tls.example", "sni")]}
+
+
+def test_a_hello_in_a_super_frame_that_was_split(tmp_path):
+    """One captured frame of two segments; the name stands in the second, which has a row of its own."""
+    wire = Wire("offloaded")
+    talk = Connection(wire, Endpoint(CLIENT, 40001), Endpoint(SERVER, 443))
+    late = client_hello(b"late.example", before=b"\0\x15" + (1600).to_bytes(2, "big") + bytes(1600))
+    talk.say(True, records(late), full=10_000)
+    talk.say(True, records(late), full=10_000)
+    talk.close()
+    packets = read_capture(capture(wire, tmp_path / "c.pcap"))
+    split = split_super_frames(assemble_flows(packets))
+    assert len(split) > len(packets)
+    names = find_names(assemble_flows(split))
+    assert names.own == {0: [("late.example", "sni")]}
+    assert not names.hidden
+
+
+def test_through_the_wrapping_of_a_tap():
+    flows, names = read(CASES / "encap-vxlan.pcap")
+    assert flows.packets.source is not None
+    assert flows.packets.source.decap == "vxlan"
+    assert sum(len(told) for told in names.own.values()) >= 9
 
 
 def test_dns_over_tcp(tmp_path):

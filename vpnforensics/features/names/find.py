@@ -18,7 +18,7 @@ from vpnforensics.errors import CaptureError
 from vpnforensics.features.names import dns, http, quic, tls
 from vpnforensics.features.names.payloads import Payload, payloads
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.packets.table import FRAG_WHOLE, PROTO_TCP, PROTO_UDP
+from vpnforensics.packets.table import FRAG_WHOLE, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.tunnels.reassembly import reassemble_streams
 
 Source = Literal["sni", "http", "quic", "query", "reverse", "dns", "dns_elsewhere"]
@@ -119,7 +119,7 @@ class _Streams:
 def _first_pieces(flows: FlowTable) -> _Streams:
     """What to read of TCP: what the client side says first, and all of DNS within the same bounds."""
     packets = flows.packets
-    _, first_row, frame_of = np.unique(packets.frame, return_index=True, return_inverse=True)
+    lead_of = _leads(packets)
     streams = _Streams()
     numbers = np.flatnonzero(flows.proto == PROTO_TCP).astype(np.int64)
     for begin in range(0, len(numbers), _BATCH_FLOWS):
@@ -129,7 +129,7 @@ def _first_pieces(flows: FlowTable) -> _Streams:
         wanted = (pieces.pos < _FIRST_STREAM_BYTES) & ((pieces.stream & 1 == 0) | both)
         for k in np.flatnonzero(wanted).tolist():
             row = int(pieces.row[k])
-            lead = int(first_row[frame_of[row]])  # of a super-frame, the row that all was captured with
+            lead = int(lead_of[row])
             before = (int(packets.seq[row]) - int(packets.seq[lead])) & 0xFFFFFFFF
             flow = int(batch[pieces.stream[k] >> 1])
             stream = 2 * flow + int(pieces.stream[k] & 1)
@@ -138,6 +138,14 @@ def _first_pieces(flows: FlowTable) -> _Streams:
             streams.missing[stream] = streams.missing.get(stream, 0) + 1
             streams.flow[stream] = flow
     return streams
+
+
+def _leads(packets: PacketTable) -> npt.NDArray[np.int64]:
+    """For each row the first one of its frame: of a super-frame that was split, where all bytes are."""
+    if (packets.frame[1:] > packets.frame[:-1]).all():
+        return np.arange(len(packets))
+    _, first, frame_of = np.unique(packets.frame, return_index=True, return_inverse=True)
+    return first[frame_of].astype(np.int64)
 
 
 class _Reading:

@@ -45,7 +45,9 @@ def payloads(packets: PacketTable, rows: npt.NDArray[np.integer]) -> Iterator[Pa
     assert can_be_read_again(source)
     frames, first = np.unique(packets.frame[rows], return_index=True)
     chosen = np.asarray(rows, np.int64)[first]
-    length = np.bincount(packets.frame, packets.payload_bytes).astype(np.int64)[frames]
+    place = np.minimum(np.searchsorted(frames, packets.frame), max(len(frames) - 1, 0))
+    mine = frames[place] == packets.frame if len(frames) else np.zeros(0, np.bool_)
+    length = np.bincount(place[mine], packets.payload_bytes[mine], len(frames)).astype(np.int64)
     headers = (packets.ip_len_bytes[chosen] - packets.payload_bytes[chosen]).astype(np.int64)
     decap = encapsulations.NAMES.index(source.decap)
     for batch in chosen_frames(source, frames):
