@@ -1,7 +1,7 @@
 """FreeRADIUS's ``detail`` files: accounting requests of the VPN server, as they came.
 
 A record is a line with the time, and a line for each attribute, indented. Source: ``rlm_detail(5)``; RFC 2866
-(accounting), RFC 2869, 5.1 and 5.2 (counters above 4 GiB), RFC 3162 (IPv6).
+(accounting), RFC 2869, 5.1 and 5.2 (counters above 4 GiB), RFC 3162 (IPv6); recorded from 3.2.1.
 """
 
 from __future__ import annotations
