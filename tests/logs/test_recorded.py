@@ -1,4 +1,4 @@
-"""Logs of the lab's own servers, and of a FreeRADIUS fed by hand: every session, with its user, endpoint and address, and no other."""
+"""Logs of the lab's own servers, and of a FreeRADIUS: every session, as it was, and no other."""
 
 import json
 from pathlib import Path
