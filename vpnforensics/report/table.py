@@ -26,6 +26,10 @@ _USUAL, _MEDIUM, _WIDE = 80, 96, 132
 """Columns from which the tables say more."""
 _NAME = 28
 """Columns that a name takes at most."""
+_OWN_WORDS = ("sni", "http", "quic", "query")
+_LOOKED_UP = Text(
+    "≈ a name that an earlier lookup gave the address; the flow's own is not in the capture", style="dim"
+)
 _LABELS = 10
 """Columns that the overview's labels take."""
 
@@ -195,15 +199,21 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         said = [Text(beside.get(row["flow"], ""), style="dim")] if beside else []
         name = names.get(row["flow"], "") if names else None
         table.add_row(*_link_cells(row, sources, width, name), *said)
-    return Group(table, *more_line(len(case.links) - len(rows)))
+    note = [_LOOKED_UP] if any(name.startswith("≈") for name in names.values()) else []
+    return Group(table, *more_line(len(case.links) - len(rows)), *note)
 
 
 def _names(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
     """The surest name of each flow shown that has one; of a long one, the end, which says whose it is."""
-    known = zip(case.endpoints["id"], case.endpoints["names"].str.split(), strict=True)
+    known = zip(case.lists.endpoints["id"], case.lists.endpoints["names"], strict=True)
     wanted = set(rows["flow"])
-    first = {flow: visible(names[0]) for flow, names in known if flow in wanted and names}
-    return {f: n if len(n) <= _NAME else f"…{n[1 - _NAME :]}" for f, n in first.items()}
+    return {flow: _name(names[0]) for flow, names in known if flow in wanted and names}
+
+
+def _name(row: dict[str, str]) -> str:
+    name = visible(row["name"])
+    short = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
+    return short if row["source"] in _OWN_WORDS else f"≈{short}"
 
 
 def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:

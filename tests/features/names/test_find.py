@@ -207,6 +207,19 @@ def test_real_traffic_has_the_names_that_tshark_finds(tmp_path):
     check_against_tshark(path, least=100)
 
 
+def test_real_lookups_name_what_the_flows_then_say(tmp_path):
+    """Where a flow says its own name, a lookup before had given its address that name."""
+    path = tmp_path / "c.pcap"
+    path.write_bytes(zstandard.ZstdDecompressor().decompress(REAL.read_bytes()))
+    flows, names = read(path)
+    said = {flow: told for flow, told in names.own.items() if told[0][1] in ("sni", "http")}
+    names.own = {}
+    rows = name_rows(flows, names, np.zeros(len(flows), int))
+    assert len(said) >= 50
+    for flow, ((name, _),) in said.items():
+        assert name in [row["name"] for row in rows[flow]]
+
+
 @pytest.mark.needs("tshark")
 def test_made_traffic_has_the_names_that_tshark_finds(tmp_path):
     wire = Wire("oracle")
