@@ -60,9 +60,10 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PY) benchmarks/reading.py
 	$(PY) benchmarks/correlating.py
 
-bench-tunnel: .venv/dev.stamp ## throughput of the reference tunnel beside wireguard-go and OpenVPN (root)
+bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
 	$(PY) benchmarks/tunnel.py journal
+	$(PY) benchmarks/tunnel_attacks.py
 
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step
 	$(PY) benchmarks/truth.py
