@@ -34,15 +34,14 @@ def floods(seconds: int) -> None:
     print(
         f"pings and {STREAM_MBIT_S} Mbit/s of UDP under a flood of {seconds} s; load {os.getloadavg()[0]:.1f}"
     )
-    print(
-        f"{'server':14}{'flood':14}{'a second':>8}{'pings lost':>10}{'UDP lost':>10}{'median ms':>10}{'99 % ms':>10}"
-    )
+    columns = f"{'a second':>9}{'pings lost':>11}{'UDP lost':>9}{'median ms':>11}{'99 % ms':>10}"
+    print(f"{'server':14}{'flood':12}{columns}")
     for kind, rate_hz in FLOODS:
         for is_ours in (True, False):
             with tempfile.TemporaryDirectory() as folder, NetLab(Path(folder)) as lab:
                 server = flooded_server(lab, is_ours=is_ours)
                 felt = under_flood(lab, server, kind, rate_hz, seconds)
-            print(f"{'reference' if is_ours else 'wireguard-go':14}{kind:14}{felt}", flush=True)
+            print(f"{'reference' if is_ours else 'wireguard-go':14}{kind:12}{felt}", flush=True)
 
 
 def both_ends(lab: NetLab, version: int, *, is_ours: bool) -> int:

@@ -26,8 +26,8 @@ class Felt:
 
     def __str__(self) -> str:
         return (
-            f"{self.flood_hz:8.0f}{100 * self.lost:8.1f} %{100 * self.stream_lost:8.1f} %"
-            f"{self.median_ms:10.2f}{self.p99_ms:10.2f}"
+            f"{self.flood_hz:9.0f}{100 * self.lost:9.1f} %{100 * self.stream_lost:7.1f} %"
+            f"{self.median_ms:11.2f}{self.p99_ms:10.2f}"
         )
 
 
