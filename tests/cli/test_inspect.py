@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 import vpnforensics as vf
 from vpnforensics import options, samples
 from vpnforensics.cli.main import main
 from vpnforensics.engines.registry import ENGINES
+
+BROWSING = Path(__file__).parents[1] / "features" / "names" / "browsing.pcap.zst"
 
 
 @pytest.fixture
@@ -86,6 +89,16 @@ def test_ids_are_those_of_correlate_in_one_capture_of_both_sides_too(run, name):
     tunnels = {t["id"]: t["client"] for t in json.loads(run("tunnels", path, "-f", "json"))}
     assert [tunnels[i] for i in case.tunnels["id"]] == case.tunnels["client"].tolist()
     assert set(case.links["tunnel"].dropna()) <= set(case.tunnels["id"])
+
+
+def test_flows_have_their_names(run, tmp_path):
+    path = tmp_path / "c.pcap"
+    path.write_bytes(zstandard.ZstdDecompressor().decompress(BROWSING.read_bytes()))
+    rows = json.loads(run("flows", path, "-f", "json"))
+    assert all(row["names"] for row in rows)
+    assert {name["source"] for row in rows for name in row["names"]} == {"query", "sni", "http", "dns"}
+    cells = [row["names"] for row in csv.DictReader(io.StringIO(run("flows", path, "-f", "csv"), newline=""))]
+    assert cells == [" ".join(name["name"] for name in row["names"]) for row in rows]
 
 
 def test_tunnels(run, folder):

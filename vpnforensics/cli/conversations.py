@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+_WIDE = 120
+"""Columns from which tables say more."""
 _top = click.option(
     "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N", help="Rows the table shows."
 )
@@ -31,22 +33,37 @@ _top = click.option(
 def flows(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
     """List the conversations in a capture: bidirectional five-tuples, split on reuse and silence.
 
-    Flow ids are those of `vpnf correlate IN FILE`.
+    Flow ids are those of `vpnf correlate IN FILE`. Names are those that flows of
+    a decrypted capture say, and those that lookups in it gave their addresses.
     """
     output = Output(target, [file])
     with session.talk.progress("flows") as show:
         packets = read(file, strict=strict, decap=decap, show=show)
+        import numpy as np
+        import pandas as pd
+
+        from vpnforensics.features.names.find import find_names
+        from vpnforensics.features.names.lookups import name_rows, unread_names
         from vpnforensics.flows.assemble import assemble_flows
         from vpnforensics.flows.copies import without_copies
         from vpnforensics.report.rows import PROTOCOL_NAMES
 
         show("assembling flows", 0.0)
-        frame = assemble_flows(without_copies(packets).packets).to_pandas()
+        conversations = assemble_flows(without_copies(packets).packets)
+        frame = conversations.to_pandas()
+        show("reading names", 0.0)
+        names = find_names(conversations)
+        one_client = np.zeros(len(conversations), np.int64)
+        frame["names"] = pd.Series(name_rows(conversations, names, one_client), dtype=object)
+    for said in unread_names(names, file):
+        session.talk.warn(f"warning: {said}")
     frame["proto"] = [PROTOCOL_NAMES.get(p, str(p)) for p in frame["proto"].tolist()]
     if form == "table":
-        output.show(_flows_view(frame, top))
-    else:
-        _write(output, frame, form)
+        output.show(_flows_view(frame, top, output.width))
+        return
+    if form == "csv":
+        frame["names"] = [" ".join(row["name"] for row in told) for told in frame["names"]]
+    _write(output, frame, form)
 
 
 @click.command()
@@ -90,17 +107,22 @@ def _write(output: Output, frame: pd.DataFrame, form: str) -> None:
         output.write([json_text(plain_rows(frame), indent=1) + "\n"])
 
 
-def _flows_view(frame: pd.DataFrame, top: int) -> RenderableType:
+def _flows_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
     from rich.console import Group
+    from rich.text import Text
 
     from vpnforensics.report.dataframes import plain_rows
     from vpnforensics.report.layout import Endpoint, more_line, plain_table
+    from vpnforensics.report.naming import looked_up_line, surest_names
 
     table = plain_table(title=many(len(frame), "flow"))
     table.add_column("flow", no_wrap=True)
     table.add_column("proto", no_wrap=True)
     table.add_column("source")
     table.add_column("destination")
+    names = surest_names(frame.head(top)) if width >= _WIDE else {}
+    if names:
+        table.add_column("name")
     for heading in ("up", "down", "bytes", "lasts"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in plain_rows(frame.head(top)):
@@ -109,12 +131,13 @@ def _flows_view(frame: pd.DataFrame, top: int) -> RenderableType:
             row["proto"],
             Endpoint(row["src"]),
             Endpoint(row["dst"]),
+            *([Text(names.get(row["id"], ""))] if names else []),
             f"{row['packets_up']:,}",
             f"{row['packets_down']:,}",
             size(row["bytes"]),
             span(row["last_ns"] - row["first_ns"]),
         )
-    return Group(table, *more_line(len(frame) - top))
+    return Group(table, *more_line(len(frame) - top), *looked_up_line(names))
 
 
 def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
@@ -136,7 +159,7 @@ def _tunnels_view(frame: pd.DataFrame, top: int, width: int) -> RenderableType:
     table.add_column("protocol")
     for heading in ("sure", "up", "down", "lasts"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if width >= 120:
+    if width >= _WIDE:
         table.add_column("outer length", no_wrap=True)
     for row in plain_rows(frame.head(top)):
         name = f"{row['protocol']} {row['variant']}".strip()

@@ -17,6 +17,7 @@ from vpnforensics.report.dataframes import plain_rows
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.findings import findings
 from vpnforensics.report.layout import Endpoint, more_line, plain_grid, plain_table
+from vpnforensics.report.naming import looked_up_line, surest_names
 from vpnforensics.report.quantities import many, ratio, seconds, size, span
 from vpnforensics.report.result import VERDICTS, CaseResult
 
@@ -24,12 +25,6 @@ _STYLES = {"linked": "green", "undecided": "yellow", "no_tunnel": "dim"}
 _SEVERITY = {"damage": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·", "dim")}
 _USUAL, _MEDIUM, _WIDE = 80, 96, 132
 """Columns from which the tables say more."""
-_NAME = 28
-"""Columns that a name takes at most."""
-_OWN_WORDS = ("sni", "http", "quic", "query")
-_LOOKED_UP = Text(
-    "≈ a name that an earlier lookup gave the address; the flow's own is not in the capture", style="dim"
-)
 _LABELS = 10
 """Columns that the overview's labels take."""
 
@@ -183,7 +178,8 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     table.add_column("proto", no_wrap=True)
     table.add_column("from", justify="right" if sources else "left")
     table.add_column("to")
-    names = _names(case, rows) if width >= _MEDIUM else {}
+    shown = case.lists.endpoints["id"].isin(rows["flow"])
+    names = surest_names(case.lists.endpoints[shown]) if width >= _MEDIUM else {}
     if names:
         table.add_column("name")
     table.add_column("packets", justify="right", no_wrap=True)
@@ -199,21 +195,7 @@ def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         said = [Text(beside.get(row["flow"], ""), style="dim")] if beside else []
         name = names.get(row["flow"], "") if names else None
         table.add_row(*_link_cells(row, sources, width, name), *said)
-    note = [_LOOKED_UP] if any(name.startswith("≈") for name in names.values()) else []
-    return Group(table, *more_line(len(case.links) - len(rows)), *note)
-
-
-def _names(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:
-    """The surest name of each flow shown that has one; of a long one, the end, which says whose it is."""
-    known = zip(case.lists.endpoints["id"], case.lists.endpoints["names"], strict=True)
-    wanted = set(rows["flow"])
-    return {flow: _name(names[0]) for flow, names in known if flow in wanted and names}
-
-
-def _name(row: dict[str, str]) -> str:
-    name = visible(row["name"])
-    short = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
-    return short if row["source"] in _OWN_WORDS else f"≈{short}"
+    return Group(table, *more_line(len(case.links) - len(rows)), *looked_up_line(names))
 
 
 def _beside(case: CaseResult, rows: pd.DataFrame) -> dict[str, str]:

@@ -55,16 +55,15 @@ def name_rows(
     return rows
 
 
-def unread_names(names: FlowNames) -> list[str]:
-    """What kept names from being read, as warnings."""
+def unread_names(names: FlowNames, capture: str = "the egress capture") -> list[str]:
+    """What kept names of a capture from being read, as warnings."""
     said = []
     if names.unread:
-        said.append(f"names in the egress capture were not all read: {names.unread}")
+        said.append(f"names in {capture} were not all read: {names.unread}")
     if names.hidden:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(names.hidden.items()))
         said.append(
-            f"the snap length of the egress capture hid names ({kinds});"
-            " whole packets (tcpdump -s 0) have them"
+            f"the snap length of {capture} hid names ({kinds}); whole packets (tcpdump -s 0) have them"
         )
     if names.undecrypted:
         said.append(f"{names.undecrypted:,} QUIC handshakes were not read: {how_to_get('cryptography')}")
