@@ -93,8 +93,11 @@ class Journal:
         """Packets that were sealed, and what became of them: `runs` are their send calls, in order."""
         if self._held:
             self._held.settle()  # rows of one connection keep their order
-        if not any(run.queue is not None or run.is_postponed for run in runs):
-            self._write_sent(sent, runs, _refused(runs))
+        for run in runs:
+            if run.refused or run.queue is not None:
+                break
+        else:
+            self._write_sent(sent, runs, {})
             return
         first = 0
         for run in runs:
@@ -104,7 +107,7 @@ class Journal:
             if run.queue is not None:
                 self._held.add(run, part.outer_sizes, write)
             elif not run.is_postponed:
-                write(_refused([run]))
+                write(dict.fromkeys(run.refused, UNSENT))
 
     def _write_sent(self, sent: SentRows, runs: Sequence[Run], kinds: Mapping[int, int]) -> None:
         count = len(sent.lengths)
@@ -166,7 +169,7 @@ class Journal:
             self._held.settle()
         write = partial(self._write_transmitted, output, run.at_ns)
         if run.queue is None:
-            write(_refused([run]))
+            write(dict.fromkeys(run.refused, UNSENT))
         else:
             self._held.add(run, [len(output.datagram)], write)
 
@@ -280,13 +283,3 @@ def _numbers(values: Sequence[T], number: Callable[[T], int]) -> list[int]:
             last, current = value, number(value)
         numbers.append(current)
     return numbers
-
-
-def _refused(runs: Sequence[Run]) -> dict[int, int]:
-    """Rows of the packets that were not taken, and their kind."""
-    refused: dict[int, int] = {}
-    first = 0
-    for run in runs:
-        refused.update((first + number, UNSENT) for number in run.refused)
-        first += run.count
-    return refused
