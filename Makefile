@@ -78,6 +78,9 @@ validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused a
 	$(PY) benchmarks/fusion.py
 	@echo; echo 'cost: "all engines / packets alone" of `make bench` (aim at most 2)'
 
+mutants: .venv/dev.stamp ## whether the tests of the deciding modules notice a change of any rule (10 min)
+	$(PY) -m tests.mutants --show
+
 corpus: .venv/dev.stamp ## what is said of every crafted capture, beside what is right; fails where one is wrong
 	$(PY) -m tests.corpus
 
@@ -93,4 +96,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields mutants corpus lab likeness clean

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +11,6 @@ import pytest
 import vpnforensics as vf
 from tests.truth import Recording, load, tally, without_client
 from vpnforensics import samples
-from vpnforensics.engines.case import ScoreTable
-from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little, share_of_carried
-from vpnforensics.evidence.observability import Observability, Why
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
@@ -132,61 +127,3 @@ def test_packets_lost_in_a_burst_do_not_speak_against_a_link(recording: Recordin
     assert (case.links["llr"][case.links["verdict"] == "linked"] > 0).all()
     entry = case.scores[case.scores["flow"] == case.flows["id"][flow]].iloc[0]
     assert not entry["packets_note"].startswith(f"{packets[flow]} of")
-
-
-def test_share_of_carried_is_the_binomial_cumulative() -> None:
-    # By hand: n = 3, miss 0.1: P(X <= 1) = 0.1^3 + 3 * 0.9 * 0.1^2 = 0.028.
-    found = share_of_carried(np.array([1, 3]), np.array([3, 3]), 0.1)
-    np.testing.assert_allclose(found, [0.028, 1.0])
-
-
-def test_large_flows_agree_with_simulation() -> None:
-    rng = np.random.default_rng(1)
-    drawn = rng.binomial(400, 0.95, 200_000)
-    for hits in (365, 375, 380, 390):
-        found = share_of_carried(np.array([hits]), np.array([400]), 0.05)[0]
-        assert abs(found - np.mean(drawn <= hits)) < 0.02
-
-
-class _Case(SimpleNamespace):
-    """Flow 0 has three packets in two tenths of a second, flow 1 two in one."""
-
-    egress = SimpleNamespace(start=np.array([0, 3, 5]), ts_ns=np.array([0, 10, 150, 0, 10]) * 1_000_000)
-    map_of_tunnel = np.array([0, 1])
-
-
-def _table(*unseen: int, why: Why = Why.TOO_LONG) -> Observability:
-    seen = np.zeros(5, np.bool_)
-    seen[list(unseen)] = True
-    return Observability(_Case.egress.start, np.zeros((2, 5), np.uint8)).noted(seen, why)
-
-
-def _scores(flow: list[int], tunnel: list[int], hits: list[int]) -> ScoreTable:
-    whole = [np.array(column, np.int32) for column in (flow, tunnel, hits)]
-    return ScoreTable(whole[0], whole[1], np.zeros(len(flow)), whole[2])
-
-
-def test_packets_of_one_moment_are_missed_as_one() -> None:
-    case: Any = _Case()
-    nothing = chance_of_so_little(case, _table(), _scores([], [], []), 0.1)
-    np.testing.assert_allclose(nothing, [0.01, 0.1])
-    np.testing.assert_allclose(chance_of_nothing(case, _table(), 0.1), [0.01, 0.1])
-
-
-def test_what_could_not_be_seen_is_not_missed() -> None:
-    case: Any = _Case()
-    np.testing.assert_allclose(chance_of_so_little(case, _table(2), _scores([], [], []), 0.1), [0.1, 0.1])
-    lost = replace(_table(), readable=False)
-    assert chance_of_so_little(case, lost, _scores([], [], []), 0.1).tolist() == [1.0, 1.0]
-    of_time = _table(0, 1, why=Why.SILENT)  # of most of flow 0 nothing can be said
-    np.testing.assert_allclose(chance_of_so_little(case, of_time, _scores([], [], []), 0.1), [1.0, 0.1])
-    np.testing.assert_allclose(chance_of_nothing(case, of_time, 0.1), [1.0, 0.1])
-
-
-def test_the_tunnel_that_has_most_of_a_flow_excuses_it() -> None:
-    """One of two moments found: 0.1^2 + 2 * 0.9 * 0.1; all of them, even by another map: certain."""
-    case: Any = _Case()
-    found = chance_of_so_little(case, _table(), _scores([0, 0], [0, 1], [1, 0]), 0.1)
-    np.testing.assert_allclose(found, [0.19, 0.1])
-    found = chance_of_so_little(case, _table(), _scores([0, 0], [0, 1], [1, 3]), 0.1)
-    np.testing.assert_allclose(found, [1.0, 0.1])
