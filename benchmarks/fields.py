@@ -23,7 +23,7 @@ from tests.engines.test_counters import case_of as complete_case
 from tests.features import models
 from tests.truth import RECORDINGS, load
 from vpnforensics.engines import counters, ip_id, timestamps
-from vpnforensics.engines.conservation import Conservation
+from vpnforensics.features.conservation import Conservation
 from vpnforensics.features.devices import find_devices
 from vpnforensics.features.ip_id import classify_ip_ids
 from vpnforensics.features.senders import find_senders

@@ -11,6 +11,8 @@ from vpnforensics.align.settle import settle
 from vpnforensics.engines import counters
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import Pairs
+from vpnforensics.features._counter_kernels import counter_totals
+from vpnforensics.features.counter_advance import _JUMP, _REORDERED, Advances
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.find import TunnelSet, find_tunnels
 
@@ -56,13 +58,17 @@ def counted_slowly(counter):
     return total
 
 
+def totals(counter):
+    """Packets sent up to each record of one tunnel, by its counter."""
+    return counter_totals(counter, np.array([0, len(counter)]), _REORDERED, _JUMP)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_advance_over_gaps_disorder_and_new_keys(seed):
     rng = np.random.default_rng(seed)
     keys = [int(rng.integers(0, 2**40)) + np.cumsum(rng.integers(1, 4, 200)) for _ in range(4)]
     counter = np.concatenate([k[np.argsort(np.arange(200) + rng.uniform(0, 5, 200))] for k in keys])
-    found = counters.counter_advance(np.arange(len(counter)), counter)
-    assert found.total.tolist() == counted_slowly(counter)
+    assert totals(counter).tolist() == counted_slowly(counter)
 
 
 def test_short_keys_and_packets_of_the_old_one_after_the_new_began():
@@ -71,18 +77,18 @@ def test_short_keys_and_packets_of_the_old_one_after_the_new_began():
     counter = np.concatenate(keys)
     late = counter.copy()
     late[297:303] = [297, 0, 298, 1, 299, 2]
-    found = counters.counter_advance(np.arange(len(late)), late)
-    assert abs(found.total[-1] - len(counter)) <= 3
-    assert (np.diff(found.total) >= 0).all()
+    found = totals(late)
+    assert abs(found[-1] - len(counter)) <= 3
+    assert (np.diff(found) >= 0).all()
 
 
 def test_advance_of_nothing_and_of_noise_is_quick():
-    assert len(counters.counter_advance(np.zeros(0, np.int64), np.zeros(0, np.int64)).total) == 0
+    assert len(totals(np.zeros(0, np.int64))) == 0
     noise = np.random.default_rng(1).integers(0, 2**62, 200_000)
     began = time.perf_counter()
-    found = counters.counter_advance(np.arange(len(noise)), noise)
+    found = totals(noise)
     assert time.perf_counter() - began < 1.0
-    assert found.total[-1] <= 2 * len(noise) + (1 << 20)
+    assert found[-1] <= 2 * len(noise) + (1 << 20)
 
 
 def test_a_complete_pair_balances(complete):
@@ -159,8 +165,14 @@ def test_no_pairs_wanted_are_none_compared_and_a_leap_in_time_costs_nothing(comp
     none = Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32))
     assert len(counters.score(complete, none)) == 0
     late = np.r_[np.arange(100), np.arange(100) + 1_800_000_000] * 1_000_000_000
-    advance = counters.counter_advance(late, np.arange(200))
-    alone = counters.Advances(np.array([0, 200]), advance.ts_ns, advance.total)
-    alive, step = counters._steps(alone, np.array([0, 0]), late[10:12], np.array([1, 1]))
-    assert alive.tolist() == [0, 1]
-    assert np.isfinite(step).all()
+    advance = Advances(np.array([0, 0, 200]), late, np.arange(1, 201))
+    asked = np.array([1_799_999_999, 1_800_000_010]) * 1_000_000_000
+    assert advance.between(np.ones(2, np.int64), asked, asked + 250_000_000).tolist() == [0, 1]
+
+
+def test_the_advance_between_two_times():
+    """Direction 0 has no counter; direction 1 counted 5, 6, 9 and 10 packets at 10, 20, 30 and 40."""
+    found = Advances(np.array([0, 0, 4]), np.array([10, 20, 30, 40]), np.array([5, 6, 9, 10]))
+    asked = [(0, 10, 40), (1, 10, 40), (1, 11, 40), (1, 10, 41), (1, 9, 40), (1, 20, 31)]
+    group, first, last = (np.array(column) for column in zip(*asked, strict=True))
+    assert found.between(group, first, last).tolist() == [-1, 9, 4, -1, -1, 4]

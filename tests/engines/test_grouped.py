@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 
 import numpy as np
 import pytest
 
 from vpnforensics.engines import grouped as k
 
-SYN, ACK = 2, 16
 SEEDS = range(8)
 
 
@@ -19,49 +17,6 @@ def grouped(rng, groups, most, ordered=True):
     start = np.r_[0, np.cumsum(rng.integers(0, most, groups))]
     times = [rng.integers(0, 20_000, stop - begin) for begin, stop in itertools.pairwise(start)]
     return start, np.concatenate([np.sort(t) if ordered else t for t in times])
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_windows_of_counters(seed):
-    rng = np.random.default_rng(seed)
-    window, slack, most = 1_000, 200, 15
-    start, ts = grouped(rng, 5, 50)
-    total = np.concatenate([np.cumsum(rng.integers(1, 4, b - a)) for a, b in itertools.pairwise(start)])
-    group = np.sort(rng.integers(0, 5, 60))
-    begin, needed = rng.integers(0, 18_000, 60), rng.integers(1, 12, 60)
-    have, suffice, windows = k.windows_covered(group, begin, needed, start, ts, total, window, slack, most)
-    for i in range(60):
-        mine = slice(start[group[i]], start[group[i] + 1])
-        t, sent = ts[mine], np.diff(total[mine], prepend=0)
-
-        def advance(at, t=t, sent=sent):
-            return sum(sent[(t >= at - slack) & (t < at + window + slack)])
-
-        if not len(t) or begin[i] < t[0] or begin[i] + window > t[-1]:
-            assert have[i] == -1
-            continue
-        usual = range(t[0], max(t[-1] - window, t[0] + 1), max(window, (t[-1] - t[0]) // most))
-        assert have[i] == advance(begin[i])
-        assert windows[i] == len(usual)
-        assert suffice[i] == sum(advance(at) >= needed[i] for at in usual)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_busiest_windows(seed):
-    rng = np.random.default_rng(seed)
-    start, ts = grouped(rng, 7, 60, ordered=False)
-    wanted = rng.random(len(ts)) < 0.7
-    flows = np.flatnonzero(np.diff(start) >= 5)
-    expected = []
-    for f in flows.tolist():
-        mine = slice(start[f], start[f + 1])
-        counts = Counter((ts[mine][wanted[mine]] // 300).tolist())
-        for block in sorted({w // 8 for w in counts}):
-            inside = sorted(w for w in counts if w // 8 == block)
-            best = max(inside, key=lambda w: counts[w])
-            expected.append((f, best, counts[best]))
-    found = k.busiest_windows(flows, start, wanted, ts, 300, 8)
-    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 
 @pytest.mark.parametrize("seed", SEEDS)

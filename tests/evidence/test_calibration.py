@@ -68,6 +68,21 @@ def test_twenty_comparisons_are_enough() -> None:
     assert isinstance(calibrate(np.ones(20), (np.zeros(20), 20)), Calibration)
 
 
+def test_silence_on_all_known_pairs_counts_from_twenty_on() -> None:
+    positive = (np.full(3, 1.0), 500)
+    assert isinstance(calibrate(np.full(20, np.nan), positive), str)
+    assert isinstance(calibrate(np.full(19, np.nan), positive), Calibration)
+    found = calibrate(np.ones(20))  # nothing is known to be false
+    assert isinstance(found, str)
+    assert "apart" in found
+
+
+def test_a_weak_score_for_a_pair_is_for_it() -> None:
+    found = calibrate(np.zeros(0), (2 * honest(1000), 1000))
+    assert isinstance(found, Calibration)
+    np.testing.assert_allclose(found.unbounded(np.array([0.5])), [found.slope_for / 2])
+
+
 def test_speaking_is_worth_no_more_than_how_often_carried_flows_are_heard() -> None:
     found = calibrate(np.zeros(0), (np.zeros(0), 10_000), heard=0.01)
     assert isinstance(found, Calibration)
@@ -108,5 +123,7 @@ def test_calibrated_ratios_keep_goods_bound(scores: list[int], silent: int) -> N
 def test_cllr() -> None:
     """By hand: ratios of 1 cost a bit; perfect ones none; one misled pair in two log2(1 + LR) / 4."""
     assert cllr(np.zeros(5), np.zeros(7)) == pytest.approx(1.0)
+    assert cllr(np.zeros(0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
+    assert cllr(np.full(5, 20.0), np.zeros(0)) == pytest.approx(0.0, abs=1e-12)
     assert cllr(np.full(5, 20.0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
     assert cllr(np.array([20.0]), np.array([-20.0, 3.0])) == pytest.approx(np.log2(1001) / 4)

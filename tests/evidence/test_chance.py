@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import comb
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +21,17 @@ def test_share_of_carried_is_the_binomial_cumulative() -> None:
     np.testing.assert_allclose(found, [0.028, 1.0])
 
 
+def test_up_to_two_hundred_packets_it_is_exact_and_beyond_normal() -> None:
+    exact = sum(comb(200, k) * 0.9**k * 0.1 ** (200 - k) for k in range(171))
+    np.testing.assert_allclose(share_of_carried(np.array([170]), np.array([200]), 0.1), [exact])
+    normal = NormalDist(201 * 0.9, (201 * 0.9 * 0.1) ** 0.5).cdf(170.5)
+    np.testing.assert_allclose(share_of_carried(np.array([170]), np.array([201]), 0.1), [normal])
+
+
+def test_a_capture_is_always_granted_to_have_missed_one_in_a_hundred() -> None:
+    np.testing.assert_allclose(share_of_carried(np.array([0]), np.array([1]), 0.0), [0.01])
+
+
 def test_large_flows_agree_with_simulation() -> None:
     rng = np.random.default_rng(1)
     drawn = rng.binomial(400, 0.95, 200_000)
@@ -30,7 +43,7 @@ def test_large_flows_agree_with_simulation() -> None:
 class _Case(SimpleNamespace):
     """Flow 0 has three packets in two tenths of a second, flow 1 two in one."""
 
-    egress = SimpleNamespace(start=np.array([0, 3, 5]), ts_ns=np.array([0, 10, 150, 0, 10]) * 1_000_000)
+    egress = SimpleNamespace(start=np.array([0, 3, 5]), ts_ns=np.array([0, 10, 100, 0, 10]) * 1_000_000)
     map_of_tunnel = np.array([0, 1])
 
 
@@ -60,6 +73,12 @@ def test_what_could_not_be_seen_is_not_missed() -> None:
     of_time = _table(0, 1, why=Why.SILENT)  # of most of flow 0 nothing can be said
     np.testing.assert_allclose(chance_of_so_little(case, of_time, _scores([], [], []), 0.1), [1.0, 0.1])
     np.testing.assert_allclose(chance_of_nothing(case, of_time, 0.1), [1.0, 0.1])
+
+
+def test_the_length_map_that_excuses_most_counts() -> None:
+    case: Any = _Case()
+    of_one_map = _table().noted(np.array([[False] * 5, [False, False, True, False, False]]), Why.TOO_LONG)
+    np.testing.assert_allclose(chance_of_so_little(case, of_one_map, _scores([], [], []), 0.1), [0.1, 0.1])
 
 
 def test_the_tunnel_that_has_most_of_a_flow_excuses_it() -> None:

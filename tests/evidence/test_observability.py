@@ -36,6 +36,10 @@ S = 1_000_000_000
         (([1] * 500 + [6000]) * 20 + [90_000] + [1] * 500, 1),
         (([1] * 5000 + [8000]) * 2 + [1] * 9000, 2),
         ([], 0),
+        ([1] * 50_000 + [5000], 0),  # short enough to be ordinary
+        ([1] * 50_000 + [5001], 1),
+        ([1] * 4000 + [60_000, 7000], 0),  # a good third of the other time is in short gaps, not half
+        ([1] * 7000 + [60_000, 7000], 1),
     ],
 )
 def test_a_silence_is_unusual_by_the_other_gaps(gaps_ms: list[int], unusual: int) -> None:
@@ -52,6 +56,12 @@ def test_only_moments_beside_a_linked_packet_are_proven() -> None:
     record = np.array([-1, -1, -1, 4, -1, 2], np.int32)
     assert unproven(ts_ns, record).tolist() == [True, True, False, False, True, False]
     assert unproven(ts_ns, np.full(6, -1, np.int32)).all()
+
+
+def test_a_moment_is_a_second_and_its_neighbours_count() -> None:
+    ts_ns = np.array([0, 2 * S - 1, 2 * S, 6 * S, 8 * S, 9 * S, 10 * S])
+    record = np.array([0, -1, -1, -1, 0, -1, -1])
+    assert unproven(ts_ns, record).tolist() == [False, False, True, True, False, False, True]
 
 
 def test_moments_are_longer_in_captures_that_would_have_too_many() -> None:
@@ -110,6 +120,9 @@ def _outer(*spans_s: tuple[float, float]) -> Any:
 def test_a_flow_that_reaches_beyond_the_ingress_capture_is_outside() -> None:
     assert _whys(_case(conversations=_outer((10.2, 60)))) == [[Why.OUTSIDE] * 4, [Why.SEEN] * 4]
     assert _whys(_case(conversations=_outer((0, 20.2)))) == [[Why.SEEN] * 4, [Why.OUTSIDE] * 4]
+    last_s = 20.31  # the ingress capture's last packet is the flow's last one
+    assert _whys(_case(conversations=_outer((10, last_s))))[1] == [Why.SEEN] * 4
+    assert _whys(_case(conversations=_outer((10, last_s - 0.01))))[1] == [Why.OUTSIDE] * 4
     found = observability(_case(conversations=_outer((10.2, 60))))
     assert found.deniable.tolist() == [False, True]
     assert found.words() == [f"4 of its 4 packets could not have been seen: {WORDS[Why.OUTSIDE]}", ""]

@@ -2,16 +2,11 @@
 
 Theory of operation
 -------------------
-WireGuard, OpenVPN with an AEAD cipher, ESP, DTLS, nebula and TLS 1.2 with GCM number their packets in clear.
-The counter's advance over a stretch of time is the number of packets the tunnel carried in it, also of those
-the ingress capture lost. Two things follow:
-
-*For a pair.* A flow cannot be in a tunnel that carried fewer packets than the flow has in some window
-(:func:`score`). Of each block of 2 s the flow's busiest window of 0.25 s is asked for; the step is ``log((1
-- miss) / F)`` where the tunnel's advance suffices and ``log(miss / (1 - F))`` where not, F the share of the
-tunnel's own windows that would suffice. That is an upper bound only: a busy tunnel has room for every flow,
-and stays busy for a while. So nothing speaks for a pair; what speaks against it adds up.
-It does not go by lengths: padding does not hide it, nor does a lossy ingress capture.
+*For a pair.* A flow cannot be in a tunnel that sent fewer packets than the flow has in any window of its time
+(:func:`score`). Each quarter of a second in which the tunnel's counter came less far than the flow's packets
+of that direction counts against the pair, by what it takes for so many to be missed at once. That a tunnel
+sent enough says nothing: a busy one has room for every flow. It does not go by lengths: padding does not hide
+it, nor does a lossy ingress capture.
 
 *For the case.* What all tunnels carried must come out at egress (:func:`conserve`). Advance against records
 tells what the ingress capture lost; advance against egress packets what the egress capture lost; and as
@@ -25,92 +20,38 @@ Silent on tunnels without a clear counter, on flows of fewer than 10 packets, an
 Known weaknesses: fragments at egress count twice; packets to the VPN server itself never come out; the
 server's own traffic comes out without a tunnel (it shows as more egress than advance).
 
-References: RFC 4303, 2.2 (ESP); https://www.wireguard.com/protocol/; RFC 5288, 3 (the explicit nonce of GCM).
-Counting in and out is the packet counting attack of Serjantov & Sewell 2003 ("Passive attack analysis for
-connection-based anonymity systems"), on counters instead of connections.
+References: :mod:`vpnforensics.features.counter_advance`. Counting in and out is the packet counting attack of
+Serjantov & Sewell 2003 ("Passive attack analysis for connection-based anonymity systems"), on counters
+instead of connections.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
-from vpnforensics.engines._field_kernels import counter_totals
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.conservation import Conservation, conserve_advances
-from vpnforensics.engines.grouped import busiest_windows, windows_covered
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.features.conservation import Conservation, conserve_advances
+from vpnforensics.features.counter_advance import advances
 
 NAME = "counters"
 
 _WINDOW_NS = 250_000_000
-_BLOCK_NS = 2_000_000_000
+"""Long enough that what is under way at its edges is little of it."""
 _SLACK_NS = 75_000_000
-_LEAST_PACKETS = 10
-_MISS = 0.03
+"""By which the tunnel's window is longer at both ends: delays and clocks."""
 _SPARE = 0.05
-_REORDERED = 64
-_JUMP = 1 << 20
-_MOST_WINDOWS = 100_000
-_LEAST_COUNTED = 8
+"""Of a flow's packets in a window, so many may be fragments or copies."""
+_SHORT = float(np.log10(0.03))
+"""Decimal logarithm of how often a window of a carried flow comes short: about what captures lose."""
 _LEAST_SCORE = -6.0
-"""Decimal logarithms: a burst that the capture lost whole must not outweigh all else."""
-
-
-@dataclass(frozen=True, eq=False)
-class Advance:
-    """How far one direction of a tunnel's counter came, by time."""
-
-    ts_ns: npt.NDArray[np.int64]
-    """Of the records, ascending."""
-    total: npt.NDArray[np.int64]
-    """Packets sent up to and with each record, from the first on."""
-
-
-def counter_advance(ts_ns: npt.NDArray[np.int64], counter: npt.NDArray[np.int64]) -> Advance:
-    """The advance of a counter that may be re-ordered, have gaps, and start anew.
-
-    Parameters
-    ----------
-    ts_ns, counter : ndarray of int64, shape (n,)
-        One direction's records in order of time. A step back of more than a re-ordering, or an absurd leap,
-        is a new key with a counter of its own, which counts its first packet only.
-    """
-    whole = np.array([0, len(counter)], np.int64)
-    return Advance(ts_ns, np.asarray(counter_totals(counter, whole, _REORDERED, _JUMP)))
-
-
-@dataclass(frozen=True, eq=False)
-class Advances:
-    """Of all tunnels: ``start[2 * t + up]`` is where the records of tunnel t's direction begin."""
-
-    start: npt.NDArray[np.int64]
-    ts_ns: npt.NDArray[np.int64]
-    total: npt.NDArray[np.int64]
-
-    def of(self, tunnel: int, up: bool) -> Advance | None:
-        """One direction of a tunnel; ``None`` without a clear counter."""
-        mine = slice(int(self.start[2 * tunnel + up]), int(self.start[2 * tunnel + up + 1]))
-        return Advance(self.ts_ns[mine], self.total[mine]) if mine.stop > mine.start else None
-
-
-def advances(case: Case) -> Advances:
-    """The advance of every tunnel and direction that has a clear counter."""
-    records, groups = case.tunnels.records, 2 * len(case.tunnels)
-    row, start = group_rows(np.where(records.counter >= 0, 2 * records.tunnel + records.up, -1), groups)
-    enough = np.diff(start) >= _LEAST_COUNTED
-    if not enough.all():
-        row = row[np.repeat(enough, np.diff(start))]
-        start = np.r_[0, np.cumsum(np.where(enough, np.diff(start), 0))]
-    total = counter_totals(records.counter[row], start, _REORDERED, _JUMP)
-    return Advances(start, records.ts_ns[row], np.asarray(total))
+"""A burst that was delayed whole must not outweigh all else."""
+_LEAST_PACKETS = 10
+"""Shorter flows hardly fill a window."""
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
-    """How well each tunnel's advance covers each flow's packets.
+    """How often each tunnel's advance falls short of each flow's packets.
 
     Parameters
     ----------
@@ -123,38 +64,44 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     EngineScores
         Pairs of flows of 10 or more packets and tunnels with a counter, alive at some time of the flow.
     """
+    flows, egress = len(case.flows), case.egress
     if not case.alignment.usable:
-        return silent(NAME, {"the two clocks cannot be aligned": len(case.flows)})
-    found = advances(case)
+        return silent(NAME, {"the two clocks cannot be aligned": flows})
+    found = advances(case.tunnels)
     silence: dict[str, int] = {}
     without = int((np.diff(found.start).reshape(-1, 2).sum(axis=1) == 0).sum())
     if without:
         silence["tunnel without a clear counter"] = without
-    small = int((np.diff(case.egress.start) < _LEAST_PACKETS).sum())
-    if small:
-        silence["flow of fewer than 10 packets"] = small
-    flows = len(case.flows)
+    small = np.diff(egress.start) < _LEAST_PACKETS
+    if small.any():
+        silence["flow of fewer than 10 packets"] = int(small.sum())
+    # Windows of the flows, by flow: begin, direction and packets.
+    flow = np.repeat(np.arange(flows), np.diff(egress.start))
+    long = ~small[flow]
+    columns = np.stack([flow[long], egress.ts_ns[long] // _WINDOW_NS, egress.up[long]])
+    (of, window, up), count = np.unique(columns, axis=1, return_counts=True)
+    start = np.searchsorted(of, np.arange(flows + 1))
     pairs = (every_pair(flows, len(case.tunnels)) if only is None else only).in_order()
-    total, packets = np.zeros(len(pairs)), np.zeros(len(pairs), np.int64)
-    for up in (True, False):
-        of, begin, count = _demands(case, up)
-        pair, row = _expand(np.searchsorted(of, np.arange(flows + 1)), pairs.flow)
-        alive, step = _steps(found, 2 * pairs.tunnel[pair].astype(np.int64) + up, begin[row], count[row])
-        total += np.bincount(pair[alive], step, len(total))
-        packets += np.bincount(pair[alive], count[row][alive], len(total)).astype(np.int64)
-    listed = np.flatnonzero(packets)
+    windows = np.diff(start)[pairs.flow]
+    pair = np.repeat(np.arange(len(pairs)), windows)
+    row = np.arange(len(pair)) - np.repeat(np.cumsum(windows) - windows - start[pairs.flow], windows)
+    opens = window[row] * _WINDOW_NS
+    sent = found.between(
+        2 * pairs.tunnel[pair].astype(np.int64) + up[row], opens - _SLACK_NS, opens + _WINDOW_NS + _SLACK_NS
+    )
+    short = (sent >= 0) & (sent < np.floor(count[row] * (1 - _SPARE)))
+    compared = np.bincount(pair, np.where(sent >= 0, count[row], 0), len(pairs)).astype(np.int32)
+    total = np.maximum(np.bincount(pair, short, len(pairs)) * _SHORT, _LEAST_SCORE)
+    listed = np.flatnonzero(compared)
     if not len(listed):
         return silent(NAME, silence or {"no flow at the time of a tunnel": flows})
     return EngineScores(
         NAME,
         pairs.flow[listed],
         pairs.tunnel[listed],
-        np.clip(total[listed], _LEAST_SCORE, 0.0),
-        packets[listed].astype(np.int32),
-        tuple(
-            f"{n} packets in the busiest windows against the counter's advance"
-            for n in packets[listed].tolist()
-        ),
+        total[listed],
+        compared[listed],
+        tuple(f"{n} packets against the counter's advance" for n in compared[listed].tolist()),
         silence,
     )
 
@@ -164,58 +111,15 @@ def conserve(case: Case, *, window_s: float = 1.0) -> Conservation | None:
 
     Needs no links. ``None`` without alignment, without counters, or where the captures do not overlap.
     """
-    if not case.alignment.usable:
-        return None
-    found = advances(case)
-    records = case.tunnels.records
-    egress = case.egress
-    if not len(found.total) or not len(egress.ts_ns):
+    found, egress = advances(case.tunnels), case.egress
+    if not case.alignment.usable or not len(found.total) or not len(egress.ts_ns):
         return None
     known = {(t, up): found.of(t, up) for up in (True, False) for t in range(len(case.tunnels))}
     return conserve_advances(
-        {key: (a.ts_ns, a.total) for key, a in known.items() if a is not None},
-        records.ts_ns,
+        {way: advance for way, advance in known.items() if len(advance[0])},
+        case.tunnels.records.ts_ns,
         egress.ts_ns,
         egress.up,
         tuple(t.client for t in case.tunnels.tunnels),
         window_ns=int(window_s * 1e9),
     )
-
-
-def _demands(
-    case: Case, up: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Flow, begin and packets of the busiest window of each block of each flow, one direction."""
-    egress = case.egress
-    asked = np.flatnonzero(np.diff(egress.start) >= _LEAST_PACKETS)
-    flow, window, count = busiest_windows(
-        asked, egress.start, egress.up == up, egress.ts_ns, _WINDOW_NS, _BLOCK_NS // _WINDOW_NS
-    )
-    return flow, window * _WINDOW_NS, count
-
-
-def _expand(
-    start: npt.NDArray[np.int64], flows: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of the flows' windows, and the place of their flow among ``flows``."""
-    count = start[flows + 1] - start[flows]
-    place = np.repeat(np.arange(len(flows)), count)
-    row = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count) + start[flows][place]
-    return place, row
-
-
-def _steps(
-    found: Advances,
-    group: npt.NDArray[np.int64],
-    begin: npt.NDArray[np.int64],
-    wanted: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """The windows of whose time a tunnel's direction (``group``) was alive, and their log10 ratios."""
-    needed = np.maximum(1, np.floor(wanted * (1 - _SPARE))).astype(np.int64)
-    have, suffice, windows = windows_covered(
-        group, begin, needed, found.start, found.ts_ns, found.total, _WINDOW_NS, _SLACK_NS, _MOST_WINDOWS
-    )
-    alive = np.flatnonzero(have >= 0)
-    share = (suffice[alive] + 1.0) / (windows[alive] + 2.0)
-    enough = have[alive] >= needed[alive]
-    return alive, np.where(enough, np.log10((1 - _MISS) / share), np.log10(_MISS / (1 - share)))

@@ -16,11 +16,17 @@ import numpy.typing as npt
 import pandas as pd
 
 _MOST_TUNNELS = 64
+"""Of more, rhythms are too alike for least squares, and the work grows with their square."""
 _LEAST_WINDOWS = 10
+"""Fewer say nothing of a rhythm."""
 _TOLERANCE = 0.005
+"""Share missing that is not worth a word: keep-alives, and what the server answers itself."""
 _ABSENT = 0.5
+"""A tunnel of which less comes out is not at egress at all: captures do not lose half."""
 _SIGMAS = 3.0
+"""Standard errors by which a share must be off."""
 _UNDER_WAY_S = 0.02
+"""A server holds packets about this long: those count on one side only at the ends of the captures."""
 
 
 @dataclass(frozen=True, slots=True)

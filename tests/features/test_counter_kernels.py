@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from vpnforensics.engines import _field_kernels as k
+from vpnforensics.features import _counter_kernels as k
 
 SEEDS = range(8)
 
