@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -56,9 +57,14 @@ class JsonLinesWriter:
         ]
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True))
         text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-        left = memoryview(text.encode())
-        while left:
-            left = left[self._file.write(left) :]
+        left, before = memoryview(text.encode()), self._file.tell()
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)  # a full disk takes half a line, too
+            raise
 
     def due_s(self) -> None:
         """Never: a block is in the file at once."""

@@ -186,8 +186,8 @@ def test_rows_can_be_read_a_second_later_and_after_the_worst_kill(netlab, tmp_pa
 
 
 def test_parquet_can_be_read_after_a_kill_of_the_tunnel(netlab, tmp_path):
-    path = tmp_path / "journal.parquet"
-    tunnels = bring_up(netlab, path, "s")
+    tunnels = bring_up(netlab, tmp_path / "{start}.parquet", "s")
+    (path,) = tmp_path.glob("20*Z.parquet")
     assert netlab.ping("c", "10.77.0.1", 297, 0.005, 1) == 297
     time.sleep(1.5)
     netlab.end(tunnels["s"], signal.SIGKILL)
