@@ -154,3 +154,25 @@ def _read_terminal(master):
 
 def test_strict_passes_a_sound_case(run, sides):
     run("correlate", *sides, "--strict", "-f", "csv")
+
+
+def test_usage_logs_name_the_users(run, sides, tmp_path):
+    case = json.loads(run("correlate", *sides, "-f", "json")[0])
+    assert case["usage"] is None
+    log = tmp_path / "sshd.log"
+    log.write_text(
+        "".join(
+            f"[{t['first_ns'] // 10**9}.5] Accepted none for user{n} from {t['client'].replace(':', ' port ')} ssh2\n"
+            for n, t in enumerate(case["tunnels"])
+        )
+    )
+    out, _ = run("correlate", *sides, "--logs", log)
+    assert all(f"user{n}" in out for n in range(3))
+    assert "3 sessions in 1 file, 3 of them tunnels" in out
+    joined = json.loads(run("correlate", *sides, "--logs", log, "-f", "json")[0])
+    assert [t["user"] for t in joined["tunnels"]] == ["user0", "user1", "user2"]
+    assert joined["usage"]["files"][0]["formats"] == ["sshd"]
+    rows = list(
+        csv.DictReader(io.StringIO(run("correlate", *sides, "--logs", log, "-f", "csv")[0], newline=""))
+    )
+    assert {row["user"] for row in rows if row["tunnel"]} <= {"user0", "user1", "user2"}

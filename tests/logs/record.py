@@ -35,12 +35,12 @@ capture: {{ingress: {{snaplen: 96}}, egress: {{snaplen: 96}}}}
 """
 LOGS = {
     "openvpn-udp": ("openvpn-server.log", "openvpn", False),
+    "openvpn-tcp": ("openvpn-server.log", "openvpn", False),
     "wireguard": ("wireguard-0.log", "wireguard-go", True),
     "strongswan": ("charon-server/charon.log", "charon", True),
     "ocserv-dtls": ("ocserv.log", "ocserv", True),
     "tinc": ("tinc-server.log", "tincd", True),
     "ssh-socks": ("vpn-sshd.log", "sshd", True),
-    "reftunnel": ("", "", False),
 }
 """Per kind: log in the run's folder, program, and whether its lines need a time."""
 CLIENTS = (
@@ -179,11 +179,13 @@ class _Status:
 
 
 def _end_client(run: Path) -> None:
-    """The second client's program is told to end."""
+    """The second client's program, and what it started, is told to end by SIGINT: then all say goodbye."""
     for line in (run / "state.jsonl").read_text().splitlines():
         record = json.loads(line)
         if record["kind"] == "process" and record["name"] in CLIENTS:
-            os.kill(record["pid"], signal.SIGTERM)
+            children = Path(f"/proc/{record['pid']}/task/{record['pid']}/children").read_text().split()
+            for pid in (*map(int, children), record["pid"]):
+                os.kill(pid, signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ def test_status_files_and_dumps_count_bytes():
     assert sorted(counts) == [(2228, 2204), (107204, 946128), (117844, 1403640)]
 
 
+def test_clients_that_leave_before_the_server_ends():
+    left = {s.service: s for name in ("openvpn-tcp.log", "ocserv.log") for s in read_logs([FOLDER / name]).sessions
+            if s.user == "client-2"}  # fmt: skip
+    assert {name: (s.end_ns - s.begin_ns) // 10**9 for name, s in left.items()} == {"openvpn": 5, "ocserv": 5}
+    assert (left["ocserv"].received_bytes, left["ocserv"].sent_bytes) == (1525, 1557)
+
+
 def test_a_dump_gives_away_no_private_key():
     text = (FOLDER / "wireguard.dump").read_text().replace("A" * 43, "Private" + "k" * 36)
     path = FOLDER / "wireguard.dump"

@@ -42,6 +42,8 @@ FORMATS: tuple[Callable[[str], Format], ...] = (
     conntrack.Conntrack,
     reftunnel.RefTunnel,
 )
+_NOTICES = ("NOTICE: ", "conntrack v")
+"""What ``conntrack -E`` says beside its events."""
 
 
 def read_logs(
@@ -149,7 +151,7 @@ class _Reading:
                 self.undated += self._last_ns < 0 and each.dated
                 self.used_by[each.name] = self.used_by.get(each.name, 0) + 1
                 return
-        if at_ns is None:
+        if at_ns is None and not text.startswith(_NOTICES):
             self.unknown += 1
 
     def _readers(self, program: str) -> Sequence[Format]:
