@@ -162,7 +162,8 @@ def test_usage_logs_name_the_users(run, sides, tmp_path):
     log = tmp_path / "sshd.log"
     log.write_text(
         "".join(
-            f"[{t['first_ns'] // 10**9}.5] Accepted none for user{n} from {t['client'].replace(':', ' port ')} ssh2\n"
+            f"[{t['first_ns'] // 10**9}.5] Accepted none for user{n} from"
+            f" {t['client'].replace(':', ' port ')} ssh2\n"
             for n, t in enumerate(case["tunnels"])
         )
     )

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import re
 from datetime import date
 
 import pytest
@@ -170,6 +171,24 @@ def test_changed_lines_never_fail(tmp_path):
     assert book.files[0].lines >= 10_000
     json.dumps(book.to_dict())
     assert len(book.to_pandas()) == len(book.sessions)
+
+
+def test_numbers_that_no_server_counts(tmp_path):
+    """Digits without end, in each place where a number stands, are damage."""
+    from tests.logs.test_formats import KERNEL, RADIUS, STRONGSWAN
+    from tests.logs.test_recorded import FOLDER, TRUTH
+
+    lines = [line for name in [*TRUTH, "conntrack.log"] for line in (FOLDER / name).read_text().splitlines()]
+    lines += (STRONGSWAN + RADIUS + KERNEL).splitlines()
+    text = []
+    for line in dict.fromkeys(lines):
+        for found in re.finditer(r"\d+", line):
+            text += [
+                line[: found.start()] + digits + line[found.end() :] for digits in ("9" * 19, "9" * 5000)
+            ]
+    book = read(tmp_path, "\n".join(text))
+    assert len(book.to_pandas()) == len(book.sessions)
+    json.dumps(book.to_dict())
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -11,6 +11,9 @@ from vpnforensics.logs.framing import Stamp
 
 _NS = 1_000_000_000
 _DAY_S = 86_400
+_MOST_S = 7_258_118_400
+_YEARS = (1970, 2200)
+"""Outside of these, a date is damage, and none that 64 bits of nanoseconds hold."""
 
 
 def zone_named(name: str) -> tzinfo:
@@ -68,7 +71,7 @@ class LogClock:
         if stamp.kind != "local":
             self.stated += stamp.kind == "epoch"
             self.since_boot += stamp.kind == "boot"
-            return stamp.second * _NS + stamp.ns
+            return stamp.second * _NS + stamp.ns if stamp.second < _MOST_S else None
         year = stamp.year
         if not year:
             self._year += _is_new_year(self._month, stamp.month)
@@ -89,6 +92,8 @@ class LogClock:
 
     def _midnight(self, year: int, stamp: Stamp, hour: int) -> int | None:
         """Seconds since the epoch at the start of the stamp's day, by the zone as it is at that hour."""
+        if not _YEARS[0] <= year <= _YEARS[1]:
+            return None
         try:
             if stamp.zone is not None:
                 return int(datetime(year, stamp.month, stamp.day, tzinfo=UTC).timestamp()) - stamp.zone

@@ -121,7 +121,7 @@ def _seconds(line: str, at: int) -> _Found | None:
 def _journal_json(line: str) -> Framed | None:
     try:
         fields = json.loads(line)
-        micros = int(fields["__REALTIME_TIMESTAMP"])
+        micros = int(fields["__REALTIME_TIMESTAMP"][:17])
         message = fields["MESSAGE"]
         text = message if isinstance(message, str) else bytes(message).decode(errors="replace")
         program = str(fields.get("SYSLOG_IDENTIFIER") or fields.get("_COMM") or "")

@@ -10,10 +10,9 @@ import re
 from typing import ClassVar
 
 from vpnforensics.logs.ledger import Ledger, Line
-from vpnforensics.logs.session import Session, Translation, address
+from vpnforensics.logs.session import Session, Translation, address, as_count, count, seconds_ns
 
 _ATTRIBUTE = re.compile(r"\s+([A-Za-z0-9-]+)(?::\d+)? [:+=]?= (.*)")
-_NS = 1_000_000_000
 
 
 class FreeRadius:
@@ -62,8 +61,8 @@ class FreeRadius:
             return
         entry = self._ledger.begin(key, now) if kind == "Start" else self._ledger.tell(key, now)
         lasted = record.get("Acct-Session-Time", "")
-        if entry.begin_ns is None and lasted.isdecimal():
-            entry.begin_ns = at_ns - int(lasted) * _NS
+        if entry.begin_ns is None and (lasted_ns := seconds_ns(lasted)) is not None:
+            entry.begin_ns = at_ns - lasted_ns
             entry.first_ns = min(entry.first_ns, entry.begin_ns)
         entry.user = record.get("User-Name", entry.user)
         entry.move(address(record.get("Tunnel-Client-Endpoint") or record.get("Calling-Station-Id", "")))
@@ -79,15 +78,11 @@ class FreeRadius:
 
     def _time(self, record: dict[str, str], head: Line) -> int:
         """When it happened: the server's clock if the record has it, else when it came, less its delay."""
-        stamp = record.get("Timestamp", "")
-        if stamp.isdecimal():
-            at_ns = int(stamp) * _NS
-        else:
-            at_ns = head.ts_ns
-        delay = record.get("Acct-Delay-Time", "")
-        return at_ns - (int(delay) * _NS if delay.isdecimal() else 0)
+        stamp_ns = seconds_ns(record.get("Timestamp", ""))
+        at_ns = head.ts_ns if stamp_ns is None else stamp_ns
+        return at_ns - (seconds_ns(record.get("Acct-Delay-Time", "")) or 0)
 
 
-def _octets(record: dict[str, str], way: str) -> int:
+def _octets(record: dict[str, str], way: str) -> int | None:
     low, high = record.get(f"Acct-{way}-Octets", "0"), record.get(f"Acct-{way}-Gigawords", "0")
-    return (int(high) << 32 if high.isdecimal() else 0) + (int(low) if low.isdecimal() else 0)
+    return as_count(((count(high) or 0) << 32) + (count(low) or 0))

@@ -10,7 +10,7 @@ import re
 from typing import ClassVar
 
 from vpnforensics.logs.ledger import Ledger, Line
-from vpnforensics.logs.session import Session, Translation, address, split_endpoint
+from vpnforensics.logs.session import Session, Translation, address, count, split_endpoint
 
 _MAIN = re.compile(r"(?:ocserv\[\d+\]: )?main\[(.*?)\]: ?(\S+) (.*)")
 _WORKER = re.compile(r"(?:ocserv\[\d+\]: )?worker\[(.*?)\]: ?(\S+) (.*)")
@@ -58,7 +58,7 @@ class Ocserv:
             entry = self._ledger.tell(key, line)
             entry.user = user
             entry.move(where)
-            entry.received_bytes, entry.sent_bytes = int(gone[2]), int(gone[3])
+            entry.received_bytes, entry.sent_bytes = count(gone[2]), count(gone[3])
             self._ledger.close(key, line)
             return True
         given = _GIVEN.search(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from vpnforensics.logs.ledger import Entry, Ledger, Line
-from vpnforensics.logs.session import Session, Translation, address, split_endpoint
+from vpnforensics.logs.session import Session, Translation, address, count, seconds_ns, split_endpoint
 
 _CLIENT, _ROUTE = "CLIENT_LIST", "ROUTING_TABLE"
 _V1 = {
@@ -85,8 +85,8 @@ class OpenVpnStatus:
         entry.user = name if name != "UNDEF" else (login if login != "UNDEF" else "")
         entry.move(where)
         entry.assign(address(row.get("Virtual Address", "")), address(row.get("Virtual IPv6 Address", "")))
-        entry.received_bytes = _count(row.get("Bytes Received", ""))
-        entry.sent_bytes = _count(row.get("Bytes Sent", ""))
+        entry.received_bytes = count(row.get("Bytes Received", ""))
+        entry.sent_bytes = count(row.get("Bytes Sent", ""))
         self._there[key] = entry
         return True
 
@@ -98,8 +98,5 @@ class OpenVpnStatus:
 
 
 def _seconds(text: str) -> int:
-    return int(text) * 1_000_000_000 if text.isdecimal() else -1
-
-
-def _count(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    found = seconds_ns(text)
+    return -1 if found is None else found

@@ -6,7 +6,7 @@ import json
 from typing import Any, ClassVar
 
 from vpnforensics.logs.ledger import Ledger, Line
-from vpnforensics.logs.session import Session, Translation, host_route, split_endpoint
+from vpnforensics.logs.session import Session, Translation, as_count, host_route, split_endpoint
 
 _EVENTS = ("connect", "roam", "disconnect")
 
@@ -29,11 +29,7 @@ class RefTunnel:
             row = json.loads(line.raw)
         except (ValueError, RecursionError):
             return False
-        if (
-            not isinstance(row, dict)
-            or row.get("event") not in _EVENTS
-            or not isinstance(row.get("ts_ns"), int)
-        ):
+        if not isinstance(row, dict) or row.get("event") not in _EVENTS or as_count(row.get("ts_ns")) is None:
             return False
         self._event(row, Line(line.number, row["ts_ns"], "", "", line.ns_of))
         return True
@@ -52,10 +48,9 @@ class RefTunnel:
             entry.assign(host_route(str(each)))
         if row["event"] != "disconnect":
             return
-        since = row.get("since_ns")
-        if entry.begin_ns is None and isinstance(since, int):
+        since = as_count(row.get("since_ns"))
+        if entry.begin_ns is None and since is not None:
             entry.begin_ns = entry.first_ns = since
         for name in ("received_bytes", "sent_bytes"):
-            value = row.get(name)
-            setattr(entry, name, value if isinstance(value, int) else None)
+            setattr(entry, name, as_count(row.get(name)))
         self._ledger.close(peer, now)

@@ -109,6 +109,32 @@ class LogBook:
         return f"LogBook({len(self.sessions):,} sessions, {len(self.translations):,} translations)"
 
 
+_NS = 1_000_000_000
+_MOST = 1 << 62
+"""Beyond this, a number in a log is damage, and none that a table of 64 bits has room for."""
+
+
+def count(text: str) -> int | None:
+    """A number of bytes or the like; ``None`` for what is none, or cannot be.
+
+    >>> count("1500"), count("-"), count("9" * 40)
+    (1500, None, None)
+    """
+    return as_count(int(text)) if text.isdecimal() and len(text) < 20 else None
+
+
+def as_count(value: object) -> int | None:
+    """The same of a value of JSON."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _MOST else None  # type: ignore[return-value, operator]
+
+
+def seconds_ns(text: str) -> int | None:
+    """Seconds, as nanoseconds."""
+    found = count(text)
+    return found * _NS if found is not None and found <= _MOST // _NS else None
+
+
 @lru_cache(1 << 16)
 def address(text: str) -> str:
     """An IP address as it is written everywhere here; empty for what is none.
@@ -133,7 +159,7 @@ def endpoint(host: str, port: str | int = "") -> str:
     found = address(host)
     if not found or port == "":
         return found
-    if not 0 <= int(port) < 1 << 16:
+    if len(str(port)) > 5 or int(port) >= 1 << 16:
         return ""
     return f"[{found}]:{int(port)}" if ":" in found else f"{found}:{int(port)}"
 

@@ -10,7 +10,7 @@ import re
 from typing import ClassVar
 
 from vpnforensics.logs.ledger import Ledger, Line
-from vpnforensics.logs.session import Session, Translation, address, endpoint, host_route
+from vpnforensics.logs.session import Session, Translation, address, count, endpoint, host_route
 
 _MESSAGE = re.compile(r"(?:\w+: )?(\d+)\[(IKE|NET|CFG|ENC|KNL|CHD)\] (?:<[^>]*> )?(.*)")
 _RECEIVED = re.compile(r"received packet: from ([0-9a-fA-F:.]+)\[(\d+)\]")
@@ -101,8 +101,8 @@ class StrongSwan:
                 entry = named[0] if len(named) == 1 else None
             if entry is None:
                 return False
-            entry.received_bytes = (entry.received_bytes or 0) + int(found[2])
-            entry.sent_bytes = (entry.sent_bytes or 0) + int(found[3])
+            entry.received_bytes = (entry.received_bytes or 0) + (count(found[2]) or 0)
+            entry.sent_bytes = (entry.sent_bytes or 0) + (count(found[3]) or 0)
             return True
         return False
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vpnforensics.logs.ledger import Entry, Ledger, Line
-from vpnforensics.logs.session import Session, Translation, host_route, split_endpoint
+from vpnforensics.logs.session import Session, Translation, count, host_route, seconds_ns, split_endpoint
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{43}=")
 _PEER_COLUMNS, _INTERFACE_COLUMNS = 8, 4
@@ -56,7 +56,7 @@ class WireGuardDump:
             return all(_KEY.fullmatch(key) or key == "(none)" for key in cells[:2])
         if len(cells) != _PEER_COLUMNS or not _KEY.fullmatch(cells[0]):
             return False
-        if not all(cell.isdecimal() for cell in cells[4:7]):
+        if any(count(cell) is None for cell in cells[5:7]) or seconds_ns(cells[4]) is None:
             return False
         self._seen((interface, cells[0]), cells, line)
         return True
