@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from vpnforensics.reftunnel.journal import Journal
     from vpnforensics.reftunnel.scrub import Scrubber
 
+_LENGTHS_REMEMBERED = 64
+
 ROWS = 64
 """Packets sealed together: one send call's worth."""
 
@@ -99,6 +101,7 @@ class Outbound:
         self._lengths = np.zeros(ROWS, np.int64)
         self._cut_lengths = np.zeros(ROWS, np.int64)
         self._zeros = bytes(row_bytes)
+        self._plains: dict[int, list[memoryview]] = {}  # the rows, cut to a length
         wire = bytearray(ROWS * (row_bytes + TRANSPORT_OVERHEAD_BYTES))
         self._wire, self._wire_view = wire, memoryview(wire)
         self._count = 0
@@ -265,38 +268,37 @@ class Outbound:
         self._seal_and_send(session, first, lengths, now)
 
     def _seal_and_send(self, session: Session, first: int, lengths: list[int], now: float) -> None:
-        wire, view, rows, zeros = self._wire, self._wire_view, self._row_views, self._zeros
-        padded_length, limit = self._device.padded, self._row_bytes
+        wire, view = self._wire, self._wire_view
         seal, index, pack_header = session.seal_into, session.remote_index, transport_header.pack_into
         endpoint = session.peer.endpoint
         assert endpoint is not None  # `sending_session` gave this session because there is one
-        at = run = run_size = run_count = 0
+        at = run = run_size = run_count = room = 0
         counter = first
         sizes: list[int] = []
         refused: dict[int, int] = {}
-        for row, length in zip(rows, lengths, strict=False):
-            padded = min(padded_length(length), limit)
-            if padded != length:
-                row[length:padded] = zeros[length:padded]
-            size = padded + TRANSPORT_OVERHEAD_BYTES
+        # Whatever follows from the length is found once for all packets of a length that follow each other.
+        for length, same in itertools.groupby(lengths):
+            count = sum(1 for _ in same)
+            plains = self._padded(length, len(sizes), count)
+            size = len(plains[0]) + TRANSPORT_OVERHEAD_BYTES
             # One send takes equal datagrams, of which only the last may be shorter.
-            if run_count and (
-                size > run_size
-                or run_count == MAX_SEGMENTS
-                or at + size - run > MAX_SEND_BYTES
-                or (at - run) != run_count * run_size
-            ):
-                self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
-                run, run_count = at, 0
-            if not run_count:
-                run_size = size
-            pack_header(wire, at, TRANSPORT, index, counter)
-            end = at + size
-            seal(pack_nonce(counter), row[:padded], None, view[at + TRANSPORT_HEADER_BYTES : end])
-            counter += 1
-            run_count += 1
-            at = end
-            sizes.append(size)
+            if size > run_size:
+                room = run_count
+            for plain in plains:
+                if run_count == room:
+                    if run_count:
+                        self._send(view[run:at], run_size, counter - first - run_count, endpoint, refused)
+                    run, run_size, run_count = at, size, 0
+                    room = min(MAX_SEGMENTS, MAX_SEND_BYTES // size)
+                run_count += 1
+                if size < run_size:
+                    room = run_count
+                pack_header(wire, at, TRANSPORT, index, counter)
+                end = at + size
+                seal(pack_nonce(counter), plain, None, view[at + TRANSPORT_HEADER_BYTES : end])
+                counter += 1
+                at = end
+            sizes += [size] * count
         self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
         if self._journal is not None:
             runs, self._runs = self._runs, []
@@ -308,6 +310,18 @@ class Outbound:
         if packets:
             outer_bytes = at - sum(sizes[number] for number in refused)
             self._device.sent(session, packets, outer_bytes, now)
+
+    def _padded(self, length: int, first: int, count: int) -> list[memoryview]:
+        """Rows of packets of one length, with their padding."""
+        padded = min(self._device.padded(length), self._row_bytes)
+        if padded != length:
+            self._rows[first : first + count, length:padded] = 0
+        plains = self._plains.get(padded)
+        if plains is None:
+            if len(self._plains) >= _LENGTHS_REMEMBERED:
+                self._plains.clear()
+            plains = self._plains[padded] = [row[:padded] for row in self._row_views]
+        return plains[first : first + count]
 
     def _send(
         self, data: memoryview, size: int, first: int, endpoint: Endpoint, refused: dict[int, int]
