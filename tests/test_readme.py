@@ -28,13 +28,19 @@ def test_the_first_two_commands_are_the_makefiles() -> None:
         assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where case.json is: one command writes it, and those after it read it."""
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_shell_commands(command: str, tmp_path: Path) -> None:
-    words = [str(tmp_path / w) if w == "case.json" else w for w in shlex.split(command)]
+def test_shell_commands(command: str, place: Path) -> None:
+    words = [str(place / w) if w == "case.json" else w for w in shlex.split(command)]
     program = [sys.executable, "-m", "vpnforensics", *words[1:]]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout or (tmp_path / "case.json").stat().st_size > 1000
+    assert done.stdout or (place / "case.json").stat().st_size > 1000
 
 
 def test_python_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         InsufficientDataError,
         LogError,
         NotACaptureError,
+        SavedCaseError,
         ScenarioError,
         TunnelError,
         UnsupportedLinkTypeError,
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from vpnforensics.packets.read import read_capture
     from vpnforensics.packets.table import PacketTable
     from vpnforensics.report.result import CaseResult
+    from vpnforensics.saved import open_case
 
 # Names are loaded when first used, so that importing the package stays light.
 _HOMES = {
     "CaseResult": "vpnforensics.report.result",
     "PacketTable": "vpnforensics.packets.table",
     "correlate": "vpnforensics.correlation",
+    "open_case": "vpnforensics.saved",
     "read_capture": "vpnforensics.packets.read",
     "read_logs": "vpnforensics.logs.read",
     **dict.fromkeys(
@@ -45,6 +48,7 @@ _HOMES = {
             "InsufficientDataError",
             "LogError",
             "NotACaptureError",
+            "SavedCaseError",
             "ScenarioError",
             "TunnelError",
             "UnsupportedLinkTypeError",
@@ -63,6 +67,7 @@ __all__ = [
     "LogError",
     "NotACaptureError",
     "PacketTable",
+    "SavedCaseError",
     "ScenarioError",
     "TunnelError",
     "UnsupportedLinkTypeError",
@@ -70,6 +75,7 @@ __all__ = [
     "__version__",
     "correlate",
     "errors",
+    "open_case",
     "read_capture",
     "read_logs",
     "samples",

@@ -40,7 +40,7 @@ def correlate(
     expected_false_links: float = EXPECTED_FALSE_LINKS,
     seed: int = 0,
     same_clock: bool = False,
-    engines: Sequence[str] = ENGINES,
+    engines: str | Sequence[str] = ENGINES,
     logs: Sequence[str | Path] = (),
     log_zone: str = "",
     log_year: int = 0,
@@ -51,10 +51,11 @@ def correlate(
 
     Parameters
     ----------
-    ingress : str, Path or PacketTable
-        Client-facing side of a VPN server: encrypted tunnels. Where it has none but can be read (a NAT, a
-        tap on the tunnel's inner interface), its clients take the place of tunnels.
-    egress : str, Path or PacketTable, optional
+    ingress : str, Path, binary file, a list of them, or PacketTable
+        Client-facing side of a VPN server: encrypted tunnels. Several files are one capture. Where there are
+        no tunnels but packets that can be read (a NAT, a tap on the tunnel's inner interface), its clients
+        take the place of tunnels.
+    egress : str, Path, binary file, a list of them, or PacketTable, optional
         Internet-facing side. Without it, or with the same bytes, the ingress capture serves as both.
     expected_false_links : float
         False links to expect in the whole case, the level at which flows are called linked.
@@ -62,7 +63,7 @@ def correlate(
         Seeds all sampling; the same inputs, options and seed give the same result.
     same_clock : bool
         Both captures were stamped by one clock, known from elsewhere: do not estimate an offset.
-    engines : sequence of str
+    engines : str or sequence of str
         The engines that may speak.
     logs : sequence of str or Path
         Usage logs of the server, as :func:`vpnforensics.read_logs` takes them: tunnels get users, and what
@@ -88,10 +89,11 @@ def correlate(
         The captures hold no tunnels or no flows, or are swapped.
     LogError
         A log cannot be opened, or there is no such zone.
-    ValueError
-        An option is out of its range.
+    ValueError, TypeError
+        An option is out of its range, or of another type.
     """
-    options = Options(expected_false_links, seed, same_clock, tuple(engines))
+    chosen = (engines,) if isinstance(engines, str) else tuple(engines)
+    options = Options(expected_false_links, seed, same_clock, chosen)
     tell = progress or (lambda step, share: None)
     rng = np.random.default_rng(options.seed)
     sides = read_sides(ingress, egress, tell)

@@ -54,6 +54,23 @@ class LogError(VpnForensicsError):
     """A usage log cannot be read, or not as it was asked for."""
 
 
+class SavedCaseError(VpnForensicsError):
+    """A saved result cannot be opened: cut, edited, of another version, or something else.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file at fault.
+    reason : str
+        What is wrong, and the likely cause.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{self.path}: {reason}")
+
+
 class TunnelError(VpnForensicsError):
     """The reference tunnel cannot start or go on."""
 

@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
     {
         "pyarrow": "parquet",
         "matplotlib": "plot",
+        "dpkt": "frames",
         "pyroute2": "lab",
         "cryptography": "tunnel",
         "nacl": "tunnel",

@@ -20,8 +20,8 @@ class Options:
 
     Raises
     ------
-    ValueError
-        One is out of its range.
+    ValueError, TypeError
+        One is out of its range, or of another type.
     """
 
     expected_false_links: float = EXPECTED_FALSE_LINKS
@@ -43,14 +43,20 @@ class Options:
         }
 
     def __post_init__(self) -> None:
-        if not 0 < self.expected_false_links < np.inf:
-            raise ValueError("expected_false_links is a positive number")
+        number = self.expected_false_links
+        if not isinstance(number, int | float | np.number) or isinstance(number, bool):
+            raise TypeError(f"expected_false_links is a number, not {number!r}")
+        if not 0 < number < np.inf:
+            raise ValueError(f"expected_false_links is a positive number, not {number!r}")
         if not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise ValueError("seed is a whole number, 0 or more")
+            raise ValueError(f"seed is a whole number, 0 or more, not {self.seed!r}")
+        if not isinstance(self.same_clock, bool | np.bool_):
+            raise TypeError(f"same_clock is True or False, not {self.same_clock!r}")
         # As plain values: numbers of numpy are no JSON.
         object.__setattr__(self, "expected_false_links", float(self.expected_false_links))
         object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "same_clock", bool(self.same_clock))
-        unknown = set(self.engines) - set(ENGINES)
+        unknown = [engine for engine in self.engines if engine not in ENGINES]
         if unknown or not self.engines:
-            raise ValueError(f"engines are some of {', '.join(ENGINES)}; not {', '.join(sorted(unknown))}")
+            given = ", ".join(map(repr, unknown)) or "none"
+            raise ValueError(f"engines are some of {', '.join(ENGINES)}; not {given}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpnforensics.capture.stream import Stored
 from vpnforensics.errors import CaseError
 from vpnforensics.features.capture_clock import capture_steps, on_one_clock
 from vpnforensics.flows.copies import without_copies
@@ -13,7 +14,7 @@ from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.findings import clock_set
 
-Capture = str | Path | PacketTable
+Capture = Stored | Sequence[Stored] | PacketTable
 Progress = Callable[[str, float], None]
 """Called with the name of a step and the share of it done."""
 
@@ -100,8 +101,8 @@ def _same_bytes(outer: PacketTable, inner: PacketTable) -> bool:
 
 
 def _same_name(ingress: Capture, egress: Capture) -> bool:
-    if isinstance(ingress, PacketTable) or isinstance(egress, PacketTable):
-        return ingress is egress
+    if not isinstance(ingress, str | Path) or not isinstance(egress, str | Path):
+        return ingress is egress or (isinstance(ingress, list | tuple) and ingress == egress)
     if "-" in (str(ingress), str(egress)):
         return str(ingress) == str(egress)
     try:

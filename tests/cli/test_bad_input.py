@@ -122,7 +122,7 @@ def test_both_sides_from_standard_input_is_usage(fails):
     fails("correlate", "-", "-", code=2, saying="only one of IN and OUT")
 
 
-@pytest.mark.parametrize("name", ["f9999", "f0", "1:nonsense=", "203.0.113.1", "", "\x1b[2J"])
+@pytest.mark.parametrize("name", ["f9999", "f0", "1:nonsense=", "203.0.113.9", "", "\x1b[2J"])
 def test_an_unknown_flow_is_usage(name, fails, folder):
     case = (folder / "ingress.pcap", folder / "egress.pcap")
     error = fails("correlate", *case, "--explain", name, code=2, saying="no flow")

@@ -94,7 +94,16 @@ def test_a_flow_is_found_by_id_community_id_and_source():
         == ["f1"]
     )
     assert flows_named(case, "203.0.113.1:2000") == ["f2", "f3"]
-    assert flows_named(case, "203.0.113.1") == []
+
+
+def test_a_flow_is_found_by_any_endpoint_and_by_name():
+    case = made_up()
+    assert flows_named(case, "203.0.113.1") == ["f1", "f2", "f3"]
+    assert flows_named(case, "192.0.2.80:443") == flows_named(case, "192.0.2.80") == ["f2", "f3"]
+    assert flows_named(case, "198.51.100.7:4000") == flows_named(case, "198.51.100.7") == ["f1"]
+    assert flows_named(case, "[2001:db8::7]:4001") == []  # nothing is linked to it
+    assert flows_named(case, "site.example") == ["f1"]
+    assert flows_named(case, "nobody.example") == flows_named(case, "") == []
 
 
 def test_an_explanation_names_each_packet_and_what_is_missing():
@@ -112,6 +121,21 @@ def test_an_explanation_of_an_unlinked_flow_lists_candidates():
     assert "undecided: no outer packets are attributed" in text
     assert "9 of 30 packets found" in text
     assert "no tunnel had a packet" in shown(explanation_view(made_up(), "f3"))
+
+
+def test_an_explanation_says_why_and_how_far_a_ratio_goes():
+    assert "a link would be wrong with probability 0.1" in shown(explanation_view(made_up(), "f2"))
+    flat = " ".join(shown(explanation_view(made_up(), "f1")).split())
+    assert "the most that 3,200 comparisons known to be false allow" in flat
+
+
+def test_frames_of_several_files_are_named_with_them():
+    case = made_up()
+    one = case.inputs[1]["files"][0]
+    files = [{**one, "path": "in/a.pcap"}, {**one, "path": "in/b.pcap", "first_frame": 2}]
+    several = made_up(inputs=[case.inputs[0], {**case.inputs[1], "files": files}])
+    first, second = [line.split() for line in shown(explanation_view(several, "f1")).splitlines()[-2:]]
+    assert (first[0], second[0]) == ("a.pcap:1", "b.pcap:1")
 
 
 def test_the_explanation_as_a_table():

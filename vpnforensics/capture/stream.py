@@ -31,6 +31,9 @@ CARRY_BYTES = (1 << 20) + 64
 WINDOW_BYTES = 1 << 20
 _BUFFERS = 3
 
+Stored = str | Path | BinaryIO
+"""What a capture can be read from."""
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = frozenset(bytes([low, 0x2A, 0x4D, 0x18]) for low in range(0x50, 0x60))
@@ -172,7 +175,18 @@ class _Zstd:
         return count
 
 
-def _open(path: str) -> BinaryIO:
+def name_of(source: Stored) -> str:
+    """What to call a capture; an open file without a name is ``(an open file)``."""
+    if isinstance(source, str | Path):
+        return str(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "(an open file)"
+
+
+def _open(source: Stored) -> BinaryIO:
+    if not isinstance(source, str | Path):
+        return source
+    path = str(source)
     if path == "-":
         if sys.stdin is None:
             raise CaptureError(path, None, "cannot be opened: standard input is closed")
@@ -191,8 +205,8 @@ class CaptureStream:
 
     Parameters
     ----------
-    path : str
-        A file, or ``-`` for standard input.
+    source : str, Path or binary file
+        A file, ``-`` for standard input, or an open one, which is left open.
     window_bytes : int, optional
         Size of a window; smaller ones for a look at the beginning only.
 
@@ -202,9 +216,10 @@ class CaptureStream:
         It cannot be opened or read.
     """
 
-    def __init__(self, path: str, window_bytes: int | None = None) -> None:
-        self.path = path
-        self.file = _open(path)
+    def __init__(self, source: Stored, window_bytes: int | None = None) -> None:
+        self.path = path = name_of(source)
+        self.file = _open(source)
+        self._ours = isinstance(source, str | Path) and path != "-"
         self.regular = False
         self.stored_bytes = 0
         self._modified_ns = 0
@@ -214,7 +229,7 @@ class CaptureStream:
         self._ended = False
         try:
             status = os.fstat(self.file.fileno())
-            self.regular = stat.S_ISREG(status.st_mode) and path != "-"
+            self.regular = stat.S_ISREG(status.st_mode) and self._ours
             self._modified_ns = status.st_mtime_ns
             self.stored_bytes = status.st_size if stat.S_ISREG(status.st_mode) else 0
         except (OSError, ValueError, AttributeError):  # a stand-in for standard input has no descriptor
@@ -254,7 +269,7 @@ class CaptureStream:
             self._free.put(None)
             if self.regular:
                 self._thread.join()
-        if self.path != "-" and (self.regular or self._thread is None or not self._thread.is_alive()):
+        if self._ours and (self.regular or self._thread is None or not self._thread.is_alive()):
             self.file.close()
 
     @property

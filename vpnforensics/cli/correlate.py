@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpnforensics.cli.answering import FORMS, answer, question_options
 from vpnforensics.cli.logs import log_time_options
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
@@ -15,10 +16,7 @@ from vpnforensics.cli.session import Session, output_options, pass_session, read
 from vpnforensics.engines.registry import ENGINES
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vpnforensics.packets.table import PacketTable
-    from vpnforensics.report.result import CaseResult
 
 
 class _FiniteRange(click.FloatRange):
@@ -32,9 +30,17 @@ class _FiniteRange(click.FloatRange):
 
 
 @click.command()
-@click.argument("ingress", metavar="IN")
-@click.argument("egress", metavar="[OUT]", required=False)
-@output_options("table", "json", "jsonl", "csv", "parquet")
+@click.argument("ingress", metavar="[IN", required=False)
+@click.argument("egress", metavar="[OUT]]", required=False)
+@click.option(
+    "--ingress",
+    "ingresses",
+    multiple=True,
+    metavar="FILE",
+    help="A file of the ingress side; several are one capture.",
+)
+@click.option("--egress", "egresses", multiple=True, metavar="FILE", help="Likewise of the egress side.")
+@output_options(*FORMS)
 @click.option(
     "--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)),
     help="Use only this engine; may be given several times. `vpnf engines` lists them.",
@@ -43,13 +49,6 @@ class _FiniteRange(click.FloatRange):
     "--expected-false-links", type=_FiniteRange(0, min_open=True), default=0.01, show_default=True,
     metavar="X", help="False links to expect in the whole case: the level at which flows are linked.",
 )  # fmt: skip
-@click.option(
-    "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N", help="Rows the table shows."
-)
-@click.option(
-    "--explain", metavar="FLOW",
-    help="Show one flow packet by packet: f12, a Community ID, or addr:port of its source.",
-)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
 @click.option("--same-clock", is_flag=True, help="One clock stamped both captures: estimate no offset.")
 @click.option(
@@ -57,19 +56,21 @@ class _FiniteRange(click.FloatRange):
     help="A usage log of the server, as `vpnf logs` reads it; may be given several times.",
 )  # fmt: skip
 @log_time_options
+@question_options
 @reading_options
 @talk_options
 @pass_session
 def correlate(
     session: Session,
-    ingress: str,
+    /,
+    ingress: str | None,
     egress: str | None,
+    ingresses: tuple[str, ...],
+    egresses: tuple[str, ...],
     form: str,
     target: str,
     engines: tuple[str, ...],
     expected_false_links: float,
-    top: int,
-    explain: str | None,
     seed: int,
     same_clock: bool,
     logs: tuple[str, ...],
@@ -77,6 +78,7 @@ def correlate(
     log_year: int | None,
     strict: bool,
     decap: str,
+    **asked: Any,
 ) -> None:
     """Say which tunnel of IN carried which flow of OUT.
 
@@ -84,19 +86,23 @@ def correlate(
     one of its Internet-facing side (decrypted, NATed); their clocks may differ.
     Each is a pcap or pcapng file, plain, gzip or zstd; a folder of rotated
     captures; or - for standard input (one of them). Without OUT, IN is a capture
-    of both sides. Usage logs of the server say whose the tunnels are; what does
-    not agree with them is a warning.
+    of both sides. Instead of IN and OUT, --ingress and --egress name several
+    files of a side, read as one capture in the order of their first packets.
+    Usage logs of the server say whose the tunnels are; what does not agree with
+    them is a warning.
+
+    Options from --client to --by say what to show of the case, and change nothing
+    in it; `vpnf show case.json` takes them for a saved one.
     """
-    if ingress == "-" and egress == "-":
-        raise click.UsageError("only one of IN and OUT can be standard input")
-    if "-" in logs and "-" in (ingress, egress):
+    outer_files, inner_files = _sides((ingress, egress), ingresses, egresses)
+    if (*logs, *outer_files, *inner_files).count("-") > 1:
         raise click.UsageError("only one input can be standard input")
-    output = Output(target, [path for path in (ingress, egress, *logs) if path is not None])
+    output = Output(target, [*outer_files, *inner_files, *logs])
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("correlate") as show:
-        outer, inner = _read_both(ingress, egress, strict, decap, show)
+        outer, inner = _read_both(outer_files, inner_files, strict, decap, show)
         from vpnforensics.correlation import correlate as run
 
         case = run(
@@ -112,73 +118,34 @@ def correlate(
             argv=session.argv,
             engines=tuple(dict.fromkeys(engines)) or tuple(ENGINES),
         )
-    if form != "table":
-        for warning in case.warnings:
-            session.talk.warn(f"warning: {warning}")
-    if explain is not None:
-        _explain(session, case, explain, form, output)
-    elif form == "table":
-        from vpnforensics.report.table import case_view
+    answer(session, case, output, form, asked)
 
-        output.show(case_view(case, width=output.width, top=top))
-    else:
-        output.write(_written(case, form))
+
+def _sides(
+    named: tuple[str | None, str | None], ingresses: tuple[str, ...], egresses: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files of each side, however they were named; none at egress where ingress is both."""
+    ingress, egress = named
+    if (ingress is not None and ingresses) or (egress is not None and (egresses or ingresses)):
+        raise click.UsageError("name the sides as IN and OUT, or by --ingress and --egress, not both")
+    outer = (ingress,) if ingress is not None else ingresses
+    inner = (egress,) if egress is not None else egresses
+    if not outer:
+        raise click.MissingParameter(param_hint="'IN' (or --ingress)", param_type="argument")
+    if (*outer, *inner).count("-") > 1:
+        raise click.UsageError("only one of IN and OUT can be standard input")
+    return outer, inner
 
 
 def _read_both(
-    ingress: str, egress: str | None, strict: bool, decap: str, show: Callable[[str, float], None]
+    ingress: tuple[str, ...],
+    egress: tuple[str, ...],
+    strict: bool,
+    decap: str,
+    show: Callable[[str, float], None],
 ) -> tuple[PacketTable, PacketTable]:
     """Both captures; twice the same table where one name is given."""
     outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress")
-    if egress is None or egress == ingress:
+    if not egress or egress == ingress:
         return outer, outer
     return outer, read(egress, strict=strict, decap=decap, show=show, step="reading egress")
-
-
-def _written(case: CaseResult, form: str) -> Iterator[str | bytes]:
-    from vpnforensics.report import forms
-
-    if form == "json":
-        yield case.to_json() + "\n"
-    elif form == "jsonl":
-        yield from forms.jsonl(case)
-    else:
-        yield from _table_written(forms.link_table(case), form)
-
-
-def _table_written(table: pd.DataFrame, form: str) -> Iterator[str | bytes]:
-    from vpnforensics.report import forms
-
-    if form == "csv":
-        yield from forms.csv_form(table)
-    elif form == "parquet":
-        yield forms.parquet_form(table)
-    elif form == "jsonl":
-        yield from forms.jsonl_rows(table)
-    else:
-        from vpnforensics.report.dataframes import plain_rows
-        from vpnforensics.report.escaping import json_text
-
-        yield json_text(plain_rows(table), indent=1) + "\n"
-
-
-def _explain(session: Session, case: CaseResult, name: str, form: str, output: Output) -> None:
-    from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named, why_no_rows
-
-    flows = flows_named(case, name)
-    if not flows:
-        known = f"f1 to f{len(case.endpoints)}" if len(case.endpoints) > 1 else "f1"
-        raise click.UsageError(
-            f"--explain: no flow {name!r}; name one as {known}, by Community ID, or by the addr:port of its"
-            " source, as in `vpnf flows OUT`"
-        )
-    if form == "table":
-        from rich.console import Group
-        from rich.text import Text
-
-        views = [part for flow in flows for part in (explanation_view(case, flow), Text())]
-        output.show(Group(*views[:-1]))
-    else:
-        for why in filter(None, (why_no_rows(case, flow) for flow in flows)):
-            session.talk.warn(why)
-        output.write(_table_written(explanation_table(case, flows), form))

@@ -10,7 +10,14 @@ import traceback
 import click
 
 from vpnforensics.cli.terminal import Talk
-from vpnforensics.errors import CaptureError, CaseError, LogError, ScenarioError, VpnForensicsError
+from vpnforensics.errors import (
+    CaptureError,
+    CaseError,
+    LogError,
+    SavedCaseError,
+    ScenarioError,
+    VpnForensicsError,
+)
 from vpnforensics.extras import EXTRAS, how_to_get
 from vpnforensics.report.escaping import visible
 
@@ -84,7 +91,7 @@ def _standard_input_meant(error: click.UsageError) -> str:
 def _judged(error: BaseException) -> tuple[int, str]:
     if isinstance(error, DamagedInputError):
         return DAMAGED, str(error)
-    if isinstance(error, CaptureError | CaseError | LogError):
+    if isinstance(error, CaptureError | CaseError | LogError | SavedCaseError):
         return UNREADABLE, str(error)
     if isinstance(error, OutputError | ScenarioError):
         return USAGE, str(error)

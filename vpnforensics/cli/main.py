@@ -20,6 +20,8 @@ from vpnforensics.cli.session import Session, SuggestingGroup, talk_options
 _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "correlate": ("vpnforensics.cli.correlate:correlate", "Which tunnel carried which flow."),
+        "show": ("vpnforensics.cli.saved:show", "A saved case again, whole or as an answer."),
+        "verify": ("vpnforensics.cli.saved:verify", "Hold a saved case against its captures."),
         "info": ("vpnforensics.cli.captures:info", "What captures hold, and what is wrong with them."),
         "packets": ("vpnforensics.cli.captures:packets", "The packet table of a capture."),
         "flows": ("vpnforensics.cli.conversations:flows", "The conversations in a capture."),
@@ -67,7 +69,7 @@ def vpnf(context: click.Context) -> int | None:
     VPN server, and the one of its Internet-facing side.
 
     Exit codes: 0 done, 1 internal, 2 usage, 3 unreadable input, 4 damaged input
-    under --strict, 130 interrupted, 141 the reader of the output closed it.
+    under --strict or a case that does not verify, 130 interrupted, 141 the reader of the output closed it.
     """
     if context.invoked_subcommand is not None:
         return None

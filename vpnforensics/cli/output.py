@@ -122,7 +122,7 @@ def _is_read(path: Path, each: str) -> bool:
         found = capture_files(each)
     except NotACaptureError:
         return False
-    return any(Path(file).exists() and path.samefile(file) for file in (*found.files, *found.copies))
+    return any(Path(file).exists() and path.samefile(file) for file in (*found.paths, *found.copies))
 
 
 def _replace(path: Path, pieces: Iterable[str | bytes]) -> None:

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 def read(
-    path: str, *, strict: bool, decap: str, show: Callable[[str, float], None], step: str = "reading"
+    path: str | tuple[str, ...],
+    *,
+    strict: bool,
+    decap: str,
+    show: Callable[[str, float], None],
+    step: str = "reading",
 ) -> PacketTable:
-    """Read a capture.
+    """Read a capture, of one file or several.
 
     Raises
     ------
@@ -32,5 +37,7 @@ def read(
     )
     if strict and packets.source is not None and packets.source.health.damaged:
         damage = [f.text for f in findings(packets.source.health.to_dict()) if f.severity == "damage"]
-        raise DamagedInputError(f"{path}: {'; '.join(damage)} (--strict refuses damaged captures)")
+        raise DamagedInputError(
+            f"{packets.source.path}: {'; '.join(damage)} (--strict refuses damaged captures)"
+        )
     return packets

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vpnforensics.capture import encapsulations
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
-from vpnforensics.capture.rotation import CaptureFiles, capture_files
+from vpnforensics.capture.rotation import CaptureFiles, capture_files, several
 from vpnforensics.capture.source import CaptureSource, StoredFile
-from vpnforensics.capture.stream import CaptureStream
+from vpnforensics.capture.stream import CaptureStream, Stored, name_of
 from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError
 from vpnforensics.packets.columns import PacketColumns
@@ -24,14 +24,17 @@ Progress = Callable[[int, int], None]
 AUTO = "auto"
 
 
-def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | None = None) -> PacketTable:
+def read_capture(
+    path: Stored | Sequence[Stored], *, decap: str = AUTO, progress: Progress | None = None
+) -> PacketTable:
     """Read a capture into a packet table.
 
     Parameters
     ----------
-    path : str or Path
-        A pcap or pcapng file, plain, gzip or zstd (told by content); a folder of rotated captures,
-        read as one in the order of their first packets; or ``-`` for standard input.
+    path : str, Path or binary file, or a sequence of them
+        A pcap or pcapng file, plain, gzip or zstd (told by content); a folder of rotated captures, or
+        several captures, read as one in the order of their first packets; ``-`` for standard input; or
+        an open file, as ``io.BytesIO``.
     decap : str
         The encapsulation of a tap to read through: ``auto`` for one that the whole capture is in (see
         :mod:`vpnforensics.capture.encapsulations`), ``none``, or its name.
@@ -57,7 +60,7 @@ def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | No
     """
     if decap not in (AUTO, *encapsulations.NAMES):
         raise ValueError(f"decap is {AUTO} or one of {', '.join(encapsulations.NAMES)}; not {decap!r}")
-    found = capture_files(str(path))
+    found = capture_files(path)
     files = found.files
     total_bytes = sum(_stored_bytes(file) for file in files)
     reading = _Reading(total_bytes, progress, decap)
@@ -67,13 +70,13 @@ def read_capture(path: str | Path, *, decap: str = AUTO, progress: Progress | No
         reading = _Reading(total_bytes, progress, encapsulations.NAMES[reading.columns.whole_wrapping()])
         for file in files:
             reading.read(file)
-    return reading.table(str(path), found)
+    return reading.table(", ".join(map(name_of, several(path))), found)
 
 
-def _stored_bytes(path: str) -> int:
+def _stored_bytes(path: Stored) -> int:
     """Size of a file; 0 for what has none or cannot be asked (opening it will say why)."""
     try:
-        return Path(path).stat().st_size if path != "-" else 0
+        return Path(path).stat().st_size if isinstance(path, str) and path != "-" else 0
     except (OSError, ValueError):
         return 0
 
@@ -98,9 +101,10 @@ class _Reading:
         self.first_damage_offset = -1
         self.first_fault: CaptureError | None = None
 
-    def read(self, path: str) -> None:
+    def read(self, source: Stored) -> None:
+        path = name_of(source)
         frames_before = self.columns.frames
-        with CaptureStream(path) as stream:
+        with CaptureStream(source) as stream:
             walk = RecordWalk(stream, self.interface_numbers, self.batch)
             for count in walk:
                 read_bytes = self.done_bytes + stream.consumed_bytes

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from vpnforensics.report.dataframes import plain_rows
+from vpnforensics.report.dataframes import plain, plain_rows
+from vpnforensics.report.endpoints import pattern
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.layout import plain_table, whole_line
 from vpnforensics.report.quantities import many, ratio, span, utc
+from vpnforensics.report.questions import far_sides
 from vpnforensics.report.result import CaseResult
 
 _MOST_PACKETS = 1000
@@ -19,16 +22,33 @@ _MOST_PACKETS = 1000
 
 
 def flows_named(case: CaseResult, name: str) -> list[str]:
-    """Flows that a user may mean by ``f12``, a Community ID, or ``addr:port`` of the flow's source.
+    """Flows that a user may mean by a name.
+
+    Parameters
+    ----------
+    case : CaseResult
+    name : str
+        ``f12``, a Community ID, an endpoint or address of either side or of the tunnel's client, or a name of
+        the far side.
 
     Returns
     -------
     list of str
-        Their ids: none, one, or, where a five-tuple or port was used again, several.
+        Their ids, in the case's order: none, one, or several.
     """
-    flows = case.endpoints
-    found = (flows["id"] == name) | (flows["community_id"] == name) | (flows["src"] == name)
-    return [str(flow) for flow in flows.loc[found, "id"]]
+    table = case.beside
+    community = case.endpoints["community_id"].to_numpy()
+    found = (table["flow"] == name).to_numpy() | (community == name)
+    if not found.any():
+        try:
+            meant = pattern(name)
+        except ValueError:
+            return []
+        ends = {end for column in ("src", "client") for end in table[column].dropna().unique()}
+        ends = {end for end in ends if meant.has_endpoint(end)}
+        found = table["src"].isin(ends).to_numpy() | table["client"].isin(ends).to_numpy()
+        found |= far_sides(case, [meant])
+    return [str(flow) for flow in table.loc[found, "flow"]]
 
 
 def explanation_table(case: CaseResult, flows: list[str]) -> pd.DataFrame:
@@ -53,7 +73,7 @@ def why_no_rows(case: CaseResult, flow: str) -> str:
         reason = f"its best candidate, {best['tunnel']}, has LLR {ratio(best['llr'], best['llr_bounded'])}"
     else:
         reason = _nothing_to_compare(case)
-    return f"{flow} is not linked; {_unattributed(link)} ({reason})"
+    return f"{flow} is not linked; {_unattributed(link)} ({reason}); {link['why']}"
 
 
 def explanation_view(case: CaseResult, flow: str) -> RenderableType:
@@ -76,6 +96,11 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
         style="default",
     )
     by.append(f" {link['verbal']}", style="default")
+    if link["llr_bounded"]:
+        by.append(
+            f", the most that {many(case.null_comparisons, 'comparison')} known to be false allow",
+            style="default",
+        )
     basis = Text(
         f"{found} of {many(len(packets), 'packet')} found in the tunnel; outer length {formula},"
         " L the inner one; delay on the ingress clock, towards the far side",
@@ -89,13 +114,14 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
     table = plain_table()
     for heading in ("egress frame", "time", "", "inner", "ingress frame", "outer", "counter", "delay"):
         table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    egress, ingress = _frame_names(packets, "egress"), _frame_names(packets, "ingress")
     first = utc(int(packets["egress_ns"].iloc[0])) if len(packets) else ""
     start = int(packets["egress_ns"].iloc[0]) if len(packets) else 0
-    for row in plain_rows(packets.head(_MOST_PACKETS)):
+    for n, row in enumerate(plain_rows(packets.head(_MOST_PACKETS))):
         found = row["ingress_frame"] is not None
         direction = Text("↑ up", style="blue") if row["up"] else Text("↓ down", style="magenta")
         cells: list[Text] = [
-            Text(f"{row['egress_frame']}"),
+            Text(egress[n]),
             Text(f"{(row['egress_ns'] - start) / 1e9:+.6f} s"),
             direction,
             Text(f"{row['inner_bytes']} B"),
@@ -103,7 +129,7 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
         if found:
             counted = row["counter"] >= 0
             cells += [
-                Text(f"{row['ingress_frame']}"),
+                Text(ingress[n]),
                 Text(f"{row['outer_bytes']} B"),
                 Text(f"{row['counter']}" if counted else "–", style="" if counted else "dim"),
                 Text(span(row["delay_ns"])),
@@ -118,9 +144,21 @@ def _packet_table(packets: pd.DataFrame) -> RenderableType:
     return Group(*parts)
 
 
+def _frame_names(packets: pd.DataFrame, role: str) -> list[str]:
+    """What to call the frames of a side: their numbers, behind the file's name where there are several."""
+    shown = packets.head(_MOST_PACKETS)
+    numbers = [str(number) for number in plain(shown[f"{role}_frame"])]
+    if packets[f"{role}_file"].nunique() < 2:
+        return numbers
+    files = [visible(Path(file).name) if file else "" for file in plain(shown[f"{role}_file"])]
+    return [f"{file}:{number}" for file, number in zip(files, numbers, strict=True)]
+
+
 def _unlinked(case: CaseResult, flow: str, link: dict[str, Any]) -> list[RenderableType]:
     """What there is to say of a flow that no tunnel was given."""
     lines: list[RenderableType] = [Text(_unattributed(link), style="yellow")]
+    if link["why"]:
+        lines.append(Text(visible(link["why"])))
     scores = _candidates(case, flow)
     if not scores:
         return [*lines, Text(_nothing_to_compare(case))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from vpnforensics.report.dataframes import plain_rows, plain_values
-from vpnforensics.report.escaping import csv_text, json_text
+from vpnforensics.report.escaping import csv_text, json_text, visible
+from vpnforensics.report.provenance import made_by
 from vpnforensics.report.result import CaseResult
 
 _COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -20,13 +22,16 @@ _COLUMNS: Mapping[str, str] = MappingProxyType(
         "verdict": "string",
         "tunnel": "string",
         "client": "string",
+        "user": "string",
         "server": "string",
         "protocol": "string",
-        "user": "string",
         "llr": "Float64",
         "llr_bounded": "bool",
+        "null_comparisons": "int64",
         "error": "Float64",
         "verbal": "string",
+        "unlisted_llr": "Float64",
+        "why": "string",
         "proto": "string",
         "src": "string",
         "dst": "string",
@@ -44,8 +49,8 @@ _COLUMNS: Mapping[str, str] = MappingProxyType(
 def link_table(case: CaseResult) -> pd.DataFrame:
     """One row a flow, in the order of the flows: its link, its endpoints, and the tunnel's.
 
-    ``llr`` is the decimal logarithm of the likelihood ratio; times are nanoseconds since the epoch on the
-    egress clock; names, in which there are no spaces, are parted by them.
+    ``llr`` is the decimal logarithm of the likelihood ratio, bounded by ``null_comparisons``; times are
+    nanoseconds since the epoch on the egress clock; names, in which there are no spaces, are parted by them.
     """
     flows = case.flows.set_index("id")
     tunnels = case.tunnels.set_index("id")
@@ -53,7 +58,8 @@ def link_table(case: CaseResult) -> pd.DataFrame:
         flows[[name for name in _COLUMNS if name in flows.columns]],
         on="flow",
     )
-    for column in ("client", "server", "protocol", "user"):
+    table["null_comparisons"] = case.null_comparisons
+    for column in ("client", "user", "server", "protocol"):
         table[column] = table["tunnel"].map(tunnels[column]) if len(tunnels) else None
     return table[list(_COLUMNS)].astype(dict(_COLUMNS))
 
@@ -112,8 +118,28 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, int | float) else csv_text(str(value))
 
 
-def parquet_form(table: pd.DataFrame) -> bytes:
+def csv_comments(case: CaseResult) -> Iterator[str]:
+    """What a table was made of, by what and when, as comment lines to stand before CSV."""
+    tool = case.tool
+    yield f"# {visible(made_by(tool))}\r\n"
+    yield f"# command: {visible(shlex.join(tool['argv']))}\r\n"
+    for side in case.inputs:
+        for file in side["files"]:
+            facts = f"{file['bytes']} bytes, {file['packets']} packets, from frame {file['first_frame']}"
+            yield f"# {side['role']}: {visible(file['path'])}, sha256 {file['sha256']}, {facts}\r\n"
+    for key in ("parameters", "policy"):
+        yield f"# {key}: {visible(json_text(tool[key]))}\r\n"
+
+
+def parquet_form(table: pd.DataFrame, case: CaseResult | None = None) -> bytes:
     """A table as Parquet.
+
+    Parameters
+    ----------
+    table : DataFrame
+    case : CaseResult, optional
+        Whose table it is: under the key ``vpnforensics``, the file's metadata hold all of the result contract
+        but its lists.
 
     Raises
     ------
@@ -125,7 +151,8 @@ def parquet_form(table: pd.DataFrame) -> bytes:
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     # The metadata that pandas adds names its own version.
-    arrow = arrow.replace_schema_metadata(None)
+    about = {"vpnforensics": json_text(case.about())} if case is not None else None
+    arrow = arrow.replace_schema_metadata(about)
     sink = pa.BufferOutputStream()
     pq.write_table(arrow, sink, compression="zstd")
     return bytes(sink.getvalue().to_pybytes())

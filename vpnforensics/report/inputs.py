@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from vpnforensics.capture.source import StoredFile
 from vpnforensics.packets.table import PacketTable
@@ -72,3 +73,29 @@ def file_of(frame: npt.NDArray[Any], first_frames: Sequence[int] | Ints) -> npt.
     """
     # Of files without a frame the last one begins where it does: it is the one that has it.
     return np.searchsorted(np.asarray(first_frames, np.int64), frame, side="right") - 1
+
+
+def by_file(pairings: pd.DataFrame, inputs: list[dict[str, Any]]) -> pd.DataFrame:
+    """The pairings with frames named by their file and numbered within it, as other programs count them.
+
+    Parameters
+    ----------
+    pairings : DataFrame
+        Of :mod:`vpnforensics.report.pairings`: frames are numbered through all files of an input.
+    inputs : list of dict
+        The result contract's.
+    """
+    made: dict[str, Any] = {}
+    sides = {f"{side['role']}_frame": side for side in inputs}
+    for name in pairings.columns:
+        column = pairings[name]
+        if name in sides:
+            files = sides[name]["files"]
+            first = np.array([file["first_frame"] for file in files] or [1], np.int64)
+            number = file_of(column.to_numpy(np.int64, na_value=1), first)
+            column = column - (first[number] - 1)
+            codes = np.where(column.notna() & bool(files), number, -1)
+            paths = pd.Index([file["path"] for file in files], dtype=object)
+            made[name.replace("frame", "file")] = pd.Categorical.from_codes(codes, categories=paths)
+        made[name] = column
+    return pd.DataFrame(made)

@@ -11,7 +11,6 @@ import pandas as pd
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.pairing import pair_in_order
-from vpnforensics.report.inputs import file_of
 
 
 def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
@@ -40,32 +39,6 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
             "delay_ns": _optional(np.where(up, difference, -difference), got),
         }
     )
-
-
-def by_file(pairings: pd.DataFrame, inputs: list[dict[str, Any]]) -> pd.DataFrame:
-    """The pairings with frames named by their file and numbered within it, as other programs count them.
-
-    Parameters
-    ----------
-    pairings : DataFrame
-        As :func:`pairing_rows` gives it: frames are numbered through all files of an input.
-    inputs : list of dict
-        The result contract's.
-    """
-    made: dict[str, Any] = {}
-    sides = {f"{side['role']}_frame": side for side in inputs}
-    for name in pairings.columns:
-        column = pairings[name]
-        if name in sides:
-            files = sides[name]["files"]
-            first = np.array([file["first_frame"] for file in files] or [1], np.int64)
-            number = file_of(column.to_numpy(np.int64, na_value=1), first)
-            column = column - (first[number] - 1)
-            codes = np.where(column.notna() & bool(files), number, -1)
-            paths = pd.Index([file["path"] for file in files], dtype=object)
-            made[name.replace("frame", "file")] = pd.Categorical.from_codes(codes, categories=paths)
-        made[name] = column
-    return pd.DataFrame(made)
 
 
 def _optional(values: npt.NDArray[np.integer[Any]], present: npt.NDArray[np.bool_]) -> Any:

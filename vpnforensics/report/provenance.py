@@ -45,6 +45,12 @@ def tool_row(
     }
 
 
+def made_by(tool: Mapping[str, Any]) -> str:
+    """The result contract's ``tool`` in a line."""
+    commit = f" (commit {tool['commit']})" if tool["commit"] else ""
+    return f"{tool['name']} {tool['version']}{commit}, {tool['date']} on {tool['host']}, seed {tool['seed']}"
+
+
 def today() -> str:
     """Now, or the time that ``SOURCE_DATE_EPOCH`` states, for results that are equal byte for byte."""
     stated = os.environ.get("SOURCE_DATE_EPOCH", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,12 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.report import dataframes
 from vpnforensics.report.dataframes import flat, plain_rows
 from vpnforensics.report.escaping import json_text
-from vpnforensics.report.pairings import by_file
+from vpnforensics.report.inputs import by_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vpnforensics.report.frames import Frame
 
 SCHEMA_VERSION = 2
 VERDICTS = ("linked", "undecided", "no_tunnel")
@@ -129,16 +134,24 @@ class CaseResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract, of plain Python values."""
+        about = self.about()
+        lists = {
+            "tunnels": plain_rows(self.lists.tunnels),
+            "flows": plain_rows(self.lists.endpoints.assign(**self._stacks)),
+            "scores": plain_rows(self._scores),
+            "links": plain_rows(self.lists.links),
+        }
+        before = ("schema_version", "tool", "inputs", "alignment", "delay_law")
+        return {key: about[key] for key in before} | lists | about
+
+    def about(self) -> dict[str, Any]:
+        """The result contract but for its lists: what tables of a case carry with them."""
         return {
             "schema_version": SCHEMA_VERSION,
             "tool": self.tool,
             "inputs": self.inputs,
             "alignment": self.alignment.to_dict(),
             "delay_law": _of_law(self.delay_law),
-            "tunnels": plain_rows(self.lists.tunnels),
-            "flows": plain_rows(self.lists.endpoints.assign(**self._stacks)),
-            "scores": plain_rows(self._scores),
-            "links": plain_rows(self.lists.links),
             "comparisons": self.comparisons,
             "null_comparisons": self.null_comparisons,
             "expected_false_links": self.expected_false_links,
@@ -166,14 +179,45 @@ class CaseResult:
             raise KeyError(f"no flow {flow!r}; there are {count:,}, named f1 and on" if count else "no flows")
         return self.pairings[self.pairings["flow"] == flow].drop(columns="flow").reset_index(drop=True)
 
+    def frames(self, flow: str) -> Iterator[Frame]:
+        """The stored frames of a linked flow and of the outer packets that carried it (``frames`` extra).
+
+        Yields
+        ------
+        Frame
+            ``ts_ns``, ``packet`` (of dpkt), ``role``, ``file``, ``frame``; first the egress side.
+
+        Raises
+        ------
+        KeyError
+            No such flow.
+        ValueError
+            It is not linked, so that no frames are named.
+        CaptureError
+            A file is gone, or is no longer the one that was read.
+        """
+        from vpnforensics.report.frames import frames_of
+
+        packets = self.explain(flow)
+        if not len(packets):
+            raise ValueError(f"{flow} is not linked, so no outer packets are matched to it")
+        return frames_of(packets, self.inputs)
+
+    @property
+    def beside(self) -> pd.DataFrame:
+        """One row a flow: its link beside its endpoints and its tunnel's client."""
+        flows = self.endpoints.set_index("id")
+        tunnels = self.tunnels.set_index("id")
+        columns = ["proto", "src", "dst", "names", "packets", "bytes", "first"]
+        table = self.links.join(flows[columns], on="flow")
+        table.insert(2, "client", table["tunnel"].map(tunnels["client"]))
+        table.insert(3, "user", table["tunnel"].map(tunnels["user"]))
+        return table
+
     @property
     def summary(self) -> pd.DataFrame:
-        """One row a flow: its link beside its endpoints and its tunnel's client, strongest evidence first."""
-        flows = self.endpoints.set_index("id")
-        clients = self.tunnels.set_index("id")["client"]
-        beside = ["proto", "src", "dst", "names", "packets", "bytes", "first"]
-        table = self.links.join(flows[beside], on="flow")
-        table.insert(2, "client", table["tunnel"].map(clients))
+        """``beside``, the strongest evidence first."""
+        table = self.beside
         rank = table["verdict"].map({verdict: n for n, verdict in enumerate(VERDICTS)})
         order = np.lexsort((-table["packets"], -table["llr"].fillna(-np.inf), rank))
         return table.iloc[order].reset_index(drop=True)

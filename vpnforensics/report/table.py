@@ -18,6 +18,7 @@ from vpnforensics.report.escaping import visible
 from vpnforensics.report.findings import findings
 from vpnforensics.report.layout import Endpoint, more_line, plain_grid, plain_table
 from vpnforensics.report.naming import looked_up_line, surest_names
+from vpnforensics.report.provenance import made_by
 from vpnforensics.report.quantities import many, ratio, seconds, size, span
 from vpnforensics.report.result import VERDICTS, CaseResult
 
@@ -29,7 +30,7 @@ _LABELS = 10
 """Columns that the overview's labels take."""
 
 
-def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
+def case_view(case: CaseResult, *, width: int, top: int = 40, in_order: bool = False) -> RenderableType:
     """The whole report of a case.
 
     Parameters
@@ -38,12 +39,15 @@ def case_view(case: CaseResult, *, width: int, top: int = 40) -> RenderableType:
     width : int
         Columns there are.
     top : int
-        Rows of the longer tables that are shown, strongest evidence first.
+        Rows of the longer tables that are shown.
+    in_order : bool
+        Show the flows in the case's order, and not the strongest evidence first.
     """
     parts: list[RenderableType] = [_overview(case, width), Text()]
     if len(case.tunnels):
         parts += [tunnel_view(case, width=width, top=top), Text()]
-    parts += [link_view(case, width=width, top=top), Text(), _meaning(case)]
+    parts += [link_view(case, width=width, top=top, in_order=in_order), Text(), _meaning(case)]
+    parts.append(Text(visible(made_by(case.tool)), style="dim"))
     return Group(*parts)
 
 
@@ -165,10 +169,10 @@ def _share(share: float) -> Text:
     return text
 
 
-def link_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
-    """The links, strongest evidence first."""
+def link_view(case: CaseResult, *, width: int, top: int, in_order: bool = False) -> RenderableType:
+    """The links, strongest evidence first or in the case's order."""
     verdicts = case.links["verdict"].value_counts()
-    rows = case.summary.head(top)
+    rows = (case.beside if in_order else case.summary).head(top)
     sources = _one_address(case.endpoints["src"])
     table = plain_table(title=_title(verdicts, len(case.links), sources))
     table.add_column("flow", no_wrap=True)
