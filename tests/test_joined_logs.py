@@ -8,6 +8,7 @@ import zstandard
 
 import vpnforensics as vf
 from tests.small_case import write_case
+from vpnforensics.saved import differences, found_files, recomputed
 
 RECORDED = Path(__file__).with_name("logs") / "recorded"
 S = 1_000_000_000
@@ -210,3 +211,24 @@ def test_bad_options_fail_before_the_work(small, tmp_path):
         joined(small, tmp_path / "none")
     with pytest.raises(vf.LogError, match="no time zone"):
         joined(small, RECORDED / "openvpn.log", log_zone="Mars")
+
+
+def test_a_case_with_logs_is_made_again_with_them_and_their_change_is_told(small, tmp_path, plain):
+    log = usage_log(tmp_path, sessions(plain), "moved.jsonl")
+    case = joined(small, log, log_zone="+02:00")
+    path = tmp_path / "case.json"
+    path.write_text(case.to_json())
+    saved = vf.open_case(path).to_dict()
+    assert saved["usage"]["zone"] == "+02:00"
+    files = found_files(saved, tmp_path)
+    assert [file.role for file in files] == ["ingress", "egress", "log"]
+    assert list(differences(saved, recomputed(saved, files).to_dict())) == []
+    away = tmp_path / "away"
+    away.mkdir()
+    log.rename(away / "elsewhere.jsonl")
+    files = found_files(saved, tmp_path, {"log": [str(away / "elsewhere.jsonl")]})
+    assert list(differences(saved, recomputed(saved, files).to_dict())) == []
+    (away / "elsewhere.jsonl").write_text("")
+    files = found_files(saved, tmp_path, {"log": [str(away / "elsewhere.jsonl")]})
+    with pytest.raises(vf.SavedCaseError, match="changed"):
+        recomputed(saved, files)
