@@ -33,13 +33,15 @@ from vpnforensics.engines.delay_law import DelayLaw
 from vpnforensics.flows._kernels import group_rows
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
+"""Of the kernels, which run outside the interpreter's lock; more than eight wait for memory."""
 _LEAST_PIECE = 256
+"""Flows or pairs that are worth a thread."""
 PROBES = 16
 """Of a longer flow so many packets are looked for in all tunnels; all of them where those are found."""
 _PROBES_THERE = 0.25
 """A tunnel with fewer of a flow's rarest packets did not carry it."""
 _CHANCE_WINDOW_NS = 20_000_000_000
-_LN10 = float(np.log(10.0))
+"""Either side of a record, for its chance rate: shorter ones contain too much of the flow itself (ADR 1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +196,7 @@ class Containment:
                 self.law.delays,
                 self.miss,
             )
-            return score / _LN10, hits
+            return score / np.log(10.0), hits
 
         best, most = np.full(len(pairs), -np.inf), np.zeros(len(pairs), np.int32)
         pieces = _split(len(pairs))

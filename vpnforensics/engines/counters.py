@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.engines.case import Case
+from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.features.conservation import Conservation, conserve_advances
 from vpnforensics.features.counter_advance import advances
@@ -42,8 +42,6 @@ _SLACK_NS = 75_000_000
 """By which the tunnel's window is longer at both ends: delays and clocks."""
 _SPARE = 0.05
 """Of a flow's packets in a window, so many may be fragments or copies."""
-_SHORT = float(np.log10(0.03))
-"""Decimal logarithm of how often a window of a carried flow comes short: about what captures lose."""
 _LEAST_SCORE = -6.0
 """A burst that was delayed whole must not outweigh all else."""
 _LEAST_PACKETS = 10
@@ -91,7 +89,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     )
     short = (sent >= 0) & (sent < np.floor(count[row] * (1 - _SPARE)))
     compared = np.bincount(pair, np.where(sent >= 0, count[row], 0), len(pairs)).astype(np.int32)
-    total = np.maximum(np.bincount(pair, short, len(pairs)) * _SHORT, _LEAST_SCORE)
+    total = np.maximum(np.bincount(pair, short, len(pairs)) * np.log10(USUAL_MISS), _LEAST_SCORE)
     listed = np.flatnonzero(compared)
     if not len(listed):
         return silent(NAME, silence or {"no flow at the time of a tunnel": flows})

@@ -25,10 +25,15 @@ _WINDOWS_NS = (250_000_000, 80_000_000, 25_000_000)
 _GROUND_FROM = 0.48
 """Of the window: pairs farther apart are wrong ones."""
 _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
+"""Bins at the mode are as narrow as a quick server's delays need, and grow by this factor away from it."""
 _TAIL_SHARE = 0.005
+"""Of the law, spread evenly: a stalled server delays as many as this beyond all that was seen."""
 _COVER = 0.997
+"""Of the law that its table covers: what is left out counts as missed."""
 _LEAST_PAIRS, _MOST_PAIRS = 30, 200_000
+"""Pairs without which there is no law, and beyond which more only cost time."""
 _SLOTS = 4096
+"""Steps of the table, at most: they stay in the processor's first cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +104,10 @@ def observed_delays(
     window: dict[bool, int] = {}
     for window_ns in _WINDOWS_NS:
         delay_ns, up = _without_rivals(classes, egress, egress_class, window_ns)
-        for side in (True, False):
-            mine = delay_ns[up == side]
-            if len(found.get(side, ())) < _LEAST_PAIRS and (side not in found or len(mine) >= _LEAST_PAIRS):
-                found[side], window[side] = mine, window_ns
+        for way in (True, False):
+            mine = delay_ns[up == way]
+            if len(found.get(way, ())) < _LEAST_PAIRS and (way not in found or len(mine) >= _LEAST_PAIRS):
+                found[way], window[way] = mine, window_ns
         if min(map(len, found.values())) >= _LEAST_PAIRS:
             break
     up = np.repeat([True, False], [len(found[True]), len(found[False])])

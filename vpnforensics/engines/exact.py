@@ -40,13 +40,17 @@ from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, PacketTable
 NAME = "exact"
 
 _TCP_BITS, _UDP_BITS = 32, 16
+"""Chance in a sequence number, and in a payload's first bytes (an identifier of DNS)."""
 _PENALTY = 1.5
+"""Decimal logarithms for a packet that should have matched: captures lose about three in a hundred."""
 _MISSING_FORGIVEN = 0.25
-_COPIES = 4
+"""Share of a flow's packets that may be missing at no cost: a snapped or dropping capture."""
+_MOST_ALIKE = 4
 """A packet seen more often (keep-alives, equal datagrams) names nobody; a few are retransmissions or taps."""
 _STAY_NS = 1_000_000_000
 """No queue of a server holds a packet for longer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+"""Splitmix64's odd constant, of the golden ratio."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,35 +98,35 @@ def match_exactly(
     order = usable[np.argsort(key_in[usable], kind="stable")]
     sorted_keys = key_in[order]
     first = np.searchsorted(sorted_keys, key_out, side="left")
-    copies = np.searchsorted(sorted_keys, key_out, side="right") - first
-    packet = np.flatnonzero((bits_out > 0) & (copies > 0) & (copies <= _COPIES))
-    nth = np.arange(_COPIES)
-    row = order[np.minimum(first[packet, None] + nth, len(order) - 1)] if len(packet) else _no_rows()
-    same = nth < copies[packet, None]
+    alike = np.searchsorted(sorted_keys, key_out, side="right") - first
+    packet = np.flatnonzero((bits_out > 0) & (alike > 0) & (alike <= _MOST_ALIKE))
+    number = np.arange(_MOST_ALIKE)
+    row = order[np.minimum(first[packet, None] + number, len(order) - 1)] if len(packet) else _no_rows()
+    same = number < alike[packet, None]
     if one_capture:
         same &= conversations.flow[row] != _same_flow(conversations, flows, packet)[:, None]
     if alignment is not None and alignment.usable:
         there_ns = alignment.to_ingress(flows.packets.ts_ns[packet])[:, None]
         same &= np.abs(conversations.packets.ts_ns[row] - there_ns) <= _STAY_NS
     of_one = _of_one_client(conversations.src[conversations.flow[row]], same)
-    shared_by_many = (bits_out > 0) & (copies > _COPIES)
+    shared_by_many = (bits_out > 0) & (alike > _MOST_ALIKE)
     shared_by_many[packet] = same.any(axis=1) & ~of_one
     able = (bits_out > 0) & ~shared_by_many
-    at, copy = np.nonzero(same & of_one[:, None])
+    at, nth = np.nonzero(same & of_one[:, None])
     conversation, ingress_row, shared, score = _tally(
-        conversations, flows, row[at, copy], packet[at], key_out, np.where(able, bits_out, 0)
+        conversations, flows, row[at, nth], packet[at], key_out, np.where(able, bits_out, 0)
     )
-    of_another_server = (bits_out > 0) & (copies == 0) & np.isin(numbers_out, numbers_in[usable])
+    of_another_server = (bits_out > 0) & (alike == 0) & np.isin(numbers_out, numbers_in[usable])
     seen = shared_by_many | of_another_server | (ingress_row >= 0)
     return ExactMatches(conversation, shared, score, ingress_row, bits_out > 0, seen)
 
 
 def _no_rows() -> npt.NDArray[np.intp]:
-    return np.zeros((0, _COPIES), np.intp)
+    return np.zeros((0, _MOST_ALIKE), np.intp)
 
 
 def _of_one_client(client: npt.NDArray[np.int32], same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Packets whose copies, the entries ``same`` of each row, are all of one client."""
+    """Packets whose like, the entries ``same`` of each row, are all of one client."""
     most = np.where(same, client, -1).max(axis=1, initial=-1)
     least = np.where(same, client, np.iinfo(np.int32).max).min(axis=1, initial=np.iinfo(np.int32).max)
     return np.asarray(most == least)

@@ -24,9 +24,9 @@ def longest_packets(start: Ints, up: Flags, length: Numbers) -> Ints:
     ndarray of int64, shape (flows, 2, 3)
     """
     flows = len(start) - 1
-    side = 2 * np.repeat(np.arange(flows), np.diff(start)) + up
-    ordered = np.sort(side << 32 | length.astype(np.int64))  # an IP packet has less than 2^32 bytes
-    count = np.bincount(side, minlength=2 * flows)
+    way = 2 * np.repeat(np.arange(flows), np.diff(start)) + up
+    ordered = np.sort(way << 32 | length.astype(np.int64))  # an IP packet has less than 2^32 bytes
+    count = np.bincount(way, minlength=2 * flows)
     last = np.cumsum(count) - 1
     longest = np.full((2 * flows, 3), -1, np.int64)
     for k in range(3):

@@ -36,23 +36,26 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.engines.case import Case
+from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.grouped import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
 from vpnforensics.engines.upstream import Upstream, field
 
 NAME = "headers"
 
-_MISS = 0.03
 _FULL_RECORDS = 5
+"""A size seen so often is that of full packets, and no stray; of ten times as many records."""
 _ECN_MISS = 0.02
+"""Share of carried ECN-capable packets that are not seen as such."""
 _ECN_SHARE = 0.05
 """Of tunnels with ECN-capable packets at any given time, among those whose protocol copies the field."""
 _SAME_DEVICE = 0.7
+"""Share of flows whose device runs the VPN itself; the others come from behind a router's."""
 _TTL_POPULATION = {32: 0.01, 64: 0.70, 128: 0.24, 255: 0.05}
 """Of initial TTLs among client devices, rounded from passive fingerprinting surveys."""
-_INITIAL_TTLS = np.array([32, 64, 128, 255])
+_INITIAL_TTLS = np.array(list(_TTL_POPULATION))
 _EDGE_NS = 200_000_000
+"""By which a flow's time is widened: delays, and what is open in the alignment."""
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
@@ -135,7 +138,7 @@ def _size_step(case: Case, pairs: Pairs) -> npt.NDArray[np.float64]:
     longest = longest_packets(egress.start, egress.up, egress.inner_bytes)[pairs.flow]
     largest = _largest_inner(case)[pairs.tunnel]
     over = (longest > largest[:, :, None]).sum(axis=2)  # of the longest three: more make it no surer
-    step = np.where(largest >= 0, over * np.log10(_MISS), np.nan)
+    step = np.where(largest >= 0, over * np.log10(USUAL_MISS), np.nan)
     return np.where((largest < 0).all(axis=1), np.nan, np.nansum(step, axis=1))
 
 

@@ -42,19 +42,23 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _SLOT_NS, _SLOTS_BACK = 500_000_000, 2
+"""Cells of time of the search for pairs: a tunnel's counter may have stood there up to a second before."""
 _BIN_IDS, _BINS = 32, 2048
+"""Cells of the counter's 65,536 values: what a busy host sends in half a second."""
 _HIT_SHARE = 0.3
 """Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
 _MOST_JOINED = 16
 """Packets of a flow that take part in the search for pairs: its first."""
 _BACK_NS, _AHEAD_NS = 1_000_000_000, 2_000_000
+"""The outer packet stands so far before the inner one's time at egress, or after it by the clocks' error."""
 _AHEAD_IDS = 16
 """An inner ID may pass the latest outer one seen by so much: unseen packets came between."""
 _FIRST_SCALE = 8.0
+"""Values between the first inner ID and the counter's last outer one: packets that went elsewhere."""
 _STRANGE = 0.02
+"""Share of inner IDs that are none of the counter's: fragments, resets, other stacks behind the tunnel."""
 _TWICE = 0.001
 """Share of inner IDs that an outer packet has too, were the counter one."""
-_LN10 = float(np.log(10.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,4 +207,4 @@ def _weigh(ts_ns: Ints, line: Ints, taken: Ints, at_ns: Ints, ip_id: Ints) -> fl
     own = best_scale(steps)[1]
     # IDs drawn at random are an H2 as well.
     alone = LOG_CHANCE + max(own, len(steps) * LOG_CHANCE)
-    return (together - alone) / _LN10
+    return (together - alone) / float(np.log(10.0))

@@ -48,14 +48,16 @@ import numpy as np
 
 from vpnforensics.align.classes import classify_records
 from vpnforensics.engines._kernels import fresh_packets, rarest_packets
-from vpnforensics.engines.case import Case
+from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, gaps
 from vpnforensics.engines.delay_law import estimate_delay_law, observed_delays
 
 NAME = "packets"
 
 _RENEWAL_NS = 250_000_000
-_MISS, _MOST_MISS = 0.03, 0.3
+"""After so long a burst is news again: a long transfer is more than one."""
+_MOST_MISS = 0.3
+"""Share missed that a tunnel of which more is unread is taken to have: it says little even so."""
 
 
 def prepare(case: Case) -> Containment | None:
@@ -81,7 +83,7 @@ def prepare(case: Case) -> Containment | None:
         tuple(rarest_packets(egress.start, c, fresh, classes.counts, PROBES) for c in egress_class),
         *gaps(classes, law.width_ns, len(case.tunnels)),
         law,
-        min(max(_MISS, case.tunnels.lost_share), _MOST_MISS),
+        min(max(USUAL_MISS, case.tunnels.lost_share), _MOST_MISS),
         len(case.tunnels),
         case.map_of_tunnel,
         case.circle,

@@ -63,11 +63,15 @@ Floats = npt.NDArray[np.float64]
 _REACH_S = 2.0
 """Pairs farther from a common line than this are not listed."""
 _SCALE_S = 0.005
+"""Half of carried flows' least delayed timestamps lie this near to their tunnel's line, but for the tick."""
 _EDGE_NS = 10_000_000_000
+"""A tunnel's line is taken from so long around a flow: clocks wander."""
 _SERVER_DELAY_S = 0.0005
 """Error that the server's handling adds to a tick phase."""
 _RATE_REACH_SD = 4.0
+"""Standard errors beyond which two rates are not compared: the score would be far below 0."""
 _LEAST_OUTER = 5
+"""Stamped packets without which a tunnel has no line."""
 
 
 @dataclass(frozen=True, eq=False)

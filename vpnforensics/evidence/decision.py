@@ -12,13 +12,13 @@ import numpy.typing as npt
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
-from vpnforensics.engines.case import Case, ScoreTable, concatenate
+from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
-from vpnforensics.evidence.denial import MISS_UNKNOWN, chance_of_nothing, chance_of_so_little
+from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
 from vpnforensics.evidence.observability import Observability, Why, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
@@ -118,14 +118,14 @@ def decide_by_packets(
     found = attribute(
         containment, alive, table.why[0] != Why.SILENT, policy=policy, rng=rng, progress=progress
     )
-    scores = _told_of_records(case, _listed(containment, found), found)
+    scores = _with_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     table = table.noted(np.stack([c == IN_PIECES for c in containment.egress_class]), Why.TOO_LONG)
     law = containment.law
     del containment  # as large as the captures
     miss = _miss_rate(case, found, table.seen)
     table = table.noted(unproven(case.egress.ts_ns, found.record), Why.UNPROVEN)
-    lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > MISS_UNKNOWN
+    lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > USUAL_MISS
     table = replace(table, readable=not lost)
     chance = chance_of_so_little(case, table, scores, miss)
     flows = case.flows
@@ -228,7 +228,7 @@ def _chance_unseen(
     table = observability(case).noted(~comparable, Why.EMPTY)
     seen = table.seen[0]
     linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & seen
-    miss = float(np.mean(~found[linked])) if linked.any() else MISS_UNKNOWN
+    miss = float(np.mean(~found[linked])) if linked.any() else USUAL_MISS
     chance = chance_of_nothing(case, table, miss)
     chance[table.per_flow(found)[0] > 0] = 1.0  # a part was there; what the rest lacks is the capture's
     return chance, table.noted(found & ~named, Why.SHARED)
@@ -264,10 +264,10 @@ def _miss_rate(case: Case, found: Attribution, whole: npt.NDArray[np.bool_]) -> 
     tunnel = np.repeat(found.tunnel, np.diff(case.egress.start))
     expected = np.flatnonzero(tunnel >= 0)
     expected = expected[whole[case.map_of_tunnel[tunnel[expected]], expected]]
-    return float(np.mean(found.record[expected] < 0)) if len(expected) else MISS_UNKNOWN
+    return float(np.mean(found.record[expected] < 0)) if len(expected) else USUAL_MISS
 
 
-def _told_of_records(case: Case, scores: ScoreTable, found: Attribution) -> ScoreTable:
+def _with_records(case: Case, scores: ScoreTable, found: Attribution) -> ScoreTable:
     """The pairs; a link explains the packets that have their record, which may be more than the score saw."""
     having = np.add.reduceat(found.record >= 0, case.egress.start[:-1], dtype=np.int32)
     linked = found.tunnel[scores.flow] == scores.tunnel

@@ -19,8 +19,6 @@ from vpnforensics.evidence.observability import Observability
 
 Floats = npt.NDArray[np.float64]
 
-MISS_UNKNOWN = 0.03
-"""Share of packets missing where it cannot be told; more than this unread excuses a tunnel."""
 _BOUT_NS = 100_000_000
 """What one stall takes: longer ones would be seen as a silence."""
 _MISS_FLOOR = 0.01

@@ -28,13 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines import packets as packets_engine
-from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable
 from vpnforensics.engines.registry import ENGINES, Engine
 from vpnforensics.engines.scores import EngineScores, Pairs
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
 from vpnforensics.evidence.decision import Decision, present
-from vpnforensics.evidence.denial import MISS_UNKNOWN
 from vpnforensics.evidence.fusion import fuse
 from vpnforensics.evidence.voices import Voice
 
@@ -111,8 +110,8 @@ def weigh_fields(
     if heard.any():
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     shown = np.searchsorted(every, listed)
-    told = [v.take(shown) for v in (*voices, *of_fields)]
-    return _retold(case, decision, listed, fused[shown], told, links)
+    shown_voices = [v.take(shown) for v in (*voices, *of_fields)]
+    return _over_pairs(case, decision, listed, fused[shown], shown_voices, links)
 
 
 def _keys(case: Case, pairs: ScoreTable | EngineScores) -> Keys:
@@ -210,18 +209,18 @@ def _voice(case: Case, field: _Field, keys: Keys) -> Voice:
 def _looked_into(case: Case, decision: Decision, keys: Keys) -> npt.NDArray[np.bool_]:
     """Pairs that the joint model could have shown, had the tunnel carried the flow."""
     flow, tunnel = np.divmod(keys, len(case.tunnels))
-    readable = decision.engine == packets_engine.NAME and case.tunnels.lost_share <= MISS_UNKNOWN
+    readable = decision.engine == packets_engine.NAME and case.tunnels.lost_share <= USUAL_MISS
     return np.asarray((case.map_of_tunnel[tunnel] >= 0) & decision.observability.deniable[flow] & readable)
 
 
 def _of_packets(
     case: Case, decision: Decision, voice: Voice, keys: Keys, looked: npt.NDArray[np.bool_]
 ) -> Voice:
-    """The voice of containment, told of the pairs: what it did not list it looked for in vain."""
+    """What containment says of the pairs: what it did not list it looked for in vain."""
     row = _rows(case, decision.scores, keys)
-    told = voice.spread(row, "too few of its packets found to list")
+    spread = voice.spread(row, "too few of its packets found to list")
     unlisted = decision.unlisted_llr[keys // len(case.tunnels)]
-    return replace(told, llr=np.where((row < 0) & looked, unlisted, told.llr))
+    return replace(spread, llr=np.where((row < 0) & looked, unlisted, spread.llr))
 
 
 def _link(
@@ -251,7 +250,7 @@ def _link(
     return tunnel, error
 
 
-def _retold(
+def _over_pairs(
     case: Case,
     decision: Decision,
     keys: Keys,

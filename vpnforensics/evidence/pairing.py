@@ -32,7 +32,9 @@ _QUIET_NS = (20_000_000, 5_000_000, 2_000_000, 1_000_000)
 _ABSENT = 8.0
 """Nats: of a packet in a hundred lost, which one may be guessed among a few dozen."""
 _SLACK, _PACKETS_A_SLACK, _MOST_SLACK = 16, 64, 128
+"""How far pairs may leave the diagonal: some packets, one more for each 64 of a block, and a limit."""
 _MOST_CELLS = 8_000_000
+"""Of a block's table, a byte each: larger blocks are cut finer."""
 _USUAL_NS, _LEAST_USUAL_NS = 1e5, 1e4
 """Delay of a packet on its own, where none is; and not taken smaller than clocks and captures can tell."""
 
