@@ -16,7 +16,8 @@ from vpnforensics.logs.session import Session, host_of
 _NS = 1_000_000_000
 SLACK_NS = 5 * _NS
 """A log tells of a session so long after its first packet, and so long after its last."""
-_MOST_DISTANCES = 4000
+_MOST_LOOKS = 2_000_000
+"""Pairs looked at, over all distances tried, the small ones first: some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def match(sessions: Sequence[Session], seen: Sequence[Seen]) -> Matching:
     starts = [
         (s, t, begin - seen[t].first_ns) for s, t in possible if (begin := sessions[s].begin_ns) is not None
     ]
-    distances = sorted({d for _, _, d in starts}, key=abs)[:_MOST_DISTANCES]
+    distances = sorted({d for _, _, d in starts}, key=abs)[: _MOST_LOOKS // len(possible) + 1]
     best = max([0, *distances], key=lambda d: (*_fit(sessions, seen, possible, d), -abs(d)))
     near = sorted(d for _, _, d in starts if abs(d - best) <= SLACK_NS)
     offset_ns = near[len(near) // 2] if near else 0

@@ -12,6 +12,7 @@ from typing import ClassVar
 from vpnforensics.logs.ledger import Ledger, Line
 from vpnforensics.logs.session import Session, Translation, address, count, split_endpoint
 
+_STARTS = ("main", "worker", "ocserv[")  # most lines are of others, and a look is quicker than a match
 _MAIN = re.compile(r"(?:ocserv\[\d+\]: )?main\[(.*?)\]: ?(\S+) (.*)")
 _WORKER = re.compile(r"(?:ocserv\[\d+\]: )?worker\[(.*?)\]: ?(\S+) (.*)")
 _GONE = re.compile(r"user disconnected \(reason: (.*), rx: (\d+), tx: (\d+)\)")
@@ -33,6 +34,8 @@ class Ocserv:
 
     def feed(self, line: Line) -> bool:
         """A message of ``main`` or of a client's worker."""
+        if not line.text.startswith(_STARTS):
+            return False
         found = _MAIN.match(line.text)
         if found is not None:
             return self._main(found[1], split_endpoint(found[2].rstrip(":")), found[3], line)

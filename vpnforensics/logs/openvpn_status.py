@@ -43,6 +43,8 @@ class OpenVpnStatus:
         if text == "END":
             self._end_snapshot(line)
             return True
+        if "," not in text and "\t" not in text:
+            return False
         cells = text.split("\t" if "\t" in text else ",")
         kind = cells[0]
         if kind in ("TITLE", "GLOBAL_STATS", "Max bcast/mcast queue length", "dco_enabled"):

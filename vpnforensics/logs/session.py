@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,11 @@ def address(text: str) -> str:
     ('192.0.2.1', '2001:db8::1', '')
     """
     try:
+        socket.inet_pton(socket.AF_INET, text)  # most are, and this takes a tenth of the time
+        return text
+    except (OSError, ValueError):
+        pass
+    try:
         found = ipaddress.ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
         return ""
@@ -150,6 +156,7 @@ def address(text: str) -> str:
     return str(mapped or found)
 
 
+@lru_cache(1 << 16)
 def endpoint(host: str, port: str | int = "") -> str:
     """``addr:port``, ``[addr]:port``, or the address alone; empty where it is none.
 

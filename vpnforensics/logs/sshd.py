@@ -12,6 +12,7 @@ from typing import ClassVar
 from vpnforensics.logs.ledger import Ledger, Line
 from vpnforensics.logs.session import Session, Translation, endpoint
 
+_STARTS = ("Accepted ", "Disconnected ", "Connection ", "Received ", "Timeout, ")  # quicker than two matches
 _ACCEPTED = re.compile(r"Accepted \S+ for (.+) from (\S+) port (\d+)(?: ssh2)?")
 _GONE = re.compile(
     r"(?:Disconnected from|Connection closed by|Connection reset by|Received disconnect from"
@@ -31,6 +32,8 @@ class Sshd:
 
     def feed(self, line: Line) -> bool:
         """Somebody was let in, or has gone."""
+        if not line.text.startswith(_STARTS):
+            return False
         if found := _ACCEPTED.match(line.text):
             where = endpoint(found[2], found[3])
             if not where:

@@ -44,7 +44,7 @@ class StrongSwan:
 
     def feed(self, line: Line) -> bool:
         """A message of one thread."""
-        found = _MESSAGE.match(line.text)
+        found = _MESSAGE.match(line.text) if "[" in line.text[:20] else None
         if found is None:
             return False
         thread, text = found[1], found[3]
