@@ -148,6 +148,22 @@ def test_several_users_of_one_endpoint(small, plain, tmp_path):
     assert about(case, "1 tunnel of several users")
 
 
+def test_two_logs_of_one_server(small, plain, tmp_path):
+    """One log with counts and one without: the user once, and the counts looked at."""
+    counted = usage_log(tmp_path, sessions(plain, received=10))
+    other = tmp_path / "sshd.log"
+    other.write_text(
+        "".join(
+            f"[{t.first_ns // S}.1] Accepted none for user-{t.id} from"
+            f" {t.client.replace(':', ' port ')} ssh2\n"
+            for t in plain.tunnels.itertuples()
+        )
+    )
+    case = joined(small, counted, other)
+    assert case.tunnels["user"].tolist() == [f"user-{t}" for t in case.tunnels["id"]]
+    assert about(case, "with more bytes linked to it than the log counts")
+
+
 def test_the_log_of_another_server(small, plain, tmp_path):
     rows = [(user, f"203.0.113.{n}:9", *rest) for n, (user, _, *rest) in enumerate(sessions(plain), 1)]
     case = joined(small, usage_log(tmp_path, rows))

@@ -55,7 +55,7 @@ def join(case: Case, tunnel: npt.NDArray[np.integer[Any]], book: LogBook) -> Joi
         found = match(mine, seen)
         for s, t in found.pairs:
             sessions_of[t].append((mine[s], found.offset_ns))
-        matched = {s for s, _ in found.pairs}
+        matched = {s for s, _ in found.pairs}.union(found.shared)
         unmatched += [(s, found.offset_ns) for n, s in enumerate(mine) if n not in matched]
         findings += _of_file(file, found, bool(mine))
         if matched and file.first_ns is not None and file.last_ns is not None:
@@ -103,8 +103,13 @@ def _of_file(file: LogFile, found: Matching, has_sessions: bool) -> list[str]:
     said += [
         f"{name}: {note}" for note in file.notes if not note.startswith("its times") or not found.offset_ns
     ]
-    if has_sessions and not found.pairs:
+    if has_sessions and not found.pairs and not found.shared:
         said.append(f"{name}: no session has the endpoint of a tunnel at its time; is it of this server?")
+    if found.shared:
+        said.append(
+            f"{name}: {many(len(found.shared), 'session')} of addresses with several tunnels at their time,"
+            " and no port to tell which"
+        )
     if not found.offset_ns:
         return said
     way = "ahead of" if found.offset_ns > 0 else "behind"
@@ -177,9 +182,10 @@ def _more_than_logged(
     flow = np.repeat(np.arange(len(case.flows)), np.diff(egress.start))
     told = []
     for t, sessions in enumerate(sessions_of):
-        if len(sessions) != 1 or sessions[0][0].received_bytes is None:
+        counted_by = [each for each in sessions if each[0].received_bytes is not None]
+        if len(counted_by) != 1:
             continue
-        session, offset_ns = sessions[0]
+        session, offset_ns = counted_by[0]
         counted = (tunnel[flow] == t) & (egress.ts_ns <= session.last_ns - offset_ns)
         for word, logged, up in (
             ("received", session.received_bytes, True),

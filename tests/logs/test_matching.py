@@ -53,3 +53,18 @@ def test_nothing_to_match():
     assert match([], SEEN).pairs == ()
     assert match([logged(0, endpoint="203.0.113.9:1")], SEEN).pairs == ()
     assert match([logged(0)], []).pairs == ()
+
+
+def test_several_tunnels_of_one_address_are_told_apart_by_their_begin_or_not_at_all():
+    seen = [Seen(f"198.51.100.1:{4000 + n}", T0 + 30 * n * S, T0 + 3600 * S) for n in range(3)]
+    begun = [
+        Session("x", f"u{n}", "198.51.100.1", (), t.first_ns, None, t.first_ns, t.last_ns, None, None, "l", 1)
+        for n, t in enumerate(seen)
+    ]
+    found = match(begun, seen)
+    assert set(found.pairs) == {(0, 0), (1, 1), (2, 2)}
+    assert found.shared == ()
+    before = Session("x", "u", "198.51.100.1", (), T0 - 900 * S, None, T0, T0, None, None, "l", 1)
+    found = match([before, *begun], seen)
+    assert found.shared == (0,)
+    assert set(found.pairs) == {(1, 0), (2, 1), (3, 2)}

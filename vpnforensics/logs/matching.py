@@ -39,6 +39,8 @@ class Matching:
     """Whether any session begins where a tunnel does: else the offset is taken to be none."""
     pairs: tuple[tuple[int, int], ...]
     """(session, tunnel), by their places in what was given."""
+    shared: tuple[int, ...] = ()
+    """Sessions of an address that had several tunnels at their time, none of which begins with them alone."""
 
 
 def match(sessions: Sequence[Session], seen: Sequence[Seen]) -> Matching:
@@ -61,8 +63,24 @@ def match(sessions: Sequence[Session], seen: Sequence[Seen]) -> Matching:
     offset_ns = near[len(near) // 2] if near else 0
     # A moment more or less is what a log takes to tell, and no clock's fault.
     offset_ns = offset_ns if abs(offset_ns) > SLACK_NS else 0
-    pairs = tuple(p for p in possible if _meet(sessions[p[0]], seen[p[1]], offset_ns))
-    return Matching(offset_ns, bool(near), pairs)
+    met: dict[int, list[int]] = {}
+    for s, t in possible:
+        if _meet(sessions[s], seen[t], offset_ns):
+            met.setdefault(s, []).append(t)
+    told = {s: _apart(sessions[s], ts, seen, offset_ns) for s, ts in met.items()}
+    pairs = tuple((s, t) for s, ts in told.items() for t in ts)
+    return Matching(offset_ns, bool(near), pairs, tuple(s for s, ts in told.items() if not ts))
+
+
+def _apart(session: Session, tunnels: list[int], seen: Sequence[Seen], offset_ns: int) -> list[int]:
+    """Of several tunnels of the session's address, the one that begins with it; none if that is not one."""
+    exact = (session.endpoint, *session.moved_to, *session.assigned)
+    if len(tunnels) == 1 or any(seen[t].endpoint in exact for t in tunnels):
+        return tunnels
+    if session.begin_ns is None:
+        return []
+    begun = [t for t in tunnels if abs(session.begin_ns - offset_ns - seen[t].first_ns) <= SLACK_NS]
+    return begun if len(begun) == 1 else []
 
 
 def _of_one_endpoint(sessions: Sequence[Session], seen: Sequence[Seen]) -> list[tuple[int, int]]:
