@@ -209,3 +209,48 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
         Output(str(target)).write(pieces())
     assert target.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_filters_for_wireshark(run, saved, contract):
+    out, _ = run("show", saved, "--filter", "f2")
+    assert out.startswith("# f2, egress (egress.pcap)\nframe.number in {")
+    rows, _ = run("show", saved, "--filter", "f2", "-f", "json")
+    assert [row["role"] for row in json.loads(rows)] == ["egress", "ingress"]
+    _, err = run("show", saved, "--filter", "f99999", code=2)
+    assert "--filter: no flow 'f99999'" in err
+
+
+def test_a_case_for_timesketch(run, saved, contract):
+    out, _ = run("show", saved, "-f", "timesketch")
+    assert len(out.splitlines()) == 2 * (len(contract["flows"]) + len(contract["tunnels"]))
+    _, err = run("show", saved, "-f", "timesketch", "--by", "site", code=2)
+    assert "of a whole case" in err
+
+
+def test_annotating_a_saved_case_or_two_captures_is_the_same(run, folder, saved, tmp_path):
+    sides = [folder / f"{side}.pcap" for side in ("ingress", "egress")]
+    run("annotate", saved, "-w", tmp_path / "a.pcapng")
+    run("annotate", *sides, "-w", tmp_path / "b.pcapng")
+    assert (tmp_path / "a.pcapng").read_bytes() == (tmp_path / "b.pcapng").read_bytes()
+    assert (tmp_path / "a.pcapng").read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
+
+
+@pytest.mark.parametrize(
+    ("words", "saying"),
+    [
+        (("-", "out.pcap", "-w", "x"), "standard input cannot be read a second time"),
+        (("a", "b", "c", "-w", "x"), "name a saved case, or the two captures"),
+        (("a",), "Missing option '-w'"),
+    ],
+)
+def test_annotating_nothing(run, tmp_path, monkeypatch, words, saying):
+    monkeypatch.chdir(tmp_path)
+    _, err = run("annotate", *words, code=2)
+    assert saying in err
+
+
+def test_annotating_does_not_write_over_evidence(run, folder, saved):
+    before = (folder / "egress.pcap").read_bytes()
+    _, err = run("annotate", saved, "-w", folder / "egress.pcap", code=2)
+    assert "would destroy the evidence" in err
+    assert (folder / "egress.pcap").read_bytes() == before

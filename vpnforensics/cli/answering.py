@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from vpnforensics.report.result import CaseResult
 
-FORMS = ("table", "json", "jsonl", "csv", "parquet")
+FORMS = ("table", "json", "jsonl", "csv", "parquet", "timesketch")
 _SORTS = ("evidence", "packets", "bytes", "time", "error", "client", "dst")
 _GROUPS = ("client", "site", "time")
 _VERDICTS = ("linked", "undecided", "no_tunnel")
@@ -57,6 +58,10 @@ def question_options(command: F) -> F:
                 help="Show flows packet by packet: f12, a Community ID, an endpoint or a name.",
             ),
             click.option(
+                "--filter", "display_filter", metavar="FLOW",
+                help="Print Wireshark display filters for the packets of flows.",
+            ),
+            click.option(
                 "--top", type=click.IntRange(1), default=40, show_default=True, metavar="N",
                 help="Rows the table shows.",
             ),
@@ -91,6 +96,9 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
     from vpnforensics.report.questions import Question, grouped_by, sorted_by
     from vpnforensics.report.questions import asked as excerpt
 
+    alone = [name for name in ("display_filter", "explain", "by") if asked[name]]
+    if form == "timesketch" and alone:
+        raise click.UsageError("-f timesketch is of a whole case or an excerpt")
     keys = ("client", "tunnel", "dst", "since", "until", "verdict", "min_packets")
     whole = case
     try:
@@ -102,7 +110,9 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
     if form != "table":
         for warning in case.warnings:
             session.talk.warn(f"warning: {warning}")
-    if asked["explain"] is not None:
+    if asked["display_filter"] is not None:
+        _filters(session, case, whole, asked, form, output)
+    elif asked["explain"] is not None:
         _explain(session, case, whole, asked, form, output)
     elif asked["by"]:
         table = grouped_by(case, asked["by"])
@@ -127,6 +137,10 @@ def _written(case: CaseResult, form: str, provenance: bool) -> Iterator[str | by
         yield case.to_json() + "\n"
     elif form == "jsonl":
         yield from forms.jsonl(case)
+    elif form == "timesketch":
+        from vpnforensics.report.timesketch import timesketch
+
+        yield from timesketch(case)
     else:
         yield from _table_written(case, forms.link_table(case), form, provenance)
 
@@ -151,19 +165,42 @@ def _table_written(
         yield json_text(plain_rows(table), indent=1) + "\n"
 
 
-def _explain(
+def _filters(
     session: Session, case: CaseResult, whole: CaseResult, asked: dict[str, Any], form: str, output: Output
 ) -> None:
-    from vpnforensics.report.explanation import explanation_table, explanation_view, flows_named, why_no_rows
+    from vpnforensics.report.wireshark import display_filters, filter_text
 
-    name, top = asked["explain"], asked["top"]
+    flows = _named(case, whole, "--filter", asked["display_filter"])
+    filters = [each for flow in flows for each in display_filters(case, flow)]
+    if form == "table":
+        output.write([filter_text(filters)])
+    else:
+        import pandas as pd
+
+        table = pd.DataFrame([asdict(each) for each in filters])
+        output.write(_table_written(case, table, form, asked["provenance"]))
+
+
+def _named(case: CaseResult, whole: CaseResult, option: str, name: str) -> list[str]:
+    from vpnforensics.report.explanation import flows_named
+
     flows = flows_named(case, name)
     if not flows:
         known = f"f1 to f{len(whole.endpoints)}" if len(whole.endpoints) > 1 else "f1"
         raise click.UsageError(
-            f"--explain: no flow {name!r}; name one as {known}, by Community ID, by an endpoint or address of"
+            f"{option}: no flow {name!r}; name one as {known}, by Community ID, by an endpoint or address of"
             " either side, or by the name of its far side"
         )
+    return flows
+
+
+def _explain(
+    session: Session, case: CaseResult, whole: CaseResult, asked: dict[str, Any], form: str, output: Output
+) -> None:
+    from vpnforensics.report.explanation import explanation_table, explanation_view, why_no_rows
+
+    top = asked["top"]
+    flows = _named(case, whole, "--explain", asked["explain"])
     if form == "table":
         from rich.console import Group
         from rich.text import Text

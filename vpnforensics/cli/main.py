@@ -22,6 +22,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "correlate": ("vpnforensics.cli.correlate:correlate", "Which tunnel carried which flow."),
         "show": ("vpnforensics.cli.saved:show", "A saved case again, whole or as an answer."),
         "verify": ("vpnforensics.cli.saved:verify", "Hold a saved case against its captures."),
+        "annotate": (
+            "vpnforensics.cli.annotate:annotate",
+            "Both captures as one, commented for Wireshark.",
+        ),
         "info": ("vpnforensics.cli.captures:info", "What captures hold, and what is wrong with them."),
         "packets": ("vpnforensics.cli.captures:packets", "The packet table of a capture."),
         "flows": ("vpnforensics.cli.conversations:flows", "The conversations in a capture."),

@@ -70,11 +70,16 @@ def _frames(role: str, file: dict[str, Any], frame: pd.Series[Any], ts_ns: pd.Se
             yield Frame(times[row], _parsed(stored, int(kind)), role, file["path"], int(numbers[row]))
 
 
-def _unchanged(file: dict[str, Any]) -> CaptureSource:
-    """A file as a capture, if it still is the one that was read."""
+def checked_path(file: dict[str, Any]) -> Path:
+    """Where a file of an input is, if it still is the one that was read.
+
+    Raises
+    ------
+    CaptureError
+        It is gone, or another one.
+    """
     path = Path(file["path"])
     try:
-        status = path.stat()
         with path.open("rb") as stored:
             digest = hashlib.file_digest(stored, "sha256").hexdigest()
     except (OSError, ValueError) as error:
@@ -82,6 +87,13 @@ def _unchanged(file: dict[str, Any]) -> CaptureSource:
         raise CaptureError(path, None, f"cannot be read again: {why}") from error
     if digest != file["sha256"]:
         raise CaptureError(path, None, "changed since the case was made")
+    return path
+
+
+def _unchanged(file: dict[str, Any]) -> CaptureSource:
+    """A file as a capture, if it still is the one that was read."""
+    path = checked_path(file)
+    status = path.stat()
     files = (StoredFile(str(path), status.st_size, status.st_mtime_ns),)
     return CaptureSource(str(path), status.st_size, "", (), 0, 0, 0, CaptureHealth(), files)
 
