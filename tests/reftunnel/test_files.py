@@ -9,7 +9,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from vpnforensics.cli.tunnel import tunnel
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.config import read_config
 from vpnforensics.reftunnel.files import started
@@ -86,6 +88,17 @@ def test_a_usage_log_goes_on_with_its_own_file(tmp_path):
 def test_the_time_of_a_start_in_the_name_of_a_journal():
     assert started(Path("/x/{start}.jsonl"), 1_795_912_842 * 10**9) == Path("/x/20261129T004042Z.jsonl")
     assert started(Path("/x/journal"), 0) == Path("/x/journal")
+
+
+def test_the_messages_of_a_tunnel_do_not_go_to_its_configuration(tmp_path):
+    path = tmp_path / "wg0.conf"
+    path.touch(0o600)
+    path.write_text("[Interface]\n")
+    (tmp_path / "link").symlink_to(path)
+    result = CliRunner().invoke(tunnel, ["up", str(path), "--log", str(tmp_path / "link")])
+    assert result.exit_code == 1
+    assert "are one file" in result.output
+    assert path.read_text() == "[Interface]\n"
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,9 @@ def _tell_systemd() -> None:
 
 def _up_in_background(file: Path, log_file: Path | None) -> None:
     """Start this command again, detached, and wait until it carries traffic or says why it cannot."""
+    from vpnforensics.reftunnel.files import refuse_one_file_for_two
+
+    _or_fail(lambda: refuse_one_file_for_two({"the configuration": file, "--log": log_file}))
     read_end, write_end = os.pipe()
     errors_read, errors_write = os.pipe()
     command = [

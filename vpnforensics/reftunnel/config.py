@@ -14,10 +14,7 @@ No error here repeats a value of a key that is secret.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import itertools
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +23,7 @@ from typing import Any, cast
 
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.endpoint import Endpoint, Transport, parse_endpoint, unmapped
+from vpnforensics.reftunnel.files import refuse_one_file_for_two
 from vpnforensics.reftunnel.keys import (
     NO_PRESHARED_KEY,
     PresharedKey,
@@ -346,20 +344,9 @@ def read_config(path: Path) -> TunnelConfig:
         raise TunnelError(f"{path} is not text") from None
     try:
         config = parse_config(text, path.stem)
-        _refuse_one_file_for_two(
+        refuse_one_file_for_two(
             {"the configuration": path, "Journal": config.journal, "UsageLog": config.usage_log}
         )
     except TunnelError as error:
         raise TunnelError(f"{path}: {error}") from None
     return config
-
-
-def _refuse_one_file_for_two(paths: dict[str, Path | None]) -> None:
-    """Check that what is written is not what is read, nor written twice, under whatever name."""
-    given = [(what, path) for what, path in paths.items() if path is not None]
-    for (what, path), (other, other_path) in itertools.combinations(given, 2):
-        same = os.path.realpath(path) == os.path.realpath(other_path)
-        with contextlib.suppress(OSError):  # what does not exist yet is not another's
-            same = same or path.samefile(other_path)
-        if same:
-            raise TunnelError(f"{what} and {other} are one file, {other_path}")

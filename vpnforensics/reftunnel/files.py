@@ -6,9 +6,12 @@ place, is refused and not followed.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from vpnforensics.errors import TunnelError
@@ -97,6 +100,28 @@ def log_file(path: Path, what: str, begins_with: bytes) -> int:
         return fd
     os.close(fd)
     raise TunnelError(f"cannot write {what} {path}: {problem}")
+
+
+def refuse_one_file_for_two(paths: Mapping[str, Path | None]) -> None:
+    """Check that what is written is not what is read, nor written twice, under whatever name.
+
+    Parameters
+    ----------
+    paths : mapping of str to Path or None
+        What each is, for the message -> where it is; None for what there is not.
+
+    Raises
+    ------
+    TunnelError
+        Two are one file.
+    """
+    given = [(what, path) for what, path in paths.items() if path is not None]
+    for (what, path), (other, other_path) in itertools.combinations(given, 2):
+        same = os.path.realpath(path) == os.path.realpath(other_path)
+        with contextlib.suppress(OSError):  # what does not exist yet is not another's
+            same = same or path.samefile(other_path)
+        if same:
+            raise TunnelError(f"{what} and {other} are one file, {other_path}")
 
 
 def _error(path: Path, what: str, error: OSError) -> TunnelError:
