@@ -63,6 +63,7 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
 	$(PY) benchmarks/tunnel.py journal
+	$(PY) benchmarks/tunnel_cost.py
 	$(PY) benchmarks/tunnel_attacks.py
 
 validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recordings, damaged step by step

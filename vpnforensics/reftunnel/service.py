@@ -8,7 +8,6 @@ wake-up are shared by dozens of packets.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import logging
 import os
@@ -31,14 +30,12 @@ from vpnforensics.reftunnel.config import TunnelConfig
 from vpnforensics.reftunnel.control import ControlSocket
 from vpnforensics.reftunnel.cover import Cover
 from vpnforensics.reftunnel.device import Device
-from vpnforensics.reftunnel.drops import Drop
-from vpnforensics.reftunnel.events import Deliver, Disconnected, Refused, Transmit
 from vpnforensics.reftunnel.files import check_new, started
 from vpnforensics.reftunnel.inbound import Inbound
 from vpnforensics.reftunnel.journal import Journal
-from vpnforensics.reftunnel.journal_block import Run
 from vpnforensics.reftunnel.network import Network, fitting_mtu, outer_mark
 from vpnforensics.reftunnel.outbound import Outbound
+from vpnforensics.reftunnel.outputs import Outputs
 from vpnforensics.reftunnel.scrub import Scrubber
 from vpnforensics.reftunnel.tcp import TcpLinks
 from vpnforensics.reftunnel.tun import Tun
@@ -72,7 +69,6 @@ class Service:
         self._on_ready = on_ready
         self._stopping = False
         self._batch_until: float | None = None
-        self._expected = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def stop(self) -> None:
@@ -104,6 +100,9 @@ class Service:
             # Files come last: what fails before leaves none behind, and touches none that was there.
             self._open_files(stack)
             self._make_directions()
+            self._outputs = Outputs(
+                self._device, self._inbound, self._udp, self._tcp, self._usage, self._journal
+            )
             self._answers = Answers(
                 config, self._port, self._device, network, self._udp, self._usage, self._journal
             )
@@ -198,7 +197,7 @@ class Service:
                 self._tcp.attach(poll, self._take_tcp, calls=self._calls, is_peer=self._device.is_endpoint)
             _kernels.warm_up()
             self._device.start(monotonic())
-            self._act(monotonic())
+            self._outputs.act()
             # The loop makes no reference cycles; collections would only pause the traffic.
             gc.collect()
             gc.freeze()
@@ -222,7 +221,7 @@ class Service:
                 self._calls.work()
                 self._inbound.flush()
                 self._on_time(poll, now)
-                self._act(now)
+                self._outputs.act()
                 if self._journal is not None:
                     self._journal.tick(now)
         finally:
@@ -269,46 +268,6 @@ class Service:
 
     def _take_call(self, udp: UdpSockets, sock: socket.socket, now: float) -> bool:
         return self._inbound.pump(udp, sock, now, receives=1)
-
-    def _act(self, now: float) -> None:
-        """Do what the device asks for."""
-        if self._udp is not None and self._expected != self._device.session_changes:
-            # Before the answer goes out that lets the peer send on the new session.
-            self._expected = self._device.session_changes
-            self._udp.expect(self._device.sessions)
-        while outputs := self._device.take():
-            for output in outputs:
-                if isinstance(output, Transmit):
-                    self._transmit(output)
-                elif isinstance(output, Deliver):
-                    self._inbound.deliver(output)
-                elif isinstance(output, Refused):
-                    self._inbound.refuse(output)
-                else:
-                    if self._usage is not None:
-                        self._usage.note(output, time.time_ns())
-                    if isinstance(output, Disconnected):
-                        log.debug("a peer's keys were erased")
-
-    def _transmit(self, output: Transmit) -> None:
-        refused = self._carrier.send(output.datagram, len(output.datagram), output.endpoint)
-        if self._journal is not None:
-            run = Run.just_sent(1, refused, self._carrier.queue(output.endpoint))
-            self._journal.transmitted(output, run)
-        if not refused:
-            return
-        if refused[0] == errno.EINPROGRESS and self._tcp is not None:
-            self._tcp.when_connected(output.endpoint, lambda connected: self._again(output, connected))
-        else:
-            self._device.drops[Drop.SEND_FAILED] += 1
-
-    def _again(self, output: Transmit, connected: bool) -> None:
-        if connected:
-            self._transmit(output)
-            return
-        self._device.drops[Drop.SEND_FAILED] += 1
-        if self._journal is not None:
-            self._journal.transmitted(output, Run.just_sent(1, {0: errno.ENOTCONN}))
 
 
 def run(config: TunnelConfig, on_ready: Callable[[], None] = lambda: None) -> None:

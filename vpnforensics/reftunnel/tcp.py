@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import resource
 import select
 import socket
 import struct
@@ -22,7 +21,7 @@ from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel.calls import Calls
 from vpnforensics.reftunnel.carrier import ALL_TAKEN, Queue, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.tcp_guests import Guests
+from vpnforensics.reftunnel.tcp_guests import Guests, descriptors
 from vpnforensics.reftunnel.tcp_link import FRAME_BYTES, Action, Link
 from vpnforensics.reftunnel.timers import NEVER
 
@@ -36,8 +35,6 @@ _MAX_ACTIONS = 128
 _STRANGER_BYTES = 2048
 """That a stranger is read at a time: some handshake messages."""
 _ACCEPTS = 64
-_RESERVED_DESCRIPTORS = 64
-_WANTED_DESCRIPTORS = 4096
 _ACCEPT_AGAIN_S = 1.0
 
 Take = Callable[[memoryview, int, Endpoint, float], None]
@@ -58,7 +55,7 @@ class TcpLinks:
         self._mark = mark
         self._links: dict[Endpoint, Link] = {}
         self._by_fd: dict[int, Link] = {}
-        self._guests = Guests(_descriptors() - _RESERVED_DESCRIPTORS)
+        self._guests = Guests(descriptors())
         self._poll: select.epoll | None = None
         self._calls: Calls | None = None
         self._accept_again_at = NEVER
@@ -303,14 +300,3 @@ class TcpLinks:
             self._calls.remove(link.sock.fileno())
             self._poll.modify(link.sock.fileno(), select.EPOLLIN)
         return True
-
-
-def _descriptors() -> int:
-    """How many this process may have open, after asking for as many as are needed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft

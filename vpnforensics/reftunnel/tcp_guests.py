@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from collections.abc import Callable
 
 from vpnforensics.reftunnel.endpoint import Endpoint
@@ -13,6 +15,9 @@ HALF_OPEN_S = 20.0
 
 MAX_CONNECTIONS = 1024
 """That others may hold open."""
+
+_WANTED_DESCRIPTORS = 4096
+_RESERVED_DESCRIPTORS = 64
 
 
 class Guests:
@@ -73,3 +78,14 @@ class Guests:
     def wake_at(self) -> float:
         """When the next stranger's time is over."""
         return next(iter(self._strangers.values()), NEVER)
+
+
+def descriptors() -> int:
+    """How many may be used for connections, after asking for enough; some are kept in reserve."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (_WANTED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft) - _RESERVED_DESCRIPTORS
