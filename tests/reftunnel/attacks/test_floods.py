@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from ..netlab import PORT, Key, config
+from ..netlab import PORT, Key, NetLab, config
 from .underflood import FLOODED, flooded_server, under_flood
 
 pytestmark = pytest.mark.needs("wireguard")
@@ -14,15 +15,23 @@ pytestmark = pytest.mark.needs("wireguard")
 RATE_HZ = 20_000
 
 
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NetLab, Key]]:
+    """One tunnel for all floods, and its server's key."""
+    with NetLab(tmp_path_factory.mktemp("flooded")) as lab:
+        yield lab, flooded_server(lab, is_ours=True)
+
+
 @pytest.mark.parametrize("kind", ["initiations", "bad-mac1", "transport", "short"])
-def test_traffic_is_unharmed_under_a_flood(netlab, kind):
-    server = flooded_server(netlab, is_ours=True)
-    felt = under_flood(netlab, server, kind, RATE_HZ, seconds=3)
+def test_traffic_is_unharmed_under_a_flood(flooded, kind):
+    lab, server = flooded
+    before = sum(lab.show("s")["dropped"].values())
+    felt = under_flood(lab, server, kind, RATE_HZ, seconds=2)
     assert felt.flood_hz > RATE_HZ / 2  # less, and the machine was too busy to say anything
     assert felt.lost <= 0.02, felt
     assert felt.stream_lost <= 0.02, felt
     assert felt.median_ms <= 20, felt
-    assert sum(netlab.show("s")["dropped"].values()) > RATE_HZ * 3 / 2
+    assert sum(lab.show("s")["dropped"].values()) - before > RATE_HZ
 
 
 def test_a_newcomer_gets_in_during_a_flood(netlab):
