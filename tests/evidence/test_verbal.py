@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import log10
+
 import pytest
 
 from vpnforensics.evidence.verbal import verbal
@@ -20,3 +22,18 @@ from vpnforensics.evidence.verbal import verbal
 )
 def test_verbal_scale(llr: float, words: str) -> None:
     assert verbal(llr) == words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "below", "from_there_on"),
+    [
+        (2, "no support for either", "weak support for H1"),
+        (10, "weak support for H1", "moderate support for H1"),
+        (100, "moderate support for H1", "moderately strong support for H1"),
+        (1_000, "moderately strong support for H1", "strong support for H1"),
+        (10_000, "strong support for H1", "very strong support for H1"),
+        (1_000_000, "very strong support for H1", "extremely strong support for H1"),
+    ],
+)
+def test_limits_of_the_scale_are_those_of_enfsi(ratio: int, below: str, from_there_on: str) -> None:
+    assert (verbal(log10(ratio) - 1e-9), verbal(log10(ratio) + 1e-9)) == (below, from_there_on)
