@@ -42,7 +42,7 @@ MODULES = {
     "evidence.pairing": "evidence/test_pairing.py",
     "evidence.verbal": "evidence/test_verbal.py",
     "evidence.joint.placing": "evidence/joint/test_placing.py",
-    "features.conservation": "engines/test_counters.py",
+    "features.conservation": "features/test_conservation.py",
     "features.round_trips": "features/test_round_trips.py",
     "engines.circle": "engines/test_circle.py",
     "engines.counters": "engines/test_counters.py",

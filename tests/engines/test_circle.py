@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.engines.circle import circle_of
+from vpnforensics.engines.circle import Circle, circle_of
 
 S = 1_000_000_000
 
@@ -34,3 +34,39 @@ def test_flows_that_begin_at_once_are_still_turned(flows: int) -> None:
     shift, away = circle.turned(np.full(1000, 30 * S), np.linspace(0, 1, 1000))
     assert away.mean() > 0.05
     assert np.ptp(shift[away]) > 40 * S
+
+
+def test_time_beside_beginnings_counts_in_full_and_other_time_a_tenth():
+    """Of 100 s of records: flows begin at 10, 11 and 60 s; at 80 s too, but no record is near."""
+    records = np.r_[np.arange(0, 700), np.arange(850, 1001)] * (S // 10)
+    found = circle_of(np.array([60, 10, 80, 11]) * S, records)
+    assert (found.origin_ns, found.period_ns) == (0, 100 * S)
+    at_s = np.array([0, 8, 13, 58, 62, 100])
+    busy_s = np.array([0, 0, 5, 5, 9, 9])
+    np.testing.assert_allclose(np.unique(found.at_ns), at_s * S)
+    np.testing.assert_allclose(
+        np.interp(at_s * S, found.at_ns, found.share), 0.1 * at_s / 100 + 0.9 * busy_s / 9
+    )
+
+
+def test_beginnings_outside_the_records_and_none_at_all_leave_an_even_circle():
+    records = np.arange(100, 201) * S
+    for begins in ([50, 100, 200, 300], []):
+        found = circle_of(np.array(begins, np.int64) * S, records)
+        np.testing.assert_allclose(np.interp(25 * S, found.at_ns, found.share), 0.25)
+    assert circle_of(np.zeros(0, np.int64), np.array([7 * S])).period_ns == 1
+
+
+def test_a_flow_is_moved_by_its_share_and_away_beyond_five_seconds():
+    even = Circle(1000 * S, 100 * S, np.array([0.0, 100.0 * S]), np.array([0.0, 1.0]))
+    begin = (1000 + np.array([10, 99, 10, 10, 10, 10, 1, 1, 1])) * S
+    turn = np.array([0.5, 0.5, 0.0499, 0.0501, 0.97, 0.94, 0.97, 0.951, 0.949])
+    shift, away = even.turned(begin, turn)
+    np.testing.assert_allclose(shift / S, [50, -50, 4.99, 5.01, -3, -6, 97, 95.1, 94.9], atol=1e-6)
+    assert away.tolist() == [True, True, False, True, False, True, False, False, True]
+
+
+def test_on_a_short_circle_an_eighth_is_away():
+    short = Circle(0, 8 * S, np.array([0.0, 8.0 * S]), np.array([0.0, 1.0]))
+    _, away = short.turned(np.zeros(3, np.int64), np.array([0.124, 0.126, 0.876]))
+    assert away.tolist() == [False, True, False]

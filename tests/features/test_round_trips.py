@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from tests.tables import table, tcp, udp
-from vpnforensics.features.round_trips import handshakes, round_trips, tunnel_round_trips
+from vpnforensics.features.round_trips import RoundTrips, handshakes, round_trips, tunnel_round_trips
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.find import find_tunnels
+from vpnforensics.tunnels.protocol import Handshake
+from vpnforensics.tunnels.table import Tunnel
 
 SYN, ACK = 2, 16
 CLIENT, SERVER = ("10.0.0.1", 5000), ("10.9.9.9", 443)
@@ -112,3 +116,73 @@ def test_openvpn_resets_give_the_tunnels_round_trip():
     (tunnel,) = find_tunnels(conversations).tunnels
     assert tunnel.protocol == "openvpn"
     assert tunnel_round_trips(conversations, tunnel).rtt_ns.tolist() == [30_000_000]
+
+
+def made_tunnel(transport, offers=(), answers=()):
+    return Tunnel(
+        "10.0.0.1:5000", "10.9.9.9:443", transport, "x", "", 1.0, 0, 0, 0, 0, (), 0,
+        handshake=Handshake(offers, answers),
+    )  # fmt: skip
+
+
+def test_an_offer_is_answered_by_the_next_reply_within_five_seconds():
+    ms = 1_000_000
+    ts = np.array([0, 0, 30, 1000, 5999, 6000, 11_000, 20_000]) * ms
+    packets = SimpleNamespace(ts_ns=ts)
+    made = SimpleNamespace(
+        packets=packets,
+        rows_of=lambda number: np.arange(8),
+        up=np.zeros(8, np.bool_),
+        source=lambda number: "b",
+    )
+    # Offers at 0, 1 s, 6 s and 20 s; a reply at the same moment answers nothing, and none came to the last.
+    found = tunnel_round_trips(made, made_tunnel("udp", (0, 3, 5, 7), (1, 2, 4, 6)))
+    assert found.ts_ns.tolist() == [30 * ms, 5999 * ms]
+    assert found.rtt_ns.tolist() == [30 * ms, 4999 * ms]
+    assert found.count.tolist() == [2]
+
+
+def test_a_tunnel_over_tcp_is_measured_by_its_echoes_and_a_datagram_without_handshake_not_at_all():
+    rows = sorted(talk([0.02, 0.03]), key=lambda row: row["ts_ns"])
+    conversations = assemble_flows(table(rows), idle_tcp_s=np.inf, idle_other_s=np.inf)
+    found = tunnel_round_trips(conversations, made_tunnel("tcp"))
+    assert found.rtt_ns.tolist() == pytest.approx([20e6, 30e6], abs=2)
+    assert tunnel_round_trips(conversations, made_tunnel("udp")).count.tolist() == [0]
+
+
+def test_samples_of_several_conversations():
+    found = RoundTrips(
+        np.array([0, 2, 2, 5]), np.array([5, 9, 1, 7, 8]), np.array([3, 2, 4, 1, 6]) * 1_000_000
+    )
+    assert found.count.tolist() == [2, 0, 3]
+    assert found.least_ns.tolist() == [2_000_000, 0, 1_000_000]
+    first, last = found.span_ns()
+    assert (first.tolist(), last.tolist()) == ([5, 0, 1], [9, 0, 8])
+    assert RoundTrips(np.array([0, 1]), np.array([5]), np.array([7])).least_ns.tolist() == [200_000]
+
+
+def test_echoes_are_kept_apart_by_conversation():
+    """The same TSval in both: each is answered in its own."""
+    one, other = talk([0.02]), talk([0.05])
+    packets = table([*one, *other])
+    up = np.array([False, True, False, True])
+    found = round_trips(packets, np.array([0, 2, 4]), np.arange(4), up, packets.ts_ns)
+    assert found.rtt_ns.tolist() == pytest.approx([20e6, 50e6], abs=2)
+    assert found.count.tolist() == [1, 1]
+
+
+def test_an_echo_five_seconds_late_is_none_and_one_that_acknowledges_nothing_new_neither():
+    assert trips_of(talk([4.999], step_s=9)).count.tolist() == [1]
+    assert trips_of(talk([5.0], step_s=9)).count.tolist() == [0]
+    rows = talk([0.02, 0.02])
+    again = dict(rows[3], ack=rows[1]["ack"], tsecr=rows[2]["tsval"])
+    assert trips_of([*rows[:3], again]).rtt_ns.tolist() == pytest.approx([20e6], abs=2)
+    back = dict(rows[3], ack=rows[1]["ack"] - 1)
+    assert trips_of([*rows[:3], back]).rtt_ns.tolist() == pytest.approx([20e6], abs=2)
+
+
+def test_a_segment_without_data_asks_nothing_but_a_syn_does():
+    rows = talk([0.02])
+    assert trips_of([dict(rows[0], payload_bytes=0), rows[1]]).count.tolist() == [0]
+    assert trips_of([dict(rows[0], payload_bytes=0, tcp_flags=SYN | ACK), rows[1]]).count.tolist() == [1]
+    assert trips_of([rows[0], dict(rows[1], tcp_flags=4)]).count.tolist() == [0]  # a reset

@@ -123,7 +123,8 @@ def _echoes(packets: PacketTable, group: Ints, rows: Rows, up: Flags, ts_ns: Int
     echo = group[answers] << 32 | packets.tsecr[rows[answers]]
     acked = packets.ack[rows[answers]].astype(np.int64)
     news = np.ones(len(answers), np.bool_)
-    news[1:] = ((np.diff(acked) & 0xFFFFFFFF) - 1 < 0x7FFFFFFF) | (np.diff(group[answers]) != 0)
+    ahead = (np.diff(acked) - 1) & 0xFFFFFFFF  # an equal one is behind all
+    news[1:] = (ahead < 0x7FFFFFFF) | (np.diff(group[answers]) != 0)
     # Only the first echo of a value: a retransmission's would be too long (Karn & Partridge).
     chosen = np.zeros(len(answers), np.bool_)
     chosen[np.unique(echo, return_index=True)[1]] = True
