@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import struct
 import subprocess
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -147,6 +150,37 @@ def test_rows_keep_their_order_across_blocks(tmp_path, suffix):
         journal.sealed(sent(session, first, packets), [Run(50, first, ALL_TAKEN)])
     journal.close()
     assert [row["counter"] for row in read(path)] == list(range(total))
+
+
+def test_rows_wait_for_a_slow_disk_and_none_is_lost(tmp_path):
+    """The writer stands still: rows that are due do not wait for it, rows that have no room do."""
+    path = tmp_path / "journal.parquet"
+    session, packets = a_session(), PACKETS[:1] * 64
+    journal = Journal(path)
+    os.kill(journal._writer._process.pid, signal.SIGSTOP)
+    total = 0
+
+    def write(count):
+        nonlocal total
+        for _ in range(count):
+            journal.sealed(sent(session, total, packets), [Run(64, 0, ALL_TAKEN)])
+            total += 64
+
+    try:
+        while not journal._writer.is_behind():
+            write(50)
+        journal.tick(0.0)
+        journal.tick(5.0)  # due, and yet at once
+        assert journal.wake_at(5.0) > 5.0
+        traffic = threading.Thread(target=write, args=(BLOCK_ROWS // 64 + 1,))
+        traffic.start()
+        traffic.join(0.5)
+        assert traffic.is_alive()
+    finally:
+        os.kill(journal._writer._process.pid, signal.SIGCONT)
+    traffic.join(30)
+    journal.close()
+    assert pq.read_table(path)["counter"].to_pylist() == list(range(total))
 
 
 def test_an_empty_journal_can_be_closed(tmp_path):

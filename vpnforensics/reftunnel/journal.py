@@ -223,9 +223,11 @@ class Journal:
             self._due_at = NEVER
         elif self._due_at == NEVER:
             self._due_at = now + FLUSH_S
-        elif now >= self._due_at and not self._writer.is_behind():
-            self._hand_over()
-            self._due_at = NEVER
+        elif now >= self._due_at:
+            # While the disk does not keep up, rows wait until their block is full: the traffic does not.
+            if not self._writer.is_behind():
+                self._hand_over()
+            self._due_at = now + FLUSH_S if self._used else NEVER
 
     def wake_at(self, now: float) -> float:
         """When `tick` is next needed; `NEVER` if no row waits."""

@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 
 class JsonLinesWriter:
-    """A JSON object a line; a block is written with one call, so that a reader sees whole lines.
+    """A JSON object a line; a block is written with one call.
 
     Parameters
     ----------

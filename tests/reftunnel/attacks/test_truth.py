@@ -60,11 +60,10 @@ def echoes(rows, direction: str, *kinds: str) -> int:
     return sum(row["proto"] == 1 for row in of_kind(rows, direction, *kinds))
 
 
-@pytest.mark.parametrize("offload", ["on", "off"])
-def test_what_a_firewall_refused_is_unsent_and_all_else_is_on_the_wire(netlab, tmp_path, offload):
+def test_what_a_firewall_refused_is_unsent_and_all_else_is_on_the_wire(netlab, tmp_path):
     """A rule that takes half of the datagrams, at random, under bulk traffic; then one that takes all."""
     path = tmp_path / "journal.jsonl"
-    tunnels = bring_up(netlab, path, "c", Offload=offload)
+    tunnels = bring_up(netlab, path, "c")
     for name, other in ("cs", "sc"):
         offloads_off(netlab, name, f"{netlab.prefix}{name}{other}")
     sniffer = sniff(netlab, "s", f"{netlab.prefix}sc", tmp_path / "outer.pcap", f"udp dst port {PORT}")
@@ -154,18 +153,17 @@ def test_what_waited_for_a_connection_and_left_is_data(netlab, tmp_path):
     assert len(of_kind(rows, "out", "data")) == peer["received_packets"]
 
 
-@pytest.mark.parametrize("offload", ["on", "off"])
-def test_what_the_tun_refused_is_undelivered(netlab, tmp_path, offload):
+def test_what_the_tun_refused_is_undelivered(netlab, tmp_path):
     path = tmp_path / "journal.jsonl"
-    tunnels = bring_up(netlab, path, "s", Offload=offload)
+    tunnels = bring_up(netlab, path, "s")
     netlab.ip("s", "link", "set", netlab.interface("s"), "down")
     assert netlab.ping("c", "10.77.0.1", 10, 0.02, 1) == 0
-    netlab.run("c", *("ping", "-f", "-q", "-c", "300", "-w", "2", "10.77.0.1"), check=False)
+    netlab.run("c", *("ping", "-f", "-q", "-c", "300", "-w", "1", "10.77.0.1"), check=False)
     refused = netlab.show("s")["dropped"]["tun_refused"]
     netlab.end(tunnels["s"])
     rows = read(path)
     assert echoes(rows, "in", "data") == 3
-    assert len(of_kind(rows, "in", "undelivered")) == refused > 100
+    assert len(of_kind(rows, "in", "undelivered")) == refused > 50
 
 
 def children(pid: int) -> list[int]:
@@ -210,17 +208,17 @@ def up_fails(lab: NetLab, text: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("late", ["Address = 10.77.0.1/24", "Nat = nosuch0"])
-def test_a_start_that_fails_touches_no_journal_and_leaves_none(netlab, tmp_path, late):
-    """An address that stands twice, and no such interface: found when all else is up already."""
+def test_a_start_that_fails_touches_no_journal_and_leaves_none(netlab, tmp_path):
+    """An address that stands twice, or no such interface, is found when all else is up already."""
     cable(netlab)
     _, server, _, _ = two_configs()
     earlier, fresh = tmp_path / "earlier.jsonl", tmp_path / "fresh.jsonl"
     earlier.write_text('{"precious":true}\n')
     assert "nothing is overwritten" in up_fails(netlab, with_lines(server, f"Journal = {earlier}"))
-    assert up_fails(netlab, with_lines(server, f"Journal = {earlier}", late))
+    assert up_fails(netlab, with_lines(server, f"Journal = {earlier}", "Address = 10.77.0.1/24"))
     assert earlier.read_text() == '{"precious":true}\n'
-    assert "journal" not in up_fails(netlab, with_lines(server, f"Journal = {fresh}", late))
+    error = up_fails(netlab, with_lines(server, f"Journal = {fresh}", "Nat = nosuch0"))
+    assert "no such interface" in error
     assert not fresh.exists()
     assert netlab.interface("s") not in netlab.ip("s", "-br", "link")
 
