@@ -85,8 +85,11 @@ def test_a_key_file_of_another_user_is_refused(tmp_path, monkeypatch):
         owner = 1234
     else:
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    monkeypatch.delenv("SUDO_UID", raising=False)
     with pytest.raises(TunnelError, match=f"number {owner}.*chown"):
         read_private(path)
+    monkeypatch.setenv("SUDO_UID", str(owner))
+    assert read_private(path) == b""
 
 
 def test_a_key_file_that_is_a_pipe_or_a_folder_is_a_clear_error(tmp_path):

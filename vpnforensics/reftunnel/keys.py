@@ -161,7 +161,7 @@ def read_private(path: Path) -> bytes:
     ------
     TunnelError
         It cannot be read, the group or others may read or write it, or it belongs to another user than
-        this one or root; the message says how to repair that.
+        this one, root, or who called sudo; the message says how to repair that.
     """
     try:
         # Not to wait for a writer, if it is a pipe.
@@ -175,7 +175,8 @@ def read_private(path: Path) -> bytes:
                     f"{path} holds keys but its mode is {mode:04o}: others can open it "
                     f"(repair: chmod 600 {path})"
                 )
-            if found.st_uid not in (0, os.geteuid()):
+            # Who calls sudo(8) uses a file of their own, and root's rights.
+            if str(found.st_uid) not in ("0", str(os.geteuid()), os.environ.get("SUDO_UID")):
                 raise TunnelError(
                     f"{path} holds keys but belongs to the user with the number {found.st_uid}, who can read "
                     f"and change it (repair: chown root {path})"
