@@ -4,7 +4,6 @@ import pytest
 from tests.features import models
 from tests.tables import table, tcp
 from vpnforensics.features.clock_table import clock_table
-from vpnforensics.features.plots import plot_clocks
 from vpnforensics.features.senders import find_senders
 from vpnforensics.features.tcp_clock import sender_clock, tick_rate
 from vpnforensics.flows.assemble import assemble_flows
@@ -195,13 +194,14 @@ def test_timestamps_on_the_syn_only():
     assert found.clocks == ()
 
 
-def test_plot():
+def test_the_picture_shows_the_line_of_each_clock():
     pytest.importorskip("matplotlib").use("Agg")
     found = clock_table(find_senders(flows_of(steady(skew_ppm=9.0))))
-    ax = plot_clocks(found)
+    ax, numbers = found.plot()
+    assert numbers["sender"].nunique() == 1
     assert "+9.0" in ax.get_legend().get_texts()[0].get_text()
     with pytest.raises(ValueError, match="nothing to draw"):
-        plot_clocks(clock_table(find_senders(flows_of(steady(seconds=20)))))
+        clock_table(find_senders(flows_of(steady(seconds=20)))).plot()
 
 
 def test_tick_rate_survives_a_break():

@@ -113,10 +113,8 @@ class _Drawing:
 
     def write(self, clocks: ClockTable, talk: Talk) -> None:
         """Draw, whole or not at all; a capture without a clock is no error, its table says why."""
-        from vpnforensics.features.plots import plot_clocks
-
         try:
-            figure = plot_clocks(clocks).figure
+            figure = clocks.plot().ax.figure
         except ValueError as error:
             talk.warn(f"{self.output.path}: not drawn: {error}")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,11 @@ import pandas as pd
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.tcp_clock import SenderClock, sender_clock
 from vpnforensics.packets.table import TCP_SYN
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from vpnforensics.features.drawing import Drawn
 
 _COLUMNS = (
     "sender", "peer", "packets", "seconds", "hz", "skew_ppm", "low_ppm", "high_ppm", "hull_ppm",
@@ -57,6 +63,12 @@ class ClockTable:
                 }
             )
         return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+    def plot(self, ax: Axes | None = None) -> Drawn:
+        """The clocks that have a line (needs the ``plot`` extra)."""
+        from vpnforensics.features.plots import plot_clocks
+
+        return plot_clocks(self, ax)
 
 
 def clock_table(senders: Senders, only: Iterable[int] | None = None) -> ClockTable:

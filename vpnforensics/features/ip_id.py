@@ -28,8 +28,8 @@ Salutari, Cicalese & Rossi 2018, *A closer look at IP-ID behavior in the wild*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,11 @@ from vpnforensics.features.gap_law import LOG_CHANCE, LOG_P, LOG_SCALES, SCALES
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
 from vpnforensics.packets.table import FRAG_LATER, PROTO_TCP
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from vpnforensics.features.drawing import Drawn
 
 Ints = npt.NDArray[np.int64]
 IpIdClass = Literal[
@@ -263,6 +268,13 @@ def find_gaps(senders: Senders, sender: int) -> Gaps:
     return Gaps(rows[at + 1], rows[at], step[at] - 1)
 
 
+class IdSeries(NamedTuple):
+    """IP IDs in order of time."""
+
+    ts_ns: Ints
+    ip_id: npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True, eq=False)
 class IpIdTable:
     """Profiles of all senders of a capture, pooled by address and kind of packet."""
@@ -270,6 +282,13 @@ class IpIdTable:
     address: tuple[str, ...]
     kind: tuple[Literal["tcp", "other"], ...]
     profiles: tuple[IpIdProfile, ...]
+    series: tuple[IdSeries, ...] = field(repr=False)
+
+    def plot(self, ax: Axes | None = None) -> Drawn:
+        """The IP IDs over time (needs the ``plot`` extra)."""
+        from vpnforensics.features.plots import plot_ip_ids
+
+        return plot_ip_ids(self, ax)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row an address and kind."""
@@ -307,15 +326,16 @@ def ip_id_table(senders: Senders) -> IpIdTable:
     order = np.lexsort((packets.ts_ns[rows], key))
     rows, key = rows[order], key[order]
     edges = np.r_[0, np.flatnonzero(np.diff(key)) + 1, len(key)] if len(key) else np.zeros(1, np.int64)
-    addresses, kinds, profiles = [], [], []
+    addresses, kinds, profiles, series = [], [], [], []
     for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         mine = rows[begin:end]
         addresses.append(packets.addresses.texts[int(key[begin]) // 2])
         kind: Literal["tcp", "other"] = "other" if key[begin] % 2 else "tcp"
         kinds.append(kind)
+        series.append(IdSeries(packets.ts_ns[mine], packets.ip_id[mine]))
         profiles.append(
             classify_ip_ids(
                 packets.ts_ns[mine], packets.ip_id[mine], senders.flows.flow[mine], packets.dst[mine]
             )
         )
-    return IpIdTable(tuple(addresses), tuple(kinds), tuple(profiles))
+    return IpIdTable(tuple(addresses), tuple(kinds), tuple(profiles), tuple(series))
