@@ -154,6 +154,14 @@ def test_strongswan_with_eap_a_virtual_address_and_a_reauthentication(tmp_path):
     assert (session.begin_ns, session.end_ns) == (DAY + 36000 * S, DAY + 41400 * S)
 
 
+def test_strongswan_in_the_journal_without_threads(tmp_path):
+    lines = [line.split(" ", 3) for line in STRONGSWAN.splitlines()]
+    text = "".join(f"{day}T{hour}+0000 vpn charon-systemd[7]: {rest}\n" for day, hour, _, rest in lines)
+    (session,) = read(tmp_path, text).sessions
+    assert (session.user, session.endpoint) == ("carol@example.org", "198.51.100.9:4511")
+    assert (session.begin_ns, session.end_ns) == (DAY + 36000 * S, DAY + 41400 * S)
+
+
 def test_ocserv(tmp_path):
     text = """\
 Nov 15 10:00:00 vpn ocserv[836]: main[dora]:198.51.100.9:4242 user logged in

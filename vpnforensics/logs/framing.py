@@ -61,7 +61,10 @@ def unframe(line: str) -> Framed:
         return _journal_json(line) or Framed(None, "", line)
     priority = _PRIORITY.match(line) if line.startswith("<") else None
     at = priority.end() if priority else 0
-    found = _iso(line, at) or _bsd(line, at) or _asctime(line, at) or _seconds(line, at)
+    if line.startswith("[", at):
+        found = _seconds(line, at) or _asctime(line, at)
+    else:
+        found = _iso(line, at) or _bsd(line, at) or _asctime(line, at) or _seconds(line, at)
     if found is None:
         return Framed(None, "", line)
     stamp, at, header = found
@@ -69,9 +72,11 @@ def unframe(line: str) -> Framed:
         tail = _5424.match(line, at)
         return Framed(stamp, tail[1], line[tail.end() :]) if tail else Framed(stamp, "", line[at:])
     tag = (header or _TAG).match(line, at)
-    if tag is None:
-        return Framed(stamp, "", line[at:])
-    return Framed(stamp, tag[1], line[tag.end() :])
+    program, text = (tag[1], line[tag.end() :]) if tag else ("", line[at:])
+    if text[4:5] == "-" or text[3:4] == " ":  # the program wrote a time, too: the logger's is the surer one
+        inner = _iso(text, 0) or _asctime(text, 0)
+        text = text[inner[1] :] if inner else text
+    return Framed(stamp, program, text)
 
 
 _Found = tuple[Stamp, int, "re.Pattern[str] | None"]

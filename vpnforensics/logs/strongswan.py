@@ -12,7 +12,11 @@ from typing import ClassVar
 from vpnforensics.logs.ledger import Ledger, Line
 from vpnforensics.logs.session import Session, Translation, address, count, endpoint, host_route
 
-_MESSAGE = re.compile(r"(?:\w+: )?(\d+)\[(IKE|NET|CFG|ENC|KNL|CHD)\] (?:<[^>]*> )?(.*)")
+_MESSAGE = re.compile(r"(?:\w+: )?(\d+)\[(?:IKE|NET|CFG|ENC|KNL|CHD)\] (?:<[^>]*> )?(.*)")
+_STARTS = (
+    "received packet: ", "received EAP identity", "XAuth authentication", "IKE_SA ", "CHILD_SA ",
+    "closing CHILD_SA", "deleting ", "assigning virtual IP", "SIGTERM", "SIGINT",
+)  # fmt: skip
 _RECEIVED = re.compile(r"received packet: from ([0-9a-fA-F:.]+)\[(\d+)\]")
 _UP = re.compile(r"IKE_SA (.*?)\[(\d+)\] established between \S+?\[.*?\]\.\.\.([0-9a-fA-F:.]+)\[(.*)\]$")
 _DOWN = re.compile(r"deleting IKE_SA (.*?)\[(\d+)\] between ")
@@ -45,14 +49,12 @@ class StrongSwan:
     def feed(self, line: Line) -> bool:
         """A message of one thread."""
         found = _MESSAGE.match(line.text) if "[" in line.text[:20] else None
-        if found is None:
+        thread, text = (found[1], found[2]) if found else ("", line.text)  # the journal keeps threads apart
+        if not text.startswith(_STARTS):
             return False
-        thread, text = found[1], found[3]
-        if found[2] == "NET":
-            received = _RECEIVED.match(text)
-            if received is not None:
-                self._sender[thread] = (received[1], received[2])
-                self._current.pop(thread, None)
+        if received := _RECEIVED.match(text):
+            self._sender[thread] = (received[1], received[2])
+            self._current.pop(thread, None)
             return False
         return (
             self._up(thread, text, line)
