@@ -1,13 +1,11 @@
 """From the TUN to the outer network: read, cut, seal, send, as many packets at a time as there are.
 
-The loop over packets is the only Python that runs for each of them, and does one thing: fill in a header
-and call the cipher on preallocated buffers. Reading and sending are per super-segment (``tun``, ``udp``).
+Reading is per super-segment (``tun``); the packets lie in rows, which are sealed and sent together
+(``sealing``).
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
 import os
 import time
 from typing import TYPE_CHECKING
@@ -17,15 +15,11 @@ import numpy as np
 from vpnforensics.errors import TunnelError
 from vpnforensics.reftunnel import _kernels
 from vpnforensics.reftunnel.carrier import Carrier
-from vpnforensics.reftunnel.crypto import pack_nonce
 from vpnforensics.reftunnel.device import Device
 from vpnforensics.reftunnel.drops import Drop, RefusedError
-from vpnforensics.reftunnel.endpoint import Endpoint
-from vpnforensics.reftunnel.events import Transmit
-from vpnforensics.reftunnel.journal_block import Run, SentRows
 from vpnforensics.reftunnel.peers import Peer
 from vpnforensics.reftunnel.routing import destination
-from vpnforensics.reftunnel.session import Session
+from vpnforensics.reftunnel.sealing import ROWS, Sealer
 from vpnforensics.reftunnel.tun import (
     MAX_FRAME_BYTES,
     VNET_GSO_ECN,
@@ -35,23 +29,11 @@ from vpnforensics.reftunnel.tun import (
     Tun,
     vnet_header,
 )
-from vpnforensics.reftunnel.udp import MAX_SEGMENTS, MAX_SEND_BYTES
-from vpnforensics.reftunnel.wire import (
-    TRANSPORT,
-    TRANSPORT_HEADER_BYTES,
-    TRANSPORT_OVERHEAD_BYTES,
-    transport_header,
-)
 
 if TYPE_CHECKING:
     from vpnforensics.reftunnel.cover import Cover
     from vpnforensics.reftunnel.journal import Journal
     from vpnforensics.reftunnel.scrub import Scrubber
-
-_LENGTHS_REMEMBERED = 64
-
-ROWS = 64
-"""Packets sealed together: one send call's worth."""
 
 MAX_READS = 64
 """Frames read before the other direction has its turn."""
@@ -88,28 +70,21 @@ class Outbound:
     ) -> None:
         self._tun = tun
         self._device = device
-        self._carrier = carrier
         self._journal = journal
         self._scrubber = scrubber
         self.cover: Cover | None = None
         self._frame = bytearray(MAX_FRAME_BYTES)
         self._frame_view = memoryview(self._frame)
         self._frame_bytes = np.frombuffer(self._frame, np.uint8)
-        self._rows = np.zeros((ROWS, row_bytes), np.uint8)
-        self._row_views = [memoryview(row) for row in self._rows]  # type: ignore[arg-type]
+        self._sealer = Sealer(device, carrier, row_bytes, journal)
+        self._rows, self._row_views = self._sealer.rows, self._sealer.row_views
+        self._row_read_ns = self._sealer.read_ns
         self._row_bytes = row_bytes
         self._lengths = np.zeros(ROWS, np.int64)
-        self._cut_lengths = np.zeros(ROWS, np.int64)
         self._zeros = bytes(row_bytes)
-        self._plains: dict[int, list[memoryview]] = {}  # the rows, cut to a length
-        wire = bytearray(ROWS * (row_bytes + TRANSPORT_OVERHEAD_BYTES))
-        self._wire, self._wire_view = wire, memoryview(wire)
         self._count = 0
         self._peer: Peer | None = None
         self._read_ns = 0
-        # Of the rows: when each was read. Of the flush that is going on: its send calls.
-        self._row_read_ns = np.zeros(ROWS, np.int64)
-        self._runs: list[Run] = []
 
     def pump(self, now: float) -> bool:
         """Seal and send what the kernel has now.
@@ -265,84 +240,4 @@ class Outbound:
             device.drops[refusal.reason] += count
             device.renew(session, now)
             return
-        self._seal_and_send(session, first, lengths, now)
-
-    def _seal_and_send(self, session: Session, first: int, lengths: list[int], now: float) -> None:
-        wire, view = self._wire, self._wire_view
-        seal, index, pack_header = session.seal_into, session.remote_index, transport_header.pack_into
-        endpoint = session.peer.endpoint
-        assert endpoint is not None  # `sending_session` gave this session because there is one
-        at = run = run_size = run_count = room = 0
-        counter = first
-        sizes: list[int] = []
-        refused: dict[int, int] = {}
-        # Whatever follows from the length is found once for all packets of a length that follow each other.
-        for length, same in itertools.groupby(lengths):
-            count = sum(1 for _ in same)
-            plains = self._padded(length, len(sizes), count)
-            size = len(plains[0]) + TRANSPORT_OVERHEAD_BYTES
-            # One send takes equal datagrams, of which only the last may be shorter.
-            if size > run_size:
-                room = run_count
-            for plain in plains:
-                if run_count == room:
-                    if run_count:
-                        self._send(view[run:at], run_size, counter - first - run_count, endpoint, refused)
-                    run, run_size, run_count = at, size, 0
-                    room = min(MAX_SEGMENTS, MAX_SEND_BYTES // size)
-                run_count += 1
-                if size < run_size:
-                    room = run_count
-                pack_header(wire, at, TRANSPORT, index, counter)
-                end = at + size
-                seal(pack_nonce(counter), plain, None, view[at + TRANSPORT_HEADER_BYTES : end])
-                counter += 1
-                at = end
-            sizes += [size] * count
-        self._send(view[run:at], run_size, len(sizes) - run_count, endpoint, refused)
-        if self._journal is not None:
-            runs, self._runs = self._runs, []
-            sent = SentRows(session, endpoint, first, self._rows, lengths, sizes, self._row_read_ns)
-            self._journal.sealed(sent, runs)
-        if refused:
-            self._not_taken(session.peer, endpoint, lengths, sizes, refused)
-        packets = len(lengths) - len(refused)
-        if packets:
-            outer_bytes = at - sum(sizes[number] for number in refused)
-            self._device.sent(session, packets, outer_bytes, now)
-
-    def _padded(self, length: int, first: int, count: int) -> list[memoryview]:
-        """Rows of packets of one length, with their padding."""
-        padded = min(self._device.padded(length), self._row_bytes)
-        if padded != length:
-            self._rows[first : first + count, length:padded] = 0
-        plains = self._plains.get(padded)
-        if plains is None:
-            if len(self._plains) >= _LENGTHS_REMEMBERED:
-                self._plains.clear()
-            plains = self._plains[padded] = [row[:padded] for row in self._row_views]
-        return plains[first : first + count]
-
-    def _send(
-        self, data: memoryview, size: int, first: int, endpoint: Endpoint, refused: dict[int, int]
-    ) -> None:
-        """Send datagrams of one size, of which the first is row `first`; those not taken go to `refused`."""
-        not_taken = self._carrier.send(data, size, endpoint)
-        for number, error in not_taken.items():
-            refused[first + number] = error
-        if self._journal is not None:
-            count = -(-len(data) // size)
-            self._runs.append(Run.just_sent(count, not_taken, self._carrier.queue(endpoint)))
-
-    def _not_taken(
-        self, peer: Peer, endpoint: Endpoint, lengths: list[int], sizes: list[int], refused: dict[int, int]
-    ) -> None:
-        """Count what the kernel did not take; what only waits for a connection is sent when it is there."""
-        starts = [0, *itertools.accumulate(sizes)]
-        for number, error in refused.items():
-            if error != errno.EINPROGRESS:
-                self._device.drops[Drop.SEND_FAILED] += 1
-                continue
-            datagram = bytes(self._wire_view[starts[number] : starts[number + 1]])
-            packet = bytes(self._row_views[number][: lengths[number]])
-            self._device.post(Transmit(peer, datagram, endpoint, packet))
+        self._sealer.send(session, first, lengths, now)
