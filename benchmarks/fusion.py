@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -58,10 +57,8 @@ def compare(name: str) -> tuple[Judged, Judged, Counter[str]] | None:
         every = vf.correlate(sample.ingress, sample.egress)
     except vf.errors.CaseError:
         return None
-    spoken: Counter[str] = Counter()
-    for said in every.scores["engines"]:
-        said_: dict[str, dict[str, Any]] = said
-        spoken.update(engine for engine, part in said_.items() if part["llr"] is not None)
+    llr = every.scores.filter(regex="_llr$")
+    spoken = Counter({name.removesuffix("_llr"): int(llr[name].notna().sum()) for name in llr})
     return judge(sample, alone), judge(sample, every), spoken
 
 
@@ -79,7 +76,7 @@ def main() -> None:
         print(
             f"{name:24}{alone.linked:>18}, {alone.wrong:>4}{every.linked:>8}, {every.wrong:>2}"
             f"{alone.cllr:>16.4f}{every.cllr:>9.4f}  "
-            + " ".join(f"{engine} {n}" for engine, n in spoken.items() if engine != "packets")
+            + " ".join(f"{engine} {n}" for engine, n in spoken.items() if n and engine != "packets")
             + ("  WORSE" if bad else "")
         )
     sys.exit(worse > 0)

@@ -8,6 +8,7 @@ import pytest
 
 import vpnforensics as vf
 from tests.tables import table, tcp, udp
+from vpnforensics.align.alignment import same_clock
 from vpnforensics.engines.exact import match_exactly
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.table import AddressTable, PacketTable
@@ -184,3 +185,50 @@ def test_unrelated_captures_are_refused_with_the_likely_cause() -> None:
     _, inner, _ = _both_sides(seed=2)
     with pytest.raises(vf.errors.CaseError, match="no VPN tunnel recognised"):
         vf.correlate(outer, inner)
+
+
+def _match(more: tuple[Rows, Rows] = ([], []), shift_s: float = 0.0, **options: Any) -> Any:
+    outer, inner, _ = _both_sides(more=more)
+    later = replace(inner, ts_ns=inner.ts_ns - CLOCK_NS + round(shift_s * 1e9))
+    conversations, flows = assemble_flows(outer), assemble_flows(later)
+    return match_exactly(conversations, flows, **options), conversations, flows
+
+
+@pytest.mark.parametrize(("shift_s", "same"), [(0.0, True), (0.998, True), (1.002, False)])
+def test_where_clocks_are_known_equal_packets_a_second_apart_are_not_the_same(
+    shift_s: float, same: bool
+) -> None:
+    found, _, _ = _match(shift_s=shift_s, alignment=same_clock("made up"))
+    assert (found.score > 0).all() == same
+    assert (found.conversation >= 0).all() == same
+    assert (found.ingress_row >= 0).all() == same
+    unaligned, _, _ = _match(shift_s=shift_s)  # without, they are
+    assert (unaligned.score > 0).all()
+
+
+def test_packets_of_another_client_speak_against() -> None:
+    """Two packets of a flow are of one client and two of another: nobody's, whoever comes first."""
+    numbers = [{"seq": 7_000 + n, "payload_bytes": 10 + n} for n in range(4)]
+    inside = [
+        tcp(30.0 + n, CLIENTS[n // 2], 40_000, WEB, 443, 0x18, **packet) for n, packet in enumerate(numbers)
+    ]
+    outside = [tcp(30.0001 + n, NAT, 59_000, WEB, 443, 0x18, **packet) for n, packet in enumerate(numbers)]
+    found, _, flows = _match(more=(inside, outside))
+    flow = next(f for f in range(len(flows)) if flows.source(f) == f"{NAT}:59000")
+    assert found.shared[flow] == 2
+    assert found.score[flow] <= 0
+    one = [row for row in inside if row["src"] == CLIENTS[0]]
+    alone, _, _ = _match(more=(one, outside[:2]))
+    assert alone.score[flow] > 10
+
+
+def test_what_has_no_payload_to_compare_is_not_comparable() -> None:
+    inside = [udp(30.0, CLIENTS[0], 40_000, WEB, 53)]
+    outside = [udp(30.0001, NAT, 59_000, WEB, 53)]
+    found, _, flows = _match(more=(inside, outside))
+    flow = next(f for f in range(len(flows)) if flows.source(f) == f"{NAT}:59000")
+    mine = flows.flow == flow
+    assert not found.comparable[mine].any()
+    assert found.comparable[~mine].all()
+    assert not found.seen[mine].any()
+    assert (found.conversation[flow], found.score[flow]) == (-1, -np.inf)
