@@ -14,6 +14,8 @@ from pathlib import Path
 from vpnforensics.logs.read import read_logs
 
 LINES = 200_000
+TRIES = 3
+"""The least counts: a machine that others use makes it longer, and nothing makes it shorter."""
 
 
 def _stamp(n: int) -> str:
@@ -83,9 +85,11 @@ def main() -> None:
                 n += 1
             path = Path(folder) / "log"
             path.write_text("\n".join(lines[:LINES]) + "\n")
-            begin = time.process_time()
-            book = read_logs([path])
-            took = time.process_time() - begin
+            took = float("inf")
+            for _ in range(TRIES):
+                begin = time.process_time()
+                book = read_logs([path])
+                took = min(took, time.process_time() - begin)
             told = f"{len(book.sessions):9,} {len(book.translations):13,} {book.files[0].unknown:8,}"
             print(f"{name:18} {book.files[0].lines:8,} {took:8.2f} {told}", flush=True)
 

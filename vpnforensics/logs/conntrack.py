@@ -13,8 +13,10 @@ from typing import ClassVar
 from vpnforensics.logs.ledger import Line
 from vpnforensics.logs.session import Session, Translation, address, endpoint
 
-_EVENT = re.compile(r"\s*\[(NEW|UPDATE|DESTROY)\] (?:ipv[46] +\d+ +)?(\w+) +\d+ ")
-_PAIR = re.compile(r"src=(\S+) dst=(\S+) (?:sport=(\d+) dport=(\d+)|type=\d+ code=\d+ id=(\d+))")
+_PAIR = r"src=(\S+) dst=(\S+) (?:sport=(\d+) dport=(\d+)|type=\d+ code=\d+ id=(\d+))"
+_EVENT = re.compile(
+    rf"\s*\[(NEW|UPDATE|DESTROY)\] (?:ipv[46] +\d+ +)?([\w-]+) +\d+ (?:\S+ )*?{_PAIR} (?:\S+ )*?{_PAIR}"
+)
 _PROTOS = {"ipv6-icmp": "icmpv6"}
 
 
@@ -35,17 +37,16 @@ class Conntrack:
         event = _EVENT.match(line.text)
         if event is None:
             return False
-        halves = _PAIR.findall(line.text, event.end())
-        if len(halves) != 2:
-            return False
-        (source, far, source_port, far_port, echo), (_, near, _, near_port, reply_echo) = halves
-        proto = _PROTOS.get(event[2], event[2])
+        kind, proto, source, far, source_port, far_port, echo, _, near, _, near_port, reply_echo = (
+            event.groups()
+        )
+        proto = _PROTOS.get(proto, proto)
         inner = endpoint(source, source_port or echo)
         outer = endpoint(near, near_port or reply_echo)
         if not inner or not outer or address(source) == address(near):
             return False
         key = (proto, inner, outer, endpoint(far, far_port or echo))
-        self._event(event[1], key, line)
+        self._event(kind, key, line)
         return True
 
     def end(self) -> tuple[list[Session], list[Translation]]:
