@@ -254,3 +254,22 @@ def test_annotating_does_not_write_over_evidence(run, folder, saved):
     _, err = run("annotate", saved, "-w", folder / "egress.pcap", code=2)
     assert "would destroy the evidence" in err
     assert (folder / "egress.pcap").read_bytes() == before
+
+
+@pytest.mark.parametrize("table", ["tunnels", "flows", "scores", "packets"])
+def test_every_table_can_be_had(run, saved, contract, tmp_path, table):
+    out, _ = run("show", saved, "-f", "csv", "--table", table)
+    rows = list(csv.DictReader(io.StringIO(out, newline="")))
+    if table == "packets":
+        linked = {link["flow"] for link in contract["links"] if link["verdict"] == "linked"}
+        assert {row["flow"] for row in rows} == linked
+        assert sum(flow["packets"] for flow in contract["flows"] if flow["id"] in linked) == len(rows)
+    else:
+        assert len(rows) == len(contract[table])
+    if table == "tunnels":
+        assert [row["client"] for row in rows] == [tunnel["client"] for tunnel in contract["tunnels"]]
+        assert [int(row["first_ns"]) for row in rows] == [t["first_ns"] for t in contract["tunnels"]]
+    run("show", saved, "-f", "parquet", "--table", table, "-o", tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet").num_rows == len(rows)
+    _, err = run("show", saved, "--table", table, "-f", "json", code=2)
+    assert "--table is for" in err

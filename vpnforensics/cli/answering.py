@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FORMS = ("table", "json", "jsonl", "csv", "parquet", "timesketch")
 _SORTS = ("evidence", "packets", "bytes", "time", "error", "client", "dst")
 _GROUPS = ("client", "site", "time")
+_TABLES = ("links", "tunnels", "flows", "scores", "packets")
 _VERDICTS = ("linked", "undecided", "no_tunnel")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,10 @@ def question_options(command: F) -> F:
                 help="Rows the table shows.",
             ),
             click.option(
+                "--table", type=click.Choice(_TABLES), default="links", show_default=True,
+                help="Which table CSV and Parquet hold.",
+            ),
+            click.option(
                 "--provenance", is_flag=True,
                 help="Begin CSV with comment lines that say what it was made of, by what and when.",
             ),
@@ -99,6 +104,8 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
     alone = [name for name in ("display_filter", "explain", "by") if asked[name]]
     if form == "timesketch" and alone:
         raise click.UsageError("-f timesketch is of a whole case or an excerpt")
+    if asked["table"] != "links" and form not in ("csv", "parquet"):
+        raise click.UsageError("--table is for -f csv and -f parquet")
     keys = ("client", "tunnel", "dst", "since", "until", "verdict", "min_packets")
     whole = case
     try:
@@ -127,10 +134,10 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
 
         output.show(case_view(case, width=output.width, top=asked["top"], in_order=bool(asked["sort"])))
     else:
-        output.write(_written(case, form, asked["provenance"]))
+        output.write(_written(case, form, asked))
 
 
-def _written(case: CaseResult, form: str, provenance: bool) -> Iterator[str | bytes]:
+def _written(case: CaseResult, form: str, asked: dict[str, Any]) -> Iterator[str | bytes]:
     from vpnforensics.report import forms
 
     if form == "json":
@@ -142,7 +149,7 @@ def _written(case: CaseResult, form: str, provenance: bool) -> Iterator[str | by
 
         yield from timesketch(case)
     else:
-        yield from _table_written(case, forms.link_table(case), form, provenance)
+        yield from _table_written(case, forms.table_of(case, asked["table"]), form, asked["provenance"])
 
 
 def _table_written(

@@ -64,6 +64,22 @@ def link_table(case: CaseResult) -> pd.DataFrame:
     return table[list(_COLUMNS)].astype(dict(_COLUMNS))
 
 
+def table_of(case: CaseResult, name: str) -> pd.DataFrame:
+    """One of a case's tables, with times as nanoseconds: for CSV and Parquet.
+
+    Parameters
+    ----------
+    case : CaseResult
+    name : str
+        ``links`` with their endpoints, ``tunnels``, ``flows``, ``scores``, or ``packets``: which outer packet
+        carried each packet of a linked flow.
+    """
+    if name == "links":
+        return link_table(case)
+    table: pd.DataFrame = case.pairings if name == "packets" else getattr(case, name)
+    return table.drop(columns=[key for key in table.columns if f"{key}_ns" in table.columns])
+
+
 def jsonl(case: CaseResult) -> Iterator[str]:
     """One JSON object a line; ``type`` says which part of the result contract it is.
 

@@ -156,7 +156,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
         told = _share(share) if share is not None else Text("–", style="dim")
         table.add_row(row["id"], *ends, *map(Text, cells), told)
-    return Group(table, *more_line(len(case.tunnels) - len(shown), "-f json"))
+    return Group(table, *more_line(len(case.tunnels) - len(shown), "-f csv --table tunnels"))
 
 
 def _share(share: float) -> Text:
