@@ -58,6 +58,7 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PIP) install -q -r benchmarks/requirements.txt || true
 	$(PY) benchmarks/cold.py
 	$(PY) benchmarks/reading.py
+	$(PY) benchmarks/logs.py
 	$(PY) benchmarks/correlating.py
 
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)

@@ -175,6 +175,21 @@ def test_changed_lines_never_fail(tmp_path):
     assert len(book.to_pandas()) == len(book.sessions)
 
 
+def test_lines_made_to_be_slow(tmp_path):
+    """What makes a careless pattern try all ways, as long as lines may be and longer."""
+    starts = (
+        "a/b Peer Connection Initiated with ", "IKE_SA ", "CHILD_SA a{1} established with SPIs ", "main[",
+        "wireguard: ", "Accepted x for ", "Disconnected from user ", "    [NEW] tcp 6 ", "closing CHILD_SA ",
+        "Connection with ",
+    )  # fmt: skip
+    fills = ("/", "[", "] ", "]: ", "x ", " from ", " port ", "src= dst= ", " and TS ", " to peer ", "{1} ")
+    bodies = [(start + fill * 2000)[:size] for start in starts for fill in fills for size in (2000, 60_000)]
+    lines = [f"2023-11-15 10:00:00 {body}" for body in bodies]
+    lines += [fill * 2000 + " MULTI: SIG received, floated from " for fill in fills]
+    book = read(tmp_path, "\n".join(lines))
+    assert not book.sessions
+
+
 def test_numbers_that_no_server_counts(tmp_path):
     """Digits without end, in each place where a number stands, are damage."""
     from tests.logs.test_formats import KERNEL, RADIUS, STRONGSWAN

@@ -42,6 +42,8 @@ FORMATS: tuple[Callable[[str], Format], ...] = (
     conntrack.Conntrack,
     reftunnel.RefTunnel,
 )
+_LONGEST_TEXT = 2048
+"""No line about a session is longer; matching takes the square of it at worst."""
 _NOTICES = ("NOTICE: ", "conntrack v")
 """What ``conntrack -E`` says beside its events."""
 
@@ -142,6 +144,9 @@ class _Reading:
             self.first_ns = at_ns if self.first_ns is None else min(self.first_ns, at_ns)
             self.last_ns = at_ns if self.last_ns is None else max(self.last_ns, at_ns)
         raw = framed.text if framed.program else text
+        if len(raw) > _LONGEST_TEXT:
+            self.unknown += at_ns is None
+            return
         line = Line(number, self._last_ns, framed.text, raw, self._ns_of)
         for each in self._readers(framed.program):
             if each.feed(line):

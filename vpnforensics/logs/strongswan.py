@@ -18,11 +18,13 @@ _STARTS = (
     "closing CHILD_SA", "deleting ", "assigning virtual IP", "SIGTERM", "SIGINT",
 )  # fmt: skip
 _RECEIVED = re.compile(r"received packet: from ([0-9a-fA-F:.]+)\[(\d+)\]")
-_UP = re.compile(r"IKE_SA (.*?)\[(\d+)\] established between \S+?\[.*?\]\.\.\.([0-9a-fA-F:.]+)\[(.*)\]$")
-_DOWN = re.compile(r"deleting IKE_SA (.*?)\[(\d+)\] between ")
-_CHILD = re.compile(r"CHILD_SA (.*?)\{\d+\} established with SPIs .* and TS (.*) === (.*)$")
+_UP = re.compile(
+    r"IKE_SA ([^\[\]]*)\[(\d+)\] established between [^\[\]]*\[[^\]]*\]\.\.\.([0-9a-fA-F:.]+)\[(.*)\]$"
+)
+_DOWN = re.compile(r"deleting IKE_SA ([^\[\]]*)\[(\d+)\] between ")
+_CHILD = re.compile(r"CHILD_SA ([^{}]*)\{\d+\} established with SPIs .*? and TS (.*?) === (.*)$")
 _CLOSING = re.compile(
-    r"(?:closing|deleting) CHILD_SA (.*?)\{\d+\} with SPIs \S+ \((\d+) bytes\) \S+ \((\d+) bytes\)"
+    r"(?:closing|deleting) CHILD_SA ([^{}]*)\{\d+\} with SPIs \S+ \((\d+) bytes\) \S+ \((\d+) bytes\)"
 )
 _ASSIGNED = re.compile(r"assigning virtual IP (\S+) to peer '(.*)'")
 _IDENTITY = re.compile(r"(?:received EAP identity|XAuth authentication of) '(.*?)'")

@@ -74,6 +74,16 @@ def test_names_that_loop_lead_on_or_are_none_are_refused(name):
     assert dns.read_message(header + name + b"\0\1\0\1") is None
 
 
+def test_chains_of_pointers_are_refused():
+    """Thousands of pointers to pointers, in thousands of records: what would take minutes ends at once."""
+    question = query("a.example")
+    chain = b"".join((0xC000 + at).to_bytes(2, "big") for at in range(12, 16_000, 2))
+    hidden = b"\xc0\x0c\0\x10\0\1\0\0\0\0" + len(chain).to_bytes(2, "big") + chain
+    record = b"\xff\xfe\0\1\0\1\0\0\0\0\0\4\1\2\3\4"
+    message = question[:2] + b"\x81\x80\0\1\x0f\xff" + bytes(4) + question[12:] + hidden + record * 4000
+    assert dns.read_message(message) is None
+
+
 def test_a_name_has_at_most_255_octets():
     label = b"\x3f" + b"a" * 63
     header = query("x")[:12]

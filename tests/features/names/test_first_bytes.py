@@ -68,6 +68,13 @@ def test_what_is_no_request(octets):
     assert http.read_request(octets) is None
 
 
+def test_requests_made_to_be_slow():
+    spaces = b"GET / HTTP/1.1\r\n" + b"Host:" + b" \t" * 8000
+    assert http.read_request(spaces) == Found(cut=True)
+    assert http.read_request(b"GET / HTTP/1.1\r\n" + b"\nHost:" * 2700) == Found()
+    assert http.read_request(b"A-" * 8000) is None
+
+
 def test_a_cut_request_has_its_host_or_says_that_it_is_cut():
     host_ends = PLAIN.index(b"8080") + 7
     for kept in range(5, len(PLAIN)):

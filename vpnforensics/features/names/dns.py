@@ -13,6 +13,8 @@ from vpnforensics.features.names.wire import MOST_NAME_BYTES, Cursor, ShortError
 
 PORT = 53
 _HEADER_BYTES = 12
+_MOST_JUMPS = 32
+"""Names have fewer labels; a chain of pointers to pointers in each record would take minutes."""
 _A, _PTR, _AAAA, _SVCB, _HTTPS = 1, 12, 28, 64, 65
 _INTERNET = 1
 _LONGEST_TTL_S = (1 << 31) - 1
@@ -149,13 +151,14 @@ def _hints(cursor: Cursor) -> list[bytes]:
 def _name(cursor: Cursor) -> str:
     """A name, through its compression; the cursor stands behind it."""
     labels: list[bytes] = []
-    octets, reader = 0, cursor
+    octets, jumps, reader = 0, 0, cursor
     lowest = cursor.at
     while True:
         length = reader.number(1)
         if length >= 0xC0:
             target = (length & 0x3F) << 8 | reader.number(1)
-            if target >= lowest or target < _HEADER_BYTES:
+            jumps += 1
+            if target >= lowest or target < _HEADER_BYTES or jumps > _MOST_JUMPS:
                 raise _BadError
             lowest = target
             reader = Cursor(cursor.buf, target)

@@ -12,7 +12,7 @@ _REQUEST = re.compile(
 )
 _VERSION = re.compile(rb" +HTTP/1\.[01]\r?\n")
 _ABSOLUTE = re.compile(rb"[a-z][a-z0-9+.-]*://(?:[^/@?#]*@)?([^/?#]+)", re.IGNORECASE)
-_HOST = re.compile(rb"\r?\nHost:[ \t]*([^\r\n]*?)[ \t]*\r?\n", re.IGNORECASE)
+_HOST = re.compile(rb"\nHost:([^\r\n]*)\r?\n", re.IGNORECASE)
 _END = re.compile(rb"\r?\n\r?\n")
 _PORT = re.compile(rb":\d{0,5}$")
 
@@ -29,10 +29,10 @@ def read_request(stream: bytes) -> Found | None:
     if absolute is not None:  # to a proxy: this one counts (RFC 9112, 3.2.2)
         return Found(_host(absolute[1]))
     end = _END.search(stream)
-    host = _HOST.search(stream, version.end() - 2, end.end() if end else len(stream))
+    host = _HOST.search(stream, version.end() - 1, end.end() if end else len(stream))
     if host is None:
         return Found(cut=end is None)
-    return Found(_host(host[1]))
+    return Found(_host(host[1].strip(b" \t")))
 
 
 def _host(text: bytes) -> str | None:
