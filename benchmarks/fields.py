@@ -1,6 +1,6 @@
 """Figures of the header-field features and engines: clocks, IP IDs, devices, legacy TCP tunnels, counters.
 
-    python benchmarks/fields.py [clock|ipid|devices|tunnels|counters]...
+    python benchmarks/fields.py [clock|ipid|devices|tunnels|alone|counters]...
 
 What is simulated comes from fixed seeds, and takes two or three minutes; the counters are those of the
 repository's recordings. Figures of recorded stacks are in ``fields_lab.py``, of all engines together in
@@ -17,11 +17,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import vpnforensics as vf
 from benchmarks.figures import chosen_sections, figure, heading, share
 from tests.engines import cases
 from tests.engines.test_counters import case_of as complete_case
 from tests.features import models
-from tests.truth import RECORDINGS, load
+from tests.truth import RECORDINGS, load, tally
 from vpnforensics.engines import counters, ip_id, timestamps
 from vpnforensics.features.conservation import Conservation
 from vpnforensics.features.devices import find_devices
@@ -168,6 +169,30 @@ def tunnels() -> None:
             )
 
 
+def alone() -> None:
+    heading(f"alone: {CLIENTS} clients of one stack, one engine decides; flows of 10+ packets linked")
+    for stack, engine in (
+        ("linux-legacy", timestamps),
+        ("macos-legacy", timestamps),
+        ("windows-7", ip_id),
+        ("printer", ip_id),
+        ("linux", timestamps),
+        ("linux", ip_id),
+    ):
+        for protocol in ("openvpn-tcp", "wireguard")[: 1 if engine is timestamps else 2]:
+            linked, long, wrong, stated = 0, 0, 0, 0.0
+            for seed in (1, 2):
+                with tempfile.TemporaryDirectory() as folder:
+                    simulate(cases.clients_of_one_stack(stack, protocol, CLIENTS, seed), folder, seed)
+                    recording = load(Path(folder))
+                    case = vf.correlate(recording.ingress, recording.egress, engines=(engine.NAME,))
+                found = tally(recording, case)
+                linked, long, wrong = linked + found.long_linked, long + found.long, wrong + found.wrong
+                stated += case.expected_false_links
+            said = f"{share(linked, long)}, false {wrong}, stated {stated:.5f}"
+            figure(f"{stack} over {protocol}, {engine.NAME}", said, "none false", wrong == 0)
+
+
 def conservation() -> None:
     heading("counters: what went into the tunnels against what came out, on the recordings; no flow linked")
     for folder in sorted(p for p in RECORDINGS.iterdir() if p.is_dir()):
@@ -210,6 +235,7 @@ SECTIONS = {
     "ipid": ipid,
     "devices": devices,
     "tunnels": tunnels,
+    "alone": alone,
     "counters": conservation,
 }
 

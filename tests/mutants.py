@@ -208,7 +208,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"some of {', '.join(MODULES)}")
-    parser.add_argument("--each", type=int, default=25, help="mutants tried of a module (default 25)")
+    parser.add_argument("--each", type=int, default=12, help="mutants tried of a module (default 12)")
     parser.add_argument("--show", action="store_true", help="name the survivors")
     options = parser.parse_args()
     unknown = set(options.modules) - set(MODULES)
