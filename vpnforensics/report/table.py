@@ -124,10 +124,15 @@ def _clocks(case: CaseResult) -> Text:
 def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
     """The tunnels, with how much of each the linked flows explain."""
     linked = case.links["tunnel"].value_counts()
+    tunnels = case.tunnels
+    if "excerpt" in case.tool["parameters"] and len(linked):  # those that its flows are in
+        tunnels = tunnels[tunnels["id"].isin(linked.index)]
     servers = case.tunnels["server"].unique().tolist()
     readable = bool((case.tunnels["protocol"] == "plain").all())
     one_server = readable or len(servers) == 1
     title = Text(many(len(case.tunnels), "client" if readable else "tunnel"), style="bold")
+    if len(tunnels) < len(case.tunnels):
+        title = Text(f"{len(tunnels):,} of ", style="bold") + title
     if readable:
         title.append(": the ingress capture is readable, so they take the place of tunnels", style="not bold")
     elif one_server:
@@ -145,7 +150,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         table.add_column("outer length", no_wrap=True)
     for heading in ("up", "down", "flows", "explained"):
         table.add_column(heading, justify="right", no_wrap=True)
-    shown = plain_rows(case.tunnels.head(top))
+    shown = plain_rows(tunnels.head(top))
     for row in shown:
         share = row["explained_share"]
         client = row["client"].removesuffix(":0") if readable else row["client"]
@@ -156,7 +161,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
         told = _share(share) if share is not None else Text("–", style="dim")
         table.add_row(row["id"], *ends, *map(Text, cells), told)
-    return Group(table, *more_line(len(case.tunnels) - len(shown), "-f csv --table tunnels"))
+    return Group(table, *more_line(len(tunnels) - len(shown), "-f csv --table tunnels"))
 
 
 def _share(share: float) -> Text:
