@@ -100,8 +100,9 @@ def _of_file(file: LogFile, found: Matching, has_sessions: bool) -> list[str]:
     said = []
     if file.unknown:
         said.append(f"{name}: {many(file.unknown, 'line')} of {file.lines:,} in no known form")
+    # A capture that shows where its clock stands says more than that its zone was assumed.
     said += [
-        f"{name}: {note}" for note in file.notes if not note.startswith("its times") or not found.offset_ns
+        f"{name}: {note}" for note in file.notes if not (found.is_known and note.startswith("its times"))
     ]
     if has_sessions and not found.pairs and not found.shared:
         said.append(f"{name}: no session has the endpoint of a tunnel at its time; is it of this server?")

@@ -25,7 +25,7 @@ _MEDIUM, _WIDE = 96, 132
 def log_time_options(command: F) -> F:
     """``--log-zone`` and ``--log-year``: what the times in logs leave out."""
     command = click.option(
-        "--log-year", type=click.IntRange(1970, 9999), default=None, metavar="YEAR",
+        "--log-year", type=click.IntRange(1970, 2200), default=None, metavar="YEAR",
         help="Year of a log's last line, where lines leave it out.",
     )(command)  # fmt: skip
     return click.option(
