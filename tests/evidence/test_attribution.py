@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import vpnforensics as vf
+from tests.evidence.joint.made import made
 from tests.truth import Recording, load, tally
-from vpnforensics.evidence.attribution import surest
+from vpnforensics.evidence.attribution import attribute, surest
+from vpnforensics.evidence.policy import Policy
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.groundtruth.simulate.spec import Capture
@@ -88,6 +90,25 @@ def test_links_are_the_surest_flows_whose_errors_sum_up_to_what_is_allowed() -> 
         "none that is likelier wrong than right"
     )
     assert not surest(error, 1e-7).any()
+
+
+def test_a_long_flow_needs_a_score_beside_the_models_word() -> None:
+    """Fewer than half of its packets have a record: no other flow needs those, and yet it was not there."""
+    rng = np.random.default_rng(1)
+    lookups = [[(5_000.0 + 500 * n, 80, True), (5_020.0 + 500 * n, 120, False)] for n in range(40)]
+    records = [(t, size, up, 0) for flow in lookups for t, size, up in flow]
+    at = np.sort(rng.uniform(0, 300, 60))
+    clump = [(float(t + rng.normal()), 90, True, 0) for t in rng.choice(at, 26, replace=False)]
+    stranger = [(float(t), 90, True) for t in at]
+    case = made([stranger, *lookups], [*records, *clump], tunnels=1)
+    strict, credulous = (
+        attribute(case, np.ones(41, np.int64), policy=policy, rng=rng)
+        for policy in (Policy(), Policy(long=100))
+    )
+    assert credulous.error[0] < 1e-3  # or the test says nothing
+    assert strict.error[0] > 0.1
+    assert strict.tunnel[0] == -1
+    assert (strict.tunnel[1:] == 0).mean() > 0.9
 
 
 def test_the_stated_sum_and_the_decoys_stand_in_the_result(recording: Recording) -> None:

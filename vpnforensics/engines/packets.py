@@ -45,8 +45,9 @@ packet by packet, and the score is a likelihood ratio from the start.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from vpnforensics.align.classes import classify_records
+from vpnforensics.align.classes import IN_PIECES, classify_records
 from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, gaps
@@ -60,8 +61,12 @@ _MOST_MISS = 0.3
 """Share missed that a tunnel of which more is unread is taken to have: it says little even so."""
 
 
-def prepare(case: Case) -> Containment | None:
-    """Size classes, delay law and local rates of a case; ``None`` where the engine has nothing to go on."""
+def prepare(case: Case, seen: npt.NDArray[np.bool_]) -> Containment | None:
+    """Size classes, delay law and local rates of a case; ``None`` where the engine has nothing to go on.
+
+    Of egress packets whose records the ingress capture could not show (``seen``, shape (packets,)) none is
+    looked for.
+    """
     if not case.alignment.usable or not case.maps or not len(case.flows):
         return None
     classes = classify_records(case.tunnels.records, case.map_of_tunnel, case.maps)
@@ -69,7 +74,8 @@ def prepare(case: Case) -> Containment | None:
         return None
     egress = case.egress
     egress_class = tuple(
-        classes.class_of(number, egress.inner_bytes, egress.up) for number in range(len(case.maps))
+        np.where(seen, classes.class_of(number, egress.inner_bytes, egress.up), np.int32(IN_PIECES))
+        for number in range(len(case.maps))
     )
     law = estimate_delay_law(*observed_delays(classes, egress, egress_class))
     fresh = np.ones(len(egress.ts_ns), np.uint8)

@@ -52,7 +52,6 @@ class Attribution:
 def attribute(
     containment: Containment,
     alive: npt.NDArray[np.int64],
-    seen: npt.NDArray[np.bool_],
     *,
     policy: Policy,
     rng: np.random.Generator,
@@ -65,8 +64,6 @@ def attribute(
     containment : Containment
     alive : ndarray of int64, shape (flows,)
         Tunnels present during each flow: its comparisons.
-    seen : ndarray of bool, shape (packets,)
-        Egress packets whose records the ingress capture could show.
     policy : Policy
     rng : numpy.random.Generator
         Turns the decoys; no link depends on it.
@@ -74,7 +71,7 @@ def attribute(
         Called with the share done.
     """
     tell = progress or (lambda share: None)
-    settled = _settle(containment, alive, seen, policy)
+    settled = _settle(containment, alive, policy)
     tell(0.5)
     linked = surest(settled.error, policy.expected_false_links)
     tunnel = np.where(linked, settled.likeliest, -1).astype(np.int32)
@@ -82,10 +79,7 @@ def attribute(
 
     def with_copies(extended: Containment, copies: Ints32) -> tuple[Floats, Floats]:
         flows = len(alive)
-        more = np.ones(len(extended.fresh) - len(seen), np.bool_)
-        found = _settle(
-            extended, np.r_[alive, alive[copies]], np.r_[seen, more], policy, settled.posterior.none_share
-        )
+        found = _settle(extended, np.r_[alive, alive[copies]], policy, settled.posterior.none_share)
         llr, _ = _likelihood_ratios(found.pairs, found, policy)
         return found.error[flows:], llr[found.pairs.flow >= flows]
 
@@ -127,7 +121,6 @@ class _Settled:
 def _settle(
     containment: Containment,
     alive: npt.NDArray[np.int64],
-    seen: npt.NDArray[np.bool_],
     policy: Policy,
     none_share: float | None = None,
 ) -> _Settled:
@@ -135,26 +128,41 @@ def _settle(
 
     In a burst of equal packets each flow's claims are diluted by all the others': every one could do with
     another's record. Once the surest have left with theirs, what the rest need is what is left.
+
+    The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
+    half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
+    does not. So no error of a long flow is stated below what the containment score leaves to chance, which
+    counts all records and asks for nearly all packets.
     """
     sizes = np.diff(containment.egress.start)
     placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy.strong)
     rest, record = placed.rest, placed.record
     jointly = (placed.tunnel < 0) & (alive > 0)
     # Of long ones, packets that only continue a burst cost much there and say little.
-    seen = seen & (np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0))
-    posterior = solve(rest, np.repeat(jointly, sizes) & seen, alive, none_share)
+    telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
+    posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
     sure = jointly & (posterior.error < policy.sure)
     if sure.any():
         flows = np.flatnonzero(sure).astype(np.int32)
         owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
         rest = rest.take_out(flows, owned, record)
-        unsure = np.repeat(jointly & ~sure, sizes) & seen
+        unsure = np.repeat(jointly & ~sure, sizes) & telling
         posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
+    long = jointly & (sizes >= policy.long)
+    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
+
+
+def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:
+    """Score of each flow in its tunnel, 0 where it has none."""
+    score = np.zeros(len(tunnel))
+    its = pairs.tunnel == tunnel[pairs.flow]
+    score[pairs.flow[its]] = pairs.score[its]
+    return score
 
 
 def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from vpnforensics.evidence.attribution import Attribution, attribute
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
-from vpnforensics.evidence.observability import Observability, Why, is_error, observability, unproven
+from vpnforensics.evidence.observability import Observability, Why, at_work, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
 
@@ -110,14 +110,12 @@ def decide_by_packets(
     progress: Callable[[float], None] | None = None,
 ) -> Decision:
     """Verdicts and likelihood ratios from joint attribution."""
-    containment = packets_engine.prepare(case)
+    containment = packets_engine.prepare(case, at_work(case))
     if containment is None:
         return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
     table = observability(case)
-    found = attribute(
-        containment, alive, table.why[0] != Why.SILENT, policy=policy, rng=rng, progress=progress
-    )
+    found = attribute(containment, alive, policy=policy, rng=rng, progress=progress)
     scores = _with_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     table = table.noted(np.stack([c == IN_PIECES for c in containment.egress_class]), Why.TOO_LONG)

@@ -6,7 +6,7 @@ A packet whose record could not have been seen speaks against no tunnel. What is
 reason           of a packet                                                         asked by
 ===============  ==================================================================  ====================
 ``OUTSIDE``      whose flow reaches beyond the time of the ingress capture           denial, fields, report
-``SILENT``       in a silence of all of the ingress capture that is out of its       and the joint model
+``SILENT``       in a silence of all of the ingress capture that is out of its       and the score
                  ordinary (a rotated file is missing, a disk was full)
 ``UNTIMED``      whose time on the ingress clock is not known                        denial, fields, report
 ``SERVERS_OWN``  of ICMP errors, which the server itself sends                       denial, fields, report
@@ -41,6 +41,8 @@ _BESIDE_EDGE_NS = 1_000_000_000
 """Before and after a flow: a connection's segments stand for packets about this near."""
 _BESIDE_SHARE = 0.03
 """Of a flow's bytes that a connection beside a tunnel may carry unnoticed: about what captures lose."""
+_EDGE_NS = 100_000_000
+"""Before the first ingress packet and after the last: what the server delayed."""
 _SILENCE_NS = 5_000_000_000
 """Shorter silences are ordinary: a few clients do pause together for some seconds."""
 _UNUSUAL = 10
@@ -152,9 +154,13 @@ def observability(case: Case) -> Observability:
 
 def at_work(case: Case) -> Bools:
     """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
-    start, end = unusual_silences(case.conversations.packets.ts_ns)
-    before = np.searchsorted(start, case.egress.ts_ns)  # silences that began before the packet
-    return np.asarray(before == np.searchsorted(end, case.egress.ts_ns, side="right"))
+    outer_ns, ts_ns = case.conversations.packets.ts_ns, case.egress.ts_ns
+    start, end = unusual_silences(outer_ns)
+    before = np.searchsorted(start, ts_ns)  # silences that began before the packet
+    at_work = before == np.searchsorted(end, ts_ns, side="right")
+    if len(outer_ns):
+        at_work &= (ts_ns >= outer_ns.min() - _EDGE_NS) & (ts_ns <= outer_ns.max() + _EDGE_NS)
+    return np.asarray(at_work)
 
 
 def unproven(ts_ns: Ints, record: npt.NDArray[np.integer]) -> Bools:

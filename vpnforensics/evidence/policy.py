@@ -26,6 +26,9 @@ class Policy:
     Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""
     believed: float = 0.5
     """Share of a containment score that is taken as evidence: packets of a burst are not independent."""
+    long: int = 10
+    """Packets from which on a flow's error is at least what its containment score leaves to chance. Without
+    it, flows of a client whose tunnel was missing were linked at the least error; shorter ones lack it."""
     least_error: float = 1e-7
     """No single link's error is stated smaller: the model is not better known. A case of 100,000 links
     cannot be stated to 0.01."""

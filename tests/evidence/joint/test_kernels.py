@@ -61,7 +61,7 @@ def test_every_way_of_carrying_is_summed_once(seed: int, packets: int, records: 
             total += weight
             for a, b in enumerate(choice):
                 used[a, b] += weight if b >= 0 else 0.0
-        open_records(graph, rates, messages, g, -1, np.zeros(0), scratch)
+        open_records(graph, rates, messages, g, scratch)
         found = sum_forward(graph, rates, g, scratch)
         np.testing.assert_allclose(found, np.log(total), rtol=1e-9, atol=1e-9)
         sum_backward(graph, rates, g, scratch)

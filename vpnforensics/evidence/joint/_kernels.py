@@ -304,24 +304,14 @@ def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-unt
 
 
 @kernel
-def open_records(graph, rates, messages, g, other, instead, scratch):  # type: ignore[no-untyped-def]
+def open_records(graph, rates, messages, g, scratch):  # type: ignore[no-untyped-def]
     """Fill ``scratch.open``: to what else each record of group ``g`` is open, as a rate.
 
-    Chance, and the claims of others; those of flow ``other`` (-1: nobody) are left out, or, where
-    ``instead`` has claims, taken from there.
+    That is chance, and what other groups claim.
     """
-    links = graph.group_links[g + 1] - graph.group_links[g]
-    for b in range(links):
+    for b in range(graph.group_links[g + 1] - graph.group_links[g]):
         i, link = graph.group_record[g] + b, graph.group_links[g] + b
-        rest = rates.chance[i] + max(messages.claimed[i] - messages.claim[link], 0.0)
-        if other >= 0:
-            for x in range(graph.record_links[i], graph.record_links[i + 1]):
-                y = graph.links_by_record[x]
-                if graph.link_flow[y] == other and y != link:
-                    rest = max(rest - messages.claim[y], rates.chance[i])
-                    if instead.size:
-                        rest += instead[y]
-        scratch.open[b] = rest
+        scratch.open[b] = rates.chance[i] + max(messages.claimed[i] - messages.claim[link], 0.0)
 
 
 @kernel
@@ -331,7 +321,6 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
     Claims move by ``1 - damping`` of the way, geometrically; with a damping of 1 they stay.
     """
     posterior, weight, none, claim = messages.posterior, messages.weight, messages.none, messages.claim
-    nothing = np.empty(0)
     worst = 0.0
     if learn:
         learned.delays[:] = 0.0
@@ -343,7 +332,7 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
         for p in range(first, last):
             w = rates.log_prior[f] + rates.log_unseen[p]
             for g in range(graph.pair_groups[p], graph.pair_groups[p + 1]):
-                open_records(graph, rates, messages, g, -1, nothing, scratch)
+                open_records(graph, rates, messages, g, scratch)
                 w += sum_forward(graph, rates, g, scratch)
             weight[p] = w
             top = max(top, w)
@@ -372,7 +361,7 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                     claim[link] *= damping
                 continue
             for g in range(graph.pair_groups[p], graph.pair_groups[p + 1]):
-                open_records(graph, rates, messages, g, -1, nothing, scratch)
+                open_records(graph, rates, messages, g, scratch)
                 log_sum = sum_forward(graph, rates, g, scratch)
                 sum_backward(graph, rates, g, scratch)
                 side = 1 if graph.group_up[g] else 0

@@ -16,42 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum_forward, use_of_edge
+from vpnforensics.evidence.joint._trial_kernels import fit, lay, set_claims
 from vpnforensics.kernels import kernel
 
 _FEWER = 8
 """Flows with fewer than one packet to so many of another's are no rivals of it: they bound only the work."""
-
-
-@kernel
-def _weight(graph, rates, messages, flow, pair, other, instead, scratch):  # type: ignore[no-untyped-def]
-    """Ln weight of a pair without the claims of flow ``other``, or with those of ``instead``."""
-    w = rates.log_prior[flow] + rates.log_unseen[pair]
-    for g in range(graph.pair_groups[pair], graph.pair_groups[pair + 1]):
-        open_records(graph, rates, messages, g, other, instead, scratch)
-        w += sum_forward(graph, rates, g, scratch)
-    return w
-
-
-@kernel
-def _claims(graph, rates, messages, pair, other, claims, scratch):  # type: ignore[no-untyped-def]
-    """What a flow claims of each record, given that it is in that tunnel and ``other`` is not."""
-    nothing = np.empty(0)
-    for g in range(graph.pair_groups[pair], graph.pair_groups[pair + 1]):
-        open_records(graph, rates, messages, g, other, nothing, scratch)
-        log_sum = sum_forward(graph, rates, g, scratch)
-        sum_backward(graph, rates, g, scratch)
-        link0, links = graph.group_links[g], graph.group_links[g + 1] - graph.group_links[g]
-        for b in range(links):
-            claims[link0 + b] = 0.0
-        for a in range(graph.group_runs[g + 1] - graph.group_runs[g]):
-            r = graph.group_runs[g] + a
-            for x in range(graph.run_edges[r + 1] - graph.run_edges[r]):
-                u = use_of_edge(graph, rates, g, a, x, log_sum, scratch)
-                claims[link0 + graph.run_record[r] - graph.group_record[g] + x] += u
-        for b in range(links):
-            u = min(claims[link0 + b], 1.0)
-            claims[link0 + b] = u / max(1.0 - u, 1e-15) * scratch.open[b]
 
 
 @kernel
@@ -62,13 +31,15 @@ def _runs(graph, flow):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # type: ignore[no-untyped-def]
+def pair_errors(graph, rates, messages, trial, flows, best_pair, most, scratch):  # type: ignore[no-untyped-def]
     """Worst error of each flow's best pair over its rivals, shape (flows of the graph,); 0 where
     unchallenged.
 
     Parameters
     ----------
     graph, rates, messages
+    trial : Messages
+        Copies of the claims, for trying others; as before at the end.
     flows : ndarray of int64
         Those to check.
     best_pair : ndarray of int64, one a flow of the graph
@@ -79,8 +50,7 @@ def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # typ
     """
     n_flows = graph.flow_pairs.size - 1
     worst = np.zeros(n_flows)
-    claims = np.zeros(messages.claim.size)
-    nothing = np.empty(0)
+    none = np.zeros(messages.claim.size)
     rivals = np.empty(most, np.int64)
     met_by = np.full(n_flows, -1, np.int64)
     for f in flows:
@@ -104,6 +74,8 @@ def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # typ
             f0, f1, h0, h1 = (
                 graph.flow_pairs[f], graph.flow_pairs[f + 1], graph.flow_pairs[h], graph.flow_pairs[h + 1],
             )  # fmt: skip
+            set_claims(graph, trial, f, none)
+            set_claims(graph, trial, h, none)
             of_f, of_h = np.empty(f1 - f0), np.empty(h1 - h0)
             for a in range(f1 - f0):
                 of_f[a] = messages.weight[f0 + a]
@@ -118,10 +90,13 @@ def pair_errors(graph, rates, messages, flows, best_pair, most, scratch):  # typ
                 common = b < h1 - h0 and graph.pair_tunnel[h0 + b] == graph.pair_tunnel[f0 + a]
                 if common and (f0 + a == mine or h0 + b == best_pair[h]):
                     partner[a] = b
-                    of_f[a] = _weight(graph, rates, messages, f, f0 + a, h, nothing, scratch)
-                    of_h[b] = _weight(graph, rates, messages, h, h0 + b, f, nothing, scratch)
-                    _claims(graph, rates, messages, f0 + a, h, claims, scratch)
-                    both[a] = of_f[a] + _weight(graph, rates, messages, h, h0 + b, f, claims, scratch)
+                    of_f[a] = fit(graph, rates, trial, f0 + a, scratch)
+                    of_h[b] = fit(graph, rates, trial, h0 + b, scratch)
+                    lay(graph, rates, trial, f0 + a, none, scratch)
+                    both[a] = of_f[a] + fit(graph, rates, trial, h0 + b, scratch)
+                    set_claims(graph, trial, f, none)
+            set_claims(graph, trial, f, messages.claim)
+            set_claims(graph, trial, h, messages.claim)
             top_f = top_h = rates.log_none
             for w in of_f:
                 top_f = max(top_f, w)

@@ -27,13 +27,15 @@ P(none).
 
 Loopy messages count one doubt several times, so the posterior of a flow's best tunnel is taken from the exact
 joint posterior with each flow that competes for its records, the worst of them
-(:mod:`vpnforensics.evidence.joint._pair_kernels`).
+(:mod:`vpnforensics.evidence.joint._pair_kernels`), and from exchanges with several
+(:mod:`vpnforensics.evidence.joint._exchange_kernels`).
 
 Sum-product on factor graphs: Kschischang, Frey & Loeliger 2001 (IEEE Trans. Inf. Theory 47). Association of
 tracks with measurements by such messages: Williams & Lau 2014 (IEEE Trans. Aerosp. Electron. Syst. 50).
 
-Known weaknesses: cyclic swaps of three flows are not checked; packets of a burst are taken for independent
-(flows of many packets are therefore settled before, by a stricter measure); one law for all tunnels.
+Known weaknesses: cyclic swaps among three tunnels are not checked; packets of a burst are taken for
+independent (flows of many packets are therefore settled before, by a stricter measure); one law for all
+tunnels.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ import numpy.typing as npt
 
 from vpnforensics.align.classes import SIZE_BITS
 from vpnforensics.engines.containment import Containment
+from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
 from vpnforensics.evidence.joint._kernels import (
     Learned,
     Messages,
@@ -278,7 +281,9 @@ class _Solver:
             best_pair >= 0, np.bincount(pair_flow, weights=others, minlength=self.flows) + none, 1.0
         )
         candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
-        worst = pair_errors(graph, rates, messages, candidates, best_pair, _RIVALS, self.scratch)
+        trial = messages._replace(claim=messages.claim.copy(), claimed=messages.claimed.copy())
+        worst = pair_errors(graph, rates, messages, trial, candidates, best_pair, _RIVALS, self.scratch)
+        exchange_errors(graph, rates, messages, trial, candidates, best_pair, worst, self.scratch)
         error = np.minimum(np.maximum(error, worst), 1.0)
         odds = _log_odds(posterior)
         of_best = np.maximum(error[pair_flow[last]], 1e-300)

@@ -1,0 +1,59 @@
+"""Trying other attributions: flows taken out of the messages, and laid into tunnels one after another.
+
+Each weight is reckoned with what those laid before claim, so that a product of weights is the joint weight of
+these flows; everybody else's messages are held fixed.
+"""
+
+from __future__ import annotations
+
+from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum_forward, use_of_edge
+from vpnforensics.kernels import kernel
+
+
+@kernel
+def fit(graph, rates, trial, pair, scratch):  # type: ignore[no-untyped-def]
+    """Ln weight of a pair, prior included, beside what all others claim."""
+    w = rates.log_prior[graph.pair_flow[pair]] + rates.log_unseen[pair]
+    for g in range(graph.pair_groups[pair], graph.pair_groups[pair + 1]):
+        open_records(graph, rates, trial, g, scratch)
+        w += sum_forward(graph, rates, g, scratch)
+    return w
+
+
+@kernel
+def set_claims(graph, trial, flow, claims):  # type: ignore[no-untyped-def]
+    """Replace what a flow claims, and sum anew what is claimed of its records."""
+    g0, g1 = graph.pair_groups[graph.flow_pairs[flow]], graph.pair_groups[graph.flow_pairs[flow + 1]]
+    for link in range(graph.group_links[g0], graph.group_links[g1]):
+        trial.claim[link] = claims[link]
+    for g in range(g0, g1):
+        for b in range(graph.group_links[g + 1] - graph.group_links[g]):
+            i = graph.group_record[g] + b
+            total = 0.0
+            for x in range(graph.record_links[i], graph.record_links[i + 1]):
+                total += trial.claim[graph.links_by_record[x]]
+            trial.claimed[i] = total
+
+
+@kernel
+def lay(graph, rates, trial, pair, none, scratch):  # type: ignore[no-untyped-def]
+    """Let a flow that claims nothing claim as if it were surely in that tunnel.
+
+    ``none`` is all 0, one a link, before and after.
+    """
+    for g in range(graph.pair_groups[pair], graph.pair_groups[pair + 1]):
+        open_records(graph, rates, trial, g, scratch)
+        log_sum = sum_forward(graph, rates, g, scratch)
+        sum_backward(graph, rates, g, scratch)
+        link0, links = graph.group_links[g], graph.group_links[g + 1] - graph.group_links[g]
+        for a in range(graph.group_runs[g + 1] - graph.group_runs[g]):
+            r = graph.group_runs[g] + a
+            for x in range(graph.run_edges[r + 1] - graph.run_edges[r]):
+                u = use_of_edge(graph, rates, g, a, x, log_sum, scratch)
+                none[link0 + graph.run_record[r] - graph.group_record[g] + x] += u
+        for b in range(links):
+            u = min(none[link0 + b], 1.0)
+            none[link0 + b] = u / max(1.0 - u, 1e-15) * scratch.open[b]
+    set_claims(graph, trial, graph.pair_flow[pair], none)
+    l0, l1 = graph.group_links[graph.pair_groups[pair]], graph.group_links[graph.pair_groups[pair + 1]]
+    none[l0:l1] = 0.0
