@@ -64,6 +64,14 @@ def test_flows_of_another_time_link_to_nothing(recording: Recording, seed: int) 
     assert (case.links["verdict"] == "linked").sum() == 0
 
 
+def test_a_request_that_no_case_can_support_is_said(recording: Recording) -> None:
+    case = vf.correlate(recording.ingress, recording.egress, expected_false_links=3e-7)
+    assert (case.links["verdict"] == "linked").sum() <= 3
+    assert any("at most 3 flows can be linked" in warning for warning in case.warnings)
+    usual = vf.correlate(recording.ingress, recording.egress)
+    assert not any("can be supported" in warning for warning in usual.warnings)
+
+
 def test_stricter_levels_link_no_more(recording: Recording) -> None:
     counts = [
         (

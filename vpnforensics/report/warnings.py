@@ -75,7 +75,20 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
             for tunnel, number in zip(case.tunnels.tunnels, case.map_of_tunnel, strict=True)
             if number < 0
         ]
+        found += _too_strict(decision)
     return found
+
+
+def _too_strict(decision: Decision) -> list[str]:
+    """That fewer false links are allowed than any case can support."""
+    allowed, least = decision.policy.expected_false_links, decision.policy.least_error
+    most = int(allowed / least)
+    if most >= int((decision.error < 0.5).sum()):
+        return []
+    return [
+        f"{allowed:g} expected false links are fewer than can be supported: no single error is stated below"
+        f" {least:g}, so that at most {most:,} flows can be linked"
+    ]
 
 
 def of_accounts(case: Case, *, by_counters: bool) -> list[str]:
