@@ -220,11 +220,17 @@ def test_filters_for_wireshark(run, saved, contract):
     assert "--filter: no flow 'f99999'" in err
 
 
-def test_a_case_for_timesketch(run, saved, contract):
+def test_a_case_for_other_programs(run, saved, contract):
     out, _ = run("show", saved, "-f", "timesketch")
     assert len(out.splitlines()) == 2 * (len(contract["flows"]) + len(contract["tunnels"]))
-    _, err = run("show", saved, "-f", "timesketch", "--by", "site", code=2)
-    assert "of a whole case" in err
+    out, _ = run("show", saved, "-f", "zeek")
+    assert sum(not line.startswith("#") for line in out.splitlines()) == len(contract["flows"])
+    out, _ = run("show", saved, "-f", "case")
+    links = [node for node in json.loads(out)["@graph"] if node["@id"].startswith("kb:link-")]
+    assert len(links) == sum(link["verdict"] == "linked" for link in contract["links"])
+    for form in ("timesketch", "zeek", "case"):
+        _, err = run("show", saved, "-f", form, "--by", "site", code=2)
+        assert "of a whole case" in err
 
 
 def test_annotating_a_saved_case_or_two_captures_is_the_same(run, folder, saved, tmp_path):

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from vpnforensics.report.result import CaseResult
 
-FORMS = ("table", "json", "jsonl", "csv", "parquet", "timesketch")
+_WHOLE = ("timesketch", "case", "zeek")
+"""Forms of a whole case or an excerpt."""
+FORMS = ("table", "json", "jsonl", "csv", "parquet", *_WHOLE)
 _SORTS = ("evidence", "packets", "bytes", "time", "error", "client", "dst")
 _GROUPS = ("client", "site", "time")
 _TABLES = ("links", "tunnels", "flows", "scores", "packets")
@@ -102,8 +104,8 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
     from vpnforensics.report.questions import asked as excerpt
 
     alone = [name for name in ("display_filter", "explain", "by") if asked[name]]
-    if form == "timesketch" and alone:
-        raise click.UsageError("-f timesketch is of a whole case or an excerpt")
+    if form in _WHOLE and alone:
+        raise click.UsageError(f"-f {form} is of a whole case or an excerpt")
     if asked["table"] != "links" and form not in ("csv", "parquet"):
         raise click.UsageError("--table is for -f csv and -f parquet")
     keys = ("client", "tunnel", "dst", "since", "until", "verdict", "min_packets")
@@ -148,6 +150,14 @@ def _written(case: CaseResult, form: str, asked: dict[str, Any]) -> Iterator[str
         from vpnforensics.report.timesketch import timesketch
 
         yield from timesketch(case)
+    elif form == "case":
+        from vpnforensics.report.case_uco import case_uco
+
+        yield from case_uco(case)
+    elif form == "zeek":
+        from vpnforensics.report.zeek_log import conn_log
+
+        yield from conn_log(case)
     else:
         yield from _table_written(case, forms.table_of(case, asked["table"]), form, asked["provenance"])
 

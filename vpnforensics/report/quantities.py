@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _NS = 1_000_000_000
 
@@ -19,6 +19,16 @@ def utc(ts_ns: int) -> str:
     except (OverflowError, OSError, ValueError):  # a capture may claim any time
         return f"{ts_ns} ns"
     return f"{day}.{rest // 1000:06d} UTC"
+
+
+def iso_utc(ts_ns: int) -> str:
+    """A time as ISO 8601, to the microsecond; all that 64 bits of nanoseconds hold has one.
+
+    >>> iso_utc(1_700_000_000_123_456_789), iso_utc(-(2**63))
+    ('2023-11-14T22:13:20.123456+00:00', '1677-09-21T00:12:43.145224+00:00')
+    """
+    since = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ts_ns // 1000)
+    return since.isoformat(timespec="microseconds")
 
 
 def span(length_ns: float) -> str:

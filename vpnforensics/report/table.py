@@ -281,6 +281,11 @@ def _meaning(case: CaseResult) -> Group:
         f" ({case.allowed_false_links:g} allowed). Of {many(case.decoys['tried'], 'decoy')}, copies of the"
         f" flows turned in time, {case.decoys['linked']:,} would have been linked."
     )
+    if twins := case.limit["twins"]:
+        said.append(
+            f" {many(twins, 'flow has', 'flows have')} a twin, a like flow of another tunnel so near in time"
+            " that no method can tell them apart."
+        )
     meaning = Text(
         "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"
         " (H1) than if another tunnel, or none in the capture, did (H2); ≥ marks the most that the"

@@ -6,13 +6,12 @@ https://timesketch.org/guides/user/import-from-json-csv/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from vpnforensics.report.dataframes import plain_rows
 from vpnforensics.report.endpoints import parted
 from vpnforensics.report.escaping import json_text
-from vpnforensics.report.quantities import many, ratio
+from vpnforensics.report.quantities import iso_utc, many, ratio
 from vpnforensics.report.result import CaseResult
 
 _SOURCE = "VPN traffic analysis"
@@ -30,7 +29,7 @@ def timesketch(case: CaseResult) -> Iterator[str]:
     for event in sorted(events, key=lambda event: event["ns"]):
         ns = event.pop("ns")
         digests = " ".join(files[event["capture"]])
-        dated = {"datetime": _iso(ns), "timestamp": ns // 1000, "source": "VPN", "source_long": _SOURCE}
+        dated = {"datetime": iso_utc(ns), "timestamp": ns // 1000, "source": "VPN", "source_long": _SOURCE}
         yield json_text({**event, **dated, "capture_sha256": digests, **made}) + "\n"
 
 
@@ -73,12 +72,3 @@ def _linked(row: dict[str, Any]) -> str:
         return f"{packets}, {row['verdict'].replace('_', ' ')}"
     whose = row["user"] or row["client"]
     return f"{packets}, linked to {whose} ({row['tunnel']}, LLR {ratio(row['llr'], row['llr_bounded'])})"
-
-
-def _iso(ns: int) -> str:
-    """ISO 8601 in UTC, to the microsecond."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    try:
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000).isoformat()
-    except (OverflowError, OSError, ValueError):  # a capture may claim any time
-        return datetime.fromtimestamp(0, UTC).isoformat()
