@@ -71,6 +71,9 @@ validate-truth: .venv/dev.stamp ## links right, wrong and undecided on the recor
 	$(PY) benchmarks/truth.py
 	$(PY) benchmarks/steps.py
 
+validate-scenes: .venv/dev.stamp ## links on simulated scenes that are hard each in its own way (half an hour)
+	$(PY) benchmarks/scenes.py
+
 validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside the number allowed
 	$(PY) benchmarks/error_rate.py
 
@@ -98,4 +101,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-errors validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean
