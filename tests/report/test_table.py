@@ -34,6 +34,13 @@ def test_it_fits_and_says_what_matters(width):
     assert "not a probability" in flat
 
 
+@pytest.mark.parametrize(("twins", "said"), [(2, "2 flows have a twin"), (0, ""), (None, "")])
+def test_twins_are_told_where_there_are_any(twins, said):
+    flat = " ".join(shown(case_view(made_up(limit={"twins": twins}), width=100)).split())
+    assert said in flat
+    assert (" twin" in flat) == bool(said)
+
+
 @pytest.mark.parametrize("width", [1, 20, 40, 56])
 def test_no_number_is_cut_on_a_narrow_terminal(width):
     def numbers(width):

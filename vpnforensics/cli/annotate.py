@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def annotate(session: Session, files: tuple[str, ...], target: str) -> None:
     """Write both captures of a case as one pcapng for Wireshark.
 
-    Both sides are interfaces of it, in order of time on the ingress clock; beside
+    Both sides are interfaces of it, in order of time on the ingress clock; where a
+    clock was set in mid-capture, times go on as if it had not been. Beside
     every packet of a link stands which packet of the other side belongs to it
     (frame.comment, and the Packet comments column). A case that was made with
     other options than the default ones is saved first, by `vpnf correlate -f json`.

@@ -9,9 +9,6 @@ from io import BytesIO
 from itertools import count
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.capture import linktypes
 from vpnforensics.capture.pcapng import InterfaceNumbers
@@ -25,6 +22,7 @@ from vpnforensics.report.escaping import visible
 from vpnforensics.report.frames import checked_path
 from vpnforensics.report.quantities import ratio, span
 from vpnforensics.report.result import CaseResult
+from vpnforensics.report.straight_times import CommonClock
 
 _PIECE_BYTES = 1 << 20
 _LINKTYPES = {
@@ -39,7 +37,7 @@ _LINKTYPES = {
 
 class _Stored(NamedTuple):
     ts_ns: int
-    """On the ingress clock."""
+    """On the ingress clock; where that was set, as it stood longest."""
     order: int
     role: str
     number: int
@@ -51,6 +49,8 @@ class _Stored(NamedTuple):
 
 def annotated(case: CaseResult) -> Iterator[bytes]:
     """A pcapng of all frames of both captures in order of time on the ingress clock, piece by piece.
+
+    Where a capture's clock was set while it ran, times go on as if it had not been.
 
     Parameters
     ----------
@@ -113,17 +113,16 @@ def _written(
 
 
 def _frames(side: dict[str, Any], alignment: Alignment, numbering: Iterator[int]) -> Iterator[_Stored]:
-    """All frames of an input in order of its files, their times on the ingress clock."""
+    """All frames of an input in order of its files, their times on the common clock."""
     numbers, batch = InterfaceNumbers(), RecordBatch.with_room()
+    clock = CommonClock(alignment, side["role"])
     number = 0
     for file in side["files"]:
         path = checked_path(file)
         with CaptureStream(str(path)) as stream:
             walk = RecordWalk(stream, numbers, batch)
             for n in walk:
-                times = batch.ts_ns[:n]
-                if side["role"] == "egress":
-                    times = _on_ingress_clock(times, alignment)
+                times = clock.of(batch.ts_ns[:n])
                 if n and int(times.min()) < 0:
                     raise CaptureError(path, None, "on the ingress clock it begins before 1970")
                 for i in range(n):
@@ -138,19 +137,6 @@ def _frames(side: dict[str, Any], alignment: Alignment, numbering: Iterator[int]
                         int(batch.wire_bytes[i]),
                         walk.window.buf[at : at + length].tobytes(),
                     )
-
-
-def _on_ingress_clock(ts_ns: npt.NDArray[np.int64], alignment: Alignment) -> npt.NDArray[np.int64]:
-    """Egress times as captured; of clocks that were set, by the part of the capture that they are in."""
-    if not alignment.parts:
-        return alignment.to_ingress(ts_ns)
-    begins = np.array([part.first_ns for part in alignment.parts], np.int64)
-    order = np.argsort(begins, kind="stable")
-    part = order[np.clip(np.searchsorted(begins[order], ts_ns, side="right") - 1, 0, len(begins) - 1)]
-    offset = np.array([each.offset_ns for each in alignment.parts], np.int64)[part]
-    since_ns = ts_ns - begins[part]
-    drift_ns = np.rint(since_ns * (alignment.drift_ppm * 1e-6)).astype(np.int64)
-    return np.asarray(ts_ns - offset - drift_ns)
 
 
 def _comments(case: CaseResult) -> dict[str, defaultdict[int, list[str]]]:
