@@ -1,8 +1,8 @@
 """Times of all frames of a capture whose clock was set, as if it had not been.
 
-:mod:`vpnforensics.align.straight` does so for the packets of a case, by their rows, and keeps the clock of the
-longest part. Here are frames in order of the file, those without IP among them, and a saved case knows only a
-step's time and size: before which frame it was shows in how the times leap there.
+:mod:`vpnforensics.align.straight` does so for the packets of a case, by their rows, and keeps the clock of
+the longest part. Here are frames in order of the file, those without IP among them, and a saved case knows
+only a step's time and size: before which frame it was shows in how the times leap there.
 """
 
 from __future__ import annotations
