@@ -10,7 +10,6 @@ import sys
 import pytest
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel import config as config_module
 from vpnforensics.reftunnel.changes import PeerChange, apply_change, pack, parse_change
 from vpnforensics.reftunnel.drops import Drop
 from vpnforensics.reftunnel.endpoint import Endpoint
@@ -114,16 +113,6 @@ def test_metrics_are_prometheus_text():
     assert "vpnf_tunnel_sent_packets_total{" in text
     assert "vpnf_tunnel_latest_handshake_seconds" in text
     assert metrics([]) == ""
-
-
-def test_of_the_addresses_of_a_name_one_is_taken_that_is_reached(monkeypatch):
-    found = [
-        (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("2001:db8:ffff::1", 51820, 0, 0)),
-        (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("127.0.0.1", 51820)),
-    ]
-    monkeypatch.setattr(config_module.socket, "getaddrinfo", lambda *_, **__: found)
-    monkeypatch.setattr(config_module, "_is_routed", lambda each: each[0] == socket.AF_INET)
-    assert config_module.resolve("vpn.example:51820", "udp") == Endpoint("127.0.0.1", 51820)
 
 
 def change(lab, name, request, *arguments, check=True):

@@ -166,8 +166,8 @@ def _change(
 ) -> None:
     from vpnforensics.reftunnel import control
     from vpnforensics.reftunnel.changes import pack
-    from vpnforensics.reftunnel.config import resolve
     from vpnforensics.reftunnel.keys import PresharedKey, PublicKey, read_private
+    from vpnforensics.reftunnel.lookup import resolve
 
     PublicKey.from_text(public_key)
     if endpoint is not None:  # here, because the tunnel must not wait for a resolver

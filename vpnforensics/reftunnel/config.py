@@ -15,14 +15,12 @@ No error here repeats a value of a key that is secret.
 from __future__ import annotations
 
 import ipaddress
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.endpoint import Endpoint, Transport, parse_endpoint, unmapped
+from vpnforensics.reftunnel.endpoint import Transport
 from vpnforensics.reftunnel.files import refuse_one_file_for_two
 from vpnforensics.reftunnel.keys import (
     NO_PRESHARED_KEY,
@@ -31,8 +29,10 @@ from vpnforensics.reftunnel.keys import (
     PublicKey,
     read_private,
 )
+from vpnforensics.reftunnel.lookup import resolve
 from vpnforensics.reftunnel.peers import PeerConfig
 from vpnforensics.reftunnel.scrub import NO_SCRUB, IpIdPolicy, Scrub
+from vpnforensics.reftunnel.sections import Section, sections
 from vpnforensics.reftunnel.shaping import DEFAULT_SHAPING, WIREGUARD_PADDING, Shaping, parse_padding
 
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -41,15 +41,6 @@ DEFAULT_MTU = 1420
 """1500 less IPv6, UDP and transport message overhead: what WireGuard uses."""
 
 _MAX_MTU = 9000
-
-_REPORTED = {
-    "dns": "is not applied: set the resolver yourself",
-    "preup": "is a shell command and is not run",
-    "postup": "is a shell command and is not run",
-    "predown": "is a shell command and is not run",
-    "postdown": "is a shell command and is not run",
-    "saveconfig": "is ignored: this program never writes its configuration",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,142 +99,21 @@ class TunnelConfig:
     notes: tuple[str, ...] = ()
 
 
-class _Section:
-    """Keys of one section, each asked for once; what nobody asked for is an error."""
-
-    def __init__(self, title: str, line: int) -> None:
-        self.title = title
-        self.line = line
-        self._values: dict[str, list[str]] = {}
-
-    def add(self, key: str, value: str) -> None:
-        self._values.setdefault(key, []).append(value)
-
-    def one(self, key: str, default: str | None = None) -> str | None:
-        values = self._values.pop(key, None)
-        if values is None:
-            return default
-        if len(values) > 1:
-            raise TunnelError(f"[{self.title}] in line {self.line}: {key} stands twice")
-        if not values[0]:
-            raise TunnelError(f"[{self.title}] in line {self.line}: {key} has no value")
-        return values[0]
-
-    def required(self, key: str) -> str:
-        value = self.one(key)
-        if value is None:
-            raise TunnelError(f"[{self.title}] in line {self.line}: {key} is missing")
-        return value
-
-    def many(self, key: str) -> list[str]:
-        lines = self._values.pop(key, [])
-        return [part.strip() for line in lines for part in line.split(",") if part.strip()]
-
-    def number(self, key: str, low: float, high: float) -> float:
-        """0 where the key is missing."""
-        text = self.one(key, "0") or ""
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if value != 0 and not low <= value <= high:
-            raise TunnelError(f"{key} = {text[:40]!r}: expected a number from {low:g} to {high:g}")
-        return value
-
-    def whole(self, key: str, low: int, high: int) -> int:
-        """0 where the key is missing; hexadecimal if it begins with 0x, as `wg` has marks."""
-        text = self.one(key, "0") or ""
-        try:
-            value = int(text, 0)
-        except ValueError:
-            value = -1
-        if value != 0 and not low <= value <= high:
-            raise TunnelError(f"{key} = {text[:40]!r}: expected a whole number from {low} to {high}")
-        return value
-
-    def switch(self, key: str, default: str) -> bool:
-        text = (self.one(key, default) or default).lower()
-        if text not in ("on", "off", "true", "false"):
-            raise TunnelError(f"{key} = {text!r}: expected on or off")
-        return text in ("on", "true")
-
-    def reported(self) -> Iterator[str]:
-        for key, why in _REPORTED.items():
-            if key in self._values:
-                del self._values[key]
-                yield f"{key} {why}"
-
-    def finish(self) -> None:
-        if self._values:
-            raise TunnelError(f"[{self.title}] in line {self.line}: unknown key {min(self._values)!r}")
-
-
-def _sections(text: str) -> list[_Section]:
-    sections: list[_Section] = []
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#", 1)[0].strip()
-        if not line:
-            continue
-        if line.startswith("[") and line.endswith("]"):
-            sections.append(_Section(line[1:-1].strip().lower(), number))
-            continue
-        key, separator, value = line.partition("=")
-        if not separator or not sections:
-            # The line is not shown: it may be a private key whose name was mistyped.
-            raise TunnelError(f"line {number} is neither a section nor a key with a value")
-        sections[-1].add(key.strip().lower(), value.strip())
-    return sections
-
-
-def resolve(text: str, transport: Transport) -> Endpoint:
-    """Endpoint from an address or a name, and a port.
-
-    Raises
-    ------
-    TunnelError
-        It is neither, or has no port.
-    """
-    try:
-        return parse_endpoint(text, transport)
-    except TunnelError:
-        host, _, port = text.rpartition(":")
-    try:
-        # The resolver takes a port modulo 65536; an address with a wrong port is no name to look up either.
-        if not 0 < int(port) < 65536:
-            raise ValueError
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_DGRAM)
-    except (OSError, ValueError, UnicodeError):
-        raise TunnelError(f"Endpoint {text!r} is not an address, and no name that resolves") from None
-    # A name may have addresses of a family that this machine does not reach.
-    address = next((each[4] for each in found if _is_routed(each)), found[0][4])
-    return Endpoint(unmapped(str(address[0])), int(address[1]), transport)
-
-
-def _is_routed(found: tuple[Any, ...]) -> bool:
-    """Whether the kernel knows a way to what `getaddrinfo` found."""
-    try:
-        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
-            probe.connect(found[4])  # sends nothing
-    except OSError:
-        return False
-    return True
-
-
-def _networks(section: _Section, key: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+def _networks(section: Section, key: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
         return tuple(ipaddress.ip_network(text, strict=False) for text in section.many(key))
     except ValueError as error:
         raise TunnelError(f"{key}: {error}") from None
 
 
-def _addresses(section: _Section) -> tuple[IPInterface, ...]:
+def _addresses(section: Section) -> tuple[IPInterface, ...]:
     try:
         return tuple(ipaddress.ip_interface(text) for text in section.many("address"))
     except ValueError as error:
         raise TunnelError(f"Address: {error}") from None
 
 
-def _peer(section: _Section, transport: Transport) -> PeerConfig:
+def _peer(section: Section, transport: Transport) -> PeerConfig:
     key = PublicKey.from_text(section.required("publickey"))
     preshared = section.one("presharedkey")
     endpoint = section.one("endpoint")
@@ -258,7 +128,7 @@ def _peer(section: _Section, transport: Transport) -> PeerConfig:
     )
 
 
-def _table(section: _Section) -> int | None:
+def _table(section: Section) -> int | None:
     text = (section.one("table", "auto") or "auto").lower()
     if text in ("auto", "off"):
         return 0 if text == "auto" else None
@@ -266,7 +136,7 @@ def _table(section: _Section) -> int | None:
     return section.whole("table", 1, 2**32 - 1)
 
 
-def _shaping(section: _Section) -> Shaping:
+def _shaping(section: Section) -> Shaping:
     pad = section.one("pad")
     return Shaping(
         padding=WIREGUARD_PADDING if pad is None else parse_padding(pad),
@@ -275,7 +145,7 @@ def _shaping(section: _Section) -> Shaping:
     )
 
 
-def _scrub(section: _Section) -> Scrub:
+def _scrub(section: Section) -> Scrub:
     ip_id = (section.one("scrubipid", "off") or "off").lower()
     if ip_id not in ("off", "zero", "random"):
         raise TunnelError(f"ScrubIpId = {ip_id!r}: expected off, zero or random")
@@ -294,10 +164,10 @@ def parse_config(text: str, name: str) -> TunnelConfig:
     TunnelError
         Something is missing, unknown or wrong; secrets are not repeated.
     """
-    sections = _sections(text)
-    interfaces = [section for section in sections if section.title == "interface"]
-    peers = [section for section in sections if section.title == "peer"]
-    if len(interfaces) != 1 or len(interfaces) + len(peers) != len(sections):
+    found = sections(text)
+    interfaces = [section for section in found if section.title == "interface"]
+    peers = [section for section in found if section.title == "peer"]
+    if len(interfaces) != 1 or len(interfaces) + len(peers) != len(found):
         raise TunnelError("expected one [Interface] section and [Peer] sections, and no others")
     section = interfaces[0]
     transport = (section.one("transport", "udp") or "udp").lower()

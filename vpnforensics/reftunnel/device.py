@@ -30,17 +30,12 @@ from vpnforensics.reftunnel.timers import NEVER, REJECT_AFTER_TIME_S
 from vpnforensics.reftunnel.wire import (
     COOKIE_REPLY,
     INITIATION,
-    PADDING_BYTES,
     RESPONSE,
     CookieReply,
     message_type,
+    pad_to_16,
     transport_header,
 )
-
-
-def pad_to_16(length: int) -> int:
-    """Padded length of an inner packet, as the protocol prescribes."""
-    return (length + PADDING_BYTES - 1) & ~(PADDING_BYTES - 1)
 
 
 class Device:

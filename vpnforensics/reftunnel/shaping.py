@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.reftunnel.device import pad_to_16
+from vpnforensics.reftunnel.wire import pad_to_16
 
 PadKind = Literal["block", "mtu", "buckets"]
 

@@ -32,6 +32,12 @@ TRANSPORT_OVERHEAD_BYTES = 32
 PADDING_BYTES = 16
 """Inner packets are zero-padded to a multiple of this (section 5.4.6)."""
 
+
+def pad_to_16(length: int) -> int:
+    """Padded length of an inner packet, as the protocol prescribes."""
+    return (length + PADDING_BYTES - 1) & ~(PADDING_BYTES - 1)
+
+
 transport_header = struct.Struct("<IIQ")
 """Type word, receiver index, counter."""
 
