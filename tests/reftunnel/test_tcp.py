@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import select
 import socket
 import struct
+import subprocess
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -95,6 +99,33 @@ def test_both_ends_exchange_messages_over_one_connection(loop):
     assert not server.send(b"answer", 6, origin)
     loop.turn()
     assert loop.taken == [(b"answer", target)]
+
+
+def test_an_orderly_end_waits_for_acknowledgements_but_not_for_ever(loop):
+    client, _ = loop.ends
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = Endpoint("127.0.0.1", listener.getsockname()[1], "tcp")
+        client.send(b"hello", 5, target)
+        other_end, _ = listener.accept()
+        loop.turn(3)
+        while not client.send(bytes(100_000), 1000, target):
+            pass
+        start = time.monotonic()
+        client.drain(0.1)  # nobody reads
+        assert time.monotonic() - start >= 0.1
+        assert client.queue(target) is not None
+
+        def read() -> None:
+            while other_end.recv(1 << 16):
+                pass
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        client.drain(30)
+        assert client.queue(target) is None
+        client.close()
+        reader.join(10)
+        other_end.close()
 
 
 def test_a_lost_connection_is_made_again(loop):
@@ -269,9 +300,10 @@ def test_without_descriptors_it_does_not_spin_and_accepts_again(loop):
 @pytest.mark.needs("wireguard")
 def test_a_tunnel_on_tcp_and_a_restart_of_its_server(netlab, tmp_path):
     cable(netlab)
+    journal = tmp_path / "journal.jsonl"
     client, server, _, _ = two_configs(preshared=True, extra={"Transport": "tcp"})
     process = netlab.ours("s", server)
-    netlab.ours("c", client)
+    of_client = netlab.ours("c", client.replace("[Interface]", f"[Interface]\nJournal = {journal}"))
     sniffer = netlab.start(
         "s", *["timeout", "10", "tcpdump", "-nn", "-i", "any", "-c", "40", "port", "51820"], stdout=-1
     )
@@ -290,3 +322,13 @@ def test_a_tunnel_on_tcp_and_a_restart_of_its_server(netlab, tmp_path):
             break
     else:
         pytest.fail("the client did not come back")
+    # An orderly end, in the midst of traffic, leaves no row in doubt.
+    before = time.time_ns()
+    pings = netlab.start("c", "ping", "-f", "-q", "10.77.0.1", stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    assert netlab.end(of_client) == 0
+    netlab.end(pings)
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    kinds = [row["kind"] for row in rows if row["direction"] == "out" and row["inner_ns"] > before]
+    assert kinds.count("data") > 20
+    assert not {"unsent", "unacked"} & set(kinds)

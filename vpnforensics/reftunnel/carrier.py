@@ -51,5 +51,8 @@ class Carrier(Protocol):
     def queue(self, endpoint: Endpoint) -> Queue | None:
         """What waits on the way to an endpoint; None if nothing does, as with datagrams."""
 
+    def drain(self, seconds: float) -> None:
+        """Wait, at most so long, until what waits on the way to peers has arrived."""
+
     def close(self) -> None:
         """Close all sockets."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vpnforensics.errors import TunnelError
 
 FOLDER = Path("/run/vpnforensics")
 _TIMEOUT_S = 5.0
+_PATIENCE_S = 0.2
 _MAX_REQUEST_BYTES = 65_536
 
 
@@ -109,8 +111,10 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _line(client: socket.socket) -> str:
-    data = b""
+    """A request; a client that says nothing, or drop by drop, must not stop the traffic."""
+    data, until = b"", time.monotonic() + _PATIENCE_S
     while not data.endswith(b"\n") and len(data) < _MAX_REQUEST_BYTES:
+        client.settimeout(max(0.001, until - time.monotonic()))
         part = client.recv(_MAX_REQUEST_BYTES)
         if not part:
             break
@@ -155,14 +159,13 @@ class ControlSocket:
         except OSError:
             return ""
         with client:
-            # A client that says nothing must not stop the traffic.
-            client.settimeout(0.2)
             try:
                 request, _, rest = _line(client).partition(" ")
                 try:
                     answer = answers[request](rest) if request in answers else {}
                 except TunnelError as error:
                     answer = {"error": str(error)}
+                client.settimeout(_PATIENCE_S)
                 client.sendall(json.dumps(answer).encode())
             except OSError:
                 return ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,9 @@ from vpnforensics.reftunnel.journal_block import Block, Ints
 from vpnforensics.reftunnel.journal_columns import Texts, decode
 
 PARQUET = ".parquet"
+TALLY = struct.Struct("<Q")
+"""How many rows can be read, in memory that the writer shares with the tunnel."""
+Tell = Callable[[int], None]
 PART_ROWS = 1 << 20
 PART_AGE_S = 10.0
 """A Parquet file can be read once it is closed; it is after so many rows, or so long after its first."""
@@ -44,10 +49,13 @@ class JsonLinesWriter:
     ----------
     fd : int
         Descriptor of the file.
+    tell : callable
+        Gets the number of rows that can be read, whenever there are more.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, tell: Tell = lambda rows: None) -> None:
         self._file = os.fdopen(fd, "wb", buffering=0)
+        self._tell, self._rows = tell, 0
 
     def write(self, block: Block) -> None:
         """Append a block."""
@@ -65,6 +73,8 @@ class JsonLinesWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(before)  # a full disk takes half a line, too
             raise
+        self._rows += len(block.kind)
+        self._tell(self._rows)
 
     def due_s(self) -> None:
         """Never: a block is in the file at once."""
@@ -87,14 +97,17 @@ class ParquetWriter:
     ----------
     fd : int
         Descriptor of the folder.
+    tell : callable
+        Gets the number of rows that can be read, whenever there are more.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, tell: Tell = lambda rows: None) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self._pa, self._pq, self._folder = pa, pq, fd
-        self._parts = self._rows = 0
+        self._parts = self._rows = self._closed_rows = 0
+        self._tell = tell
         self._file: Any = None
         self._part: Any = None
         self._due_at = 0.0
@@ -141,10 +154,12 @@ class ParquetWriter:
     def _close_part(self) -> None:
         self._part.close()
         self._file.close()
-        self._part, self._rows = None, 0
+        self._part, rows, self._rows = None, self._rows, 0
         names = self._name(is_open=True), self._name(is_open=False)
         os.rename(*names, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._parts += 1
+        self._closed_rows += rows
+        self._tell(self._closed_rows)
 
     def _name(self, *, is_open: bool) -> str:
         # Readers of a folder of Parquet files pass over names that begin with a dot.
@@ -157,6 +172,6 @@ class ParquetWriter:
         return self._pa.DictionaryArray.from_arrays(value.codes.astype(np.int32), texts)
 
 
-def make_writer(suffix: str, fd: int) -> Writer:
+def make_writer(suffix: str, fd: int, tell: Tell) -> Writer:
     """Writer by the suffix of a path: here the user names the format, there is nothing to sniff yet."""
-    return ParquetWriter(fd) if suffix == PARQUET else JsonLinesWriter(fd)
+    return ParquetWriter(fd, tell) if suffix == PARQUET else JsonLinesWriter(fd, tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import queue
 import subprocess
@@ -16,10 +17,11 @@ from vpnforensics.errors import TunnelError
 from vpnforensics.extras import how_to_get
 from vpnforensics.reftunnel.files import new_file, new_folder
 from vpnforensics.reftunnel.journal_block import Block
-from vpnforensics.reftunnel.journal_format import PARQUET
+from vpnforensics.reftunnel.journal_format import PARQUET, TALLY
 
 _BLOCKS_WAITING = 8
 _PIPE_BYTES = 1 << 20
+_WRITER = "vpnforensics.reftunnel.journal_writer"
 
 
 class WriterProcess:
@@ -43,26 +45,42 @@ class WriterProcess:
         if path.suffix == PARQUET and find_spec("pyarrow") is None:
             raise TunnelError(f"a Parquet journal: {how_to_get('pyarrow')}")
         fd = new_folder(path, "the journal") if path.suffix == PARQUET else new_file(path, "the journal")
+        tally = os.memfd_create("journal")
+        os.ftruncate(tally, TALLY.size)
+        self._tally = mmap.mmap(tally, TALLY.size)
         try:
             # It gets the descriptor and not the path: what has this name later is nothing of ours.
             self._process = subprocess.Popen(  # noqa: S603 (our own program, no shell)
-                [sys.executable, "-m", "vpnforensics.reftunnel.journal_writer", path.suffix, str(fd)],
+                [sys.executable, "-m", _WRITER, path.suffix, str(fd), str(tally)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(fd,),
+                pass_fds=(fd, tally),
                 start_new_session=True,  # a ^C is for the tunnel, which then closes the journal in order
             )
         finally:
             os.close(fd)
+            os.close(tally)
         self._waiting: queue.Queue[Block | None] = queue.Queue(_BLOCKS_WAITING)
         self._broken = False
-        self.lost_rows = 0
-        """That came when nobody wrote any more."""
+        self._given_rows = 0
         self._thread = threading.Thread(target=self._send_blocks, name="journal", daemon=True)
         self._thread.start()
 
+    @property
+    def lost_rows(self) -> int:
+        """That nobody will ever read, since the writer ended early; 0 while it is at work.
+
+        The writer counts what can be read in memory that both share: it may end in any way, and with rows in
+        a Parquet file that lacks its end.
+        """
+        if self._process.poll() in (None, 0) and not self._broken:
+            return 0
+        (readable,) = TALLY.unpack(self._tally)
+        return self._given_rows - int(readable)
+
     def send(self, block: Block) -> None:
         """Have a block written; waits while the disk cannot keep up."""
+        self._given_rows += len(block.kind)
         self._waiting.put(block)
 
     def is_behind(self) -> bool:
@@ -82,7 +100,8 @@ class WriterProcess:
         status = self._process.wait()
         if self._broken or status:
             raise TunnelError(
-                "the journal is not whole: its writer ended early (disk full? pyarrow missing?)"
+                f"the journal lacks {self.lost_rows} rows: "
+                "its writer ended early (disk full? pyarrow missing?)"
             )
 
     def _send_blocks(self) -> None:
@@ -96,7 +115,5 @@ class WriterProcess:
                     block.send(pipe.fileno())
                 except OSError:
                     self._broken = True
-            if self._broken:
-                self.lost_rows += len(block.kind)
         with contextlib.suppress(OSError):
             pipe.close()

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 MAX_SLEEP_S = 60.0
 _ROW_SLACK_BYTES = 16
+_DRAIN_S = 1.0
+"""At an orderly end, for acknowledgements of what was just sent on TCP: a delayed one takes 0.2 s at most."""
 
 
 def monotonic() -> float:
@@ -107,6 +109,7 @@ class Service:
                 config, self._port, self._device, network, self._udp, self._usage, self._journal
             )
             self._loop()
+            self._carrier.drain(_DRAIN_S)
 
     # -- setting up ---------------------------------------------------------------------------------
 

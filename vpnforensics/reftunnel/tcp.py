@@ -10,11 +10,11 @@ what `send` calls taken has been taken.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 from vpnforensics.errors import TunnelError
@@ -22,10 +22,9 @@ from vpnforensics.reftunnel.calls import Calls
 from vpnforensics.reftunnel.carrier import ALL_TAKEN, Queue, Refused, all_refused
 from vpnforensics.reftunnel.endpoint import Endpoint
 from vpnforensics.reftunnel.tcp_guests import Guests, descriptors
-from vpnforensics.reftunnel.tcp_link import FRAME_BYTES, Action, Link
+from vpnforensics.reftunnel.tcp_link import FRAME_BYTES, Action, Link, connecting
 from vpnforensics.reftunnel.timers import NEVER
 
-_SO_MARK = 36
 _TCP_NOTSENT_LOWAT = 25
 _LENGTH = struct.Struct(">H")
 _RECEIVE_BYTES = 1 << 18
@@ -36,6 +35,7 @@ _STRANGER_BYTES = 2048
 """That a stranger is read at a time: some handshake messages."""
 _ACCEPTS = 64
 _ACCEPT_AGAIN_S = 1.0
+_DRAIN_STEP_S = 0.002
 
 Take = Callable[[memoryview, int, Endpoint, float], None]
 
@@ -169,6 +169,21 @@ class TcpLinks:
         link = self._links.get(endpoint)
         return None if link is None or link.acked_bytes() == link.taken_bytes else link
 
+    def drain(self, seconds: float) -> None:
+        """Wait until peers have acknowledged what they were given, but not for strangers, and no longer."""
+        until = time.monotonic() + seconds
+        while [link for link in list(self._links.values()) if self._is_pending(link)]:
+            if time.monotonic() >= until:
+                return
+            time.sleep(_DRAIN_STEP_S)
+
+    def _is_pending(self, link: Link) -> bool:
+        if not link.connected or self._guests.is_stranger(link):
+            return False
+        if link.rest:
+            self._writable(link)
+        return not link.is_closed and link.acked_bytes() < link.taken_bytes
+
     def close(self) -> None:
         """Close all connections and stop listening."""
         for link in list(self._links.values()):
@@ -210,19 +225,9 @@ class TcpLinks:
             self._poll.modify(self._listener.fileno(), 0)
 
     def _connect(self, endpoint: Endpoint) -> Link | None:
-        family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            if self._mark:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, self._mark)
-            sock.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                sock.connect((endpoint.host, endpoint.port))
-        except OSError:
-            sock.close()
-            return None
-        link = Link(sock, endpoint, connected=False)
-        self._add(link)
+        link = connecting(endpoint, self._mark)
+        if link is not None:
+            self._add(link)
         return link
 
     def _add(self, link: Link) -> None:
@@ -246,13 +251,7 @@ class TcpLinks:
             self._calls.remove(link.sock.fileno())
         self._guests.remove(link)
         link.close()  # epoll forgets a closed descriptor by itself
-        self._call(link, connected=False)
-
-    @staticmethod
-    def _call(link: Link, *, connected: bool) -> None:
-        actions, link.actions = link.actions, []
-        for action in actions:
-            action(connected)
+        link.act(connected=False)
 
     def _set_rest(self, link: Link, rest: bytes) -> None:
         if bool(rest) != bool(link.rest):
@@ -268,7 +267,7 @@ class TcpLinks:
         if not link.connected:
             link.connected = True
             self._watch(link, for_room=False)
-            self._call(link, connected=True)
+            link.act(connected=True)
             return
         try:
             sent = link.sock.send(link.rest) if link.rest else 0

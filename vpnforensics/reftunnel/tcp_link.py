@@ -16,6 +16,7 @@ FRAME_BYTES = 2
 MAX_MESSAGE_BYTES = 10_000
 """Above the largest MTU that a configuration may name; a stranger must not make us keep more."""
 
+_SO_MARK = 36
 _SIOCOUTQ, _SIOCOUTQNSD = 0x5411, 0x894B
 """Bytes that are not acknowledged; bytes that were never sent."""
 _SIZE = struct.Struct("=i")
@@ -96,6 +97,12 @@ class Link:
         self._count()
         return self._acked_bytes
 
+    def act(self, *, connected: bool) -> None:
+        """Tell those who wait for the connection that it is there, or lost."""
+        actions, self.actions = self.actions, []
+        for action in actions:
+            action(connected)
+
     def close(self) -> None:
         """Close the connection; what was not sent by now never is."""
         if self.sent_bytes() < self.taken_bytes:
@@ -117,3 +124,19 @@ class Link:
         except (OSError, ValueError):  # closed by somebody else
             return 0
         return int(size)
+
+
+def connecting(endpoint: Endpoint, mark: int) -> Link | None:
+    """A connection that is being made, with a firewall mark if that is not 0; None if none can be."""
+    family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
+        sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            sock.connect((endpoint.host, endpoint.port))
+    except OSError:
+        sock.close()
+        return None
+    return Link(sock, endpoint, connected=False)

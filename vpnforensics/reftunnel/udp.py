@@ -257,6 +257,9 @@ class UdpSockets:
     def queue(self, endpoint: Endpoint) -> None:
         """Nothing: what the kernel took has left."""
 
+    def drain(self, seconds: float) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Close both."""
         for sock in self.sockets():

@@ -16,10 +16,15 @@ RATE_HZ = 20_000
 
 
 @pytest.fixture(scope="module")
-def flooded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NetLab, Key]]:
+def newcomer() -> Key:
+    return Key()
+
+
+@pytest.fixture(scope="module")
+def flooded(tmp_path_factory: pytest.TempPathFactory, newcomer: Key) -> Iterator[tuple[NetLab, Key]]:
     """One tunnel for all floods, and its server's key."""
     with NetLab(tmp_path_factory.mktemp("flooded")) as lab:
-        yield lab, flooded_server(lab, is_ours=True)
+        yield lab, flooded_server(lab, is_ours=True, others=[(newcomer, "10.77.0.3/32")])
 
 
 @pytest.mark.parametrize("kind", ["initiations", "bad-mac1", "transport", "short"])
@@ -34,25 +39,24 @@ def test_traffic_is_unharmed_under_a_flood(flooded, kind):
     assert sum(lab.show("s")["dropped"].values()) - before > RATE_HZ
 
 
-def test_a_newcomer_gets_in_during_a_flood(netlab):
+def test_a_newcomer_gets_in_during_a_flood(flooded, newcomer):
     """The server gives it a cookie, and it calls again with it."""
-    server, newcomer = Key(), Key()
-    netlab.add("n", "x", "s")
-    netlab.link("n", "s", ["192.0.2.2/24"], ["192.0.2.1/24"])
-    netlab.link("x", "s", ["203.0.113.2/24"], ["203.0.113.1/24"])
-    peer = {"PublicKey": str(newcomer.public), "AllowedIPs": "10.77.0.3/32"}
-    netlab.ours("s", config(server, [peer], "10.77.0.1/24", PORT))
-    flood = netlab.start(
+    lab, server = flooded
+    lab.add("n")
+    lab.link("n", "s", ["198.51.100.2/24"], ["198.51.100.1/24"])
+    before = lab.show("s")["dropped"].get("under_load", 0)
+    flood = lab.start(
         "x",
         *(sys.executable, "-m", "tests.reftunnel.flood", "initiations", str(server.public), FLOODED),
         *(str(PORT), str(60 * RATE_HZ), str(RATE_HZ)),
     )
-    netlab.wait(lambda: netlab.show("s")["dropped"].get("under_load"))
+    lab.wait(lambda: lab.show("s")["dropped"].get("under_load", 0) > before)
     to_server = {
         "PublicKey": str(server.public),
         "AllowedIPs": "10.77.0.0/24",
-        "Endpoint": f"192.0.2.1:{PORT}",
+        "Endpoint": f"198.51.100.1:{PORT}",
     }
-    netlab.ours("n", config(newcomer, [to_server], "10.77.0.3/24"))
-    netlab.wait(lambda: netlab.ping("n", "10.77.0.1", 1, wait_s=1), timeout_s=50)
+    lab.ours("n", config(newcomer, [to_server], "10.77.0.3/24"))
+    lab.wait(lambda: lab.ping("n", "10.77.0.1", 1, wait_s=1), timeout_s=50)
     assert flood.poll() is None
+    lab.end(flood)

@@ -109,10 +109,10 @@ def counters_in_the_stream(path: Path) -> list[int]:
     return [struct.unpack_from("<Q", message, 8)[0] for message in messages if message[0] == 4]
 
 
-def test_what_a_dead_connection_held_is_unsent(netlab, tmp_path):
-    """On TCP the kernel takes what it can never send: those rows say so; all others were on the wire."""
+def test_on_tcp_what_waited_and_left_is_data_and_what_a_dead_connection_held_is_unsent(netlab, tmp_path):
+    """The kernel takes what it cannot send: what it never could send says so; all else was on the wire."""
     cable(netlab)
-    path = tmp_path / "journal.jsonl"
+    path, link = tmp_path / "journal.jsonl", f"{netlab.prefix}sc"
     client, server, _, _ = two_configs(extra={"Transport": "tcp"})
     netlab.ours("s", server)
     offloads_off(netlab, "c", f"{netlab.prefix}cs")
@@ -120,11 +120,20 @@ def test_what_a_dead_connection_held_is_unsent(netlab, tmp_path):
     sniffer = sniff(netlab, "c", f"{netlab.prefix}cs", capture, f"tcp dst port {PORT}", 65_535)
     tunnel = netlab.ours("c", with_lines(client, f"Journal = {path}"))
     assert netlab.ping("c", "10.77.0.1") == 3
-    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "down")
+    netlab.ip("s", "link", "set", link, "down")
+    assert netlab.ping("c", "10.77.0.1", 20, 0.01, 1) == 0
+    netlab.ip("s", "link", "set", link, "up")
+    netlab.wait(lambda: netlab.ping("c", "10.77.0.1", 1, wait_s=1))
+    came_back = time.time_ns()
+    (peer,) = netlab.show("s")["peers"]
+    netlab.ip("s", "link", "set", link, "down")
     assert netlab.ping("c", "10.77.0.1", 300, 0.005, 1) == 0
     end_sniffing(netlab, sniffer)
     netlab.end(tunnel)
     rows = read(path)
+    before = [row for row in rows if row["inner_ns"] < came_back]
+    assert not of_kind(before, "out", "unsent", "unacked")
+    assert len(of_kind(before, "out", "data")) == peer["received_packets"]
     on_the_wire = set(counters_in_the_stream(capture))
     kinds = [
         {row["counter"] for row in of_kind(rows, "out", *names)}
@@ -138,49 +147,29 @@ def test_what_a_dead_connection_held_is_unsent(netlab, tmp_path):
     assert echoes(rows, "out", "unsent", "unacked") == 300
 
 
-def test_what_waited_for_a_connection_and_left_is_data(netlab, tmp_path):
-    """The same, and the link comes back: what the kernel then sends is no longer unsent."""
-    path = tmp_path / "journal.jsonl"
-    tunnels = bring_up(netlab, path, "c", Transport="tcp")
-    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "down")
-    assert netlab.ping("c", "10.77.0.1", 20, 0.01, 1) == 0
-    netlab.ip("s", "link", "set", f"{netlab.prefix}sc", "up")
-    netlab.wait(lambda: netlab.ping("c", "10.77.0.1", 1, wait_s=1))
-    (peer,) = netlab.show("s")["peers"]
-    netlab.end(tunnels["c"])
-    rows = read(path)
-    assert not of_kind(rows, "out", "unsent")
-    assert len(of_kind(rows, "out", "data")) == peer["received_packets"]
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_what_the_tun_refused_is_undelivered(netlab, tmp_path):
+def test_what_the_tun_refused_is_undelivered_and_rows_are_there_after_the_worst_kill(netlab, tmp_path):
+    """An interface that is down; then 300 pings, and SIGKILL for the tunnel and its writer at once."""
     path = tmp_path / "journal.jsonl"
     tunnels = bring_up(netlab, path, "s")
     netlab.ip("s", "link", "set", netlab.interface("s"), "down")
     assert netlab.ping("c", "10.77.0.1", 10, 0.02, 1) == 0
     netlab.run("c", *("ping", "-f", "-q", "-c", "300", "-w", "1", "10.77.0.1"), check=False)
     refused = netlab.show("s")["dropped"]["tun_refused"]
-    netlab.end(tunnels["s"])
-    rows = read(path)
-    assert echoes(rows, "in", "data") == 3
-    assert len(of_kind(rows, "in", "undelivered")) == refused > 50
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def test_rows_can_be_read_a_second_later_and_after_the_worst_kill(netlab, tmp_path):
-    """300 pings, and SIGKILL for the tunnel and its writer at once."""
-    path = tmp_path / "journal.jsonl"
-    tunnels = bring_up(netlab, path, "s")
+    netlab.ip("s", "link", "set", netlab.interface("s"), "up")
     assert netlab.ping("c", "10.77.0.1", 297, 0.005, 1) == 297
     netlab.wait(lambda: echoes(read(path), "in", "data") == 300, timeout_s=5)
     (writer,) = children(tunnels["s"].pid)
     tunnels["s"].send_signal(signal.SIGKILL)
     subprocess.run(["kill", "-9", str(writer)], check=True)
     netlab.end(tunnels["s"])
-    assert echoes(read(path), "out", "data") == 300
+    rows = read(path)
+    assert echoes(rows, "out", "data") == 300
+    assert echoes(rows, "in", "data") == 300
+    assert len(of_kind(rows, "in", "undelivered")) == refused > 50
 
 
 def test_parquet_can_be_read_after_a_kill_of_the_tunnel(netlab, tmp_path):

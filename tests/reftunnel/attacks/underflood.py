@@ -6,6 +6,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..netlab import CLIENT_INNER, PORT, SERVER_INNER, Key, NetLab, config, without_address
@@ -31,19 +32,31 @@ class Felt:
         )
 
 
-def flooded_server(lab: NetLab, *, is_ours: bool, extra: dict[str, str] | None = None) -> Key:
-    """A client of ours, a server of ours or wireguard-go, and a third party `x` beside them."""
+def flooded_server(
+    lab: NetLab,
+    *,
+    is_ours: bool,
+    extra: dict[str, str] | None = None,
+    others: Sequence[tuple[Key, str]] = (),
+) -> Key:
+    """A client of ours, a server of ours or wireguard-go, and a third party `x` beside them.
+
+    `others` are more peers that the server knows: their keys and addresses.
+    """
     lab.add("c", "x", "s")
     lab.link("c", "s", ["192.0.2.2/24"], ["192.0.2.1/24"])
     lab.link("x", "s", ["203.0.113.2/24"], ["203.0.113.1/24"])
     server, client = Key(), Key()
-    to_client = {"PublicKey": str(client.public), "AllowedIPs": "10.77.0.2/32"}
+    peers = [
+        {"PublicKey": str(key.public), "AllowedIPs": address}
+        for key, address in ((client, "10.77.0.2/32"), *others)
+    ]
     to_server = {
         "PublicKey": str(server.public),
         "AllowedIPs": "10.77.0.0/24",
         "Endpoint": f"{SERVER_OUTER}:{PORT}",
     }
-    text = config(server, [to_client], SERVER_INNER, PORT, extra if is_ours else None)
+    text = config(server, peers, SERVER_INNER, PORT, extra if is_ours else None)
     if is_ours:
         lab.ours("s", text)
     else:
