@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import subprocess
 import sys
@@ -170,6 +172,30 @@ def test_a_socket_left_by_a_killed_tunnel_is_replaced_and_one_in_use_is_not(tmp_
     first.close()
     with pytest.raises(TunnelError, match="cannot make"):
         control.ControlSocket("x" * 200)
+
+
+def test_a_request_that_comes_drop_by_drop_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(control, "FOLDER", tmp_path)
+    up, done = control.ControlSocket("wg0"), threading.Event()
+
+    def drip() -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(control.socket_path("wg0")))
+            with contextlib.suppress(OSError):
+                while not done.is_set():
+                    sock.send(b"s")
+                    time.sleep(0.02)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    while not select.select([up], [], [], 0)[0]:
+        time.sleep(0.01)
+    start = time.monotonic()
+    assert up.serve({}) == ""
+    assert time.monotonic() - start < 2
+    done.set()
+    thread.join()
+    up.close()
 
 
 @pytest.mark.needs("wireguard")
