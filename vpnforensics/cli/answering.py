@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vpnforensics.report.result import CaseResult
 
-_WHOLE = ("timesketch", "case", "zeek")
+_WHOLE = ("timesketch", "case", "zeek", "html")
 """Forms of a whole case or an excerpt."""
 FORMS = ("table", "json", "jsonl", "csv", "parquet", *_WHOLE)
 _SORTS = ("evidence", "packets", "bytes", "time", "error", "client", "dst")
@@ -158,6 +158,10 @@ def _written(case: CaseResult, form: str, asked: dict[str, Any]) -> Iterator[str
         from vpnforensics.report.zeek_log import conn_log
 
         yield from conn_log(case)
+    elif form == "html":
+        from vpnforensics.report.html.document import html_form
+
+        yield from html_form(case)
     else:
         yield from _table_written(case, forms.table_of(case, asked["table"]), form, asked["provenance"])
 

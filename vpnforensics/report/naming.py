@@ -35,7 +35,15 @@ def looked_up_line(names: Mapping[str, str]) -> list[Text]:
     return [Text(told, style="dim")]
 
 
+def marked(row: Mapping[str, str]) -> str:
+    """A name of the contract in full, marked where the flow did not say it itself."""
+    return _mark(row) + visible(row["name"])
+
+
 def _short(row: Mapping[str, str]) -> str:
     name = visible(row["name"])
-    short = name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}"
-    return short if row["source"] in _OWN_WORDS else _MARK + short
+    return _mark(row) + (name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}")
+
+
+def _mark(row: Mapping[str, str]) -> str:
+    return "" if row["source"] in _OWN_WORDS else _MARK

@@ -60,7 +60,8 @@ def _overview(case: CaseResult, width: int) -> Table:
         for finding in findings(row.get("health") or {}):
             mark, style = _SEVERITY[finding.severity]
             grid.add_row("", Text(f"{mark} {finding.text}", style=style))
-    grid.add_row("clocks", _clocks(case))
+    usable = case.alignment.usable
+    grid.add_row("clocks", Text(clocks_text(case), style="" if usable else "bold red"))
     if case.delay_law:
         up, down = (span(ns) for ns in case.delay_law["median_ns"])
         up95, down95 = (span(ns) for ns in case.delay_law["p95_ns"])
@@ -68,13 +69,13 @@ def _overview(case: CaseResult, width: int) -> Table:
             "delay", f"in the server: median {up} up, {down} down; 95 % within {up95} up, {down95} down"
         )
     if case.usage is not None:
-        grid.add_row("logs", _logs(case.usage))
+        grid.add_row("logs", Text(logs_text(case.usage)))
     for warning in case.warnings:
         grid.add_row(Text("warning", style="bold yellow"), Text(visible(warning), style="yellow"))
     return grid
 
 
-def _logs(usage: dict[str, Any]) -> Text:
+def logs_text(usage: dict[str, Any]) -> str:
     """What usage logs were joined, and how far they agree."""
     sessions, matched = (sum(file[key] for file in usage["files"]) for key in ("sessions", "matched"))
     lines = [
@@ -86,7 +87,7 @@ def _logs(usage: dict[str, Any]) -> Text:
             f"the server's own translations know {many(told['flows'], 'flow')}:"
             f" {many(told['agree'], 'link')} agree, {told['contradict']:,} do not"
         )
-    return Text("; ".join(lines))
+    return "; ".join(lines)
 
 
 def _input_line(row: dict[str, Any], width: int) -> Text:
@@ -101,13 +102,14 @@ def _input_line(row: dict[str, Any], width: int) -> Text:
     return line.append(f"  {facts}" if fits else f"\n{facts}", style="default not bold")
 
 
-def _clocks(case: CaseResult) -> Text:
+def clocks_text(case: CaseResult) -> str:
+    """How the clocks of the two captures stand to each other."""
     found = case.alignment
     if not found.usable:
-        return Text(f"cannot be aligned: {visible(found.reason)}", style="bold red")
+        return f"cannot be aligned: {visible(found.reason)}"
     low, high = found.offset_interval_ns
     if found.status == "same_clock" and low == high:
-        return Text(f"one clock: {visible(found.reason)}" if found.reason else "one clock")
+        return f"one clock: {visible(found.reason)}" if found.reason else "one clock"
     either = max(high - found.offset_ns, found.offset_ns - low)
     slow, fast = found.drift_interval_ppm
     ahead = "ahead of" if found.offset_ns >= 0 else "behind"
@@ -118,7 +120,7 @@ def _clocks(case: CaseResult) -> Text:
         told = f"one clock, as far as can be told: {told}"
     if found.pairs:
         told += f"; from {many(found.pairs, 'packet pair')}"
-    return Text(told)
+    return told
 
 
 def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:

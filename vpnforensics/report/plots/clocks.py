@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,56 @@ if TYPE_CHECKING:
 _MOST_POINTS = 20_000
 _CLOUD = (0.03, 0.97)
 """Quantiles between which the clouds lie; what is drawn goes half as far again."""
+
+
+class AlignmentPoints(NamedTuple):
+    """What a picture of the alignment shows; differences are egress minus ingress time, less the offset."""
+
+    at_s: npt.NDArray[np.float64]
+    """Egress time of each packet drawn, since the first."""
+    difference_ns: npt.NDArray[np.int64]
+    up: npt.NDArray[np.bool_]
+    line_s: npt.NDArray[np.float64]
+    line_ns: npt.NDArray[np.float64]
+    """The clock line, at its two ends."""
+    limits_ns: tuple[float, float]
+    """Between which the clouds and the line lie."""
+    beyond: int
+    """Packets drawn that lie outside."""
+    count_up: int
+    count_down: int
+
+
+def alignment_points(case: CaseResult, most: int = _MOST_POINTS) -> AlignmentPoints:
+    """The matched packets about the clock line, at most so many of them, evenly chosen.
+
+    Raises
+    ------
+    ValueError
+        No flow is linked, so no packets are matched.
+    """
+    found = case.alignment
+    every = _matched(case)
+    matched = every.iloc[:: -(-len(every) // most)]
+    egress_ns = matched["egress_ns"].to_numpy(np.int64)
+    difference = egress_ns - matched["ingress_ns"].to_numpy(np.int64) - found.offset_ns
+    start = int(egress_ns.min())
+    at_s = (egress_ns - start) / 1e9
+    line_s = np.array([0.0, float(at_s.max())])
+    line_ns = found.drift_ppm * 1e3 * (line_s + (start - found.reference_ns) / 1e9)
+    limits = _clouds(difference, line_ns)
+    up = int(every["up"].sum())
+    return AlignmentPoints(
+        at_s,
+        difference,
+        matched["up"].to_numpy(bool),
+        line_s,
+        line_ns,
+        limits,
+        int(((difference < limits[0]) | (difference > limits[1])).sum()),
+        up,
+        len(every) - up,
+    )
 
 
 def draw_alignment(case: CaseResult, ax: Axes | None = None) -> Drawn:
@@ -43,24 +93,15 @@ def draw_alignment(case: CaseResult, ax: Axes | None = None) -> Drawn:
     ValueError
         No flow is linked, so no packets are matched.
     """
+    points = alignment_points(case)
     ax = axes(ax, 7.2, 3.4)
     found = case.alignment
-    every = _matched(case)
-    matched = every.iloc[:: -(-len(every) // _MOST_POINTS)]
-    egress_ns = matched["egress_ns"].to_numpy(np.int64)
-    difference = egress_ns - matched["ingress_ns"].to_numpy(np.int64) - found.offset_ns
-    up = matched["up"].to_numpy(bool)
-    start = int(egress_ns.min())
-    at_s = (egress_ns - start) / 1e9
-    line_s = np.array([0.0, float(at_s.max())])
-    since_reference_s = line_s + (start - found.reference_ns) / 1e9
-    line_ns = found.drift_ppm * 1e3 * since_reference_s
-    limits = _clouds(difference, line_ns)
+    at_s, difference, up = points.at_s, points.difference_ns, points.up
+    line_s, line_ns, limits = points.line_s, points.line_ns, points.limits_ns
     unit, name = _unit(np.array(limits))
-    count_up = int(every["up"].sum())
     for side, mark, colour, label in (
-        (up, "^", UP, f"up (client to Internet): {many(count_up, 'packet')}"),
-        (~up, "v", DOWN, f"down: {many(len(every) - count_up, 'packet')}"),
+        (up, "^", UP, f"up (client to Internet): {many(points.count_up, 'packet')}"),
+        (~up, "v", DOWN, f"down: {many(points.count_down, 'packet')}"),
     ):
         ax.plot(
             at_s[side], difference[side] / unit, mark, ms=2.4, alpha=0.5, mew=0, color=colour, label=label,
@@ -76,8 +117,7 @@ def draw_alignment(case: CaseResult, ax: Axes | None = None) -> Drawn:
     ax.set_ylim(limits[0] / unit, limits[1] / unit)
     ax.set_xlabel("egress time since the first linked packet, s")
     ax.set_ylabel(f"egress − ingress\n− {found.offset_ns / 1e9:,.6f} s, {name}")
-    beyond = int(((difference < limits[0]) | (difference > limits[1])).sum())
-    more = f" ({many(beyond, 'packet')} beyond)" if beyond else ""
+    more = f" ({many(points.beyond, 'packet')} beyond)" if points.beyond else ""
     ax.set_title(f"Clocks of the two captures{more}", loc="left", fontsize=10, pad=38)
     legend(ax, ncols=2)
     return Drawn(ax, pd.DataFrame({"at_s": at_s, "difference_ns": difference, "up": up}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,46 @@ _LEAST_ROWS = 4
 """Lanes with fewer rows are drawn as if they had so many: bars of one height say that they are alike."""
 _LEAST_SHARE = 0.002
 """Flows shorter than this share of the picture are drawn as long as it, so that they are seen."""
+
+
+class Lanes(NamedTuple):
+    """Flows in time, laid out so that none covers another."""
+
+    table: pd.DataFrame
+    """``flow``, ``lane``, ``row`` and ``rows`` in it, ``first_s`` and ``last_s``."""
+    lanes: list[str]
+    counts: pd.Series[int]
+    """Flows of each lane, those of lanes that are not shown as well."""
+    hidden: int
+    """Lanes not shown."""
+    least_s: float
+    """As long as this, the shortest flows are drawn."""
+
+
+def timeline_lanes(case: CaseResult) -> Lanes:
+    """All flows of a case, one lane a tunnel and one for those not linked.
+
+    Raises
+    ------
+    ValueError
+        The case has no flows.
+    """
+    ends = case.endpoints
+    if not len(ends):
+        raise ValueError("this case has no flows")
+    table = pd.DataFrame({"flow": ends["id"], "lane": case.links["tunnel"]})
+    table["lane"] = table["lane"].where(table["lane"].notna(), "not linked")
+    start = int(ends["first_ns"].min())
+    table["first_s"] = (ends["first_ns"] - start) / 1e9
+    table["last_s"] = (ends["last_ns"] - start) / 1e9
+    counts = table["lane"].value_counts()
+    order = [t for t in case.tunnels["id"] if t in counts.index]
+    order = sorted(sorted(order, key=lambda t: -counts[t])[:_MOST_LANES], key=order.index)
+    lanes = [*order, *(["not linked"] if "not linked" in counts.index else [])]
+    table = table[table["lane"].isin(lanes)].sort_values("first_s", kind="stable")
+    least_s = _LEAST_SHARE * max(float(table["last_s"].max()), 1e-9)
+    table["row"], table["rows"] = _rows(table, least_s)
+    return Lanes(table, lanes, counts, len(counts) - len(lanes), least_s)
 
 
 def draw_timeline(case: CaseResult, ax: Axes | None = None) -> Drawn:
@@ -48,20 +88,7 @@ def draw_timeline(case: CaseResult, ax: Axes | None = None) -> Drawn:
         The case has no flows.
     """
     ends = case.endpoints
-    if not len(ends):
-        raise ValueError("this case has no flows")
-    table = pd.DataFrame({"flow": ends["id"], "lane": case.links["tunnel"]})
-    table["lane"] = table["lane"].where(table["lane"].notna(), "not linked")
-    start = int(ends["first_ns"].min())
-    table["first_s"] = (ends["first_ns"] - start) / 1e9
-    table["last_s"] = (ends["last_ns"] - start) / 1e9
-    counts = table["lane"].value_counts()
-    order = [t for t in case.tunnels["id"] if t in counts.index]
-    order = sorted(sorted(order, key=lambda t: -counts[t])[:_MOST_LANES], key=order.index)
-    lanes = [*order, *(["not linked"] if "not linked" in counts.index else [])]
-    table = table[table["lane"].isin(lanes)].sort_values("first_s", kind="stable")
-    least_s = _LEAST_SHARE * max(float(table["last_s"].max()), 1e-9)
-    table["row"], table["rows"] = _rows(table, least_s)
+    table, lanes, counts, hidden, least_s = timeline_lanes(case)
     ax = axes(ax, 8.0, min(1.4 + 0.5 * len(lanes), 12.0))
     for number, lane in enumerate(lanes):
         mine = table[table["lane"] == lane]
@@ -82,7 +109,6 @@ def draw_timeline(case: CaseResult, ax: Axes | None = None) -> Drawn:
     labels = [f"{name} ({counts[lane]:,})" for name, lane in zip(names, lanes, strict=True)]
     ax.set_yticks(range(len(lanes) - 1, -1, -1), labels)
     ax.set_xlabel(f"seconds since {ends['first'].min():%Y-%m-%d %H:%M:%S} UTC, egress clock")
-    hidden = len(counts) - len(lanes)
     more = f"; {many(hidden, 'more tunnel')} not shown" if hidden else ""
     ax.set_title(f"{many(len(ends), 'flow')} in time{more}", loc="left", fontsize=10)
     return Drawn(ax, table.reset_index(drop=True))

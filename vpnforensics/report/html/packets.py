@@ -1,0 +1,133 @@
+"""The packets of linked flows for the report: delta coded columns, and runs of frame numbers.
+
+A file to hand over cannot hold the packets of any case. Each flow's first packets are listed, as many as fit
+when all flows give way alike; of those that have more, all frames are named as runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+LISTED_PACKETS = 150_000
+"""Packets listed one by one in a report: about 5 MB."""
+LISTED_RUNS = 600_000
+"""Runs of frames named in a report: about 4 MB."""
+Ints = npt.NDArray[np.int64]
+
+
+def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]:
+    """Packets of each flow, by its number among ``flows``.
+
+    Parameters
+    ----------
+    pairings : DataFrame
+        :attr:`vpnforensics.report.result.CaseResult.pairings`.
+    flows : sequence of str
+
+    Returns
+    -------
+    dict
+        By flow: ``all``, how many packets it has; ``found``, of how many the outer one is known; ``at``, the
+        time of the first; columns of those listed (``t`` time, ``e`` and ``i`` frames at egress and ingress,
+        ``l`` inner bytes, negative down, ``o`` outer bytes, ``n`` counter, ``d`` delay), of which ``t``,
+        ``e``, ``i`` and ``n`` are differences; ``ef`` and ``if`` number their files where there are several;
+        ``runs`` of all frames where not all are listed, and whether that was ``cut`` short.
+    """
+    number = {flow: n for n, flow in enumerate(flows)}
+    categories = pairings["flow"].cat.categories
+    of_category = np.array([number.get(flow, -1) for flow in categories], np.int64)
+    flow = of_category[pairings["flow"].cat.codes.to_numpy()] if len(categories) else np.empty(0, np.int64)
+    order = np.argsort(flow, kind="stable")
+    columns = _columns(pairings.iloc[order])
+    present, start = np.unique(flow[order], return_index=True)
+    ends = np.append(start[1:], len(flow))
+    most = even_share(ends - start, LISTED_PACKETS)
+    made: dict[str, Any] = {}
+    longer = []
+    for which, first, end in zip(present.tolist(), start.tolist(), ends.tolist(), strict=True):
+        mine = {key: values[first:end] for key, values in columns.items()}
+        made[str(which)] = _listed(mine, most)
+        if end - first > most:
+            longer.append((str(which), mine))
+    runs = {which: {role: _runs(mine, role) for role in ("e", "i")} for which, mine in longer}
+    share = even_share(np.array([len(r["e"]) + len(r["i"]) for r in runs.values()], np.int64), LISTED_RUNS)
+    for which, sides in runs.items():
+        cut = {role: sides[role][: max(share // 2, 1)] for role in sides}
+        made[which]["runs"] = {role: [*map(list, cut[role])] for role in cut}
+        made[which]["cut"] = any(len(cut[role]) < len(sides[role]) for role in sides)
+    return made
+
+
+def even_share(sizes: npt.NDArray[np.integer[Any]], budget: int) -> int:
+    """The most that each may have so that all together keep within a budget.
+
+    >>> even_share(np.array([2, 100, 50]), 62), even_share(np.array([2, 3]), 62)
+    (30, 3)
+    """
+    left = budget
+    ascending = np.sort(sizes).tolist()
+    for n, size in enumerate(ascending):
+        if size * (len(ascending) - n) > left:
+            return max(left // (len(ascending) - n), 1)
+        left -= size
+    return int(ascending[-1]) if ascending else 0
+
+
+def _columns(table: pd.DataFrame) -> dict[str, Any]:
+    """What is needed of the pairings as arrays; -1 for what is missing."""
+    found = table["ingress_frame"].notna().to_numpy()
+    size = table["inner_bytes"].to_numpy(np.int64)
+    columns = {
+        "t": table["egress_ns"].to_numpy(np.int64),
+        "e": table["egress_frame"].to_numpy(np.int64, na_value=-1),
+        "l": np.where(table["up"].to_numpy(bool), size, -size),
+        "found": found,
+    }
+    for key, name in (("i", "ingress_frame"), ("o", "outer_bytes"), ("n", "counter"), ("d", "delay_ns")):
+        columns[key] = table[name].to_numpy(np.int64, na_value=-1)
+    for key, role in (("ef", "egress"), ("if", "ingress")):
+        name = f"{role}_file"
+        columns[key] = table[name].cat.codes.to_numpy(np.int64) if name in table else np.full(len(table), -1)
+    return columns
+
+
+def _listed(mine: dict[str, Any], most: int) -> dict[str, Any]:
+    first = {key: values[:most] for key, values in mine.items()}
+    found = first["found"]
+    made: dict[str, Any] = {"all": len(mine["t"]), "found": int(mine["found"].sum()), "at": str(mine["t"][0])}
+    made["t"] = np.diff(first["t"], prepend=first["t"][:1]).tolist()
+    made["e"] = np.diff(first["e"], prepend=0).tolist()
+    made["l"] = first["l"].tolist()
+    for key in ("i", "n"):
+        values = np.diff(first[key][found], prepend=0)
+        made[key] = _spread(values, found)
+    if (first["n"][found] < 0).all():  # a tunnel without a clear counter
+        del made["n"]
+    for key in ("o", "d"):
+        made[key] = _spread(first[key][found], found)
+    for key in ("ef", "if"):
+        if mine[key].max(initial=0) > 0:
+            made[key] = first[key].tolist()
+    return made
+
+
+def _spread(values: Ints, found: npt.NDArray[np.bool_]) -> list[int | None]:
+    """Values at their places, None between them."""
+    rest = iter(values.tolist())
+    return [next(rest) if there else None for there in found.tolist()]
+
+
+def _runs(mine: dict[str, Any], role: str) -> list[tuple[int, int, int]]:
+    """Runs of a side's frames: file, first frame, last frame."""
+    frame, file = mine[role][mine["found"] | (role == "e")], mine[f"{role}f"][mine["found"] | (role == "e")]
+    both = np.unique(np.stack([file, frame], axis=1), axis=0)
+    if not len(both):
+        return []
+    breaks = np.flatnonzero((np.diff(both[:, 1]) != 1) | (np.diff(both[:, 0]) != 0)) + 1
+    first, last = both[np.append(0, breaks)], both[np.append(breaks - 1, len(both) - 1)]
+    return [(int(f), int(a), int(b)) for (f, a), (_, b) in zip(first, last, strict=True)]
