@@ -15,7 +15,7 @@ from vpnforensics.groundtruth.lab.doctor import Finding, doctor
 
 _RUN = ("linux", "root", "/dev/net/tun", "network")
 """What every run of real software in namespaces needs."""
-_READERS = ("tshark",)
+_READERS = ("tshark", "chromium")
 """What needs none of that."""
 _ESSENTIAL = ("bash", "sh", "cat", "cp", "head")
 """What any system has, and tests use."""

@@ -40,8 +40,8 @@ _BASE = {
     "openssl": "openssl",
 }
 """Programs that every run needs, and the Debian packages that bring them."""
-_ORACLE = {"tshark": "tshark"}
-"""What only the tests need: the reader that this one is compared with."""
+_OF_TESTS = {"tshark": "tshark", "chromium": "chromium"}
+"""What only the tests need: the reader that this one is compared with, and a browser for the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Finding:
     Parameters
     ----------
     what : str
-        ``root``, ``/dev/net/tun``, ``network`` (the programs every run needs), ``uml``, ``tshark`` (for the
-        tests) or a driver's kind.
+        ``root``, ``/dev/net/tun``, ``network`` (the programs every run needs), ``uml``, ``tshark`` and
+        ``chromium`` (for the tests) or a driver's kind.
     missing : tuple of str
         Programs or conditions that are missing.
     packages : tuple of str
@@ -82,7 +82,7 @@ def doctor() -> list[Finding]:
         Finding("/dev/net/tun", () if Path("/dev/net/tun").exists() else ("the tun device",)),
         _programs("network", _BASE),
         found if (found := _programs("uml", uml.PROGRAMS)).missing else Finding("uml", uml.unsupported()),
-        _programs("tshark", _ORACLE),
+        *(_programs(program, {program: package}) for program, package in _OF_TESTS.items()),
     ]
     for kind, driver in DRIVERS.items():
         missing = tuple(p for p in driver.programs if not _installed(p))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from vpnforensics.align.alignment import Alignment
 from vpnforensics.errors import VpnForensicsError
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.html.packets import packet_lists
@@ -64,7 +66,9 @@ def report_data(case: CaseResult) -> dict[str, Any]:
         data |= {"packets": {}, "no_packets": visible(error), "alignment": None}
     else:
         data |= {"packets": packet_lists(pairings, flows), "no_packets": ""}
-        data["alignment"] = _alignment(case)
+        # As rounded in the contract, so that a case opened from its file gives the same picture.
+        stated = Alignment.from_dict(contract["alignment"])
+        data["alignment"] = _alignment(replace(case, alignment=stated))
     return data | {"texts": list(texts.number)}
 
 

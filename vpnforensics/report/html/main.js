@@ -33,8 +33,8 @@ const flows = new RowTable(at("flows"), at("flows-title").textContent, F.id.map(
   { label: W.to, value: (f) => text(F.dst[f]) },
   { label: W.name, value: namesOf, cell: (f) => orNone(text(F.names[f][0] ?? -1)) },
   numeric(W.packets, (f) => F.packets[f]), numeric(W.bytes, (f) => F.bytes[f]),
-  { ...numeric(W.llr, (f) => F.llr[f], (f) => ratio(F.llr[f], F.bounded[f])) },
-  { label: W.support, value: (f) => text(F.verbal[f]), cell: (f) => orNone(text(F.verbal[f])) },
+  numeric(W.llr, (f) => F.llr[f], (f) => ratio(F.llr[f], F.bounded[f])),
+  { label: W.support, value: (f) => text(F.verbal[f]), cell: (f) => orNone(text(F.verbal[f]).replace(" support for", " for")) },
   numeric(W.error, (f) => F.error[f], (f) => (F.error[f] === null ? "–" : digits(F.error[f], 2))),
   { label: W.first, value: (f) => F.first[f].padStart(20, "0"), cell: (f) => utc(BigInt(F.first[f])).slice(11, 26), words: (f) => utc(BigInt(F.first[f])) },
 ]);
@@ -59,7 +59,7 @@ function forPrint() {
 }
 
 function show() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = location.hash.slice(1);
   const flow = number.get(name), isFlow = /^f\d+$/.test(name), alone = isFlow || name === "print";
   for (const section of document.querySelectorAll("main > section")) section.hidden = alone;
   page.hidden = !alone;
@@ -69,7 +69,7 @@ function show() {
   else if (isFlow) page.replaceChildren(steps(flow), evidence(flow));
   else {
     page.replaceChildren();
-    at(name || "summary")?.scrollIntoView();
+    if (name) at(name)?.scrollIntoView();
     return;
   }
   scrollTo(0, 0);

@@ -45,7 +45,7 @@ def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]
     order = np.argsort(flow, kind="stable")
     columns = _columns(pairings.iloc[order])
     present, start = np.unique(flow[order], return_index=True)
-    ends = np.append(start[1:], len(flow))
+    ends = np.append(start, len(flow))[1:]
     most = even_share(ends - start, LISTED_PACKETS)
     made: dict[str, Any] = {}
     longer = []

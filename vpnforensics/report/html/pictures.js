@@ -63,8 +63,8 @@ class Axes {
 // A legend as a list below the picture: [class of the mark, shape, words].
 const SHAPES = { up: "M1 11h12l-6-10z", down: "M1 1h12l-6 10z", line: "M0 6h14", bar: "M1 1h12v10h-12z" };
 const legend = (entries) =>
-  el("ul", { class: "legend" }, entries.map(([kind, shape, words]) =>
-    el("li", {}, svg("svg", { viewBox: "0 0 14 12", "aria-hidden": "true" }, svg("path", { d: SHAPES[shape], class: kind })), words)));
+  el("ul", { class: "legend" }, entries.map(([kind, shape, words, fill = null]) =>
+    el("li", {}, svg("svg", { viewBox: "0 0 14 12", "aria-hidden": "true" }, svg("path", { d: SHAPES[shape], class: kind, fill })), words)));
 
 const figure = (picture, entries, ...captions) =>
   el("figure", {}, picture.root, legend(entries), captions.filter(Boolean).map((each) => el("figcaption", {}, each)));
@@ -165,7 +165,7 @@ function pairsPicture(f, packets) {
   const tallest = Math.max(...drawn.map((row) => Math.max(row.inner, row.outer ?? 0)));
   const gap = 0.16 * tallest, reach = tallest + gap;
   const axes = new Axes(fill(W.pairs_alt, { shown: drawn.length }), 300, [-0.7, Math.max(drawn.length, 4) - 0.3], [-reach, reach],
-    { x: W.pairs_axis_x ?? W.packets, xTicks: [] });
+    { x: W.pairs_in_order, xTicks: [] });
   axes.add("defs", {}, svg("pattern", { id: `hatch-${f}`, width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
     svg("rect", { width: 5, height: 5, class: "down" }), svg("line", { x1: 0, y1: 0, x2: 0, y2: 5, class: "hatch" })));
   const wide = Math.min(axes.x(0.62) - axes.x(0), 26);
@@ -193,7 +193,7 @@ function pairsPicture(f, packets) {
   for (const [sign, label] of [[1, W.inner_axis], [-1, W.outer_axis]])
     axes.write(0, 0, label, "middle", "label").setAttribute("transform", `translate(14 ${axes.y((sign * reach) / 2)}) rotate(-90)`);
   for (const sign of [1, -1]) axes.line(-0.7, sign * gap, Math.max(drawn.length, 4) - 0.3, sign * gap, "axis");
-  const entries = [["up", "bar", W.up], ["down", "bar", W.down]];
+  const entries = [["up", "bar", W.up], ["hatched", "bar", W.down, `url(#hatch-${f})`]];
   if (drawn.some((row) => row.outer === null)) entries.push(["none", "bar", `× ${W.no_outer}`]);
   return figure(axes, entries,
     fill(W.pairs_text, { shown: count(drawn.length), all: count(packets.all), found: count(packets.found) }));

@@ -78,7 +78,7 @@ def _clients(case: CaseResult) -> Iterator[Markup]:
     for row in plain_rows(by_client.head(_MOST_CLIENTS)):
         sites = site[address == row["client"]].value_counts(sort=True).sort_index(kind="stable")
         frequent = sites.sort_values(ascending=False, kind="stable").index[:_MOST_SITES]
-        times = [utc(ns) for ns in (row["first_ns"], row["last_ns"])]
+        times = [_time(ns) for ns in (row["first_ns"], row["last_ns"])]
         rows.append([row["client"], row["user"] or "–", f"{row['linked']:,}", ", ".join(frequent), *times])
     yield plain_table(PAGE["found_table"], PAGE["found_columns"].split("|"), rows)
     more = len(by_client) - len(rows)
@@ -118,7 +118,7 @@ def _file(role: str, file: dict[str, Any]) -> Iterator[str | Markup]:
     yield role
     yield element("code", file["sha256"])
     yield from (f"{file[key]:,}" for key in ("bytes", "packets", "first_frame"))
-    yield from ("–" if file[key] is None else utc(file[key]) for key in ("first_ns", "last_ns"))
+    yield from ("–" if file[key] is None else _time(file[key]) for key in ("first_ns", "last_ns"))
 
 
 def _health(side: dict[str, Any]) -> Iterator[str]:
@@ -145,3 +145,8 @@ def _reproduce(case: CaseResult) -> Iterator[Markup]:
         ]
         if rows:
             yield plain_table(PAGE[key], PAGE["name_value"].split("|"), rows)
+
+
+def _time(ns: int) -> str:
+    """A time for a column that says of itself that it is UTC."""
+    return utc(ns).removesuffix(" UTC")

@@ -29,7 +29,8 @@ PAGE: Mapping[str, str] = MappingProxyType(
         "found_text": "{linked} of {flows} are linked to a tunnel; {undecided} undecided; {no_tunnel} in no"
         " tunnel of this capture.",
         "found_table": "Whose the linked flows are",
-        "found_columns": "client|user|flows linked|most frequent far sides|first|last",
+        "found_columns": "client|user|flows linked|most frequent far sides|first packet, UTC|last packet,"
+        " UTC",
         "found_more": "{more} not shown here; the table of flows has them all.",
         "sure": "How sure that is",
         "sure_errors": "Each link has a stated probability that it is wrong. Their sum, the false links to"
@@ -56,7 +57,8 @@ PAGE: Mapping[str, str] = MappingProxyType(
         "inputs_text": "The digests are of the files as they were stored. Frames are numbered within each"
         " file from 1, as Wireshark does.",
         "inputs_files": "Files of the two sides",
-        "inputs_columns": "file|side|SHA-256|bytes|packets|first frame of its side|first packet|last packet",
+        "inputs_columns": "file|side|SHA-256|bytes|packets|first frame of its side|first packet, UTC|last"
+        " packet, UTC",
         "inputs_none": "{role}: packets that were in no file",
         "inputs_health": "Health of the captures",
         "inputs_well": "{role}: nothing out of the ordinary.",
@@ -225,7 +227,9 @@ SCRIPT: Mapping[str, str] = MappingProxyType(
         "llr_axis": "log10 likelihood ratio",
         "pairs": "Packet pairs",
         "pairs_text": "The flow's packets above, the outer packets that carried them below; bars are as high"
-        " as packets are long. {shown} of {all} packets, {found} of all were found in the tunnel.",
+        " as packets are long. {shown} of {all} packets are drawn; the joint model found the outer packet of"
+        " {found}.",
+        "pairs_in_order": "packets in order",
         "pairs_alt": "Lengths of {shown} packets and of the outer packets that carried them; the table below"
         " holds the same numbers.",
         "inner_axis": "inner, bytes",
