@@ -30,13 +30,13 @@ def test_the_first_two_commands_are_the_makefiles() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where case.json is: one command writes it, and those after it read it."""
+    """Where case.json and report.html are: one command writes the case, and those after it read it."""
     return tmp_path_factory.mktemp("readme")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_shell_commands(command: str, place: Path) -> None:
-    words = [str(place / w) if w == "case.json" else w for w in shlex.split(command)]
+    words = [str(place / w) if w in ("case.json", "report.html") else w for w in shlex.split(command)]
     program = [sys.executable, "-m", "vpnforensics", *words[1:]]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
