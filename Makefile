@@ -54,12 +54,16 @@ format: .venv/dev.stamp ## put the code into the project's form
 notebooks: .venv/dev.stamp ## open the first case in Jupyter
 	$(PY) -m jupyter lab notebooks/01-first-case.ipynb
 
+screenshot: .venv/dev.stamp ## make the README's picture of the HTML report anew (needs Chromium)
+	$(PY) docs/images/screenshot.py
+
 bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PIP) install -q -r benchmarks/requirements.txt || true
 	$(PY) benchmarks/cold.py
 	$(PY) benchmarks/reading.py
 	$(PY) benchmarks/logs.py
 	$(PY) benchmarks/correlating.py
+	$(PY) benchmarks/report.py
 
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
@@ -101,4 +105,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks bench bench-tunnel validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean

@@ -217,7 +217,7 @@ SCRIPT: Mapping[str, str] = MappingProxyType(
         "no_candidates": "No tunnel had any evidence for it.",
         "nulls": "Among comparisons known to be false",
         "nulls_text": "{n} pairs of a linked flow and another tunnel that had any evidence for them, and this"
-        " flow's own; all other pairs lie further left.",
+        " flow's own. Pairs without any are not drawn; for them stands the LLR of the unlisted.",
         "nulls_alt": "Histogram of the likelihood ratios of {n} false pairs, from {low} to {high}; this"
         " flow's stand at {mine}.",
         "known_false": "known to be false",
