@@ -98,6 +98,7 @@ def made_up(**changes: object) -> CaseResult:
                     [],
                 ],
                 "community_id": ["1:aaaa=", "1:bbbb=", "1:bbbb="],
+                "uids": [["CAbc1"], [], []],
                 "packets": [2, 30, 20],
                 "bytes": [200, 30_000, 20_000],
                 "first_ns": START_NS,

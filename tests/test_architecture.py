@@ -14,7 +14,17 @@ import vpnforensics
 ROOT = Path(vpnforensics.__file__).parent
 ORDER = ["capture", "packets", "flows", "tunnels", "features", "align", "engines", "evidence", "report"]
 # The pipeline itself, in the order of its steps; the command line and the package may use everything.
-TOP = ["options", "sides", "case", "weighing", "translated", "joined_logs", "correlation", "saved"]
+TOP = [
+    "options",
+    "sides",
+    "case",
+    "weighing",
+    "translated",
+    "joined_logs",
+    "joined_zeek",
+    "correlation",
+    "saved",
+]
 ASIDE = {
     "groundtruth": {
         "capture",

@@ -19,6 +19,7 @@ from vpnforensics.errors import CaseError
 from vpnforensics.features.names.find import find_names
 from vpnforensics.features.names.lookups import name_rows, unread_names
 from vpnforensics.joined_logs import join
+from vpnforensics.joined_zeek import join_zeek
 from vpnforensics.logs.read import read_logs
 from vpnforensics.logs.session import LogBook
 from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
@@ -44,6 +45,7 @@ def correlate(
     logs: Sequence[str | Path] = (),
     log_zone: str = "",
     log_year: int = 0,
+    zeek: Sequence[str | Path] = (),
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
 ) -> CaseResult:
@@ -72,6 +74,8 @@ def correlate(
         Zone of times in them that state none: a name, or ``+02:00``.
     log_year : int
         Year of a log's last line, where lines leave it out; 0 to take it from the captures.
+    zeek : sequence of str or Path
+        Logs that Zeek made of the egress side (conn, ssl, dns, http, quic): flows get their uids and names.
     progress : callable, optional
         Called with the name of a step and the share of it done.
     argv : sequence of str, optional
@@ -116,6 +120,8 @@ def correlate(
         tell("reading names", 0.0)
         names = find_names(case.flows)
         said += unread_names(names)
+        logged = join_zeek(case.flows, names, zeek)
+        said += logged.findings
         joined = join(case, decision.tunnel, book)
         said += joined.findings
         tell("reporting", 0.0)
@@ -133,7 +139,8 @@ def correlate(
                     user=pd.Series(joined.users, dtype=object)
                 ),
                 endpoints=endpoints.result().assign(
-                    names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object)
+                    names=pd.Series(name_rows(case.flows, names, decision.tunnel), dtype=object),
+                    uids=pd.Series(logged.uids, dtype=object),
                 ),
                 links=rows.link_rows(case, decision),
                 make_stacks=stacks.flow_columns,
@@ -149,6 +156,7 @@ def correlate(
             warnings=said,
             delay_law=decision.delay_law or None,
             usage=joined.usage,
+            zeek=logged.told,
         )
 
 

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from vpnforensics.sides import Progress
 
 _CONCLUSIONS = ("alignment", "delay_law", "comparisons", "null_comparisons", "expected_false_links",
-                "allowed_false_links", "decoys", "limit", "usage", "warnings")  # fmt: skip
+                "allowed_false_links", "decoys", "limit", "usage", "zeek", "warnings")  # fmt: skip
 _LISTS = {"tunnels": ("id",), "flows": ("id",), "scores": ("flow", "tunnel"), "links": ("flow",)}
 _HASH_BYTES = 1 << 20
-_LOG = "log"
-"""Role of a usage log among a case's files."""
+_LOGS = {"log": "usage", "zeek": "zeek"}
+"""Roles of logs among a case's files, and the part of the contract that has them."""
 
 
 def open_case(path: str | Path) -> CaseResult:
@@ -102,7 +102,10 @@ def found_files(
         Files of a role, in their order, where they are not where they were.
     """
     found = []
-    for side in [*contract["inputs"], {"role": _LOG, "files": _logs(contract)}]:
+    logs = [
+        {"role": role, "files": contract[part]["files"]} for role, part in _LOGS.items() if contract[part]
+    ]
+    for side in [*contract["inputs"], *logs]:
         names = list(moved.get(side["role"], ())) or [file["path"] for file in side["files"]]
         for number, file in enumerate(side["files"]):
             path = _place(names[number] if number < len(names) else file["path"], folder)
@@ -125,7 +128,7 @@ def recomputed(
     for file in files:
         if not file.unchanged:
             raise SavedCaseError(file.path, f"{file.state}; the case cannot be made again from it")
-    if not {file.role for file in files} - {_LOG}:
+    if not {file.role for file in files} - _LOGS.keys():
         raise SavedCaseError("the case", "made from packets that were in no file: it cannot be made again")
     tables: dict[str, PacketTable] = {}
     for side in contract["inputs"]:
@@ -142,11 +145,12 @@ def recomputed(
     chosen = {key: value for key, value in contract["tool"]["parameters"].items() if key in known}
     if usage := contract["usage"]:
         chosen |= {"log_zone": usage["zone"], "log_year": usage["year"]}
-    logs = [file.path for file in files if file.role == _LOG]
+    logs = {role: [file.path for file in files if file.role == role] for role in _LOGS}
     case = correlate(
         tables["ingress"],
         tables["egress"],
-        logs=logs,
+        logs=logs["log"],
+        zeek=logs["zeek"],
         seed=contract["tool"]["seed"],
         progress=progress,
         **chosen,
@@ -156,21 +160,23 @@ def recomputed(
 
 def _as_named(case: CaseResult, files: Sequence[FoundFile]) -> CaseResult:
     """The case with its logs named as they were, wherever they are now."""
-    moved = {str(file.path): file.recorded["path"] for file in files if file.role == _LOG}
-    if case.usage is None:
-        return case
-    rows = [{**row, "path": moved.get(row["path"], row["path"])} for row in case.usage["files"]]
+    moved = {str(file.path): file.recorded["path"] for file in files if file.role in _LOGS}
+
+    def named(part: dict[str, Any] | None) -> dict[str, Any] | None:
+        if part is None:
+            return None
+        return {
+            **part,
+            "files": [{**row, "path": moved.get(row["path"], row["path"])} for row in part["files"]],
+        }
+
     said = case.warnings
     for now, then in moved.items():
         said = [
             visible(then) + each.removeprefix(visible(now)) if each.startswith(visible(now)) else each
             for each in said
         ]
-    return replace(case, usage={**case.usage, "files": rows}, warnings=said)
-
-
-def _logs(contract: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return contract["usage"]["files"] if contract["usage"] else []
+    return replace(case, usage=named(case.usage), zeek=named(case.zeek), warnings=said)
 
 
 def excerpt_of(case: CaseResult, saved: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,4 +97,5 @@ def test_an_empty_table_is_no_error():
 def test_the_line_under_a_cut_table_says_what_has_the_rest():
     assert more_line(0) == []
     assert more_line(2, "-f json")[0].plain == "… and 2 more (--top N shows more, -f json all)"
-    assert re.search(r"more \(.*-f json all\)", shown(case_view(made_up(), width=100, top=1), 100))
+    text = shown(case_view(made_up(), width=100, top=1), 100)
+    assert re.search(r"more \(.*-f csv --table tunnels all\)", text)

@@ -56,6 +56,11 @@ class _FiniteRange(click.FloatRange):
     help="A usage log of the server, as `vpnf logs` reads it; may be given several times.",
 )  # fmt: skip
 @log_time_options
+@click.option(
+    "--zeek", multiple=True, metavar="FILE",
+    help="A log that Zeek made of OUT (conn, ssl, dns, http, quic), for names and uids; may be given several"
+    " times.",
+)  # fmt: skip
 @question_options
 @reading_options
 @talk_options
@@ -76,6 +81,7 @@ def correlate(
     logs: tuple[str, ...],
     log_zone: str,
     log_year: int | None,
+    zeek: tuple[str, ...],
     strict: bool,
     decap: str,
     **asked: Any,
@@ -95,9 +101,9 @@ def correlate(
     in it; `vpnf show case.json` takes them for a saved one.
     """
     outer_files, inner_files = _sides((ingress, egress), ingresses, egresses)
-    if (*logs, *outer_files, *inner_files).count("-") > 1:
+    if (*logs, *zeek, *outer_files, *inner_files).count("-") > 1:
         raise click.UsageError("only one input can be standard input")
-    output = Output(target, [*outer_files, *inner_files, *logs])
+    output = Output(target, [*outer_files, *inner_files, *logs, *zeek])
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
@@ -114,6 +120,7 @@ def correlate(
             logs=logs,
             log_zone=log_zone,
             log_year=log_year or 0,
+            zeek=zeek,
             progress=show,
             argv=session.argv,
             engines=tuple(dict.fromkeys(engines)) or tuple(ENGINES),

@@ -47,6 +47,7 @@ def show(session: Session, /, case: str, form: str, target: str, **asked: Any) -
 @click.option("--ingress", multiple=True, metavar="FILE", help="Where a file of the ingress side is now.")
 @click.option("--egress", multiple=True, metavar="FILE", help="Likewise of the egress side.")
 @click.option("--logs", multiple=True, metavar="FILE", help="Likewise of a usage log.")
+@click.option("--zeek", multiple=True, metavar="FILE", help="Likewise of a log of Zeek.")
 @click.option("--digests", is_flag=True, help="Only take the digests; do not correlate anew.")
 @output_options("table", "json")
 @talk_options
@@ -57,6 +58,7 @@ def verify(
     ingress: tuple[str, ...],
     egress: tuple[str, ...],
     logs: tuple[str, ...],
+    zeek: tuple[str, ...],
     digests: bool,
     form: str,
     target: str,
@@ -67,11 +69,12 @@ def verify(
     written in it. Exit code 4 if a file is gone or changed, or the result is
     another one.
     """
-    output = Output(target, [case, *ingress, *egress, *logs])
+    output = Output(target, [case, *ingress, *egress, *logs, *zeek])
     from vpnforensics.saved import differences, excerpt_of, found_files, open_case, recomputed
 
     saved = open_case(case).to_dict()
-    files = found_files(saved, Path(case).parent, {"ingress": ingress, "egress": egress, "log": logs})
+    moved = {"ingress": ingress, "egress": egress, "log": logs, "zeek": zeek}
+    files = found_files(saved, Path(case).parent, moved)
     whole = bool(files) and all(file.unchanged for file in files)
     found: list[str] | None = None
     if whole and not digests:

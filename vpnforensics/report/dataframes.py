@@ -14,7 +14,7 @@ import pandas as pd
 
 from vpnforensics.engines.registry import ENGINES
 
-Kind = Literal["text", "names", "float", "int", "maybe_int", "bool", "ns"]
+Kind = Literal["text", "names", "words", "float", "int", "maybe_int", "bool", "ns"]
 Columns = tuple[tuple[str, Kind], ...]
 """Path of each column in the contract, and what it holds."""
 
@@ -64,6 +64,7 @@ ENDPOINTS: Columns = (
     ("dst", "text"),
     ("names", "names"),
     ("community_id", "text"),
+    ("uids", "words"),
     ("packets", "int"),
     ("bytes", "int"),
     ("first_ns", "ns"),
@@ -93,7 +94,7 @@ _OF_ENGINE: Columns = (("score", "float"), ("llr", "float"), ("n", "maybe_int"),
 
 
 def flat(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """A list of the contract with these columns; the names of a flow as one text, parted by spaces.
+    """A list of the contract with these columns; the names and uids of a flow as one text, parted by spaces.
 
     Parameters
     ----------
@@ -168,6 +169,8 @@ def _column(values: Sequence[Any], kind: Kind) -> pd.Series[Any]:
         return pd.Series(values, dtype=np.bool_)
     if kind == "names":  # there are no spaces in a name
         values = [" ".join(each["name"] for each in value) for value in values]
+    if kind == "words":
+        values = [" ".join(value) for value in values]
     return pd.Series(values, dtype=None if any(text is not None for text in values) else object)
 
 

@@ -11,7 +11,7 @@ from vpnforensics.report.escaping import visible
 
 _WIDEST = 28
 """Columns that a name takes at most."""
-_OWN_WORDS = ("sni", "http", "quic", "query")
+_OWN_WORDS = ("sni", "http", "quic", "query", "zeek")
 _MARK = "≈"
 
 

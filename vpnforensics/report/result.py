@@ -79,6 +79,8 @@ class CaseResult:
     """Medians and 95 % points of the server's delay, ns, by direction; None without an alignment."""
     usage: dict[str, Any] | None = None
     """What usage logs were read, and what they agree with; None without."""
+    zeek: dict[str, Any] | None = None
+    """What logs of Zeek were read, and how much of them is of flows; None without."""
 
     @cached_property
     def tunnels(self) -> pd.DataFrame:
@@ -159,6 +161,7 @@ class CaseResult:
             "decoys": self.decoys,
             "limit": self.limit,
             "usage": self.usage,
+            "zeek": self.zeek,
             "warnings": self.warnings,
         }
 
@@ -289,6 +292,7 @@ def result_of(
         warnings=contract["warnings"],
         delay_law=delay_law or contract["delay_law"],
         usage=contract["usage"],
+        zeek=contract["zeek"],
     )
 
 

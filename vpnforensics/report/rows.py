@@ -89,6 +89,7 @@ def flow_rows(flows: FlowTable) -> pd.DataFrame:
             "dst": [flows.destination(f) for f in everyone],
             "names": [[] for _ in everyone],
             "community_id": flows.community_ids,
+            "uids": [[] for _ in everyone],
             "packets": flows.packets_up + flows.packets_down,
             "bytes": flows.bytes,
             "first_ns": flows.first_ns,

@@ -70,6 +70,9 @@ def _overview(case: CaseResult, width: int) -> Table:
         )
     if case.usage is not None:
         grid.add_row("logs", Text(logs_text(case.usage)))
+    if case.zeek is not None:
+        rows = sum(file["matched"] for file in case.zeek["files"])
+        grid.add_row("zeek", f"{many(rows, 'row')} of {many(case.zeek['flows'], 'flow')}")
     for warning in case.warnings:
         grid.add_row(Text("warning", style="bold yellow"), Text(visible(warning), style="yellow"))
     return grid

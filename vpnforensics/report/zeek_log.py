@@ -26,6 +26,7 @@ _FIELDS: Mapping[str, str] = {
     "proto": "enum",
     "duration": "interval",
     "community_id": "string",
+    "vpn_flow": "string",
     "vpn_packets": "count",
     "vpn_ip_bytes": "count",
     "vpn_names": "set[string]",
@@ -49,7 +50,8 @@ _US_A_SECOND = 1_000_000
 def conn_log(case: CaseResult) -> Iterator[str]:
     """The lines of the log, in the case's order; between its head and its rows, comments on what made it.
 
-    Times are of the egress capture's clock, to the microsecond as Zeek has them. ``uid`` is the flow's id.
+    Times are of the egress capture's clock, to the microsecond as Zeek has them. ``uid`` is Zeek's
+    where a log was joined, else the flow's id.
     """
     yield from _head(case)
     tunnels = {row["id"]: row for row in plain_rows(case.tunnels)}
@@ -83,7 +85,7 @@ def _values(row: Mapping[str, Any], tunnel: Mapping[str, Any]) -> dict[str, Any]
     )  # of ICMP, Zeek has type and code there, and a case the identifier
     return {
         "ts": _seconds(row["first_ns"]),
-        "uid": row["id"],
+        "uid": row["uids"].partition(" ")[0] or row["id"],
         "id.orig_h": source,
         "id.orig_p": sport if has_ports else None,
         "id.resp_h": destination,
@@ -91,6 +93,7 @@ def _values(row: Mapping[str, Any], tunnel: Mapping[str, Any]) -> dict[str, Any]
         "proto": _PROTOCOLS.get(row["proto"], _OTHER),
         "duration": _seconds(row["last_ns"] - row["first_ns"]),
         "community_id": row["community_id"],
+        "vpn_flow": row["id"],
         "vpn_packets": row["packets"],
         "vpn_ip_bytes": row["bytes"],
         "vpn_names": row["names"].split(),

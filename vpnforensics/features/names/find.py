@@ -21,9 +21,9 @@ from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import FRAG_WHOLE, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.tunnels.reassembly import reassemble_streams
 
-Source = Literal["sni", "http", "quic", "query", "reverse", "dns", "dns_elsewhere"]
-"""Where a name comes from: the flow's own first bytes; what its lookup asked for; or an answer to a lookup,
-of the tunnel that carried the flow or of another."""
+Source = Literal["sni", "http", "quic", "query", "reverse", "dns", "dns_elsewhere", "zeek", "zeek_dns"]
+"""Where a name comes from: the flow's own first bytes; what its lookup asked for; an answer to a lookup, of
+the tunnel that carried the flow or of another; or a log of Zeek, of the flow itself or of a lookup."""
 
 _FIRST_PACKETS = 10
 """Datagrams of a flow that is no DNS: a QUIC client repeats its hello only before the answer."""

@@ -49,7 +49,7 @@ def name_rows(
         if flows.dport[flow] != dns.PORT:
             own = _latest(known.get((address, owner[flow]), ()), first_ns)
             for lookup in own or _latest(known.get((address, _ANYBODY), ()), first_ns):
-                source = lookup.source if own or lookup.source == "reverse" else "dns_elsewhere"
+                source = lookup.source if own or lookup.source != "dns" else "dns_elsewhere"
                 told.setdefault(lookup.name, (source, lookup.flow))
         rows.append([{"name": n, "source": s, "flow": ids[f]} for n, (s, f) in told.items()])
     return rows
