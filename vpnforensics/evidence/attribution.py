@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
@@ -127,7 +128,9 @@ def _settle(
     """The strong first, the others jointly, and the unsure of those once more, without the sure ones.
 
     In a burst of equal packets each flow's claims are diluted by all the others': every one could do with
-    another's record. Once the surest have left with theirs, what the rest need is what is left.
+    another's record. Once the surest have left with theirs, what the rest need is what is left. And one flow
+    more than there are records for looks as sure as the others: who is left without most of its own was not
+    there.
 
     The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
@@ -142,6 +145,8 @@ def _settle(
     telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
     posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
     sure = jointly & (posterior.error < policy.sure)
+    short = sizes < policy.long
+    sure &= ~short | _have_room(rest, sure, posterior.best, posterior.error, policy)
     if sure.any():
         flows = np.flatnonzero(sure).astype(np.int32)
         owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
@@ -150,11 +155,27 @@ def _settle(
         posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
-    long = jointly & (sizes >= policy.long)
-    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
+    error = np.where(jointly & ~short, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
+    likely = jointly & ~sure & (error < 0.5)
+    error = np.where(likely & short & ~_have_room(rest, likely, likeliest, error, policy), 1.0, error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
+
+
+def _have_room(
+    containment: Containment, flows: npt.NDArray[np.bool_], tunnel: Ints32, error: Floats, policy: Policy
+) -> npt.NDArray[np.bool_]:
+    """Flows that find records enough if each of ``flows`` was in its tunnel, the surest served first."""
+    some = np.flatnonzero(flows).astype(np.int32)
+    start = containment.egress.start
+    if not len(some):
+        return flows
+    matched = containment.own(some, tunnel[some], -error[some]).matched >= 0
+    number = np.repeat(containment.map_of_tunnel[np.maximum(tunnel, 0)], np.diff(start))
+    size_class = np.stack(containment.egress_class)[np.maximum(number, 0), np.arange(len(matched))]
+    got, sought = (np.add.reduceat(x, start[:-1], dtype=np.int64) for x in (matched, size_class != IN_PIECES))
+    return got >= policy.room * sought
 
 
 def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:
