@@ -36,6 +36,7 @@ def test_a_change_survives_its_way():
     [
         *("", "{}", "[]", "7", '{"public_key": 5}', '{"public_key": "short"}', "\0", "[" * 5000),
         json.dumps({"public_key": str(PrivateKey(b"k" * 32).public), "keepalive_s": -1}),
+        json.dumps({"public_key": str(PrivateKey(b"k" * 32).public), "keepalive_s": 2.5}),
         json.dumps({"public_key": str(PrivateKey(b"k" * 32).public), "allowed_ips": ["10.0.0.0/99"]}),
         json.dumps({"public_key": str(PrivateKey(b"k" * 32).public), "endpoint": "nowhere"}),
         json.dumps({"public_key": str(PrivateKey(b"k" * 32).public), "allowed_ips": 5}),

@@ -84,7 +84,9 @@ def parse_change(text: str, transport: Transport) -> PeerChange:
         fields = json.loads(text)
         networks, endpoint = fields.get("allowed_ips"), fields.get("endpoint")
         keepalive_s, preshared = fields.get("keepalive_s"), fields.get("preshared_key")
-        if keepalive_s is not None and not 0 <= keepalive_s <= MAX_KEEPALIVE_S:
+        if keepalive_s is not None and (
+            not isinstance(keepalive_s, int) or not 0 <= keepalive_s <= MAX_KEEPALIVE_S
+        ):
             raise TunnelError(f"keepalive: expected a whole number from 0 to {MAX_KEEPALIVE_S}")
         return PeerChange(
             public_key=PublicKey.from_text(fields["public_key"]),
