@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vpnforensics.errors import TunnelError
+from vpnforensics.reftunnel import control
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -211,9 +213,11 @@ class NetLab:
             self.ip(name, "route", "add", route, "dev", interface)
 
     def show(self, name: str) -> dict[str, Any]:
-        command = (sys.executable, "-m", "vpnforensics.reftunnel", "show", self.interface(name), "--json")
-        state: dict[str, Any] = json.loads(self.run(name, *command))
-        return state
+        """What ``show --json`` prints; asked from here, for a program takes a second to start."""
+        try:
+            return control.ask(self.interface(name), "show")
+        except TunnelError as error:
+            raise AssertionError(f"{name}: {error}") from None
 
     # -- traffic ------------------------------------------------------------------------------------
 
