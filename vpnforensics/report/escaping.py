@@ -26,7 +26,7 @@ def visible(text: object) -> str:
     return _UNSAFE.sub(_spelled, str(text))
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
+def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -> str:
     r"""JSON of plain values: safe to print, no NaN, and text that any reader takes.
 
     Bytes of a file name that are no UTF-8, for which JSON has no form, are spelled as :func:`visible` does.
@@ -34,7 +34,8 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     >>> json_text({"t": "16⌈L/16⌉", "path": "a\u202eb\udcff"})
     '{"t": "16⌈L/16⌉", "path": "a\\u202eb\\\\xff"}'
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    apart = (",", ":") if compact else None
+    text = json.dumps(value, indent=indent, separators=apart, ensure_ascii=False, allow_nan=False)
     # Such characters stand only inside strings, where an escape means the same.
     return _UNSAFE_IN_JSON.sub(_escaped, text)
 

@@ -37,6 +37,10 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
             "outer_bytes": _optional(records.size[at], got),
             "counter": _optional(records.counter[at], got),
             "delay_ns": _optional(np.where(up, difference, -difference), got),
+            "inner_ip_id": _optional(inner.ip_id[row], inner.ip_id[row] >= 0),
+            "inner_tsval": _optional(inner.tsval[row], inner.has_ts[row] == 1),
+            "outer_ip_id": _optional(outer.ip_id[outer_row], got & (outer.ip_id[outer_row] >= 0)),
+            "outer_tsval": _optional(outer.tsval[outer_row], got & (outer.has_ts[outer_row] == 1)),
         }
     )
 

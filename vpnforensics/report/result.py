@@ -122,7 +122,8 @@ class CaseResult:
 
         One row a packet: flow, egress_file, egress_frame, egress_ns, up, inner_bytes, ingress_file,
         ingress_frame, ingress_ns, outer_bytes, counter, delay_ns (positive towards the far side, on the
-        ingress clock). A frame is numbered within its file.
+        ingress clock), and both packets' inner_ip_id, inner_tsval, outer_ip_id, outer_tsval. A frame is
+        numbered within its file.
         """
         return by_file(self.lists.make_pairings(), self.inputs)
 

@@ -134,6 +134,19 @@ def test_the_filters_are_those_of_the_command_line(opened, case):
     assert shown == {text for each in made for text in (each.frames, each.stream) if text}
 
 
+def test_filters_name_every_frame_of_a_flow_too_long_to_list(opened, case, monkeypatch):
+    from vpnforensics.report.html import packets
+    from vpnforensics.report.wireshark import display_filters
+
+    monkeypatch.setattr(packets, "LISTED_PACKETS", 100)
+    flow = case.endpoints.loc[case.endpoints["packets"].idxmax(), "id"]
+    page = opened(case, f"#{flow}")
+    shown = set(page.locator("dl.filters dd").all_inner_texts())
+    assert {each.frames for each in display_filters(case, flow)} <= shown
+    assert page.locator("article table").last.locator("tbody tr").count() < len(case.explain(flow))
+    assert "The filters name the frames of all of them" in page.locator("article").inner_text()
+
+
 def test_times_are_exact_to_the_nanosecond(opened, case):
     flow = case.summary["flow"][0]
     page = opened(case, f"#{flow}")

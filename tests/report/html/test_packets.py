@@ -28,6 +28,16 @@ def undone(listed):
     ]
 
 
+def frames_named(runs):
+    named = []
+    for _, *steps in runs:
+        at = 0
+        for gap, more in zip(steps[::2], steps[1::2], strict=True):
+            named += range(at + gap, at + gap + more + 1)
+            at += gap + more
+    return named
+
+
 def wanted(case, flow):
     table = case.explain(flow)
     names = ("ingress_frame", "outer_bytes", "counter", "delay_ns")
@@ -77,7 +87,7 @@ def test_longer_flows_give_way_and_all_frames_are_named(case, monkeypatch):
         assert undone(made[key]) == undone(whole[key])[: len(made[key]["l"])]
         for role, name in (("e", "egress_frame"), ("i", "ingress_frame")):
             frames = case.explain(flows[int(key)])[name].dropna().tolist()
-            named = [n for _, first, last in made[key]["runs"][role] for n in range(first, last + 1)]
+            named = frames_named(made[key]["runs"][role])
             assert named == sorted(set(frames))
         assert not made[key]["cut"]
 
@@ -89,7 +99,7 @@ def test_runs_that_are_too_many_are_cut_and_it_is_said(case, monkeypatch):
     assert any(listed.get("cut") for listed in made.values())
 
 
-@given(st.lists(st.integers(1, 1000)), st.integers(1, 5000))
+@given(st.lists(st.integers(1, 1000), max_size=20), st.integers(1, 5000))
 def test_a_share_keeps_within_the_budget_and_is_the_most(sizes, budget):
     share = even_share(np.array(sizes, np.int64), budget)
 
@@ -99,3 +109,16 @@ def test_a_share_keeps_within_the_budget_and_is_the_most(sizes, budget):
     if share > 1:
         assert taken(share) <= budget
     assert taken(share + 1) > budget or share >= max(sizes, default=0)
+
+
+def test_header_fields_are_those_of_packets_going_up(case):
+    flows = case.endpoints["id"].tolist()
+    made = packet_lists(case.pairings, flows, [packets.FIELDS] * len(flows))
+    listed = 0
+    for key, each in made.items():
+        table = case.explain(flows[int(key)])
+        for name, values in each.get("fields", {}).items():
+            assert values == table.loc[table["up"], name].fillna(-1).tolist()
+            listed += 1
+    assert listed
+    assert not any("fields" in each for each in packet_lists(case.pairings, flows).values())

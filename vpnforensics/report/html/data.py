@@ -18,6 +18,8 @@ from vpnforensics.report.wireshark import conversation
 
 _MOST_POINTS = 6_000
 """Points of the alignment picture."""
+_DRAWN = (("clock", "tsval"), ("ip_id", "ip_id"))
+"""What the contract knows of a sender, and the header field that it comes from."""
 
 
 class Texts:
@@ -65,7 +67,7 @@ def report_data(case: CaseResult) -> dict[str, Any]:
     except VpnForensicsError as error:
         data |= {"packets": {}, "no_packets": visible(error), "alignment": None}
     else:
-        data |= {"packets": packet_lists(pairings, flows), "no_packets": ""}
+        data |= {"packets": packet_lists(pairings, flows, _fields(contract)), "no_packets": ""}
         # As rounded in the contract, so that a case opened from its file gives the same picture.
         stated = Alignment.from_dict(contract["alignment"])
         data["alignment"] = _alignment(replace(case, alignment=stated))
@@ -107,6 +109,21 @@ def _flows(contract: dict[str, Any], texts: Texts) -> dict[str, list[Any]]:
     columns |= {key: [link[key] for link in links] for key in ("verdict", "llr", "error", "unlisted_llr")}
     columns |= {key: [texts(link[key]) for link in links] for key in ("verbal", "why")}
     return columns
+
+
+def _fields(contract: dict[str, Any]) -> list[set[str]]:
+    """For each flow, the header fields that its page draws: where the client's clock or IP IDs are known.
+
+    Those of the outer packets are for comparison.
+    """
+    tunnels = {row["id"]: row for row in contract["tunnels"]}
+    made = []
+    for flow, link in zip(contract["flows"], contract["links"], strict=True):
+        tunnel = tunnels.get(link["tunnel"]) or {}
+        own = [(key, field) for key, field in _DRAWN if flow[key]]
+        outer = {f"outer_{field}" for key, field in own if tunnel.get(key)}
+        made.append({f"inner_{field}" for _, field in own} | outer)
+    return made
 
 
 def _scores(contract: dict[str, Any], flows: list[str], texts: Texts) -> dict[str, list[Any]]:

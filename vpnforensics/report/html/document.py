@@ -24,7 +24,7 @@ def html_form(case: CaseResult) -> Iterator[str]:
         :func:`vpnforensics.report.html.data.report_data`.
     """
     code, looks = script(), style()
-    data = json_text(report_data(case)).replace("<", "\\u003c")
+    data = json_text(report_data(case), compact=True).replace("<", "\\u003c")
     parts = list(sections(case))
     yield f'<!DOCTYPE html>\n<html lang="{LANGUAGE}">\n<head>\n<meta charset="utf-8">\n'
     content = escaped(policy(of_style=looks, of_script=code))

@@ -20,7 +20,22 @@ function packetsOf(f) {
     row.outerAt = row.since - (row.up ? row.delay : -row.delay);
     return row;
   });
-  return { rows, all: p.all, found: p.found, runs: p.runs ?? runsOf(rows), cut: p.cut ?? false };
+  // Header fields stand for the packets going up alone.
+  const up = rows.filter((row) => row.up);
+  for (const [name, values] of Object.entries(p.fields ?? {})) up.forEach((row, n) => { row[name] = values[n] < 0 ? null : values[n]; });
+  return { rows, all: p.all, found: p.found, runs: p.runs ? { e: p.runs.e.flatMap(undone), i: p.runs.i.flatMap(undone) } : runsOf(rows), cut: p.cut ?? false };
+}
+
+// Runs [file, first, last] of a list that holds a file's number, then each run's step and length.
+function undone([file, ...steps]) {
+  const made = [];
+  let at = 0;
+  for (let n = 0; n < steps.length; n += 2) {
+    const first = at + steps[n];
+    at = first + steps[n + 1];
+    made.push([file, first, at]);
+  }
+  return made;
 }
 
 // Runs of frames of each side, [file, first, last], as long lists of packets carry them.
@@ -45,8 +60,10 @@ function filters(f, packets) {
   const made = [];
   for (const [role, key] of [["egress", "e"], ["ingress", "i"]]) {
     const byFile = new Map();
-    for (const [file, first, last] of packets ? packets.runs[key] : [])
-      byFile.set(file, [...(byFile.get(file) ?? []), first === last ? `${first}` : `${first}..${last}`]);
+    for (const [file, first, last] of packets ? packets.runs[key] : []) {
+      if (!byFile.has(file)) byFile.set(file, []);
+      byFile.get(file).push(first === last ? `${first}` : `${first}..${last}`);
+    }
     for (const [file, runs] of byFile)
       made.push([fill(W.filter_frames, { role, file: fileName(role, file) }), `frame.number in {${runs.join(", ")}}`]);
   }
@@ -68,7 +85,7 @@ function enginesTable(f) {
 }
 
 // TCP clocks and IP IDs of the flow's client and of the tunnel's outer side, where there are any.
-function stacksTable(f) {
+function stacks(f, packets) {
   const whose = [[W.this_flow, D.stacks[f]], [tunnelOf(f)?.id, tunnelOf(f)]];
   const rows = whose.filter(([, stack]) => stack?.clock || stack?.ip_id).map(([name, { clock, ip_id: ids }]) => {
     const skew = clock && clock.skew_ppm !== null
@@ -78,7 +95,8 @@ function stacksTable(f) {
   });
   if (!rows.length) return [];
   const head = [W.whose, W.clock_hz, W.clock_skew, W.clock_offset, W.ip_id_class, W.ip_id_steps, W.ip_id_missing];
-  return [el("h3", {}, W.stacks), plainTable(W.stacks_caption, head, rows, [1, 2, 3, 5, 6])];
+  const pictures = packets ? [clockPicture(f, packets), idsPicture(packets)] : [];
+  return [el("h3", {}, W.stacks), plainTable(W.stacks_caption, head, rows, [1, 2, 3, 5, 6]), ...pictures];
 }
 
 function packetTable(f, packets) {
@@ -128,11 +146,12 @@ function evidence(f) {
     const delays = delaysPicture(packets);
     parts.push(el("h3", {}, W.pairs), pairsPicture(f, packets), delays && el("h3", {}, W.delays), delays);
   }
-  parts.push(...stacksTable(f), el("h3", {}, W.retrace));
+  parts.push(...stacks(f, packets), el("h3", {}, W.retrace));
   if (tunnel) parts.push(el("p", {}, fill(W.retrace_text, { length: tunnel.length || "…" })));
   if (tunnel && D.no_packets) parts.push(el("p", {}, fill(W.no_packets, { why: D.no_packets })));
   parts.push(el("dl", { class: "filters" }, filters(f, packets).map(([what, how]) => [el("dt", {}, what), el("dd", {}, el("code", {}, how))])));
   if (packets?.cut) parts.push(el("p", {}, fill(W.frames_cut, { flow: F.id[f] })));
+  else if (packets && packets.rows.length < packets.all) parts.push(el("p", {}, W.frames_all));
   if (packets) parts.push(...packetTable(f, packets));
   return el("article", {}, parts.filter(Boolean));
 }

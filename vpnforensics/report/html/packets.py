@@ -6,21 +6,25 @@ when all flows give way alike; of those that have more, all frames are named as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-LISTED_PACKETS = 150_000
-"""Packets listed one by one in a report: about 5 MB."""
+LISTED_PACKETS = 100_000
+"""Packets listed one by one in a report: about 4 MB."""
 LISTED_RUNS = 600_000
 """Runs of frames named in a report: about 4 MB."""
+FIELDS = ("inner_ip_id", "inner_tsval", "outer_ip_id", "outer_tsval")
+"""Header fields that pages may draw, of packets going up."""
 Ints = npt.NDArray[np.int64]
 
 
-def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]:
+def packet_lists(
+    pairings: pd.DataFrame, flows: Sequence[str], fields: Sequence[Collection[str]] = ()
+) -> dict[str, Any]:
     """Packets of each flow, by its number among ``flows``.
 
     Parameters
@@ -28,6 +32,8 @@ def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]
     pairings : DataFrame
         :attr:`vpnforensics.report.result.CaseResult.pairings`.
     flows : sequence of str
+    fields : sequence of collection of str, optional
+        For each flow, those of :data:`FIELDS` that its page draws.
 
     Returns
     -------
@@ -36,7 +42,8 @@ def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]
         time of the first; columns of those listed (``t`` time, ``e`` and ``i`` frames at egress and ingress,
         ``l`` inner bytes, negative down, ``o`` outer bytes, ``n`` counter, ``d`` delay), of which ``t``,
         ``e``, ``i`` and ``n`` are differences; ``ef`` and ``if`` number their files where there are several;
-        ``runs`` of all frames where not all are listed, and whether that was ``cut`` short.
+        ``fields`` of the packets going up, -1 where one has none; ``runs`` of all frames where not all are
+        listed, and whether that was ``cut`` short.
     """
     number = {flow: n for n, flow in enumerate(flows)}
     categories = pairings["flow"].cat.categories
@@ -51,15 +58,17 @@ def packet_lists(pairings: pd.DataFrame, flows: Sequence[str]) -> dict[str, Any]
     longer = []
     for which, first, end in zip(present.tolist(), start.tolist(), ends.tolist(), strict=True):
         mine = {key: values[first:end] for key, values in columns.items()}
-        made[str(which)] = _listed(mine, most)
+        made[str(which)] = _listed(mine, most, fields[which] if fields else ())
         if end - first > most:
             longer.append((str(which), mine))
     runs = {which: {role: _runs(mine, role) for role in ("e", "i")} for which, mine in longer}
-    share = even_share(np.array([len(r["e"]) + len(r["i"]) for r in runs.values()], np.int64), LISTED_RUNS)
+    sizes = [len(first) for sides in runs.values() for _, first, _ in sides.values()]
+    share = even_share(np.array(sizes, np.int64), LISTED_RUNS)
     for which, sides in runs.items():
-        cut = {role: sides[role][: max(share // 2, 1)] for role in sides}
-        made[which]["runs"] = {role: [*map(list, cut[role])] for role in cut}
-        made[which]["cut"] = any(len(cut[role]) < len(sides[role]) for role in sides)
+        made[which]["runs"] = {
+            role: _by_file(*(each[:share] for each in side)) for role, side in sides.items()
+        }
+        made[which]["cut"] = any(len(first) > share for _, first, _ in sides.values())
     return made
 
 
@@ -90,22 +99,24 @@ def _columns(table: pd.DataFrame) -> dict[str, Any]:
     }
     for key, name in (("i", "ingress_frame"), ("o", "outer_bytes"), ("n", "counter"), ("d", "delay_ns")):
         columns[key] = table[name].to_numpy(np.int64, na_value=-1)
+    for name in FIELDS:
+        if name in table:
+            columns[name] = table[name].to_numpy(np.int64, na_value=-1)
     for key, role in (("ef", "egress"), ("if", "ingress")):
         name = f"{role}_file"
         columns[key] = table[name].cat.codes.to_numpy(np.int64) if name in table else np.full(len(table), -1)
     return columns
 
 
-def _listed(mine: dict[str, Any], most: int) -> dict[str, Any]:
+def _listed(mine: dict[str, Any], most: int, fields: Collection[str]) -> dict[str, Any]:
     first = {key: values[:most] for key, values in mine.items()}
     found = first["found"]
     made: dict[str, Any] = {"all": len(mine["t"]), "found": int(mine["found"].sum()), "at": str(mine["t"][0])}
-    made["t"] = np.diff(first["t"], prepend=first["t"][:1]).tolist()
-    made["e"] = np.diff(first["e"], prepend=0).tolist()
+    made["t"] = _steps(first["t"] - first["t"][0]).tolist()
+    made["e"] = _steps(first["e"]).tolist()
     made["l"] = first["l"].tolist()
     for key in ("i", "n"):
-        values = np.diff(first[key][found], prepend=0)
-        made[key] = _spread(values, found)
+        made[key] = _spread(_steps(first[key][found]), found)
     if (first["n"][found] < 0).all():  # a tunnel without a clear counter
         del made["n"]
     for key in ("o", "d"):
@@ -113,7 +124,9 @@ def _listed(mine: dict[str, Any], most: int) -> dict[str, Any]:
     for key in ("ef", "if"):
         if mine[key].max(initial=0) > 0:
             made[key] = first[key].tolist()
-    return made
+    wanted = {name: first[name][first["l"] > 0] for name in FIELDS if name in fields and name in mine}
+    there = {name: values.tolist() for name, values in wanted.items() if (values >= 0).any()}
+    return made | ({"fields": there} if there else {})
 
 
 def _spread(values: Ints, found: npt.NDArray[np.bool_]) -> list[int | None]:
@@ -122,12 +135,32 @@ def _spread(values: Ints, found: npt.NDArray[np.bool_]) -> list[int | None]:
     return [next(rest) if there else None for there in found.tolist()]
 
 
-def _runs(mine: dict[str, Any], role: str) -> list[tuple[int, int, int]]:
-    """Runs of a side's frames: file, first frame, last frame."""
-    frame, file = mine[role][mine["found"] | (role == "e")], mine[f"{role}f"][mine["found"] | (role == "e")]
-    both = np.unique(np.stack([file, frame], axis=1), axis=0)
-    if not len(both):
-        return []
-    breaks = np.flatnonzero((np.diff(both[:, 1]) != 1) | (np.diff(both[:, 0]) != 0)) + 1
-    first, last = both[np.append(0, breaks)], both[np.append(breaks - 1, len(both) - 1)]
-    return [(int(f), int(a), int(b)) for (f, a), (_, b) in zip(first, last, strict=True)]
+def _runs(mine: dict[str, Any], role: str) -> tuple[Ints, Ints, Ints]:
+    """Runs of a side's frames: of each its file, first and last frame."""
+    known = mine["found"] | (role == "e")
+    frame, file = mine[role][known], mine[f"{role}f"][known]
+    order = np.lexsort((frame, file))
+    frame, file = frame[order], file[order]
+    begins = np.ones(len(frame), np.bool_)
+    begins[1:] = (frame[1:] - frame[:-1] > 1) | (file[1:] != file[:-1])
+    ends = np.ones(len(frame), np.bool_)
+    ends[:-1] = begins[1:]
+    return file[begins], frame[begins], frame[ends]
+
+
+def _by_file(file: Ints, first: Ints, last: Ints) -> list[list[int]]:
+    """Runs as a list for each file: its number, then how far after the last run each begins, and goes on."""
+    made = []
+    for number in np.unique(file).tolist():
+        begin, end = first[file == number], last[file == number]
+        gap = begin.copy()
+        gap[1:] -= end[:-1]
+        made.append([number, *np.stack([gap, end - begin], axis=1).ravel().tolist()])
+    return made
+
+
+def _steps(values: Ints) -> Ints:
+    """The first value, then differences."""
+    steps = values.copy()
+    steps[1:] -= values[:-1]
+    return steps

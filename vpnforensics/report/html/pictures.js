@@ -6,7 +6,7 @@ function ticks(low, high, most) {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((k) => k * power).find((each) => each >= raw);
   const found = [];
-  for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k++) found.push(k * step);
+  for (let k = Math.ceil(low / step); k * step <= high + step * 1e-9; k++) found.push(k * step || 0); // no -0
   return found;
 }
 
@@ -216,4 +216,53 @@ function delaysPicture(packets) {
   const told = (ns) => (ns === null ? "–" : span(ns));
   return figure(axes, [["up", "up", W.up], ["down", "down", W.down]],
     fill(W.delays_text, { up: told(middle(true)), down: told(middle(false)), law_up: span(law[0]), law_down: span(law[1]) }));
+}
+
+const SIDES = [["inner", "up"], ["outer", "down"]];
+const sidesLegend = (drawn) =>
+  SIDES.filter(([side]) => drawn[side].length).map(([side, mark]) => [mark, mark, side === "inner" ? W.inner_packets : W.outer_packets]);
+
+// Points of both sides in one picture: the flow's packets as one mark, the outer ones as the other.
+function sidesPicture(drawn, alt, labels, words, limits) {
+  const every = [...drawn.inner, ...drawn.outer];
+  const seconds = Math.max(...every.map(([x]) => x), 1e-6);
+  const axes = new Axes(alt, 240, [Math.min(0, ...every.map(([x]) => x)), seconds], limits, labels);
+  for (const [side, mark] of SIDES) axes.marks(drawn[side], mark === "up");
+  return figure(axes, sidesLegend(drawn), words);
+}
+
+function idsPicture(packets) {
+  const drawn = {};
+  for (const [side] of SIDES) {
+    const known = packets.rows.filter((row) => (row[`${side}_ip_id`] ?? null) !== null);
+    drawn[side] = known.map((row) => [(side === "inner" ? row.since : row.outerAt) / 1e9, row[`${side}_ip_id`]]);
+  }
+  const n = drawn.inner.length + drawn.outer.length;
+  if (!n) return null;
+  return sidesPicture(drawn, fill(W.ip_ids_alt, { n: count(n) }), { x: W.time_axis, y: W.ip_id_axis }, W.ip_ids_text, [0, 65535]);
+}
+
+// Seconds that a sender's 32-bit counter has gone since its first packet here, less those of the capture.
+function clockPoints(rows, field, hz, at) {
+  const known = rows.filter((row) => (row[field] ?? null) !== null);
+  if (!known.length || !hz) return [];
+  const [first] = known;
+  return known.map((row) => {
+    const gone = (row[field] - first[field]) | 0;
+    return [row[at] / 1e9, (gone / hz) * 1e9 - (row[at] - first[at])];
+  });
+}
+
+function clockPicture(f, packets) {
+  const drawn = {
+    inner: clockPoints(packets.rows, "inner_tsval", D.stacks[f]?.clock?.hz, "since"),
+    outer: clockPoints(packets.rows, "outer_tsval", tunnelOf(f)?.clock?.hz, "outerAt"),
+  };
+  const values = [...drawn.inner, ...drawn.outer].map(([, y]) => y);
+  if (!values.length) return null;
+  const low = Math.min(...values), high = Math.max(...values), room = 0.1 * (high - low) + 1e3;
+  const [unit, name] = unitOf(Math.max(Math.abs(low), Math.abs(high)));
+  for (const side of Object.values(drawn)) for (const point of side) point[1] /= unit;
+  const alt = fill(W.clock_alt, { n: count(values.length), low: span(low), high: span(high) });
+  return sidesPicture(drawn, alt, { x: W.time_axis, y: `${W.clock_axis}, ${name}` }, W.clock_text, [(low - room) / unit, (high + room) / unit]);
 }

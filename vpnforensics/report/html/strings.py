@@ -252,6 +252,16 @@ SCRIPT: Mapping[str, str] = MappingProxyType(
         "ip_id_steps": "increments",
         "ip_id_missing": "missing",
         "this_flow": "this flow",
+        "ip_ids_text": "IP IDs of the packets going up: of the flow's own, and of the outer packets that"
+        " carried them.",
+        "ip_ids_alt": "IP IDs of {n} packets over time.",
+        "ip_id_axis": "IP ID",
+        "clock_text": "Timestamps of the packets going up, in seconds of their sender's clock, less the time"
+        " of the capture; a sender's clock is as fast as its line is steep.",
+        "clock_alt": "Sender's clock less capture clock of {n} packets, between {low} and {high}.",
+        "clock_axis": "sender − capture",
+        "inner_packets": "the flow's packets",
+        "outer_packets": "the outer packets",
         "retrace": "To follow it by hand",
         "retrace_text": "Open the two captures in Wireshark, each with its filter. In every row of the table"
         " of packets, the frame at ingress carried the frame at egress: its length is {length} of the inner"
@@ -263,7 +273,9 @@ SCRIPT: Mapping[str, str] = MappingProxyType(
         "frames_cut": "So many runs of frames that the rest is left out here; vpnf show case.json --filter"
         " {flow} has all.",
         "packets_caption": "Packets of {flow} and the outer packets that carried them",
-        "packets_some": "The first {shown} of {all} packets; the filters above name the frames of all.",
+        "packets_some": "The first {shown} of {all} packets.",
+        "frames_all": "The filters name the frames of all of them, those that are not in the table below as"
+        " well.",
         "no_packets": "The captures were not at hand when this report was made, so it has no packets: {why}",
         "time": "time (UTC, egress clock)",
         "egress_frame": "egress frame",
