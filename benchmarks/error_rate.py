@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from itertools import pairwise
-from math import exp, factorial
+from math import exp, lgamma, log
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +111,7 @@ def print_row(name: str, ingress: str, cases: list[Judged]) -> None:
 
 def poisson_tail(least: int, mean: float) -> float:
     """P(``least`` or more) at a Poisson mean."""
-    return 1.0 - sum(exp(-mean) * mean**k / factorial(k) for k in range(min(least, 150)))
+    return max(0.0, 1.0 - sum(exp(k * log(mean) - mean - lgamma(k + 1)) for k in range(least)))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ flow's first packet on, count as one, found as far as they were.
 
 from __future__ import annotations
 
-from math import erfc
-
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +21,6 @@ _BOUT_NS = 100_000_000
 """What one stall takes: longer ones would be seen as a silence."""
 _MISS_FLOOR = 0.01
 """Share of packets that a capture is always granted to have missed: a hundred links show no less."""
-_FEW = 200
-"""Packets up to which the binomial is summed; beyond, its normal approximation."""
 
 
 def chance_of_so_little(case: Case, table: Observability, scores: ScoreTable, miss: float) -> Floats:
@@ -58,23 +54,19 @@ def chance_of_nothing(case: Case, table: Observability, miss: float) -> Floats:
 
 
 def share_of_carried(hits: npt.NDArray[np.int64], packets: npt.NDArray[np.int64], miss: float) -> Floats:
-    """P(so many packets found, or fewer | H1): binomial; of many packets, its normal approximation."""
-    miss = max(miss, _MISS_FLOOR)
+    """P(so many packets found, or fewer | H1): binomial, whose lower tail no normal law has."""
+    p = 1 - max(miss, _MISS_FLOOR)
     out = np.empty(len(hits))
-    large = packets > _FEW
-    mean = packets * (1 - miss)
-    sd = np.sqrt(packets * miss * (1 - miss))
-    z = (hits + 0.5 - mean) / np.maximum(sd, 1e-9)
-    out[large] = [0.5 * erfc(-x / 2**0.5) for x in z[large].tolist()]
-    out[~large] = _binomial_cdf(_FEW, 1 - miss)[packets[~large], hits[~large]]
+    log_factorial = np.r_[0.0, np.cumsum(np.log(np.arange(1, packets.max(initial=0) + 1)))]
+    order = np.argsort(packets, kind="stable")
+    counts, first = np.unique(packets[order], return_index=True)
+    for n, mine in zip(counts.tolist(), np.split(order, first[1:]), strict=False):
+        out[mine] = _binomial_cdf(log_factorial[: n + 1], p)[hits[mine]]
     return out
 
 
-def _binomial_cdf(most: int, p: float) -> Floats:
-    """P(X <= k) of n trials, shape (most + 1, most + 1) by n and k, summed in logarithms."""
-    k = np.arange(most + 1)
-    rest = k[:, None] - k  # n - k, negative where there is no such case
-    log_factorial = np.r_[0.0, np.cumsum(np.log(k[1:]))]
-    logs = log_factorial[:, None] - log_factorial - log_factorial[np.maximum(rest, 0)]
-    logs += k * np.log(p) + rest * np.log1p(-p)
-    return np.asarray(np.minimum(np.cumsum(np.where(rest >= 0, np.exp(logs), 0.0), axis=1), 1.0))
+def _binomial_cdf(log_factorial: Floats, p: float) -> Floats:
+    """P(X <= k) of n trials, shape (n + 1,), summed in logarithms; of the factorials from 0 to n."""
+    k = np.arange(len(log_factorial))
+    logs = log_factorial[-1] - log_factorial - log_factorial[::-1] + k * np.log(p) + k[::-1] * np.log1p(-p)
+    return np.minimum(np.cumsum(np.exp(logs)), 1.0)

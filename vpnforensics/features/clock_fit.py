@@ -127,13 +127,14 @@ def hull_slope(t_s: Floats, offset_s: Floats) -> tuple[float, float]:
 
 
 def theil_sen(x: Floats, y: Floats) -> tuple[float, tuple[float, float]]:
-    """Median of the pairwise slopes, with the 95 % interval that Kendall's tau gives."""
+    """Median of the pairwise slopes, with the 95 % interval that Kendall's tau gives (Sen 1968)."""
     i, j = np.triu_indices(len(x), 1)
     slopes = np.sort((y[j] - y[i]) / (x[j] - x[i]))
     n = len(x)
     reach = _Z95 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = int(max(0, np.floor((len(slopes) - reach) / 2)))
-    high = int(min(len(slopes) - 1, np.ceil((len(slopes) + reach) / 2)))
+    # As many slopes lie below the interval as above it.
+    beyond = round((len(slopes) - reach) / 2)
+    low, high = max(0, beyond - 1), min(len(slopes) - 1, len(slopes) - beyond)
     return float(np.median(slopes)), (float(slopes[low]), float(slopes[high]))
 
 
