@@ -69,4 +69,4 @@ def _binomial_cdf(log_factorial: Floats, p: float) -> Floats:
     """P(X <= k) of n trials, shape (n + 1,), summed in logarithms; of the factorials from 0 to n."""
     k = np.arange(len(log_factorial))
     logs = log_factorial[-1] - log_factorial - log_factorial[::-1] + k * np.log(p) + k[::-1] * np.log1p(-p)
-    return np.minimum(np.cumsum(np.exp(logs)), 1.0)
+    return np.asarray(np.minimum(np.cumsum(np.exp(logs)), 1.0))
