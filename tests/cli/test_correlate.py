@@ -177,3 +177,39 @@ def test_usage_logs_name_the_users(run, sides, tmp_path):
         csv.DictReader(io.StringIO(run("correlate", *sides, "--logs", log, "-f", "csv")[0], newline=""))
     )
     assert {row["user"] for row in rows if row["tunnel"]} <= {"user0", "user1", "user2"}
+
+
+def test_logs_of_zeek_give_names_and_uids(run, sides, tmp_path):
+    conn, ssl = tmp_path / "conn.log", tmp_path / "ssl.log"
+    run("correlate", *sides, "-f", "zeek", "-o", conn)
+    flows = json.loads(run("correlate", *sides, "-f", "json")[0])["flows"]
+    flow = next(each for each in flows if each["dst"].endswith(":443"))
+    (source, sport), (destination, dport) = (flow[end].split(":") for end in ("src", "dst"))
+    ends = {"id.orig_h": source, "id.orig_p": int(sport), "id.resp_h": destination, "id.resp_p": int(dport)}
+    ssl.write_text(
+        json.dumps({"ts": flow["first_ns"] / 1e9, "uid": "Cx9", **ends, "server_name": "Kelp.example"})
+    )
+    out, err = run("correlate", *sides, "--zeek", conn, "--zeek", ssl, "--dst", "kelp.example")
+    assert f"{len(flows) + 1} rows of {len(flows)} flows" in out
+    assert "kelp.example" in out
+    saved = tmp_path / "case.json"
+    run("correlate", *sides, "--zeek", conn, "--zeek", ssl, "-f", "json", "-o", saved)
+    joined = next(each for each in json.loads(saved.read_text())["flows"] if each["id"] == flow["id"])
+    assert joined["uids"] == [flow["id"], "Cx9"]
+    assert "the same when made again" in run("verify", saved)[0]
+    conn.write_text("")
+    assert "changed" in run("verify", saved, code=4)[0]
+    _, err = run("correlate", *sides, "--zeek", tmp_path / "none.log", code=3)
+    assert "none.log: cannot be read" in err
+    before = ssl.read_bytes()
+    _, err = run("correlate", *sides, "--zeek", ssl, "-f", "json", "-o", ssl, code=2)
+    assert "is an input" in err
+    assert ssl.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["case", "zeek", "timesketch"])
+def test_a_stated_date_gives_the_same_bytes(run, sides, form, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first, second = (run("correlate", *sides, "-f", form)[0] for _ in range(2))
+    assert first == second
+    assert "2023" in first or form == "timesketch"  # whose dates are those of the packets

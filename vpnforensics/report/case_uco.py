@@ -288,7 +288,11 @@ def _facet(of: UUID, kind: str, values: Node) -> Node:
 
 def _own_facet(of: UUID, kind: str, values: Mapping[str, Any]) -> Node:
     """A facet that the ontology does not have; what is not known is left out."""
-    told = {f"vpnf:{_camel(key)}": value for key, value in values.items() if value not in (None, [])}
+    told = {
+        f"vpnf:{_camel(key)}": value
+        for key, value in values.items()
+        if value is not None and not (isinstance(value, list) and not value)
+    }
     return {"@id": f"kb:facet-{uuid5(of, kind)}", "@type": ["uco-core:Facet", f"vpnf:{kind}"], **told}
 
 
