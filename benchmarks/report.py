@@ -1,6 +1,6 @@
 """The HTML report of 10,000 flows: time to write it, its size, how fast Chromium opens and searches it.
 
-Simulates 250 tunnels with 40 flows each, correlates them, and writes the report with all that its pages
+Simulates 218 tunnels with about 46 flows each, correlates them, and writes the report with all that its pages
 draw from. The browser part needs Chromium and Playwright.
 """
 
@@ -20,7 +20,7 @@ from figures import figure
 import vpnforensics as vf
 from vpnforensics.report.html.document import html_form
 
-TUNNELS, FLOWS_A_TUNNEL, DURATION_S = 250, 40, 300.0
+TUNNELS, FLOWS_A_TUNNEL, DURATION_S = 218, 40, 300.0
 _MOST_S, _MOST_MB, _MOST_SEARCH_S = 20.0, 15.0, 2.0
 _SEARCH = """(typed) => {
   const input = document.querySelector("#flows input");

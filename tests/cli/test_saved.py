@@ -233,6 +233,27 @@ def test_a_case_for_other_programs(run, saved, contract):
         assert "of a whole case" in err
 
 
+def test_a_report_to_hand_over(run, saved, contract, tmp_path):
+    out, err = run("show", saved, "-f", "html")
+    assert out.startswith("<!DOCTYPE html>")
+    assert f"{len(contract['flows'])} flows" in out
+    assert "no packets" not in err
+    run("show", saved, "-f", "html", "--min-packets", "5", "-o", tmp_path / "report.html")
+    assert "This report is an excerpt: at least 5 packets" in (tmp_path / "report.html").read_text()
+    _, err = run("show", saved, "-f", "html", "--by", "site", code=2)
+    assert "of a whole case" in err
+
+
+def test_a_report_of_captures_that_are_gone(run, contract, tmp_path):
+    contract = json.loads(json.dumps(contract))  # others' is left as it is
+    for side in contract["inputs"]:
+        side["path"] = side["files"][0]["path"] = str(tmp_path / f"{side['role']}-gone.pcap")
+    (tmp_path / "case.json").write_text(json.dumps(contract))
+    out, err = run("show", tmp_path / "case.json", "-f", "html")
+    assert "the report has no packets" in err
+    assert out.startswith("<!DOCTYPE html>")
+
+
 def test_annotating_a_saved_case_or_two_captures_is_the_same(run, folder, saved, tmp_path):
     sides = [folder / f"{side}.pcap" for side in ("ingress", "egress")]
     run("annotate", saved, "-w", tmp_path / "a.pcapng")

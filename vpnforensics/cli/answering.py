@@ -136,6 +136,11 @@ def answer(session: Session, case: CaseResult, output: Output, form: str, asked:
 
         output.show(case_view(case, width=output.width, top=asked["top"], in_order=bool(asked["sort"])))
     else:
+        if form == "html":
+            from vpnforensics.report.html.data import why_no_packets
+
+            if why := why_no_packets(case):
+                session.talk.warn(f"warning: the report has no packets: {why}")
         output.write(_written(case, form, asked))
 
 

@@ -30,8 +30,8 @@ _MOST_DIFFERENCES = 20
 def show(session: Session, /, case: str, form: str, target: str, **asked: Any) -> None:
     """Show a case that `vpnf correlate -f json` saved, or answer a question to it.
 
-    The captures are needed for --explain only: they are looked for where they
-    were, and beside CASE.json.
+    The captures are needed for --explain, --filter and -f html only: they are
+    looked for where they were, and beside CASE.json.
     """
     output = Output(target, [case])
     if form == "parquet":

@@ -62,16 +62,23 @@ def report_data(case: CaseResult) -> dict[str, Any]:
         "law": contract["delay_law"],
         "timeline": _timeline(case, flows),
     }
-    try:
-        pairings = case.pairings
-    except VpnForensicsError as error:
-        data |= {"packets": {}, "no_packets": visible(error), "alignment": None}
-    else:
-        data |= {"packets": packet_lists(pairings, flows, _fields(contract)), "no_packets": ""}
+    data["no_packets"] = why_no_packets(case)
+    data |= {"packets": {}, "alignment": None}
+    if not data["no_packets"]:
+        data["packets"] = packet_lists(case.pairings, flows, _fields(contract))
         # As rounded in the contract, so that a case opened from its file gives the same picture.
         stated = Alignment.from_dict(contract["alignment"])
         data["alignment"] = _alignment(replace(case, alignment=stated))
     return data | {"texts": list(texts.number)}
+
+
+def why_no_packets(case: CaseResult) -> str:
+    """Why a case's packets cannot be listed: its captures are gone, or were in no file; empty if they can."""
+    try:
+        _ = case.pairings
+    except VpnForensicsError as error:
+        return visible(error)
+    return ""
 
 
 def _tunnel(row: dict[str, Any]) -> dict[str, Any]:
