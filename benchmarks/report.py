@@ -85,7 +85,7 @@ def in_browser(path: Path) -> None:
         for what, typed in (("first", "tcp :443"), ("second", "t17 linked"), ("nothing found", "zzzz")):
             took, said = page.evaluate(_SEARCH, typed)
             met = took <= _MOST_SEARCH_S
-            figure(f"search, {what} ({said.partition(',  ')[0]}), s", f"{took:.3f}", "<= 2", met)
+            figure(f"search, {what} ({said.partition(', ')[0]}), s", f"{took:.3f}", "<= 2", met)
         page.evaluate(_SEARCH, "")
         figure("sorting by packets, s", f"{page.evaluate(_SORT):.3f}")
         start = time.perf_counter()
