@@ -126,7 +126,8 @@ def report(name: str, scene: Scene, whole: Recording, seed: int) -> None:
         of = (packets >= low) & (packets < high) & (true != None)  # noqa: E711
         share = float(np.mean(linked[of] == true[of])) if of.any() else np.nan
         text = f"{low}+" if high == ALL_LONG[1] else f"{low}-{high - 1}"
-        parts.append(f"{text}: {share:.1%} of {int(of.sum()):,} ({aim:.0%})")
+        aimed_at = f" ({aim:.0%})" if aim == aim else ""
+        parts.append(f"{text}: {share:.1%} of {int(of.sum()):,}{aimed_at}")
     wrong = int(((linked != None) & (true != None) & (linked != true)).sum())  # noqa: E711
     llr = case.scores["llr"].dropna()
     over = "" if cpu_s <= scene.most_cpu_s and mib <= scene.most_mib else "  over its limits"
@@ -134,8 +135,8 @@ def report(name: str, scene: Scene, whole: Recording, seed: int) -> None:
     print(f"{row}{cpu_s:>8.1f}{mib:>7.0f}{over}")
     of_pairs = f"median {llr.median():.2f}, at most {llr.max():.2f}" if len(llr) else "none"
     print(f"{'':34}{case.alignment.status}; log10 LR of the pairs listed: {of_pairs}", flush=True)
-    for warning in case.warnings[:3]:
-        print(f"{'':34}{warning[:120]}")
+    if case.alignment.reason:
+        print(f"{'':34}{case.alignment.reason[:110]}")
 
 
 def far(recording: Recording, away_ms: float) -> Recording:
