@@ -222,7 +222,7 @@ def test_a_plot_goes_where_a_result_may_go_and_nowhere_else(
         ["--expected-false-links", "nan"],
         ["--engine", "magic"],
         ["--top", "0"],
-        ["-f", "html"],
+        ["-f", "odt"],
         ["--seed", "-1"],
     ],
 )
