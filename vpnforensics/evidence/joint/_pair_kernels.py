@@ -74,8 +74,6 @@ def pair_errors(graph, rates, messages, trial, flows, best_pair, most, scratch):
             f0, f1, h0, h1 = (
                 graph.flow_pairs[f], graph.flow_pairs[f + 1], graph.flow_pairs[h], graph.flow_pairs[h + 1],
             )  # fmt: skip
-            set_claims(graph, trial, f, none)
-            set_claims(graph, trial, h, none)
             of_f, of_h = np.empty(f1 - f0), np.empty(h1 - h0)
             for a in range(f1 - f0):
                 of_f[a] = messages.weight[f0 + a]
@@ -90,13 +88,14 @@ def pair_errors(graph, rates, messages, trial, flows, best_pair, most, scratch):
                 common = b < h1 - h0 and graph.pair_tunnel[h0 + b] == graph.pair_tunnel[f0 + a]
                 if common and (f0 + a == mine or h0 + b == best_pair[h]):
                     partner[a] = b
+                    set_claims(graph, trial, f0 + a, f0 + a + 1, none)
+                    set_claims(graph, trial, h0 + b, h0 + b + 1, none)
                     of_f[a] = fit(graph, rates, trial, f0 + a, scratch)
                     of_h[b] = fit(graph, rates, trial, h0 + b, scratch)
                     lay(graph, rates, trial, f0 + a, none, scratch)
                     both[a] = of_f[a] + fit(graph, rates, trial, h0 + b, scratch)
-                    set_claims(graph, trial, f, none)
-            set_claims(graph, trial, f, messages.claim)
-            set_claims(graph, trial, h, messages.claim)
+                    set_claims(graph, trial, f0 + a, f0 + a + 1, messages.claim)
+                    set_claims(graph, trial, h0 + b, h0 + b + 1, messages.claim)
             top_f = top_h = rates.log_none
             for w in of_f:
                 top_f = max(top_f, w)

@@ -21,9 +21,11 @@ def fit(graph, rates, trial, pair, scratch):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def set_claims(graph, trial, flow, claims):  # type: ignore[no-untyped-def]
-    """Replace what a flow claims, and sum anew what is claimed of its records."""
-    g0, g1 = graph.pair_groups[graph.flow_pairs[flow]], graph.pair_groups[graph.flow_pairs[flow + 1]]
+def set_claims(graph, trial, first, last, claims):  # type: ignore[no-untyped-def]
+    """Replace what the pairs from ``first`` to before ``last`` claim, and sum anew what is claimed of their
+    records.
+    """
+    g0, g1 = graph.pair_groups[first], graph.pair_groups[last]
     for link in range(graph.group_links[g0], graph.group_links[g1]):
         trial.claim[link] = claims[link]
     for g in range(g0, g1):
@@ -54,6 +56,6 @@ def lay(graph, rates, trial, pair, none, scratch):  # type: ignore[no-untyped-de
         for b in range(links):
             u = min(none[link0 + b], 1.0)
             none[link0 + b] = u / max(1.0 - u, 1e-15) * scratch.open[b]
-    set_claims(graph, trial, graph.pair_flow[pair], none)
+    set_claims(graph, trial, pair, pair + 1, none)
     l0, l1 = graph.group_links[graph.pair_groups[pair]], graph.group_links[graph.pair_groups[pair + 1]]
     none[l0:l1] = 0.0
