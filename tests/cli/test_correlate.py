@@ -12,22 +12,10 @@ import jsonschema
 import pyarrow.parquet as pq
 import pytest
 
-from vpnforensics.cli.main import main
-
 
 @pytest.fixture(scope="module")
 def sides(folder):
     return [str(folder / "ingress.pcap"), str(folder / "egress.pcap")]
-
-
-@pytest.fixture
-def run(capfdbinary):
-    def _run(*arguments, code=0):
-        assert main([str(a) for a in arguments]) == code
-        out, err = capfdbinary.readouterr()
-        return out.decode(), err.decode()
-
-    return _run
 
 
 def test_the_table_says_inputs_clocks_tunnels_links(run, sides, monkeypatch):

@@ -14,16 +14,6 @@ from vpnforensics.cli.main import main
 from vpnforensics.cli.output import Output
 
 
-@pytest.fixture
-def run(capfdbinary):
-    def _run(*arguments, code=0):
-        assert main([str(a) for a in arguments]) == code
-        out, err = capfdbinary.readouterr()
-        return out.decode(), err.decode()
-
-    return _run
-
-
 @pytest.fixture(scope="module")
 def saved(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "case.json"

@@ -22,7 +22,7 @@ from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.model import Posterior, solve
-from vpnforensics.evidence.joint.placing import best_pairs, place_strong
+from vpnforensics.evidence.joint.placing import best_pairs, place_strong, with_room
 from vpnforensics.evidence.policy import Policy
 
 Ints32 = npt.NDArray[np.int32]
@@ -144,38 +144,34 @@ def _settle(
     # Of long ones, packets that only continue a burst cost much there and say little.
     telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
     posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
-    sure = jointly & (posterior.error < policy.sure)
     short = sizes < policy.long
-    sure &= ~short | _have_room(rest, sure, posterior.best, posterior.error, policy)
+    flows = np.flatnonzero(jointly & (posterior.error < policy.sure)).astype(np.int32)
+    least = policy.room * np.where(short, _sought(rest, posterior.best), 0)
+    kept, owned = with_room(rest, flows, posterior.best[flows], -posterior.error[flows], least[flows])
+    sure = np.zeros(len(sizes), np.bool_)
+    sure[flows[kept]] = True
     if sure.any():
-        flows = np.flatnonzero(sure).astype(np.int32)
-        owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
-        rest = rest.take_out(flows, owned, record)
+        rest = rest.take_out(flows[kept], owned, record)
         unsure = np.repeat(jointly & ~sure, sizes) & telling
         posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
     error = np.where(jointly & ~short, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
-    likely = jointly & ~sure & (error < 0.5)
-    error = np.where(likely & short & ~_have_room(rest, likely, likeliest, error, policy), 1.0, error)
+    flows = np.flatnonzero(jointly & ~sure & (error < 0.5)).astype(np.int32)
+    least = policy.room * np.where(short, _sought(rest, likeliest), 0)
+    kept, _ = with_room(rest, flows, likeliest[flows], -error[flows], least[flows])
+    error[flows[~kept]] = 1.0
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
 
 
-def _have_room(
-    containment: Containment, flows: npt.NDArray[np.bool_], tunnel: Ints32, error: Floats, policy: Policy
-) -> npt.NDArray[np.bool_]:
-    """Flows that find records enough if each of ``flows`` was in its tunnel, the surest served first."""
-    some = np.flatnonzero(flows).astype(np.int32)
+def _sought(containment: Containment, tunnel: Ints32) -> npt.NDArray[np.int64]:
+    """Packets of each flow that its tunnel would have carried as one; of a flow without one, the first."""
     start = containment.egress.start
-    if not len(some):
-        return flows
-    matched = containment.own(some, tunnel[some], -error[some]).matched >= 0
     number = np.repeat(containment.map_of_tunnel[np.maximum(tunnel, 0)], np.diff(start))
-    size_class = np.stack(containment.egress_class)[np.maximum(number, 0), np.arange(len(matched))]
-    got, sought = (np.add.reduceat(x, start[:-1], dtype=np.int64) for x in (matched, size_class != IN_PIECES))
-    return got >= policy.room * sought
+    size_class = np.stack(containment.egress_class)[np.maximum(number, 0), np.arange(len(number))]
+    return np.add.reduceat(size_class != IN_PIECES, start[:-1], dtype=np.int64)
 
 
 def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.evidence.joint._trial_kernels import fit, lay, set_claims
+from vpnforensics.evidence.joint._trial_kernels import fit, lay, set_all_claims
 from vpnforensics.kernels import kernel
 
 _HOLDERS = 8
@@ -65,9 +65,9 @@ def exchange_errors(graph, rates, messages, trial, flows, best_pair, worst, scra
                             n += 1
             if n == 0:
                 continue
-            set_claims(graph, trial, graph.flow_pairs[f], graph.flow_pairs[f + 1], none)
+            set_all_claims(graph, trial, f, none)
             for e in held[:n]:
-                set_claims(graph, trial, graph.flow_pairs[e], graph.flow_pairs[e + 1], none)
+                set_all_claims(graph, trial, e, none)
             before = fit(graph, rates, trial, mine, scratch)
             after = fit(graph, rates, trial, p, scratch)
             if after > before - _HOPELESS:
@@ -83,9 +83,9 @@ def exchange_errors(graph, rates, messages, trial, flows, best_pair, worst, scra
                     moved[number] = where != best_pair[e]
                     if where >= 0:
                         lay(graph, rates, trial, where, none, scratch)
-                set_claims(graph, trial, graph.flow_pairs[f], graph.flow_pairs[f + 1], none)
+                set_all_claims(graph, trial, f, none)
                 for e in held[:n]:
-                    set_claims(graph, trial, graph.flow_pairs[e], graph.flow_pairs[e + 1], none)
+                    set_all_claims(graph, trial, e, none)
                 lay(graph, rates, trial, mine, none, scratch)
                 for e in held[:n]:
                     before += fit(graph, rates, trial, best_pair[e], scratch)
@@ -95,6 +95,6 @@ def exchange_errors(graph, rates, messages, trial, flows, best_pair, worst, scra
                     if moved[number]:
                         worst[f] = max(worst[f], error)
                         worst[held[number]] = max(worst[held[number]], error)
-            set_claims(graph, trial, graph.flow_pairs[f], graph.flow_pairs[f + 1], messages.claim)
+            set_all_claims(graph, trial, f, messages.claim)
             for e in held[:n]:
-                set_claims(graph, trial, graph.flow_pairs[e], graph.flow_pairs[e + 1], messages.claim)
+                set_all_claims(graph, trial, e, messages.claim)

@@ -38,6 +38,12 @@ def set_claims(graph, trial, first, last, claims):  # type: ignore[no-untyped-de
 
 
 @kernel
+def set_all_claims(graph, trial, flow, claims):  # type: ignore[no-untyped-def]
+    """:func:`set_claims` of a flow in every tunnel."""
+    set_claims(graph, trial, graph.flow_pairs[flow], graph.flow_pairs[flow + 1], claims)
+
+
+@kernel
 def lay(graph, rates, trial, pair, none, scratch):  # type: ignore[no-untyped-def]
     """Let a flow that claims nothing claim as if it were surely in that tunnel.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
-from vpnforensics.engines.containment import Containment
+from vpnforensics.engines.containment import Containment, Ownership
 
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
@@ -65,18 +65,43 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], strong_
         if not len(strong):
             break
         best = row[strong]
-        owned = containment.own(strong, pairs.tunnel[best], pairs.score[best])
-        got = np.add.reduceat(owned.matched >= 0, containment.egress.start[:-1], dtype=np.int64)[strong]
-        kept = got >= _KEPT * pairs.hits[best]
+        kept, owned = with_room(
+            containment, strong, pairs.tunnel[best], pairs.score[best], _KEPT * pairs.hits[best]
+        )
         if not kept.any():
             break
-        if not kept.all():  # those who cannot stay leave their records to the others
-            owned = containment.own(strong[kept], pairs.tunnel[best[kept]], pairs.score[best[kept]])
         strong, best = strong[kept], best[kept]
         tunnel[strong], margin[strong] = pairs.tunnel[best], lead[strong]
         containment = containment.take_out(strong, owned, record)
         flows = flows[tunnel[flows] < 0]
     return Placed(tunnel, margin, record, containment, first_look)
+
+
+def with_room(
+    containment: Containment,
+    flows: npt.NDArray[np.int32],
+    tunnels: npt.NDArray[np.int32],
+    strength: npt.NDArray[np.float64],
+    least: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.bool_], Ownership]:
+    """Which of the flows get records enough if each was in its tunnel, and who then has which.
+
+    Parameters
+    ----------
+    containment : Containment
+    flows, tunnels : ndarray of int32, shape (n,)
+    strength : ndarray of float64, shape (n,)
+        Decides who takes a record that two want.
+    least : ndarray of float64, shape (n,)
+        Records that each needs; those who cannot have them leave theirs to the others.
+    """
+    owned = containment.own(flows, tunnels, strength)
+    start = containment.egress.start
+    got = np.add.reduceat(owned.matched >= 0, start[:-1], dtype=np.int64)[flows]
+    kept = np.asarray(got >= least)
+    if kept.any() and not kept.all():
+        owned = containment.own(flows[kept], tunnels[kept], strength[kept])
+    return kept, owned
 
 
 def best_pairs(pairs: ScoreTable, flows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
