@@ -12,7 +12,7 @@ import pytest
 
 import vpnforensics as vf
 from vpnforensics import samples
-from vpnforensics.align import estimate
+from vpnforensics.align import estimate, sharpen
 from vpnforensics.align.line import align_pairs
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.result import CaseResult
@@ -64,7 +64,7 @@ def test_a_stray_first_frame_changes_nothing(days: int) -> None:
 @pytest.mark.parametrize("pause_days", [1, 30, 19_000])
 def test_a_pause_costs_nothing_and_blurs_nothing(pause_days: int, monkeypatch: pytest.MonkeyPatch) -> None:
     work: list[int] = []
-    sharpen, pairs_within = estimate._sharpen, estimate.pairs_within
+    sharpened, pairs_within = sharpen.sharpen, sharpen.pairs_within
 
     def counted(*arguments: object) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         left, right = pairs_within(*arguments)
@@ -72,12 +72,12 @@ def test_a_pause_costs_nothing_and_blurs_nothing(pause_days: int, monkeypatch: p
         return left, right
 
     def weighed(egress, *arguments):  # type: ignore[no-untyped-def]
-        pile = sharpen(egress, *arguments)
-        work[-1] *= estimate._drifts_tried((egress.ts_ns.max() - egress.ts_ns.min()) / 2)
+        pile = sharpened(egress, *arguments)
+        work[-1] *= sharpen.drifts_tried((egress.ts_ns.max() - egress.ts_ns.min()) / 2)
         return pile
 
-    monkeypatch.setattr(estimate, "pairs_within", counted)
-    monkeypatch.setattr(estimate, "_sharpen", weighed)
+    monkeypatch.setattr(sharpen, "pairs_within", counted)
+    monkeypatch.setattr(estimate, "sharpen", weighed)
     sides = both("wireguard")
     half_way = int(np.median(sides[0].ts_ns))
     paused = [at(side, side.ts_ns + (side.ts_ns > half_way) * pause_days * DAY_NS) for side in sides]
@@ -85,7 +85,7 @@ def test_a_pause_costs_nothing_and_blurs_nothing(pause_days: int, monkeypatch: p
     works_without = len(work)
     found = vf.correlate(*paused)
     # Pairs times drifts tried: bounded, whatever the span.
-    assert max(work[works_without:]) <= 2 * estimate._FINE_WORK
+    assert max(work[works_without:]) <= 2 * sharpen._FINE_WORK
     assert verdicts(found)["no_tunnel"] == 0
     assert verdicts(found)["linked"] >= verdicts(without)["linked"] - 2
     # The two halves hold each other: the pause makes the drift better known, not worse.

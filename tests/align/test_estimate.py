@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from vpnforensics.align import estimate
+from vpnforensics.align import sharpen
 from vpnforensics.align.classes import SizeClasses, classify_records
-from vpnforensics.align.estimate import EgressPackets, _excess, _sparse_excess, estimate_alignment
+from vpnforensics.align.coarse import dense_excess, sparse_excess
+from vpnforensics.align.egress_packets import EgressPackets
+from vpnforensics.align.estimate import estimate_alignment
 from vpnforensics.align.line import align_pairs
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
@@ -172,8 +174,8 @@ def test_a_long_capture_is_aligned_by_its_rare_sizes() -> None:
 def test_sparse_piles_are_those_of_the_histogram() -> None:
     rng = np.random.default_rng(3)
     slot, weight = rng.integers(100, 900, 300), rng.random(300)
-    dense = _excess(np.bincount(slot, weight, minlength=1_000))[1]
-    at, sparse = _sparse_excess(slot.copy(), weight)
+    dense = dense_excess(np.bincount(slot, weight, minlength=1_000))[1]
+    at, sparse = sparse_excess(slot.copy(), weight)
     assert np.array_equal(at, np.unique(slot))
     assert np.allclose(sparse, dense[at])
 
@@ -203,9 +205,9 @@ def test_a_pile_is_compared_in_bins_as_fine_as_its_own() -> None:
 def test_pairs_without_room_are_left_out_all_over_the_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those of the later part: a bulk transfer has more pairs than room, and a part is no whole."""
     egress, classes = _sides(np.random.default_rng(3), 12.5, 20.0, 0.0002)
-    monkeypatch.setattr(estimate, "_FINE_PAIRS", 4_000)
+    monkeypatch.setattr(sharpen, "_FINE_PAIRS", 4_000)
     looked_at: list[int] = []
-    kernel = estimate.pairs_within
+    kernel = sharpen.pairs_within
 
     def seen(*arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         left, right = kernel(*arguments)
@@ -213,7 +215,7 @@ def test_pairs_without_room_are_left_out_all_over_the_capture(monkeypatch: pytes
         looked_at.append(len(left))
         return left, right
 
-    monkeypatch.setattr(estimate, "pairs_within", seen)
+    monkeypatch.setattr(sharpen, "pairs_within", seen)
     found = estimate_alignment(egress, classes, np.random.default_rng(1))
     assert looked_at
     assert abs(found.drift_ppm - 20.0) < 2.0

@@ -9,18 +9,16 @@ Steps no larger than ordinary pauses are looked for around the line itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align._kernels import count_within, pairs_within
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.line import LEAST_PAIRS
 from vpnforensics.align.stretches import AROUND_NS, Line, Stretch, chance_of_one
-
-if TYPE_CHECKING:
-    from vpnforensics.align.estimate import EgressPackets
 
 _REACH_NS = 400_000_000
 """True pauses beside a step, and steps without a pause that shows, are shorter than this."""

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.classes import classify_records
-from vpnforensics.align.estimate import EgressPackets, estimate_alignment
+from vpnforensics.align.egress_packets import EgressPackets
+from vpnforensics.align.estimate import estimate_alignment
 from vpnforensics.align.learning import (
     EgressLengths,
     hides_lengths,

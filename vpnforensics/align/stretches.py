@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,8 @@ import numpy.typing as npt
 from vpnforensics.align._kernels import best_path, count_within, pairs_within
 from vpnforensics.align.alignment import Alignment, Break
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.line import Pile
-
-if TYPE_CHECKING:
-    from vpnforensics.align.estimate import EgressPackets
 
 _FOUND_SHARE = 0.3
 """Of the packets on the right line: many belong to no tunnel, or stand a little further off in a queue."""
