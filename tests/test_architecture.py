@@ -19,9 +19,7 @@ TOP = [
     "sides",
     "case",
     "weighing",
-    "translated",
-    "joined_logs",
-    "joined_zeek",
+    "joined",
     "correlation",
     "saved",
 ]

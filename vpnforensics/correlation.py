@@ -18,8 +18,8 @@ from vpnforensics.engines import counters, ip_id, timestamps
 from vpnforensics.errors import CaseError
 from vpnforensics.features.names.find import find_names
 from vpnforensics.features.names.lookups import name_rows, unread_names
-from vpnforensics.joined_logs import join
-from vpnforensics.joined_zeek import join_zeek
+from vpnforensics.joined.usage_logs import join
+from vpnforensics.joined.zeek_logs import join_zeek
 from vpnforensics.logs.read import read_logs
 from vpnforensics.logs.session import LogBook
 from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options

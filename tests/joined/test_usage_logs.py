@@ -10,7 +10,7 @@ import vpnforensics as vf
 from tests.small_case import write_case
 from vpnforensics.saved import differences, found_files, recomputed
 
-RECORDED = Path(__file__).with_name("logs") / "recorded"
+RECORDED = Path(__file__).parent.parent / "logs/recorded"
 S = 1_000_000_000
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
+from vpnforensics.joined.translations import Translated, named
 from vpnforensics.logs.matching import SLACK_NS, Matching, Seen, match
 from vpnforensics.logs.session import LogBook, LogFile, Session, host_of
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.quantities import many, span, utc
-from vpnforensics.translated import Translated, named
 
 _QUARTER_NS = 900_000_000_000
 _ZONE_NS = 60_000_000_000
