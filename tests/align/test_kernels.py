@@ -26,7 +26,7 @@ def _classes(rng: np.random.Generator, records: int) -> tuple[np.ndarray, np.nda
     return np.searchsorted(size_class, np.arange(4)).astype(np.int64), record_ns.astype(np.int64)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), times, st.integers(-80, 40), st.integers(0, 80))
 def test_pairs_within(seed: int, egress: list[int], low: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def test_pairs_within(seed: int, egress: list[int], low: int, width: int) -> Non
     assert len(few[0]) == min(3, len(expected))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), times)
 def test_count_offsets(seed: int, egress: list[int]) -> None:
     rng = np.random.default_rng(seed)
@@ -64,7 +64,7 @@ def test_count_offsets(seed: int, egress: list[int]) -> None:
     np.testing.assert_allclose(found, expected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(0, 60), st.integers(-1, 51))
 def test_a_place_is_found_from_anywhere(values: list[int], at: int, wanted: int) -> None:
     ascending = np.sort(np.array(values, np.int64))
@@ -72,7 +72,7 @@ def test_a_place_is_found_from_anywhere(values: list[int], at: int, wanted: int)
     assert found == np.searchsorted(ascending, wanted)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), times, times, st.integers(0, 80))
 def test_lookups_beside(seed: int, few: list[int], many: list[int], near: int) -> None:
     rng = np.random.default_rng(seed)

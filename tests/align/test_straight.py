@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnforensics.align._kernels import best_path
@@ -20,7 +20,6 @@ def slow_path(evidence: np.ndarray, switch: float) -> float:
     return max(total)
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 40), st.floats(0, 5))
 def test_no_path_has_more_evidence(seed: int, lines: int, n: int, switch: float) -> None:
     evidence = np.random.default_rng(seed).normal(size=(lines, n))

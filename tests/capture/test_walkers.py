@@ -179,7 +179,7 @@ def test_packet_lengths_around_the_end_of_their_block(tmp_path: Path) -> None:
     st.sampled_from([*pcap_forms().values(), pcapng_file("<"), pcapng_file(">")]),
     st.lists(st.tuples(st.integers(4, 2000), st.binary(min_size=1, max_size=8)), max_size=3),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_corrupted_anyhow(tmp_path: Path, raw: bytes, changes: list[tuple[int, bytes]]) -> None:
     for at, patch in changes:
         at %= len(raw)
@@ -190,7 +190,6 @@ def test_corrupted_anyhow(tmp_path: Path, raw: bytes, changes: list[tuple[int, b
 LAST = 9_223_372_035
 
 
-@settings(deadline=None)  # the first call compiles
 @given(
     st.integers(0, 255),
     st.integers(0, (1 << 64) - 1) | st.integers(0, 1 << 40),

@@ -123,7 +123,7 @@ def _twin(case: Small, flow: int, tunnel: int) -> tuple[float, int]:
     return total + min(0.0, against), hits
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.25, 0.6, 1.0]))
 def test_candidates_have_a_record_in_reach_of_enough_packets(seed: int, share: float) -> None:
     case = _small(seed)
@@ -140,7 +140,7 @@ def test_candidates_have_a_record_in_reach_of_enough_packets(seed: int, share: f
             assert ((q, k) in found) is (there > 0 and there >= share * len(sought))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_score_pairs(seed: int) -> None:
     case = _small(seed)
@@ -153,7 +153,7 @@ def test_score_pairs(seed: int) -> None:
         assert hits[q] == expected_hits
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_the_rarest_packets_are_fresh_and_of_the_rarest_classes(seed: int, most: int) -> None:
     case = _small(seed)
@@ -173,7 +173,7 @@ def test_the_rarest_packets_are_fresh_and_of_the_rarest_classes(seed: int, most:
         assert taken.tolist() == np.sort(counts[case.egress_class[fit]])[: len(chosen)].tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5]))
 def test_own_records(seed: int, tunnels: int) -> None:
     """Strongest first, and nobody is turned away whom moving others could serve (Kuhn's algorithm)."""
@@ -222,7 +222,7 @@ def _serve(
     return False
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
 def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> None:
     half = 50
@@ -237,7 +237,7 @@ def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> 
         np.testing.assert_allclose(found[i], width / min(1.0, covered / (2 * half)), rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_fresh_packets(seed: int) -> None:
     case = _small(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vpnforensics.evidence import pairing
@@ -25,7 +25,6 @@ def lane(length):
     return np.zeros(length, np.int64)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 900_000), min_size=1, max_size=30), min_size=1, max_size=8),
     st.integers(0, 10 * MS),
@@ -99,7 +98,6 @@ def test_nothing():
     assert match_lanes(lane(0), lane(0), lane(0), lane(0), lane(0)).tolist() == []
 
 
-@settings(deadline=None)
 @given(  # of equal records rounding chooses
     st.lists(st.integers(0, 2000), max_size=7, unique=True),
     st.lists(st.integers(0, 2000), max_size=7, unique=True),

@@ -8,7 +8,7 @@ from vpnforensics.features import _kernels
 from vpnforensics.features.tcp_clock import TICK_RATES_HZ
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(-9, 9)), min_size=1, max_size=14))
 def test_hull_is_what_no_chord_passes_above(points):
     points.sort(key=lambda p: p[0])
@@ -16,7 +16,7 @@ def test_hull_is_what_no_chord_passes_above(points):
     assert _kernels.upper_hull(x, y).tolist() == twins.upper_hull(x, y)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(-30, 30)), min_size=1, max_size=40))
 def test_breaks(steps):
     t = np.cumsum([s for s, _ in steps]).astype(np.int64)

@@ -164,7 +164,7 @@ def test_later_fragments_join_the_flow_of_their_first() -> None:
 endpoint = st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]), st.integers(1, 3))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(endpoint, endpoint, st.sampled_from([6, 17])), min_size=1, max_size=60))
 def test_grouping_equals_a_dictionary_of_unordered_pairs(
     pairs: list[tuple[tuple[str, int], tuple[str, int], int]],

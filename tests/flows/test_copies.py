@@ -80,7 +80,7 @@ def test_at_two_hops_packets_without_an_id_or_data_are_copies_if_all_others_are(
     assert _times(twice) == [row["ts_ns"] for row in rows]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 8)), max_size=40))
 def test_equal_to_a_search_through_all_packets_before(packets: list[tuple[int, int, int]]) -> None:
     at_ms = np.cumsum([step for _, _, step in packets]).tolist()

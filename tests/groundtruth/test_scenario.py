@@ -135,7 +135,7 @@ def test_a_fixed_range_uses_a_draw_too():
         ),
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_document_gives_a_scenario_or_one_error(document):
     with contextlib.suppress(ScenarioError):
         loads(yaml.safe_dump(document))

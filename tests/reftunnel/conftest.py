@@ -7,16 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.machine import lacks
 
 from .longtalk import LongTalk
 from .netlab import NetLab
-
-# A busy machine, or numba compiling, is no failure of the code under test.
-settings.register_profile("reftunnel", deadline=None)
-settings.load_profile("reftunnel")
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_a_fault_in_a_late_row_of_many_is_found():
         contract_of(json.dumps(contract), "case.json")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, len(TEXT) - 1), st.sampled_from(["", "9", "x", "null", "}", "\x1b"]))
 def test_any_damage_is_told_in_a_line_or_harmless(at, piece):
     told = ""

@@ -23,7 +23,7 @@ def counters(frames, version=2):
     return [int.from_bytes(h[at : at + 4].tobytes(), "big") for h in frames.head]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.sampled_from(["openvpn", "tls"]))
 def test_every_frame_is_found_with_the_segment_that_completed_it(tmp_path_factory, seed, framing):
     rng = np.random.default_rng(seed)
@@ -153,7 +153,7 @@ def test_a_hole_inside_a_body_does_not_break_the_chain(tmp_path):
     assert (health.missing_bytes, health.breaks) == (300, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=400), st.integers(0, 2), st.booleans(), st.integers(0, 2**32))
 def test_hostile_bytes_neither_hang_nor_read_beyond_what_was_captured(data, framing, begun, seed):
     rng = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ segment = st.tuples(st.integers(0, LENGTH - 1), st.integers(1, 400)).map(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(segment, min_size=1, max_size=60))
 def test_delivery_is_what_a_byte_by_byte_reassembly_gives(segments):
     talk = Talk()

@@ -23,7 +23,7 @@ from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
 MISS = 0.1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5))
 def test_every_way_of_carrying_is_summed_once(seed: int, packets: int, records: int) -> None:
     rng = np.random.default_rng(seed)

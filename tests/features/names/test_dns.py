@@ -118,7 +118,7 @@ def test_messages_over_tcp():
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_read_or_refused(octets):
     message = dns.read_message(octets)
     assert message is None or message.name.isprintable()

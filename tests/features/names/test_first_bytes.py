@@ -87,7 +87,7 @@ def test_a_cut_request_has_its_host_or_says_that_it_is_cut():
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_read_or_refused(octets):
     for start in (b"", b"GET / HTTP/1.1\r\nHost:", b"\x16\3\1\0\xff\1\0\0\xfb\3\3"):
         for read in (tls.read_records, http.read_request):

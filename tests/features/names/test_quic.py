@@ -77,7 +77,7 @@ def test_a_hello_that_never_ends_is_not_kept():
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_read_or_refused(octets):
     for start in (b"", bytes.fromhex("c0000000010000"), RFC_9001_A2["header"]):
         assert name_of(start + octets) is None
