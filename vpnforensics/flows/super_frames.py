@@ -20,11 +20,18 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.packets.table import FRAG_WHOLE, HEAD_BYTES, PROTO_TCP, TCP_FIN, TCP_SYN, PacketTable
+from vpnforensics.packets.table import (
+    FRAG_WHOLE,
+    HEAD_BYTES,
+    PROTO_TCP,
+    TCP_FIN,
+    TCP_PSH,
+    TCP_SYN,
+    PacketTable,
+)
 
 _TIMESTAMP_OPTION_BYTES = 12
-_TCP_PUSH = 0x08
-_NOT_LAST = 0xFFFF & ~(TCP_FIN | _TCP_PUSH)
+_NOT_LAST = 0xFFFF & ~(TCP_FIN | TCP_PSH)
 _USUAL_MTU_BYTES = 1500
 _LEAST_FULL_BYTES, _LEAST_MSS_BYTES = 1000, 500
 _MOST_PIECES = 50  # rows for each packet of the capture, beyond which lengths lie
