@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from itertools import pairwise
-from math import exp, lgamma, log
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ import vpnforensics as vf
 from tests.truth import OFFSET_S, RECORDINGS, carriers, degrade, load, without_client
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import cllr
+from vpnforensics.validation.binomial import poisson_tail
 
 DAMAGES = ((0.05, 0.03), (0.2, 0.01), (1.0, 0.05), (2.0, 0.01), (10.0, 0.01))
 """Standard deviation of the jitter in ms, and share of packets missing on either side."""
@@ -107,11 +107,6 @@ def print_row(name: str, ingress: str, cases: list[Judged]) -> None:
         links, wrong = (sum(column) for column in zip(*[case.at(allowed) for case in cases], strict=True))
         row += f"{links:>16,}{wrong:>7}"
     print(row, flush=True)
-
-
-def poisson_tail(least: int, mean: float) -> float:
-    """P(``least`` or more) at a Poisson mean."""
-    return max(0.0, 1.0 - sum(exp(k * log(mean) - mean - lgamma(k + 1)) for k in range(least)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ TOP = [
     "joined",
     "correlation",
     "saved",
+    "validation",
 ]
 ASIDE = {
     "groundtruth": {

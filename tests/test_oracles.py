@@ -5,13 +5,16 @@ import warnings
 import numpy as np
 import pytest
 
-from benchmarks.error_rate import poisson_tail
 from vpnforensics.evidence.calibration import bounds, cllr
 from vpnforensics.evidence.denial import _MISS_FLOOR, share_of_carried
 from vpnforensics.features import gap_law
 from vpnforensics.features._kernels import upper_hull
 from vpnforensics.features.clock_fit import theil_sen
 from vpnforensics.groundtruth.simulate.compare import distance
+from vpnforensics.validation import binomial
+from vpnforensics.validation.binomial import poisson_tail
+from vpnforensics.validation.metrics import cost, devpav, ece, elub, nbe, thresholds
+from vpnforensics.validation.tally import Tally, pav, tally
 
 scipy = pytest.importorskip("scipy")
 SEEDS = range(8)
@@ -23,10 +26,14 @@ def lir():
         warnings.simplefilter("ignore")
         module = pytest.importorskip("lir")
         from lir import metrics
-        from lir.algorithms import bayeserror
+        from lir.algorithms import bayeserror, isotonic_regression
         from lir.data.models import LLRData
+        from lir.metrics.devpav import devpav as their_devpav
+        from lir.plotting.expected_calibration_error import calculate_ece
 
         module.metrics, module.bayeserror, module.LLRData = metrics, bayeserror, LLRData
+        module.devpav, module.calculate_ece = their_devpav, calculate_ece
+        module.isotonic = isotonic_regression.IsotonicCalibrator
     return module
 
 
@@ -138,3 +145,106 @@ def test_the_upper_hull_is_qhulls(seed):
     normals = hull.equations[:, 1] > 0
     theirs = set(hull.simplices[normals].ravel().tolist())
     assert set(upper_hull(x, y).tolist()) == theirs
+
+
+def counted(rng):
+    """Overlapping log likelihood ratios with many ties, as results state them; and the labels beside."""
+    right, wrong = rng.integers(20, 3_000, 2)
+    h1, h2 = llrs(rng, right, wrong)
+    too_sure = rng.uniform(0.6, 1.8)
+    values = (too_sure * np.r_[h1, h2]).round(int(rng.integers(1, 6)))
+    labels = np.r_[np.ones(right), np.zeros(wrong)]
+    return values, labels, tally(values, labels > 0)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pav_is_isotonic_regression(lir, seed):
+    values, labels, table = counted(np.random.default_rng(seed))
+    theirs = lir.isotonic().fit_transform(values, labels)
+    ours = pav(table)[np.searchsorted(table.llr, values)]
+    np.testing.assert_array_equal(np.isinf(ours), np.isinf(theirs))
+    finite = np.isfinite(theirs)
+    np.testing.assert_allclose(ours[finite], theirs[finite], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_parts_of_cllr_and_devpav_are_those_of_lir(lir, seed):
+    values, labels, table = counted(np.random.default_rng(seed))
+    data = lir.LLRData(features=values.reshape(-1, 1), labels=labels)
+    ours = cost(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of infinities, which are meant
+        assert ours.cllr == pytest.approx(lir.metrics.cllr(data), abs=1e-6)
+        assert ours.cllr_min == pytest.approx(lir.metrics.cllr_min(data), abs=1e-6)
+        assert ours.cllr_cal == pytest.approx(lir.metrics.cllr_cal(data), abs=1e-6)
+        assert ours.devpav == pytest.approx(float(lir.devpav(values, labels)), abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_weights_are_repeated_comparisons(seed):
+    rng = np.random.default_rng(seed)
+    values, labels, _ = counted(rng)
+    times = rng.integers(0, 4, len(values))
+    weighed = tally(values, labels > 0, times.astype(float))
+    repeated = tally(np.repeat(values, times), np.repeat(labels > 0, times))
+    for ours, theirs in zip(vars_of(cost(weighed)), vars_of(cost(repeated)), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def vars_of(result):
+    return [getattr(result, name) for name in result.__slots__]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cross_entropy_is_that_of_lir(lir, seed):
+    values, labels, table = counted(np.random.default_rng(seed))
+    log_odds = np.linspace(-3, 3, 25)
+    ours, calibrated, none = ece(table, log_odds)
+    priors = 10**log_odds / (1 + 10**log_odds)
+    np.testing.assert_allclose(ours, lir.calculate_ece(10**values, labels, priors), atol=1e-6)
+    np.testing.assert_allclose(none, lir.calculate_ece(np.ones(len(values)), labels, priors), atol=1e-6)
+    best = 10 ** lir.isotonic().fit_transform(values, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_allclose(calibrated, lir.calculate_ece(best, labels, priors), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bayes_error_and_its_bounds_are_those_of_lir(lir, seed):
+    rng = np.random.default_rng(seed)
+    h1, h2 = llrs(
+        rng, *rng.integers(20, 3_000, 2)
+    )  # no ties: at one, a threshold that is equal is a matter of digits
+    values, labels = np.r_[h1, h2], np.r_[np.ones(len(h1)), np.zeros(len(h2))]
+    table = tally(values, labels > 0)
+    at = thresholds(table)
+    utility = lir.bayeserror.calculate_expected_utility
+    theirs = utility(np.ones(len(values)), labels, 10**at) / utility(10**values, labels, 10**at, 1)
+    np.testing.assert_allclose(nbe(table, at), np.log10(theirs), atol=1e-6)
+    assert elub(table) == pytest.approx(lir.bayeserror.elub(values.copy(), labels), abs=1e-6)
+
+
+def test_devpav_of_few_points():
+    apart = Tally(np.array([-1.0, 2.0]), np.array([0.0, 5.0]), np.array([5.0, 0.0]))
+    assert np.isnan(devpav(apart, pav(apart)))  # fully apart: not defined
+    mixed = Tally(np.array([0.5]), np.array([3.0]), np.array([3.0]))
+    assert devpav(mixed, pav(mixed)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("trials", [1, 7, 300, 26_104, 5_000_000, 333.3])
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.003, 0.5, 0.98, 1.0])
+def test_intervals_are_those_of_the_beta_law(trials, share):
+    hits = share * trials if trials != int(trials) else round(share * trials)
+    beta = scipy.stats.beta
+    low = beta.ppf(0.025, hits, trials - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, trials - hits) if hits < trials else 1.0
+    assert binomial.interval(hits, trials) == pytest.approx((low, high), abs=1e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_intervals_of_whole_numbers_are_clopper_and_pearsons(seed):
+    rng = np.random.default_rng(seed)
+    trials = int(rng.integers(1, 5_000))
+    hits = int(rng.integers(0, trials + 1))
+    theirs = scipy.stats.binomtest(hits, trials).proportion_ci(0.95, "exact")
+    assert binomial.interval(hits, trials) == pytest.approx((theirs.low, theirs.high), abs=1e-6)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.result import CaseResult
+from vpnforensics.validation.damage import Damage
+from vpnforensics.validation.damage import degrade as damaged
 
 RECORDINGS = Path(__file__).parent / "recordings"
 OFFSET_S = 4393.217
@@ -74,13 +74,9 @@ def degrade(
     seed: int = 1,
 ) -> Recording:
     """Another clock on the egress side, packets missing from either, normal jitter on egress times."""
-    rng = np.random.default_rng(seed)
-    ingress = recording.ingress.take(rng.random(len(recording.ingress)) >= loss)
-    egress = recording.egress.take(rng.random(len(recording.egress)) >= loss)
-    ts = egress.ts_ns + np.rint(rng.normal(0, jitter_s * 1e9, len(egress))).astype(np.int64)
-    ts = ts + round(offset_s * 1e9) + np.rint((ts - ts[0]) * drift_ppm * 1e-6).astype(np.int64)
-    order = np.argsort(ts, kind="stable")
-    return replace(recording, ingress=ingress, egress=replace(egress, ts_ns=ts).take(order))
+    damage = Damage(1e3 * jitter_s, loss, offset_s, drift_ppm, seed=seed)
+    ingress, egress, _ = damaged(recording.ingress, recording.egress, damage)
+    return replace(recording, ingress=ingress, egress=egress)
 
 
 def without_client(recording: Recording, client: str) -> Recording:

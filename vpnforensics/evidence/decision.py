@@ -244,6 +244,14 @@ def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
 
 
+def there(case: Case) -> npt.NDArray[np.bool_]:
+    """Which tunnels :func:`present` counts for each flow, shape (flows, tunnels)."""
+    first_ns = np.array([t.first_ns for t in case.tunnels.tunnels], np.int64) - _EDGE_NS
+    last_ns = np.array([t.last_ns for t in case.tunnels.tunnels], np.int64) + _EDGE_NS
+    begin, end = (case.alignment.to_ingress(ns) for ns in (case.flows.first_ns, case.flows.last_ns))
+    return np.asarray((first_ns <= end[:, None]) & (begin[:, None] <= last_ns))
+
+
 def _of_one_client(
     scores: ScoreTable,
     llr: npt.NDArray[np.float64],

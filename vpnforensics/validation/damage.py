@@ -1,0 +1,94 @@
+"""What a capture can suffer, done to a recording whose truth is known.
+
+Damage makes more cases of a recording, never more sessions: its copies tell of the same packets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.packets.table import PacketTable
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Another clock at egress, packets missing from either side, normal jitter on egress times."""
+
+    jitter_ms: float = 0.0
+    """Standard deviation."""
+    loss: float = 0.0
+    """Share of the packets of either side that is missing."""
+    offset_s: float = 0.0
+    drift_ppm: float = 0.0
+    without: str = ""
+    """``addr:port`` of the client whose packets are not in the ingress capture."""
+    seed: int = 1
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.jitter_ms or self.loss or self.offset_s or self.drift_ppm or self.without)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        parts = [f"jitter sd {self.jitter_ms:g} ms"] * bool(self.jitter_ms)
+        parts += [f"{self.loss:.3g} lost"] * bool(self.loss)
+        parts += ["other clock"] * bool(self.offset_s or self.drift_ppm)
+        parts += [f"without {self.without}"] * bool(self.without)
+        return ", ".join(parts) or "none"
+
+    def shown(self, ts_ns: Ints, first_ns: int) -> Ints:
+        """What the other clock shows at times of the recording's egress clock; the drift counts from
+        ``first_ns``.
+        """
+        return np.asarray(
+            ts_ns
+            + round(self.offset_s * 1e9)
+            + np.rint((ts_ns - first_ns) * self.drift_ppm * 1e-6).astype(np.int64)
+        )
+
+
+class Damaged(NamedTuple):
+    """Both sides, and from where on the clock drifts."""
+
+    ingress: PacketTable
+    egress: PacketTable
+    first_ns: int
+
+
+def degrade(ingress: PacketTable, egress: PacketTable, damage: Damage) -> Damaged:
+    """A recording as a worse tap would have it.
+
+    Raises
+    ------
+    ValueError
+        The client to leave out has no packet in the ingress capture.
+    """
+    if not damage.any:
+        return Damaged(ingress, egress, int(egress.ts_ns[0]) if len(egress) else 0)
+    rng = np.random.default_rng(damage.seed)
+    ingress = ingress.take(rng.random(len(ingress)) >= damage.loss)
+    egress = egress.take(rng.random(len(egress)) >= damage.loss)
+    ts_ns = egress.ts_ns + np.rint(rng.normal(0, damage.jitter_ms * 1e6, len(egress))).astype(np.int64)
+    first_ns = int(ts_ns[0]) if len(ts_ns) else 0
+    ts_ns = damage.shown(ts_ns, first_ns)
+    order = np.argsort(ts_ns, kind="stable")
+    if damage.without:
+        ingress = _without(ingress, damage.without)
+    return Damaged(ingress, replace(egress, ts_ns=ts_ns).take(order), first_ns)
+
+
+def _without(ingress: PacketTable, client: str) -> PacketTable:
+    """Without one client's packets."""
+    host = client.rsplit(":", 1)[0].strip("[]")
+    if host not in ingress.addresses.texts:
+        raise ValueError(f"no packet of {client} in the ingress capture")
+    address = ingress.addresses.texts.index(host)
+    return ingress.take((ingress.src != address) & (ingress.dst != address))

@@ -1,0 +1,104 @@
+"""A session worked on as a case: engines and fused as ``vpnf correlate`` has them, beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpnforensics.case import grouped, known_clock, make_case
+from vpnforensics.engines.case import Case
+from vpnforensics.errors import CaptureError, CaseError
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.options import Options
+from vpnforensics.packets.read import read_capture
+from vpnforensics.sides import Progress, comparable, read_sides
+from vpnforensics.validation.damage import Damage, degrade
+from vpnforensics.validation.facts import Facts, facts_of
+from vpnforensics.validation.labels import Labels, label
+from vpnforensics.validation.sessions import Session
+from vpnforensics.weighing import weigh
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One case with its truth."""
+
+    session: Session
+    damage: Damage
+    facts: Facts
+    case: Case
+    decision: Decision
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A session of which no case could be made; it stands in the report with its reason."""
+
+    session: Session
+    damage: Damage
+    reason: str
+
+
+def try_session(session: Session, damage: Damage, options: Options, tell: Progress) -> Trial | Failed:
+    """Work on one session, damaged so.
+
+    Parameters
+    ----------
+    session : Session
+    damage : Damage
+    options : Options
+    tell : callable
+    """
+    try:
+        return _tried(session, damage, options, tell)
+    except (CaptureError, CaseError, ValueError) as error:
+        return Failed(session, damage, str(error))
+
+
+def trials(
+    sessions: Sequence[Session], damages: Sequence[Damage], options: Options, tell: Progress
+) -> Iterator[Trial | Failed]:
+    """Every session under every damage, one at a time: a case is as large as its captures.
+
+    A damage ``without`` the name ``*`` leaves out one client, another for each seed.
+    """
+    for number, session in enumerate(sessions):
+        for which, damage in enumerate(damages):
+            share = (number + which / len(damages)) / len(sessions)
+            tell(f"working on {session.name}", share)
+            yield try_session(session, _named(damage, session), options, lambda step, done: None)
+
+
+def _named(damage: Damage, session: Session) -> Damage:
+    if damage.without != "*":
+        return damage
+    from dataclasses import replace
+
+    carried = sorted({flow["client"] for flow in session.truth["flows"]})
+    return replace(damage, without=carried[damage.seed % len(carried)] if carried else "")
+
+
+def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -> Trial:
+    rng = np.random.default_rng(options.seed)
+    outer = read_capture(session.ingress)
+    inner = outer if session.egress == session.ingress else read_capture(session.egress)
+    damaged = degrade(outer, inner, damage)
+    sides = read_sides(damaged.ingress, damaged.egress, tell)
+    sides, _ = comparable(sides)
+    flows: Future[FlowTable] = Future()
+    flows.set_result(grouped(sides.egress))
+    clock = known_clock(sides, options.same_clock)
+    case, _ = make_case(sides, flows, clock, rng, tell)
+    weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
+    if not len(weighed.case.tunnels):
+        raise CaseError(f"{session.folder}: no tunnel was found at ingress")
+    labels = label(
+        weighed.case, session.truth, lambda ns: damage.shown(ns, damaged.first_ns) if damage.any else ns
+    )
+    facts = facts_of(session, damage, weighed.case, labels, damaged.first_ns)
+    return Trial(session, damage, facts, weighed.case, weighed.decision, labels)
