@@ -23,6 +23,10 @@ from vpnforensics.groundtruth.lab.state import RUNS, clean
 from vpnforensics.groundtruth.scenario import loads
 
 
+LOOKS_UP_FOR_ALL = ("http-proxy-squid",)
+"""Relays of one process for all: whom a lookup is for cannot be told."""
+
+
 def needing(kind: str, *more: object):
     """The parameters of a test that runs this VPN."""
     return pytest.param(kind, *more, marks=pytest.mark.needs(kind))
@@ -86,15 +90,17 @@ def udp_id_steps(frames: list[bytes]) -> Counter[int]:
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("kind", [needing(kind) for kind in sorted(DRIVERS)])
 def test_every_driver_records(kind, tmp_path):
-    result = run(usual(kind, 3, 10, seed=6), tmp_path)
+    result = run(usual(kind, 3, 6, seed=6), tmp_path)
     truth = check(tmp_path)
     assert {t["protocol"] for t in truth["tunnels"]} == {kind}
-    idle = 1 if kind == "shadowsocks" else 0  # it connects only when there is something to carry
+    idle = 1 if DRIVERS[kind].relay else 0  # many connect only when there is something to carry
     assert len(truth["tunnels"]) >= 3 - idle
     assert result.coverage.flows > 10
-    assert result.coverage.share >= 0.999
     assert all(row["reason"] for row in truth["unattributed"])
     rows = truth["flows"] + truth["unattributed"]
+    lookups = sum(row["packets"] for row in truth["unattributed"] if row.get("dst", "").endswith(":53"))
+    lookups = lookups if kind in LOOKS_UP_FOR_ALL else 0
+    assert result.coverage.in_true_flows + lookups >= 0.999 * result.coverage.egress_packets
     assert sum(row["packets"] for row in rows) == result.coverage.egress_packets
 
 

@@ -4,7 +4,12 @@ import dpkt
 import pytest
 
 from vpnforensics.groundtruth.lab.conntrack import Endpoint, Translations, read_translations
-from vpnforensics.groundtruth.lab.truth import cut_flows, inner_endpoint
+from vpnforensics.groundtruth.lab.drivers.base import Client
+from vpnforensics.groundtruth.lab.drivers.http_proxy import HttpProxySquid
+from vpnforensics.groundtruth.lab.topology import Machine
+from vpnforensics.groundtruth.lab.truth import EgressFlow, cut_flows, inner_endpoint
+from vpnforensics.groundtruth.lab.truth_file import Owner, through_relay
+from vpnforensics.groundtruth.scenario import Device, Stack
 
 PUBLIC, FAR = "203.0.113.1", "192.0.2.60"
 
@@ -145,3 +150,26 @@ def test_connection_tracking_lines(tmp_path, line, key, inner, mark):
     found = read_translations(tmp_path / "log")
     assert found.inner == {key: {inner}}
     assert found.marks == ({key: {mark}} if mark else {})
+
+
+def test_a_connection_of_a_proxy_that_two_clients_used_is_nobodys(tmp_path):
+    clients = tuple(Client(n, f"c{n}", "", f"198.51.100.{n}", 0, "") for n in (1, 2))
+    driver = HttpProxySquid.__new__(HttpProxySquid)
+    driver.folder, driver.clients = tmp_path, clients
+    (tmp_path / "squid").mkdir()
+    (tmp_path / "squid" / "access.log").write_text(
+        "198.51.100.1 203.0.113.1 4000 192.0.2.60 80\n"
+        "198.51.100.2 203.0.113.1 4000 192.0.2.60 80\n"
+        "198.51.100.2 203.0.113.1 4001 192.0.2.60 443\n"
+        "198.51.100.2 - - - -\n"
+    )
+    machines = [Machine(Device(c.name, (), Stack()), c, "", c.outer) for c in clients]
+    owner = through_relay(driver.openers(Translations(), tmp_path / "egress.pcap"), machines)
+    said = [
+        owner(EgressFlow("tcp", Endpoint("203.0.113.1", port), Endpoint("192.0.2.60", far), 0))
+        for port, far in ((4000, 80), (4001, 443), (4002, 443))
+    ]
+    assert said[0] == "2 clients used it"
+    assert isinstance(said[1], Owner)
+    assert said[1].machine is machines[1]
+    assert said[2] == "the relay opened it for no client that is known"

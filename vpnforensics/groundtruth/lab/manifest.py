@@ -26,6 +26,9 @@ _VERSION_FLAGS = {
     "ss-server": "-h",
     "ss-local": "-h",
     "nebula": "-version",
+    "stunnel": "-version",
+    "tinyproxy": "-v",
+    "v2ray": "-version",
     "busybox": "--help",
 }
 

@@ -258,7 +258,7 @@ def _write(
     raw_ingress, raw_egress = partial / "raw-ingress.pcap", partial / "raw-egress.pcap"
     kernel = read_translations(work / "conntrack.log")
     if raw.driver.relay:
-        owner = truth_file.through_relay(kernel, raw.topology.machines)
+        owner = truth_file.through_relay(raw.driver.openers(kernel, raw_egress), raw.topology.machines)
     else:
         homes = {c.name: work / f"conntrack-{c.name}.log" for c in clients}
         logs = {name: read_translations(path) for name, path in homes.items() if path.exists()}

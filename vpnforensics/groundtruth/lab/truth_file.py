@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.groundtruth.lab.conntrack import Endpoint, Translations
+from vpnforensics.groundtruth.lab.conntrack import Endpoint, Key, Translations
 from vpnforensics.groundtruth.lab.drivers import Client
 from vpnforensics.groundtruth.lab.network import SERVER_OUTER
 from vpnforensics.groundtruth.lab.topology import Machine
@@ -59,13 +59,15 @@ def through_nat(
     return owner
 
 
-def through_relay(server: Translations, machines: Sequence[Machine]) -> Attribution:
-    """Owners by the mark of the relay process that opened the connection."""
+def through_relay(openers: Mapping[Key, set[int]], machines: Sequence[Machine]) -> Attribution:
+    """Owners by the numbers of the clients behind each of a relay's connections."""
 
     def owner(flow: EgressFlow) -> Owner | str:
-        marks = server.marks.get(flow.key, set())
-        found = [m for m in machines if m.client.number in marks]
-        return Owner(found[0], None) if len(found) == 1 else f"{len(found)} clients' relays opened it"
+        numbers = openers.get(flow.key, set())
+        found = [m for m in machines if m.client.number in numbers]
+        if not found:
+            return "the relay opened it for no client that is known"
+        return Owner(found[0], None) if len(found) == 1 else f"{len(found)} clients used it"
 
     return owner
 

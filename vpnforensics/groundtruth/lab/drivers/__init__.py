@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
+from vpnforensics.groundtruth.lab.drivers.http_proxy import HttpProxy, HttpProxySquid
 from vpnforensics.groundtruth.lab.drivers.nebula import Nebula
 from vpnforensics.groundtruth.lab.drivers.ocserv import OcservDtls, OcservTls
 from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnTcp, OpenVpnUdp
 from vpnforensics.groundtruth.lab.drivers.reftunnel import RefTunnel, RefTunnelTcp
 from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
-from vpnforensics.groundtruth.lab.drivers.ssh import SshSocks, SshTun
+from vpnforensics.groundtruth.lab.drivers.socks import Socks, SocksDante
+from vpnforensics.groundtruth.lab.drivers.ssh import (
+    SshSocks,
+    SshSocksEtm,
+    SshSocksGcm,
+    SshTun,
+    SshTunEtm,
+    SshTunGcm,
+)
 from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
 from vpnforensics.groundtruth.lab.drivers.strongswan_kernel import StrongSwanKernel
 from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
@@ -27,8 +36,16 @@ DRIVERS: dict[str, type[Driver]] = {
         Tinc,
         Nebula,
         SshTun,
+        SshTunGcm,
+        SshTunEtm,
         SshSocks,
+        SshSocksGcm,
+        SshSocksEtm,
         Shadowsocks,
+        Socks,
+        SocksDante,
+        HttpProxy,
+        HttpProxySquid,
         RefTunnel,
         RefTunnelTcp,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from vpnforensics.groundtruth.lab.conntrack import Key, Translations
 from vpnforensics.groundtruth.lab.network import Network
 from vpnforensics.groundtruth.lab.processes import Processes
 from vpnforensics.groundtruth.scenario import Countermeasures
@@ -118,6 +119,18 @@ class Driver(ABC):
     def proxy(self, client: Client) -> str | None:
         """Where a relay's client programs find their SOCKS proxy."""
         return None
+
+    def openers(self, kernel: Translations, egress: Path) -> dict[Key, set[int]]:
+        """Of a relay: the numbers of the clients behind each upstream connection, once all has been recorded.
+
+        Parameters
+        ----------
+        kernel : Translations
+            The kernel's account: a connection is marked by the user that owns its socket.
+        egress : Path
+            The Internet-facing capture, whole.
+        """
+        return kernel.marks
 
     def device(self, number: int) -> str:
         """An interface name of this run; 0 is the server's.

@@ -1,8 +1,14 @@
-"""OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), one TCP connection a client."""
+"""OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), one TCP connection a client.
+
+The cipher decides what can be seen: OpenSSH's own first choice, chacha20-poly1305@openssh.com, hides the
+lengths of packets; AES-GCM (RFC 5647) and every MAC that is made after encryption (``-etm@openssh.com``) leave
+them in clear.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
 from vpnforensics.groundtruth.lab.network import SERVER_INNER, SERVER_OUTER
@@ -19,6 +25,8 @@ class SshTun(Driver):
     usual_port = 22
     programs = ("ssh", "sshd", "ssh-keygen")
     packages = ("openssh-server", "openssh-client")
+    cipher: ClassVar[tuple[str, ...]] = ("-c", "chacha20-poly1305@openssh.com")
+    """What the client insists on."""
 
     def start_server(self) -> None:
         """An sshd of its own, apart from the one that the clients' traffic visits."""
@@ -77,6 +85,7 @@ class SshTun(Driver):
                 "UserKnownHostsFile=/dev/null",
                 "-o",
                 "ExitOnForwardFailure=yes",
+                *self.cipher,
                 *argv,
                 f"{user}@{SERVER_OUTER}",
             ],
@@ -118,3 +127,35 @@ class SshSocks(SshTun):
             shadow += f"lab{client.number}:*:19000:0:99999:7:::\n"
         self.network.etc(self.namespace, "passwd", passwd, 0o644)
         self.network.etc(self.namespace, "shadow", shadow, 0o600)
+
+
+_GCM = ("-c", "aes256-gcm@openssh.com")
+_ETM = ("-c", "aes256-ctr", "-m", "hmac-sha2-256-etm@openssh.com")
+
+
+class SshTunGcm(SshTun):
+    """``ssh -w`` with the lengths in clear: AES-GCM."""
+
+    kind = "ssh-tun-gcm"
+    cipher = _GCM
+
+
+class SshTunEtm(SshTun):
+    """``ssh -w`` with the lengths in clear: a MAC made after encryption."""
+
+    kind = "ssh-tun-etm"
+    cipher = _ETM
+
+
+class SshSocksGcm(SshSocks):
+    """``ssh -D`` with the lengths in clear: AES-GCM."""
+
+    kind = "ssh-socks-gcm"
+    cipher = _GCM
+
+
+class SshSocksEtm(SshSocks):
+    """``ssh -D`` with the lengths in clear: a MAC made after encryption."""
+
+    kind = "ssh-socks-etm"
+    cipher = _ETM
