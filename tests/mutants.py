@@ -44,6 +44,8 @@ MODULES = {
     "evidence.joint.placing": "evidence/joint/test_placing.py",
     "features.conservation": "features/test_conservation.py",
     "features.round_trips": "features/test_round_trips.py",
+    "tunnels.ssh": "tunnels/test_ssh.py",
+    "tunnels.ssh_key_exchange": "tunnels/test_ssh_key_exchange.py",
     "engines.circle": "engines/test_circle.py",
     "engines.counters": "engines/test_counters.py",
     "engines.delay_law": "engines/test_delay_law.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from tests.corpus import ipsec, media, mesh, openvpn, quic, tls_vpn, wireguard
+from tests.corpus import ipsec, media, mesh, openvpn, quic, ssh, tls_vpn, wireguard
 from tests.corpus.inner import SERVER_OUTSIDE, Sealer, browse, through_a_server
 from tests.corpus.specimen import Draft, Specimen
 from tests.corpus.wire import IP_PROTO_ESP, MS, START_NS, Connection, Endpoint, Talk, Wire
@@ -119,6 +119,17 @@ def _tls(cipher: tls_vpn.Cipher, extra: int) -> Client:
     return client
 
 
+def _ssh(suite: ssh.Suite) -> Client:
+    def client(draft: Draft, number: int) -> tuple[Endpoint, Sealer]:
+        ends = _at(ssh.SERVER, number, 51000)
+        session = ssh.Ssh(Connection(draft.wire, *ends, pause_s=(0, 0)), suite)
+        session.handshake()
+        draft.holds("ssh", *ends, suite.variant, sure=False)
+        return ends[0], session
+
+    return client
+
+
 _CLIENTS: dict[str, Client] = {
     "wireguard": _wireguard(""),
     "wireguard-204-100": _wireguard("handshake", handshake_bytes=(204, 100)),
@@ -143,6 +154,8 @@ _PROVED_BY_LENGTHS: dict[str, Client] = {
     "cstp": _tls("tls1.3", 8),
     "cstp-1.2-gcm": _tls("tls1.2_gcm", 8),
     "sstp": _tls("tls1.3", 8),
+    "ssh-w-gcm": _ssh(ssh.GCM),
+    "ssh-w-etm": _ssh(ssh.ETM),
 }
 """Candidates: only the other side shows that they are tunnels."""
 
@@ -153,6 +166,14 @@ def specimens() -> Iterator[Specimen]:
             yield _drafted(name, (client,) * 3, apart=apart).done()
     for name, client in _PROVED_BY_LENGTHS.items():
         yield _drafted(name, (client,) * 3, apart=True).done(exit_code=0)
+    draft = _drafted("ssh-w-beside-a-shell", (_ssh(ssh.GCM),) * 3, apart=True)
+    draft.wire.now_ns = START_NS + 500 * MS
+    shell = ssh.Ssh(Connection(draft.wire, *_at(ssh.SERVER, 9, 52000)))
+    shell.handshake()
+    for _ in range(200):
+        shell.message(True, 10)
+        shell.message(False, draft.wire.rng.choice((10, 40, 300)))
+    yield draft.done(exit_code=0)
     mixed = (_CLIENTS["wireguard"], _CLIENTS["openvpn-tls-auth"], _CLIENTS["esp-natt"])
     for apart in (False, True):
         yield _drafted("three-protocols", mixed, apart=apart).done()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from tests.corpus.ordinary import HOST, SERVICE, written
 from tests.corpus.specimen import Draft, Specimen
-from tests.corpus.tls_vpn import Tls, record, ssh_opening
+from tests.corpus.ssh import CHACHA, Ssh
+from tests.corpus.tls_vpn import Tls, record
 from tests.corpus.wire import Connection, Endpoint
 
 
@@ -59,11 +60,35 @@ def http(draft: Draft) -> None:
 
 
 def ssh(draft: Draft) -> None:
-    connection = _connect(draft, 22)
-    ssh_opening(connection)
+    _shell(Ssh(_connect(draft, 22), CHACHA))
+
+
+def ssh_gcm(draft: Draft) -> None:
+    _shell(Ssh(_connect(draft, 22)))
+
+
+def _shell(session: Ssh) -> None:
+    session.handshake()
     for _ in range(30):
-        connection.up(draft.wire.rng.randbytes(36))
-        connection.down(draft.wire.rng.randbytes(draft.wire.rng.choice((36, 44, 108))))
+        session.message(True, 10)
+        session.message(False, session.connection.wire.rng.choice((10, 40, 80)))
+
+
+def sftp_gcm(draft: Draft) -> None:
+    """A file in channel messages of 32 KiB."""
+    session = Ssh(_connect(draft, 22))
+    session.handshake()
+    for _ in range(20):
+        session.message(True, 40)
+        session.message(False, 32_768 + 9)
+
+
+def length_and_trailer(draft: Draft) -> None:
+    """Messages behind lengths of four bytes that leave 16 of a trailer out, as ssh's do: but with fields."""
+    connection = _connect(draft, 9000)
+    for number in range(40):
+        body = struct.pack(">IQI", 0x01020000, number, 7) + bytes(16 * draft.wire.rng.randrange(1, 30))
+        connection.say(number % 2 == 0, struct.pack(">I", len(body)) + body + draft.wire.rng.randbytes(16))
 
 
 def smtp(draft: Draft) -> None:
@@ -127,6 +152,6 @@ def remote_desktop(draft: Draft) -> None:
 def specimens() -> Iterator[Specimen]:
     yield from written(
         "plain_tcp",
-        https, https_small_requests, https_1_2_gcm_mid, web_socket, http, ssh, smtp, imap_with_starttls,
-        dns_on_tcp, database, remote_desktop,
+        https, https_small_requests, https_1_2_gcm_mid, web_socket, http, ssh, ssh_gcm, sftp_gcm,
+        length_and_trailer, smtp, imap_with_starttls, dns_on_tcp, database, remote_desktop,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from tests.corpus import (
     plain_tcp,
     quic,
     services,
+    ssh,
     tapped,
     things,
     tls_vpn,
@@ -37,7 +38,7 @@ from vpnforensics.packets.read import read_capture
 from vpnforensics.report.result import CaseResult
 from vpnforensics.tunnels.find import SURE, find_tunnels
 
-VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, cases)
+VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, ssh, cases)
 ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
 DAMAGED = (clocks, files, tapped)
 

@@ -167,28 +167,7 @@ def _dtls() -> Iterator[Specimen]:
     yield draft.done()
 
 
-def ssh_opening(connection: Connection) -> None:
-    """Banners and KEXINIT in clear (RFC 4253, 4.2 and 7.1), then what is encrypted."""
-    random = connection.wire.rng.randbytes
-    connection.up(b"SSH-2.0-OpenSSH_9.6\r\n")
-    connection.down(b"SSH-2.0-OpenSSH_9.2p1\r\n")
-    for up in (True, False):
-        names = b"curve25519-sha256,ecdh-sha2-nistp256" + b"\0\0\0\x0cssh-ed25519" * 8
-        body = b"\x0a\x14" + random(16) + struct.pack(">I", len(names)) + names + random(10)
-        connection.say(up, struct.pack(">I", len(body)) + body)
-    connection.up(struct.pack(">IBB", 44, 6, 30) + random(42))
-    connection.down(struct.pack(">IBB", 460, 6, 31) + random(458))
-
-
 def _streams() -> Iterator[Specimen]:
-    draft = Draft("ssh-w", "tls_vpn")  # ssh -w: a packet is a channel message, its length hidden
-    connection = Connection(draft.wire, CLIENT, Endpoint("203.0.113.1", 22))
-    ssh_opening(connection)
-    for step in chatter(draft.wire.rng, 50):
-        connection.say(step.up, draft.wire.rng.randbytes(20 + 8 * -(-(step.length + 18) // 8)))
-    draft.holds("ssh", CLIENT, connection.server, sure=False)
-    yield draft.done()
-
     draft = Draft("shadowsocks", "tls_vpn")
     # AEAD (https://shadowsocks.org/doc/aead.html): a salt, then length, tag, payload, tag, all random.
     connection = Connection(draft.wire, CLIENT, Endpoint("203.0.113.1", 8388))

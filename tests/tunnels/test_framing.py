@@ -154,7 +154,7 @@ def test_a_hole_inside_a_body_does_not_break_the_chain(tmp_path):
 
 
 @settings(max_examples=60)
-@given(st.binary(min_size=1, max_size=400), st.integers(0, 2), st.booleans(), st.integers(0, 2**32))
+@given(st.binary(min_size=1, max_size=400), st.integers(0, 3), st.booleans(), st.integers(0, 2**32))
 def test_hostile_bytes_neither_hang_nor_read_beyond_what_was_captured(data, framing, begun, seed):
     rng = np.random.default_rng(seed)
     bounds = np.sort(rng.integers(0, len(data) + 1, 6))
@@ -164,7 +164,8 @@ def test_hostile_bytes_neither_hang_nor_read_beyond_what_was_captured(data, fram
     state = np.zeros((1, k.STATE_COLUMNS), np.int64)
     state[:, k.SYNCED] = begun
     state[:, [k.BODY_END, k.COUNTER]] = -1
-    state[:, k.KEY] = rng.choice([k.NO_KEY, 6 << 24, 9 << 24])
+    state[:, k.KEY] = rng.choice([k.NO_KEY, 16] if framing == k.SSH else [k.NO_KEY, 6 << 24, 9 << 24])
+    state[:, k.PHASE] = rng.integers(0, 3) if framing == k.SSH and begun else k.SEALED
     findings = np.zeros((1, k.FINDING_COLUMNS), np.int64)
     got = np.minimum(size, rng.integers(0, 400, len(size)))
     frames, _ = k.walk_frames(

@@ -1,4 +1,4 @@
-"""Frames out of TCP streams: OpenVPN's two-byte lengths (the reference tunnel's too) and TLS records.
+"""Frames out of TCP streams: OpenVPN's lengths (the reference tunnel's too), TLS records, ssh packets.
 
 The chain of length fields is followed from the stream's first byte, or from where a segment begins with a
 header that must be one. It breaks where a header was not captured (a snapped capture, several frames in one
@@ -28,9 +28,10 @@ from vpnforensics.tunnels.stream_bytes import Part, parts_from_file, parts_from_
 _UNREAD_PIECES, _LEAST_UNREAD, _MOST_UNREAD = 1 << 21, 8, 512
 """Pieces to remember of streams whose chain is lost: of all together, and of each."""
 
-Framing = Literal["openvpn", "tls", "wireguard"]
+Framing = Literal["openvpn", "tls", "wireguard", "ssh"]
 Origin = Literal["file", "heads"]
-_FRAMINGS: dict[Framing, int] = {"openvpn": k.OPENVPN, "tls": k.TLS, "wireguard": k.WIREGUARD}
+_FRAMINGS: dict[Framing, int] = {"openvpn": k.OPENVPN, "tls": k.TLS, "wireguard": k.WIREGUARD, "ssh": k.SSH}
+_SSH_BANNER = np.frombuffer(b"SSH-", np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Frames:
     """Row of the segment that completed the frame."""
     size: npt.NDArray[np.int32]
     """What the length field says."""
+    end: npt.NDArray[np.int64]
+    """Position in the stream behind the frame and whatever belongs to it."""
     known_bytes: npt.NDArray[np.int64]
     """How many bytes of ``head`` are known."""
     head: npt.NDArray[np.uint8]
@@ -124,11 +127,12 @@ def follow_frames(
     ----------
     packets : PacketTable
     pieces : Pieces
-    framing_of : list of {"openvpn", "tls", "wireguard"}
+    framing_of : list of {"openvpn", "tls", "wireguard", "ssh"}
         One a stream.
     keys : ndarray of int64, shape (streams,), optional
-        Templates of OpenVPN data frames (see :func:`vpnforensics.tunnels.openvpn_tcp.data_keys`), for streams
-        that begin in the middle; -1 without.
+        What a stream shows of its frames beforehand, -1 without: templates of OpenVPN data frames (see
+        :func:`vpnforensics.tunnels.openvpn_tcp.data_keys`), for streams that begin in the middle; bytes of
+        the tags of ssh (:func:`vpnforensics.tunnels.ssh.tag_bytes`), without which its lengths are sealed.
     heads_only : bool
         Do not read the capture file, also where it could be.
     """
@@ -154,12 +158,16 @@ def _follow(
     state[:, k.SYNCED] = pieces.begun
     state[:, [k.BODY_END, k.COUNTER]] = -1
     state[:, k.KEY] = k.NO_KEY if keys is None else keys
+    greets = _greets_as_ssh(packets, pieces)
+    ssh = framings == k.SSH
+    state[ssh, k.SYNCED] = greets[ssh]
+    state[ssh & greets, k.PHASE] = k.GREETING
     partial = np.zeros((pieces.streams, k.HEADER_BYTES), np.uint8)
     room = int(np.clip(_UNREAD_PIECES // max(pieces.streams, 1), _LEAST_UNREAD, _MOST_UNREAD))
     unread = np.zeros((pieces.streams, room, 2), np.int64)
     findings = np.zeros((pieces.streams, k.FINDING_COLUMNS), np.int64)
     whole = pieces.skip == 0
-    out = [(np.zeros((0, 4), np.int64), np.zeros((0, k.HEADER_BYTES), np.uint8))]
+    out = [(np.zeros((0, k.FRAME_COLUMNS), np.int64), np.zeros((0, k.HEADER_BYTES), np.uint8))]
     for part in parts if len(whole) else ():
         here = slice(part.first, part.first + len(part.at))
         out.append(
@@ -180,5 +188,14 @@ def _follow(
             )
         )
     frames, head = (np.concatenate(column) for column in zip(*out, strict=True))
-    stream, row, size, got = np.ascontiguousarray(frames.T)
-    return Frames(stream, row, size.astype(np.int32), got, head, findings, origin)
+    stream, row, size, got, end = np.ascontiguousarray(frames.T)
+    return Frames(stream, row, size.astype(np.int32), end, got, head, findings, origin)
+
+
+def _greets_as_ssh(packets: PacketTable, pieces: Pieces) -> npt.NDArray[np.bool_]:
+    """Streams whose first byte was captured, and begins ssh's line of text (RFC 4253, 4.2)."""
+    greets = np.zeros(pieces.streams, np.bool_)
+    first = np.flatnonzero((pieces.pos == 0) & (pieces.skip == 0))
+    text = packets.head[pieces.row[first], : len(_SSH_BANNER)]
+    greets[pieces.stream[first]] = (text == _SSH_BANNER).all(axis=1)
+    return greets & pieces.begun

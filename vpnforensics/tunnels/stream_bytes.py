@@ -8,13 +8,14 @@ capture yields as much of each segment as it has.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.capture import encapsulations
 from vpnforensics.capture.payloads import can_be_read_again, chosen_frames
+from vpnforensics.errors import CaptureError
 from vpnforensics.packets.table import HEAD_BYTES, PacketTable
 from vpnforensics.tunnels._kernels import copy_payloads, locate_payloads
 from vpnforensics.tunnels.reassembly import Pieces
@@ -105,3 +106,24 @@ def parts_from_file(packets: PacketTable, pieces: Pieces, *, part_bytes: int = _
         used += needed
         read = batch.first + n
     yield hand_over(len(pieces))
+
+
+def opening_bytes(packets: PacketTable, pieces: Pieces, most_bytes: int) -> list[bytes]:
+    """First bytes of each stream, as far as they were captured without a gap; nothing without the file."""
+    found = [bytearray() for _ in range(pieces.streams)]
+    early = pieces.pos < most_bytes
+    chosen = replace(pieces, **{name: getattr(pieces, name)[early] for name in _PER_PIECE})
+    if not len(chosen) or not readable(packets):
+        return [b""] * pieces.streams
+    try:
+        for part in parts_from_file(packets, chosen):
+            for i, (at, got) in enumerate(zip(part.at.tolist(), part.got.tolist(), strict=True), part.first):
+                mine = found[chosen.stream[i]]
+                if chosen.pos[i] == len(mine):
+                    mine += part.buf[at : at + got].tobytes()
+    except CaptureError:  # it vanished between the check and now
+        return [b""] * pieces.streams
+    return [bytes(mine[:most_bytes]) for mine in found]
+
+
+_PER_PIECE = ("stream", "pos", "size", "skip", "row", "done", "ready")

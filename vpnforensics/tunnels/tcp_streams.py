@@ -6,8 +6,8 @@ its stream followed to the end (which may need a second pass over the file), and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol, cast
 
@@ -16,15 +16,18 @@ import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import HEAD_BYTES, PROTO_TCP, TCP_ACK, TCP_SYN
-from vpnforensics.tunnels import openvpn_tcp, stream, tls, wireguard_tcp
+from vpnforensics.tunnels import openvpn_tcp, ssh, ssh_key_exchange, stream, tls, wireguard_tcp
 from vpnforensics.tunnels.framing import Frames, Framing, StreamHealth, follow_frames
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import Datagrams, Recognition, Records
 from vpnforensics.tunnels.reassembly import Pieces, reassemble_streams
+from vpnforensics.tunnels.stream_bytes import opening_bytes
 
 _SAMPLE_PACKETS, _LONG_SAMPLE_PACKETS = 400, 8_000
 """A capture that begins within a bulk transfer shows no frame's beginning for a while."""
 _BATCH_CONVERSATIONS = 256
+_OPENING_PACKETS = 40
+"""Within so many an ssh connection has exchanged its KEXINIT messages."""
 
 
 class StreamProtocol(Protocol):
@@ -56,7 +59,7 @@ class StreamProtocol(Protocol):
 
 
 STREAM_PROTOCOLS: Mapping[Framing, StreamProtocol] = MappingProxyType(
-    {module.framing: cast(StreamProtocol, module) for module in (openvpn_tcp, wireguard_tcp, tls)}
+    {module.framing: cast(StreamProtocol, module) for module in (openvpn_tcp, wireguard_tcp, ssh, tls)}
 )
 
 
@@ -103,7 +106,7 @@ def find_streams(conversations: FlowTable) -> list[FoundStream]:
                 candidate = _without_frames(conversations, int(numbers[k]), pieces, k)
                 found += [candidate] if candidate is not None else []
     found += _with_frames(conversations, framed)
-    return sorted(found, key=lambda f: f.number)
+    return sorted(_with_suites(conversations, found), key=lambda f: f.number)
 
 
 def _first_look(
@@ -159,6 +162,22 @@ def _with_frames(conversations: FlowTable, framed: list[tuple[int, Framing]]) ->
     return found
 
 
+def _with_suites(conversations: FlowTable, found: list[FoundStream]) -> Iterator[FoundStream]:
+    """What was found; the variant of ssh names what its ends agreed on, where that was captured."""
+    numbers = np.array([f.number for f in found if f.protocol == ssh.name], np.int64)
+    pieces = reassemble_streams(conversations, numbers, first_packets=_OPENING_PACKETS)
+    openings = opening_bytes(conversations.packets, pieces, ssh_key_exchange.OPENING_BYTES)
+    both = dict(zip(numbers.tolist(), zip(openings[::2], openings[1::2], strict=True), strict=True))
+    for f in found:
+        up, down = both.get(f.number, (b"", b""))
+        suite = ssh_key_exchange.agreed(*((down, up) if f.client_opened is False else (up, down)))
+        if not suite:
+            yield f
+            continue
+        variant = f.recognition.variant.replace(ssh.PACKETS, suite) or suite
+        yield replace(f, recognition=replace(f.recognition, variant=variant))
+
+
 def _worth_a_look(conversations: FlowTable, pieces: Pieces, count: int) -> list[int]:
     """Conversations of the sample that are long enough for a stream, or greet as ssh does."""
     whole = pieces.skip == 0
@@ -199,7 +218,13 @@ def _frames(
 ) -> Frames:
     packets = conversations.packets
     whole = pieces.skip == 0
-    keys = openvpn_tcp.data_keys(pieces.stream[whole], packets.head[pieces.row[whole]], pieces.streams)
+    streams, heads = pieces.stream[whole], packets.head[pieces.row[whole]]
+    keys = np.full(pieces.streams, -1, np.int64)
+    if openvpn_tcp.framing in framing_of:
+        keys = openvpn_tcp.data_keys(streams, heads, pieces.streams)
+    if ssh.framing in framing_of:
+        tags = ssh.tag_bytes(streams, pieces.pos[whole], heads, pieces.streams)
+        keys = np.where(np.array(framing_of) == ssh.framing, tags, keys)
     return follow_frames(packets, pieces, framing_of, keys, heads_only=heads_only)
 
 
