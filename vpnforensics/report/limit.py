@@ -36,7 +36,7 @@ def twins(case: Case, decision: Decision) -> int | None:
     """
     if not decision.delay_law:
         return None
-    tunnel = _likeliest(decision, len(case.flows))
+    tunnel = likeliest(decision, len(case.flows))
     flows = _worth_comparing(case, np.flatnonzero(tunnel >= 0))
     if not len(flows):
         return 0
@@ -110,7 +110,7 @@ def _kinds(size: npt.NDArray[Any], up: npt.NDArray[np.bool_], start: Ints) -> In
     return np.array([kinds.setdefault(coded[a:b].tobytes(), len(kinds)) for a, b in ends], np.int64)
 
 
-def _likeliest(decision: Decision, flows: int) -> Ints:
+def likeliest(decision: Decision, flows: int) -> Ints:
     """Linked tunnel of each flow, else the one with the largest likelihood ratio, else -1."""
     scores = decision.scores
     likeliest = np.full(flows, -1, np.int64)

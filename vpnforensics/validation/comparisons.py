@@ -111,7 +111,7 @@ def compare(trial: Trial, number: int, scorers: Mapping[str, Scorer] | None = No
         flow,
         tunnel,
         np.diff(case.egress.start).astype(np.int32)[flow],
-        _identities(trial)[flow],
+        identities(trial)[flow],
         labels.true(flow, tunnel),
         values,
     )
@@ -146,7 +146,7 @@ def _looked(trial: Trial, tunnel: npt.NDArray[np.int32]) -> Bools:
     return np.asarray(trial.case.map_of_tunnel[tunnel] >= 0)
 
 
-def _identities(trial: Trial) -> Ints:
+def identities(trial: Trial) -> Ints:
     """A number for each flow that its copies in other cases of its session have as well."""
     flows, clients = trial.case.flows, trial.labels.of_flow.tolist()
     texts = (

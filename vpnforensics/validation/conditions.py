@@ -1,0 +1,167 @@
+"""How well it does under each condition: packets of a flow, jitter, loss, clients, protocol and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.validation.binomial import interval
+from vpnforensics.validation.comparisons import FUSED, Comparisons
+from vpnforensics.validation.facts import Facts
+from vpnforensics.validation.metrics import cost
+from vpnforensics.validation.outcomes import Outcomes
+from vpnforensics.validation.splits import design_effect
+from vpnforensics.validation.tally import tally
+
+Bools = npt.NDArray[np.bool_]
+
+PACKETS = (1, 2, 5, 10, 30, 100, 300, 900)
+_CLIENTS = (1, 4, 10, 30, 100, 300)
+_ALIGNMENT_MS = (0.0, 0.05, 0.2, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Flows and comparisons under one condition."""
+
+    condition: str
+    value: str
+    sessions: int
+    cases: int
+    carried: int
+    """Flows that a tunnel of their case carried."""
+    linked: int
+    """Of them, to that tunnel."""
+    linked_interval: tuple[float, float]
+    """95 %, of their share, at what the flows are worth."""
+    absent: int
+    """Flows that no tunnel of their case carried."""
+    wrong: int
+    """Links to a tunnel that did not carry the flow, of both."""
+    cllr: float
+    cllr_min: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+def conditions(
+    flows: Outcomes, table: Comparisons, facts: Sequence[Facts], method: str = FUSED
+) -> list[Condition]:
+    """All conditions, each in order of its values.
+
+    Parameters
+    ----------
+    flows : Outcomes
+    table : Comparisons
+    facts : sequence of Facts
+        Of each case, by its number.
+    method : str
+        Whose likelihood ratios.
+    """
+    rows = [
+        _row(
+            "packets", _range(n, PACKETS), flows, table, method, _in(flows.packets, n), _in(table.packets, n)
+        )
+        for n in range(len(PACKETS))
+    ]
+    for name, value in _OF_CASES.items():
+        of = [value(each) for each in facts]
+        for _, text in sorted(set(of)):
+            numbers = [number for number, (_, mine) in enumerate(of) if mine == text]
+            rows.append(
+                _row(
+                    name, text, flows, table, method,
+                    np.isin(flows.trial, numbers), np.isin(table.trial, numbers),
+                )
+            )  # fmt: skip
+    return [row for row in rows if row.carried or row.absent]
+
+
+def _row(
+    condition: str,
+    value: str,
+    flows: Outcomes,
+    table: Comparisons,
+    method: str,
+    of_flows: Bools,
+    of_table: Bools,
+) -> Condition:
+    mine = flows.take(of_flows)
+    there = mine.take(mine.there)
+    effect = design_effect(there.right, there.identity)
+    linked = int(there.right.sum())
+    worth = cost(tally(table.values[method][of_table], table.h1[of_table]))
+    return Condition(
+        condition,
+        value,
+        len(np.unique(mine.session)),
+        len(np.unique(mine.trial)),
+        len(there),
+        linked,
+        interval(linked / effect, len(there) / effect),
+        int((~mine.there).sum()),
+        int((mine.linked & mine.wrong).sum()),
+        worth.cllr,
+        worth.cllr_min,
+    )
+
+
+def _in(packets: npt.NDArray[np.int32], number: int) -> Bools:
+    above = PACKETS[number + 1] if number + 1 < len(PACKETS) else np.inf
+    return np.asarray((packets >= PACKETS[number]) & (packets < above))
+
+
+def _range(number: int, edges: Sequence[float]) -> str:
+    """Of whole numbers, as in ``5-9`` or ``900+``."""
+    if number + 1 == len(edges):
+        return f"{edges[number]:g}+"
+    last = edges[number + 1] - 1
+    return f"{edges[number]:g}" if last == edges[number] else f"{edges[number]:g}-{last:g}"
+
+
+Ordered = tuple[float, str]
+"""What a value is sorted by, and its text."""
+
+
+def _clients(facts: Facts) -> Ordered:
+    number = int(np.searchsorted(_CLIENTS, max(facts.clients, 1), side="right")) - 1
+    return number, _range(number, _CLIENTS)
+
+
+def _snap(facts: Facts) -> Ordered:
+    if facts.snap_bytes is None:
+        return -1, "not noted"
+    return (facts.snap_bytes, f"{facts.snap_bytes} bytes") if facts.snap_bytes else (1e9, "whole frames")
+
+
+def _alignment(facts: Facts) -> Ordered:
+    if facts.alignment == "not_identifiable":
+        return 1e9, "not identifiable"
+    if facts.alignment_error_ms is None:
+        return 1e10, "truth not noted"
+    off = abs(facts.alignment_error_ms)
+    number = int(np.searchsorted(_ALIGNMENT_MS, off, side="right")) - 1
+    if number + 1 == len(_ALIGNMENT_MS):
+        return number, f"{_ALIGNMENT_MS[number]:g} ms and more"
+    return number, f"{_ALIGNMENT_MS[number]:g} to {_ALIGNMENT_MS[number + 1]:g} ms"
+
+
+_OF_CASES: dict[str, Callable[[Facts], Ordered]] = {
+    "jitter": lambda facts: (facts.jitter_ms, f"{facts.jitter_ms:g} ms"),
+    "loss": lambda facts: (facts.loss, f"{facts.loss:.2g}"),
+    "clients": _clients,
+    "snap length": _snap,
+    "padding": lambda facts: (0, facts.padding),
+    "alignment error": _alignment,
+    "protocol": lambda facts: (0, facts.protocol),
+    "client missing at ingress": lambda facts: (
+        facts.missing_client,
+        "yes" if facts.missing_client else "no",
+    ),
+}

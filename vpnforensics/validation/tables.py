@@ -1,0 +1,316 @@
+"""A validation report as tables of text: what the terminal, the HTML and the documentation show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table with what has to be known to read it."""
+
+    caption: str
+    note: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(document: Document) -> list[TextTable]:
+    """All tables of a report, in order of reading; those without rows are left out."""
+    made = (
+        _compared(document), _costs(document), _rates(document), _misleading(document), _conditions(document),
+        _stated(document), _allowances(document), _coherence(document), _limit(document), _cases(document),
+    )  # fmt: skip
+    return [table for table in made if table.rows]
+
+
+def _compared(document: Document) -> TextTable:
+    counts = document["counts"]
+    rows = (
+        ("capture sessions", counts["sessions"]),
+        ("cases (a session may be worked on damaged in several ways)", counts["cases"]),
+        ("cases that could not be made", counts["failed"]),
+        ("flows with known truth, in all cases", counts["flows"]),
+        ("distinct flows of a session", counts["distinct_flows"]),
+        ("flows whose tunnel is not in the ingress capture", counts["absent_flows"]),
+        ("comparisons that are true (H1)", counts["true"]),
+        ("comparisons that are false (H2)", counts["false"]),
+        ("distinct ones of them", counts["distinct_false"]),
+        ("links", counts["links"]),
+        ("wrong links", counts["wrong_links"]),
+        ("of them, of flows whose tunnel is not in the ingress capture", counts["wrong_links_absent"]),
+    )
+    return TextTable(
+        "What was compared",
+        "A comparison is a flow with a tunnel that was there at its time.",
+        ("", "number"),
+        tuple((name, f"{number:,}") for name, number in rows),
+    )
+
+
+def _costs(document: Document) -> TextTable:
+    rows = []
+    for name, row in document["methods"].items():
+        spoken = f"{row['spoken_true']:,} of {row['true']:,}", f"{row['spoken_false']:,} of {row['false']:,}"
+        if "silent" in row:
+            rows.append((name, *spoken, *[""] * 5, row["silent"]))
+            continue
+        costs, intervals = row["cost"], row["cost_intervals"] or {}
+        told = (
+            _with_interval(costs[key], intervals.get(key))
+            for key in ("cllr", "cllr_min", "cllr_cal", "devpav")
+        )
+        low, high = row["elub"]
+        rows.append((name, *spoken, *told, f"{low:+.2f} to {high:+.2f}", ""))
+    return TextTable(
+        "What the likelihood ratios are worth",
+        "Cllr in bits: 0 perfect, 1 worthless; Cllr_min is what the best calibration in hindsight leaves,"
+        " Cllr_cal the rest. devPAV in decades. Brackets: 95 %, over whole sessions. Engines that go by"
+        " header fields are asked of listed pairs only, which are mostly true ones: their figures are of"
+        " those, not of all.",
+        ("method", "speaks of true", "of false", "Cllr", "Cllr_min", "Cllr_cal", "devPAV", "ELUB, log10", ""),
+        tuple(rows),
+    )
+
+
+def _rates(document: Document) -> TextTable:
+    rows = []
+    for name, row in _spoken(document):
+        stated = [each for each in row["at_rates"] if not each["refused"]]
+        refused = [each for each in row["at_rates"] if each["refused"]]
+        rows += [
+            (
+                name,
+                f"{each['rate']:g}",
+                f"{each['hits']:,} of {each['true']:,}",
+                _share(each["tpr"], each["tpr_interval"]),
+                f"{each['false_hits']:,} of {each['false']:,}",
+                f"at most {each['fpr_interval'][1]:.2g}",
+            )
+            for each in stated
+        ]
+        if refused:
+            less = " and less" if len(refused) > 1 else ""
+            rows.append((name, f"{refused[0]['rate']:g}{less}", refused[0]["refused"], "", "", ""))
+    return TextTable(
+        "True positives at stated false positive rates",
+        "Exact binomial 95 % intervals at what dependent comparisons are worth (design effect of flows). A"
+        " rate that the independent false comparisons cannot support is refused.",
+        ("method", "rate", "hits", "true positive rate", "false hits", "false positive rate"),
+        tuple(rows),
+    )
+
+
+def _misleading(document: Document) -> TextTable:
+    rows = [
+        (
+            name,
+            f"{each['llr']:g} and more" if each["llr"] else "any",
+            _of(each["false"], row["spoken_false"]),
+            _of(each["true"], row["spoken_true"]),
+        )
+        for name, row in _spoken(document)
+        for each in row["misleading"]
+    ]
+    return TextTable(
+        "Misleading evidence",
+        "Comparisons whose likelihood ratio speaks the wrong way by so many decimal logarithms.",
+        ("method", "log10 LR", "false ones that it speaks for", "true ones that it speaks against"),
+        tuple(rows),
+    )
+
+
+def _conditions(document: Document) -> TextTable:
+    rows = [
+        (
+            row["condition"],
+            row["value"],
+            f"{row['sessions']:,}",
+            f"{row['linked']:,} of {row['carried']:,}",
+            _share(row["linked"] / row["carried"], row["linked_interval"]) if row["carried"] else "",
+            f"{row['absent']:,}",
+            f"{row['wrong']:,}",
+            _number(row["cllr"]),
+            _number(row["cllr_min"]),
+        )
+        for row in document["conditions"]
+    ]
+    return TextTable(
+        "By condition",
+        "Flows that a tunnel of their case carried, and how many of them were linked to it; wrong links of"
+        " all flows. Conditions differ in more than one thing at a time: sessions of one protocol are"
+        " sessions of their own.",
+        ("condition", "", "sessions", "linked", "share, 95 %", "absent", "wrong", "Cllr", "Cllr_min"),
+        tuple(rows),
+    )
+
+
+def _stated(document: Document) -> TextTable:
+    rows = [
+        (
+            f"{row['low']:g} to {row['high']:g}",
+            f"{row['flows']:,}",
+            f"{row['stated']:.3g}",
+            f"{row['observed']:,}",
+            f"{row['chance']:.2g}",
+        )
+        for row in document["stated"]
+    ]
+    return TextTable(
+        "Stated and observed errors",
+        "Of all flows, linked or not, the stated error of their likeliest tunnel. P: of so many wrong ones or"
+        " more if what is stated were right; below 0.05 the errors are stated too small.",
+        ("stated error", "flows", "wrong, stated", "wrong, observed", "P"),
+        tuple(rows),
+    )
+
+
+def _allowances(document: Document) -> TextTable:
+    return TextTable(
+        "Links, had so many false ones been allowed in each case",
+        "",
+        ("allowed a case", "cases", "links", "wrong"),
+        tuple(
+            (f"{row['allowed']:g}", f"{row['cases']:,}", f"{row['links']:,}", f"{row['wrong']:,}")
+            for row in document["allowances"]
+        ),
+    )
+
+
+def _coherence(document: Document) -> TextTable:
+    told = document["coherence"]
+    return TextTable(
+        "Errors beside likelihood ratios",
+        "Of links whose ratio is not at its bound: those whose stated error is less than a tenth of what the"
+        " ratio comes to where each tunnel at the time, and none, are equally likely before. Ratios are held"
+        " to what the case's false comparisons allow, errors are the joint model's own: where they differ,"
+        " what is observed tells which is nearer.",
+        ("", "number"),
+        (
+            ("links whose likelihood ratio is not at its bound", f"{told['links']:,}"),
+            ("of them, with an error stated far smaller", f"{told['apart']:,}"),
+            ("wrong ones of those", f"{told['apart_wrong']:,}"),
+            ("wrong ones of those that their errors come to", f"{told['apart_stated']:.2g}"),
+            ("that their likelihood ratios come to", f"{told['apart_implied']:.2g}"),
+        ),
+    )
+
+
+def _limit(document: Document) -> TextTable:
+    limit = document["limit"]
+    share = "" if limit["share"] is None else f"{limit['share']:.2%}"
+    decoys = [row["decoys"] for row in document["cases"] if "decoys" in row]
+    tried, linked = (sum(each[key] for each in decoys) for key in ("tried", "linked"))
+    return TextTable(
+        "The limit, and decoys",
+        "A twin is another tunnel's flow of the same sizes so near in time that no method can tell them"
+        " apart. Decoys are copies turned in time that compete in the same model.",
+        ("", "number", "of"),
+        (
+            ("flows with a twin", f"{limit['twins']:,} ({share or 'none known'})", f"{limit['flows']:,}"),
+            ("decoys that would have been linked", f"{linked:,}", f"{tried:,}"),
+        ),
+    )
+
+
+def _cases(document: Document) -> TextTable:
+    rows = []
+    for row in document["cases"]:
+        damage = damage_text(row["damage"])
+        if "failed" in row:
+            rows.append((str(row["session"]), row["name"], damage, *[""] * 6, row["failed"]))
+            continue
+        error = row["alignment_error_ms"]
+        rows.append((
+            str(row["session"]),
+            row["name"],
+            damage,
+            row["protocol"],
+            f"{row['clients']:,}",
+            f"{row['linked']:,} of {row['carried']:,}",
+            f"{row['wrong']:,}",
+            "" if error is None else f"{error:.3f}",
+            f"{row['comparisons']:,}",
+            "" if row["alignment"] != "not_identifiable" else "alignment not identifiable",
+        ))  # fmt: skip
+    return TextTable(
+        "Cases",
+        "Folders of one session number are copies of one recording.",
+        (
+            "session", "name", "damage", "protocol", "clients", "linked", "wrong", "alignment error, ms",
+            "comparisons", "",
+        ),
+        tuple(rows),
+    )  # fmt: skip
+
+
+def damage_text(damage: Mapping[str, Any]) -> str:
+    """A damage of the document, in words."""
+    from vpnforensics.validation.damage import Damage
+
+    return Damage(**damage).text
+
+
+def misleading_tables(document: Document) -> Iterator[tuple[str, TextTable]]:
+    """The worst comparisons: what each is, and its packets."""
+    kinds = {
+        "false": "Speaks for a tunnel that did not carry the flow",
+        "true": "Speaks least for the true tunnel",
+    }
+    for kind, title in kinds.items():
+        for each in document["worst"][kind]:
+            about = (
+                f"{title}: {each['flow']} ({each['flow_ends']}) with {each['tunnel']} ({each['client']}) in"
+                f" {each['session']}, damage {each['damage']}; log10 LR {each['llr']:+.2f}; {each['packets']}"
+                f" packets, {each['verdict']}"
+            )
+            rows = [
+                (
+                    f"{p['egress_frame']}",
+                    p["at"],
+                    "up" if p["up"] else "down",
+                    f"{p['inner_bytes']}",
+                    "none" if p["ingress_frame"] is None else f"{p['ingress_frame']}",
+                    "" if p["outer_bytes"] is None else f"{p['outer_bytes']}",
+                    "" if p["delay_ms"] is None else f"{p['delay_ms']:.3f}",
+                )
+                for p in each["frames"]
+            ]
+            headings = (
+                "egress frame",
+                "time",
+                "",
+                "inner bytes",
+                "ingress frame",
+                "outer bytes",
+                "delay, ms",
+            )
+            yield kind, TextTable(about, f"{each['ingress']} {each['egress']}", headings, tuple(rows))
+
+
+def _spoken(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return ((name, row) for name, row in document["methods"].items() if "silent" not in row)
+
+
+def _of(part: float, whole: float) -> str:
+    return f"{part:,.0f} of {whole:,} ({part / max(whole, 1):.2g})"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _with_interval(value: float | None, interval: Sequence[float | None] | None) -> str:
+    if value is None:
+        return "not defined"
+    if interval is None or None in interval:
+        return _number(value)
+    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def _share(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.2%} [{interval[0]:.2%}, {interval[1]:.2%}]"
