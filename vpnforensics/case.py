@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vpnforensics.align.alignment import Alignment, same_clock
+from vpnforensics.align.relays import Relayed, settle_relays
 from vpnforensics.align.settle import Settled, settle
 from vpnforensics.align.straight import put_straight, rows_of, settle_straight
 from vpnforensics.engines.case import Case
@@ -19,6 +20,7 @@ from vpnforensics.packets.table import PacketTable
 from vpnforensics.report import warnings
 from vpnforensics.sides import Progress, Sides, name_of
 from vpnforensics.tunnels.apart import flows_apart
+from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.tunnels.find import Tunnel, find_tunnels
 
 
@@ -82,6 +84,9 @@ def make_case(
         everything = put_straight(everything, settled.alignment, flows.packets)
         more = _apart(everything, conversations, settled.tunnels.tunnels, recognised)
         flows, settled = more, _with_more(settled, flows, more, rng)
+    relayed = None if len(settled.tunnels) else _relayed(conversations, everything, clock, rng)
+    if relayed is not None:
+        settled, flows = relayed.settled, relayed.flows
     said = _warnings(sides, flows, settled.alignment, len(everything) - len(flows))
     if recognised:  # nobody will look at payloads again
         sides.forget_heads(conversations.packets, flows.packets)
@@ -113,6 +118,17 @@ def why_no_tunnels(sides: Sides) -> str:
         f"{here}: no VPN tunnel recognised, none proved by its lengths, and no packet that can be read"
         f" again in {there}; is this the client-facing side of the server, over the same time?"
     )
+
+
+def _relayed(
+    conversations: FlowTable, everything: FlowTable, clock: Alignment | None, rng: np.random.Generator
+) -> Relayed | None:
+    """Relays, where no tunnel has records: what they carried is in their writes."""
+    carriers = find_carriers(conversations)
+    if not len(carriers):
+        return None
+    flows = _apart(everything, conversations, carriers.tunnels, recognised=False)
+    return settle_relays(carriers, flows, clock, rng) if len(flows) else None
 
 
 def _apart(

@@ -127,8 +127,8 @@ def correlate(
         tell("reporting", 0.0)
         stacks = Stacks(
             case,
-            with_clocks=timestamps.NAME in options.engines,
-            with_ip_ids=ip_id.NAME in options.engines,
+            with_clocks=timestamps.NAME in options.engines and not case.by_writes,
+            with_ip_ids=ip_id.NAME in options.engines and not case.by_writes,
         )
         return CaseResult(
             tool=tool_row(options.parameters(), options.policy.to_dict(), options.seed, argv or ()),

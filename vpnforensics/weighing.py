@@ -8,7 +8,7 @@ import numpy as np
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import exact, packets
+from vpnforensics.engines import exact, packets, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
@@ -53,10 +53,12 @@ def weigh(
         readable, decision = _weigh_exactly(case, clock, options, one, rng)
         return Weighed(readable, decision)
     decision = undecided(case, options.policy)
-    if packets.NAME in options.engines:
+    if (writes.NAME if case.by_writes else packets.NAME) in options.engines:
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
+    if case.by_writes:  # a relay's own connections have no header field of its clients
+        return Weighed(case, decision)
     tell("reading header fields", 0.0)
     return Weighed(case, weigh_fields(case, decision, options.engines, rng=rng))
 

@@ -17,7 +17,7 @@ CLIENT, SERVER = ("10.0.0.2", 40000), ("10.0.0.1", 8388)
 
 
 def conversation(segments, *, opened=True):
-    """Segments as (up, sequence number from 0, bytes, PSH, time in s); of a connection with its SYNs or without."""
+    """Segments as (up, sequence number from 0, bytes, PSH, time in s); with the connection's SYNs or not."""
     rows = []
     if opened:
         rows += [tcp(0.0, *CLIENT, *SERVER, 0x02, seq=999), tcp(0.001, *SERVER, *CLIENT, 0x12, seq=4999)]

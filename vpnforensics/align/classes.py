@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import look_up_lengths, sort_by_class
 from vpnforensics.tunnels.find import RecordTable
-from vpnforensics.tunnels.length_map import LengthMap
+from vpnforensics.tunnels.write_law import LengthLaw
 
 IN_PIECES = -2
 """In place of a class: of a packet that no tunnel carries as one."""
@@ -32,7 +32,7 @@ class SizeClasses:
     ``start[c]:start[c+1]`` are class c's rows of ``ts_ns``, ``tunnel`` and ``record``.
     """
 
-    maps: tuple[LengthMap, ...]
+    maps: tuple[LengthLaw, ...]
     key: npt.NDArray[np.int64]
     """Ascending keys of the classes that have records."""
     start: npt.NDArray[np.int64]
@@ -80,7 +80,7 @@ class SizeClasses:
 
 
 def classify_records(
-    records: RecordTable, map_of_tunnel: npt.NDArray[np.int64], maps: tuple[LengthMap, ...]
+    records: RecordTable, map_of_tunnel: npt.NDArray[np.int64], maps: tuple[LengthLaw, ...]
 ) -> SizeClasses:
     """Sort records into size classes.
 
@@ -89,7 +89,7 @@ def classify_records(
     records : RecordTable
     map_of_tunnel : ndarray of int64, shape (tunnels,)
         Number of each tunnel's length map in ``maps``; -1 leaves the tunnel out.
-    maps : tuple of LengthMap
+    maps : tuple of LengthMap or WriteLaw
     """
     sizes = min(int(records.size.max(initial=0)) + 1, _SIZES)
     ts_ns, tunnel, record, side, size, start = sort_by_class(

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from vpnforensics.align._kernels import nearest_of_size, pairs_beside
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
+from vpnforensics.tunnels.write_law import LengthLaw
 
 _NEAR_NS = 20_000_000
 _SAME_SIZE = 60
@@ -123,7 +124,7 @@ def hides_lengths(records: RecordTable, inner_bytes: npt.NDArray[np.int32]) -> b
 
 
 def share_obeying(
-    length_map: LengthMap, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
+    length_map: LengthLaw, records: RecordTable, egress: EgressLengths, rng: np.random.Generator
 ) -> float:
     """Share of the records with an egress packet nearby that obeys a known map, less chance.
 

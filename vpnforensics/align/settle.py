@@ -8,7 +8,7 @@ a map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from vpnforensics.align.learning import (
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import RecordTable, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
+from vpnforensics.tunnels.write_law import LengthLaw
 
 _VOLUME_PEAKS = 6
 _ROUGH_NS = 100_000_000
@@ -47,7 +48,7 @@ class Settled:
 
     alignment: Alignment
     tunnels: TunnelSet
-    maps: tuple[LengthMap, ...]
+    maps: tuple[LengthLaw, ...]
     map_of_tunnel: npt.NDArray[np.int64]
     """Index into ``maps``, -1 where a tunnel's map is not known."""
 
@@ -132,7 +133,7 @@ def _align(
             for group in known
             for n in group
         }
-        alignment = _clocks(found, chosen, flows, begins_at, rng)
+        alignment = clocks(found, chosen, flows, begins_at, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
         if any(share >= enough for share in support.values()):
@@ -158,20 +159,21 @@ def _support(
     rng: np.random.Generator,
 ) -> _Support:
     """How well each group's packets obey its map under an alignment."""
-    egress = _egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
+    egress = egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
     return {
         (group[0], chosen[group[0]]): share_obeying(chosen[group[0]], _records_of(found, group), egress, rng)
         for group in groups
     }
 
 
-def _clocks(
+def clocks(
     found: TunnelSet,
-    chosen: dict[int, LengthMap],
+    chosen: Mapping[int, LengthLaw],
     flows: FlowTable,
     begins_at: Sequence[int],
     rng: np.random.Generator,
 ) -> Alignment:
+    """The alignment under which packets and records are of one size by the maps chosen, by tunnel."""
     maps = tuple(dict.fromkeys(chosen.values()))
     number = np.full(len(found), -1, np.int64)
     for n, length_map in chosen.items():
@@ -203,19 +205,19 @@ def _align_by_volume(
     if not len(found.records) or not len(packets):
         return Alignment("not_identifiable", reason=reason), {}
     best: tuple[float, dict[int, LengthMap]] = (0.0, {})
-    raw = _egress_lengths(flows, packets.ts_ns)
+    raw = egress_lengths(flows, packets.ts_ns)
     for group in groups[:3]:
         records = _records_of(found, group)
         if not len(records):
             continue
         for offset in volume_offsets(records, raw, _VOLUME_PEAKS):
-            shifted = _egress_lengths(flows, packets.ts_ns - offset)
+            shifted = egress_lengths(flows, packets.ts_ns - offset)
             learned = learn_length_map(records, shifted, rng, near_ns=_ROUGH_NS)
             if learned is not None and learned.share > best[0]:
                 best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
-    return _clocks(found, best[1], flows, begins_at, rng), best[1]
+    return clocks(found, best[1], flows, begins_at, rng), best[1]
 
 
 def _settle_maps(
@@ -228,7 +230,7 @@ def _settle_maps(
     rng: np.random.Generator,
 ) -> dict[int, LengthMap]:
     """On one clock: the best known map of each group, or the learned one where it explains clearly more."""
-    egress = _egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
+    egress = egress_lengths(flows, alignment.to_ingress(flows.packets.ts_ns))
     settled: dict[int, LengthMap] = {}
     for rank, group in enumerate(groups):
         tunnel = found.tunnels[group[0]]
@@ -278,7 +280,8 @@ def _records_of(found: TunnelSet, group: list[int]) -> RecordTable:
     return found.records.take(member[found.records.tunnel])
 
 
-def _egress_lengths(flows: FlowTable, ts_ns: npt.NDArray[np.int64]) -> EgressLengths:
+def egress_lengths(flows: FlowTable, ts_ns: npt.NDArray[np.int64]) -> EgressLengths:
+    """The flows' packets in order of these times."""
     if (ts_ns[1:] >= ts_ns[:-1]).all():
         return EgressLengths(ts_ns, flows.packets.ip_len_bytes, flows.up)
     order = np.argsort(ts_ns, kind="stable")

@@ -17,7 +17,7 @@ from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import TunnelSet
-from vpnforensics.tunnels.length_map import LengthMap
+from vpnforensics.tunnels.write_law import LengthLaw, WriteLaw
 
 USUAL_MISS = 0.03
 """Share of packets that a capture lacks, where it cannot be told: captures of busy machines lost 1 to 3 %."""
@@ -33,9 +33,16 @@ class Case:
     flows: FlowTable
     """Conversations of the egress capture."""
     alignment: Alignment
-    maps: tuple[LengthMap, ...]
+    maps: tuple[LengthLaw, ...]
     map_of_tunnel: npt.NDArray[np.int64]
     """Number of each tunnel's length map in ``maps``; -1 where none is known."""
+
+    @property
+    def by_writes(self) -> bool:
+        """Whether its tunnels are relays' carriers: records are their writes, and egress packets are writes
+        or what a stream carried in them.
+        """
+        return any(isinstance(law, WriteLaw) for law in self.maps)
 
     @cached_property
     def egress(self) -> EgressRows:

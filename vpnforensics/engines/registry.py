@@ -66,6 +66,18 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 of_fields=False,
             ),
             Engine(
+                name="writes",
+                source="writes as packets, of this project; stepping stones: Zhang & Paxson 2000 (USENIX "
+                "Security), Donoho et al. 2002 (RAID)",
+                evidence="each write of one segment has its outer write, of the size that the relay's write "
+                "law gives it, within the relay's delay law",
+                needs="a relay that its opening or its writes prove, and aligned clocks",
+                speaks_when="the ingress capture holds no tunnel with packet boundaries but a relay's "
+                "streams (Shadowsocks, ssh, TLS, SOCKS and HTTP proxies)",
+                silent_when="none of the flow's writes fits into one segment; never denies a tunnel",
+                of_fields=False,
+            ),
+            Engine(
                 name="exact",
                 source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
+from vpnforensics.engines import writes as writes_engine
 from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
@@ -109,8 +110,9 @@ def decide_by_packets(
     rng: np.random.Generator,
     progress: Callable[[float], None] | None = None,
 ) -> Decision:
-    """Verdicts and likelihood ratios from joint attribution."""
-    containment = packets_engine.prepare(case, at_work(case))
+    """Verdicts and likelihood ratios from joint attribution, of packets or, through relays, of writes."""
+    engine = writes_engine if case.by_writes else packets_engine
+    containment = engine.prepare(case, at_work(case))
     if containment is None:
         return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
@@ -123,16 +125,16 @@ def decide_by_packets(
     del containment  # as large as the captures
     miss = _miss_rate(case, found, table.seen)
     table = table.noted(unproven(case.egress.ts_ns, found.record), Why.UNPROVEN)
-    lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > USUAL_MISS
+    lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > USUAL_MISS or case.by_writes
     table = replace(table, readable=not lost)
     chance = chance_of_so_little(case, table, scores, miss)
     flows = case.flows
     null_comparisons = _null_comparisons(found, alive)
     calibration = _calibration(found, null_comparisons)
-    voice = _voice(scores, sizes, found, calibration)
+    voice = _voice(engine.NAME, scores, sizes, found, calibration)
     tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(flows.proto, flows.sport, flows.dport))
     return Decision(
-        packets_engine.NAME,
+        engine.NAME,
         scores,
         voice.llr,
         chance,
@@ -305,12 +307,16 @@ def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
 
 
 def _voice(
-    scores: ScoreTable, sizes: npt.NDArray[np.int64], found: Attribution, calibration: Calibration
+    engine: str,
+    scores: ScoreTable,
+    sizes: npt.NDArray[np.int64],
+    found: Attribution,
+    calibration: Calibration,
 ) -> Voice:
     llr = found.unlisted_llr[scores.flow]
     llr[: len(found.llr)] = found.llr  # the listed come first
     return Voice(
-        packets_engine.NAME,
+        engine,
         scores.score,
         calibration.llr(llr),
         sizes.astype(np.int32),

@@ -51,6 +51,9 @@ TUNNELS: Columns = (
     ("length_map.extra", "maybe_int"),
     ("length_map.cap", "maybe_int"),
     ("length_map.origin", "text"),
+    ("write_law.kind", "text"),
+    ("write_law.formula", "text"),
+    ("write_law.origin", "text"),
     ("connections", "maybe_int"),
     *_CLOCK,
     *_IP_ID,
@@ -105,7 +108,7 @@ def flat(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     made: dict[str, Any] = {}
     for path, kind in columns:
         key, *inner = path.split(".")
-        values = plain(rows[key])
+        values = plain(rows[key]) if key in rows else [None] * len(rows)  # saved before there was such a key
         for step in inner:
             values = [None if value is None else _part(value, step) for value in values]
         name = path.replace(".0", "_low").replace(".1", "_high").replace(".", "_")

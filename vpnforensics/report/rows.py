@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vpnforensics.engines import exact
+from vpnforensics.engines import exact, writes
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
@@ -31,6 +31,7 @@ _TUNNEL_COLUMNS = (
     "packets_up",
     "packets_down",
     "length_map",
+    "write_law",
     "connections",
     "clock",
     "ip_id",
@@ -62,13 +63,14 @@ def tunnel_rows(case: Case, decision: Decision, stacks: Stacks) -> pd.DataFrame:
                 "last_ns": tunnel.last_ns,
                 "packets_up": tunnel.packets_up,
                 "packets_down": tunnel.packets_down,
-                "length_map": case.maps[number].to_dict() if number >= 0 else None,
+                "length_map": case.maps[number].to_dict() if number >= 0 and not case.by_writes else None,
+                "write_law": case.maps[number].to_dict() if number >= 0 and case.by_writes else None,
                 "connections": 1 + len(tunnel.beside),
                 "clock": clocks[t],
                 "ip_id": ip_ids[t],
                 "user": None,
                 "explained_share": round(float(explained[t] / total[t]), 6)
-                if total[t] and decision.engine in (packets_engine.NAME, exact.NAME)
+                if total[t] and decision.engine in (packets_engine.NAME, exact.NAME, writes.NAME)
                 else None,
             }
         )

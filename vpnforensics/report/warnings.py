@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.engines import counters, packets
+from vpnforensics.engines import counters, packets, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.packets.table import PacketTable
@@ -68,7 +68,7 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
             or "no engine that was allowed to speak has anything to go on;"
             " `vpnf engines` says what each needs"
         )
-    elif decision.engine == packets.NAME:
+    elif decision.engine in (packets.NAME, writes.NAME):
         found += [
             f"tunnel of {tunnel.client} ({tunnel.protocol}): no length map known or learned;"
             " no flow can be linked to it"

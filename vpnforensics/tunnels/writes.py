@@ -1,16 +1,16 @@
 """Writes: what one ``write()`` of a sender put on a TCP stream, as far as TCP shows it.
 
-A relay writes at once what it reads, so a write is to a relay what a packet is to a VPN. A sender's kernel sets
-PSH on the last segment of a write (RFC 9293, 3.9.1.2) and fills all segments before it; so a write ends at PSH, at
-a segment that is not full, where the capture has a hole, and where what follows comes much later (a transfer
-larger than the congestion window: the relay has passed on what it had). Writes that follow each other before
-the first is sent become one (RFC 896), and a bulk transfer has PSH wherever its sender's buffer ran empty: its
-writes have no single partner on the relay's other side.
+A relay writes at once what it reads, so a write is to a relay what a packet is to a VPN. A sender's kernel
+sets PSH on the last segment of a write (RFC 9293, 3.9.1.2) and fills all segments before it; so a write ends
+at PSH, at a segment that is not full, where the capture has a hole, and where what follows comes much later
+(a transfer larger than the congestion window: the relay has passed on what it had). Writes that follow each
+other before the first is sent become one (RFC 896), and a bulk transfer has PSH wherever its sender's buffer
+ran empty: its writes have no single partner on the relay's other side.
 
-Ingress connections and egress flows are treated alike. Retransmissions add nothing, what came out of order was
-written when the hole before it was filled (:mod:`vpnforensics.tunnels.reassembly`). A connection joined in its
-middle has writes, the first of which is not marked as one that ``opens``; a direction that was not captured has
-none; beside a hole a write is not ``whole``, and its size is what was captured of it.
+Ingress connections and egress flows are treated alike. Retransmissions add nothing, what came out of order
+was written when the hole before it was filled (:mod:`vpnforensics.tunnels.reassembly`). A connection joined
+in its middle has writes, the first of which is not marked as one that ``opens``; a direction that was not
+captured has none; beside a hole a write is not ``whole``, and its size is what was captured of it.
 
 Positions say how many bytes of the stream stood before a write, so sums over writes need no other table. Who
 follows frames (ssh with lengths in clear, TLS records) has their ends in the same positions.

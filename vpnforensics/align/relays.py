@@ -1,0 +1,173 @@
+"""Clocks and write laws of relays, settled together, and candidates proved or dropped.
+
+Each write law that a protocol may have is a hypothesis: under the right one, writes that came out of the
+relay have their partners among those that went in, so that their sizes give the clocks
+(:mod:`vpnforensics.align.estimate`), and under these clocks they obey the law. Laws differ by a few bytes,
+and wrong ones obey nothing: no further measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from
+Shadowsocks where both were joined after their openings. Services of one protocol at one host share a law.
+
+A carrier that is only possible becomes a tunnel where its own writes obey the law (a login beside an
+``ssh -D`` does not); of protocols that nothing else looks like, where those of its host do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.learning import share_obeying
+from vpnforensics.align.settle import Settled, clocks, egress_lengths
+from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.tunnels.carriers import Carriers, as_carried
+from vpnforensics.tunnels.table import RecordTable, TunnelSet
+from vpnforensics.tunnels.write_law import LAWS, WriteLaw
+from vpnforensics.tunnels.writes import WriteTable, find_writes
+
+_PROVED_SHARE = 0.2
+"""Share of writes with a partner by the law, beyond chance; right laws had 0.6 and more, wrong ones 0.05."""
+_SURELY_SHARE = 0.6
+"""No further law is tried."""
+_LEAST_WRITES = 20
+_MOST_GROUPS = 8
+"""Of services whose laws are tried, those with most writes."""
+_OWN_SHARE = 0.1
+_LIKE_OTHERS = ("ssh", "tls")
+"""Protocols that ordinary services have, too: of these, each carrier is proved by itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Relayed:
+    """What was settled, and the flows as the relays carried them."""
+
+    settled: Settled
+    flows: FlowTable
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A law tried on the carriers of one group."""
+
+    law: WriteLaw
+    alignment: Alignment
+    share: float
+    flows: FlowTable
+    records: RecordTable
+
+
+def settle_relays(
+    carriers: Carriers, flows: FlowTable, known_clock: Alignment | None, rng: np.random.Generator
+) -> Relayed | None:
+    """Clocks, laws and the carriers that are tunnels; ``None`` where none is proved.
+
+    Parameters
+    ----------
+    carriers : Carriers
+    flows : FlowTable
+        Egress flows, none of them a carrier's own.
+    known_clock : Alignment or None
+        Where it is known beforehand.
+    rng : numpy.random.Generator
+    """
+    writes = find_writes(flows)
+    groups = _groups(carriers)[:_MOST_GROUPS]
+    trials = [(group, _best(carriers, group, flows, writes, known_clock, rng)) for group in groups]
+    proved = [(group, trial) for group, trial in trials if trial is not None]
+    if not proved:
+        return None
+    main = max((trial for _, trial in proved), key=lambda trial: trial.share)
+    laws: dict[int, WriteLaw] = {}
+    for group, trial in proved:
+        if (trial.law.of_packets, trial.law.opening) == (main.law.of_packets, main.law.opening):
+            laws.update(dict.fromkeys(_carrying(group, carriers, trial, main.alignment, rng), trial.law))
+    keep = np.zeros(len(carriers), np.bool_)
+    keep[list(laws)] = True
+    kept = np.flatnonzero(keep).tolist()
+    maps = tuple(dict.fromkeys(laws.values()))
+    map_of = np.array([maps.index(laws[n]) for n in kept], np.int64)
+    chosen = carriers.select(keep)
+    tunnels = tuple(
+        replace(t, protocol=laws[n].name or t.protocol, variant=laws[n].variant)
+        for n, t in zip(kept, chosen.tunnels, strict=True)
+    )
+    records = _records(chosen, maps, map_of)
+    settled = Settled(main.alignment, TunnelSet(tunnels, records, np.zeros(0, np.int64)), maps, map_of)
+    return Relayed(settled, main.flows)
+
+
+def _groups(carriers: Carriers) -> list[list[int]]:
+    """Carriers by protocol and the host that relays; they share a law. Those with most writes first."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for n, tunnel in enumerate(carriers.tunnels):
+        members.setdefault((tunnel.protocol, tunnel.server.rpartition(":")[0]), []).append(n)
+    of = carriers.carrier_of[carriers.writes.connection]
+    total = np.bincount(of[of >= 0], minlength=len(carriers))
+    return sorted(members.values(), key=lambda group: -int(total[group].sum()))
+
+
+def _best(
+    carriers: Carriers,
+    group: list[int],
+    flows: FlowTable,
+    writes: WriteTable,
+    known_clock: Alignment | None,
+    rng: np.random.Generator,
+) -> _Trial | None:
+    """The law that a group's writes obey best, with the clocks that it gives; ``None`` for none."""
+    rng = rng.spawn(1)[0]  # how much chance is taken here must not change what it does in the steps after
+    mine = carriers.select(np.isin(np.arange(len(carriers)), group))
+    best: _Trial | None = None
+    for law in LAWS[carriers.tunnels[group[0]].protocol]:
+        carried, records = as_carried(flows, writes, law), mine.records(law)
+        if len(records) < _LEAST_WRITES:
+            continue
+        tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
+        laws = dict.fromkeys(range(len(mine)), law)
+        alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
+        if not alignment.usable:
+            continue
+        share = _share(law, records, carried, alignment, rng)
+        if share >= max(_PROVED_SHARE, best.share if best else 0.0):
+            best = _Trial(law, alignment, share, carried, records)
+        if share >= _SURELY_SHARE:
+            break
+    return best
+
+
+def _share(
+    law: WriteLaw, records: RecordTable, carried: FlowTable, alignment: Alignment, rng: np.random.Generator
+) -> float:
+    egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))
+    return share_obeying(law, records, egress, rng)
+
+
+def _carrying(
+    group: list[int],
+    carriers: Carriers,
+    trial: _Trial,
+    alignment: Alignment,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The carriers of a group that obey its law themselves, as far as they can be asked."""
+    found = []
+    for place, n in enumerate(sorted(group)):
+        mine = trial.records.take(trial.records.tunnel == place)
+        few = len(mine) < _LEAST_WRITES
+        if carriers.tunnels[n].protocol in _LIKE_OTHERS:
+            if not few and _share(trial.law, mine, trial.flows, alignment, rng) >= _OWN_SHARE:
+                found.append(n)
+        elif few or _share(trial.law, mine, trial.flows, alignment, rng) >= _OWN_SHARE:
+            found.append(n)
+    return found
+
+
+def _records(carriers: Carriers, maps: tuple[WriteLaw, ...], map_of: npt.NDArray[np.int64]) -> RecordTable:
+    """The writes of carriers by the law of each, in order of time."""
+    parts = [carriers.records(law) for law in maps]
+    parts = [part.take(map_of[part.tunnel] == number) for number, part in enumerate(parts)]
+    merged = RecordTable(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
+    )
+    return merged.take(np.lexsort((merged.row, merged.ts_ns)))
