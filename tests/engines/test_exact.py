@@ -10,7 +10,7 @@ import vpnforensics as vf
 from tests.tables import table, tcp, udp
 from vpnforensics.align.alignment import same_clock
 from vpnforensics.engines.exact import match_exactly
-from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.flows.assemble import FlowTable, assemble_flows
 from vpnforensics.packets.table import AddressTable, PacketTable
 
 CLIENTS = ("10.0.0.2", "10.0.0.3", "10.0.0.4")
@@ -232,3 +232,134 @@ def test_what_has_no_payload_to_compare_is_not_comparable() -> None:
     assert found.comparable[~mine].all()
     assert not found.seen[mine].any()
     assert (found.conversation[flow], found.score[flow]) == (-1, -np.inf)
+
+
+def _world(rng: np.random.Generator) -> tuple[PacketTable, PacketTable]:
+    """Two clients and two servers of few numbers, so that much is alike; either side has its own losses."""
+    inside, outside = [], []
+    for _ in range(int(rng.integers(1, 40))):
+        client, port, n = (int(v) for v in rng.integers(0, 2, 3))
+        server, service, up, spoken = (int(v) for v in rng.integers(0, 2, 4))
+        udp_share, late = rng.random(), float(rng.choice([0.0, 0.3, 2.0]))
+        inner, mapped = (CLIENTS[client], 40_000 + port), (NAT, 50_000 + 2 * client + port)
+        far = ((WEB, DNS)[server], (443, 80)[service])
+        said = {"head": bytes([7 + n]) if spoken else b"", "payload_bytes": 40}
+        numbers = {"seq": n, "ack": int(rng.integers(0, 2)), "payload_bytes": 10}
+        at = float(rng.uniform(0, 3))
+        for rows, near, ts in ((inside, inner, at), (outside, mapped, at + late)):
+            if rng.random() < 0.2:
+                continue
+            ends = (near, far) if up else (far, near)
+            if udp_share < 0.4:
+                rows.append(udp(ts, *ends[0], *ends[1], **said))
+            else:
+                rows.append(tcp(ts, *ends[0], *ends[1], 0x18, **numbers))
+    both = (sorted(rows, key=lambda row: row["ts_ns"]) for rows in (inside, outside))
+    outer, inner_table = (table(rows) for rows in both)
+    return outer, inner_table
+
+
+def _keys(flows: FlowTable) -> list[tuple[Any, Any, int]]:
+    """What NAT keeps of each packet, its flow's server, and the bits of chance."""
+    packets, keys = flows.packets, []
+    columns = ("proto", "seq", "ack", "tsval", "tsecr", "tcp_flags", "payload_bytes")
+    for i in range(len(packets)):
+        said = bytes(packets.head[i]) if packets.proto[i] == 17 else b""
+        numbers = (bool(flows.up[i]), *(int(getattr(packets, name)[i]) for name in columns), said)
+        bits = 32 if packets.proto[i] == 6 else 16 if any(said) else 0
+        keys.append((numbers, flows.destination(int(flows.flow[i])), bits))
+    return keys
+
+
+def _matched(
+    conversations: FlowTable, flows: FlowTable, aligned: bool, frames: bool
+) -> list[tuple[Any, ...]]:
+    """Conversation, shared packets and score of each flow; ingress row and whether seen of each packet."""
+    ingress, egress = _keys(conversations), _keys(flows)
+    matches, able, seen = {}, [], []
+    for j, (numbers, server, bits) in enumerate(egress):
+        rows = [i for i, key in enumerate(ingress) if key == (numbers, server, bits) and bits]
+        many = len(rows) > 4
+        elsewhere = bits and not rows and any(key[0] == numbers and key[2] for key in ingress)
+        rows = [] if many else rows
+        if aligned:
+            late = abs(conversations.packets.ts_ns[rows] - flows.packets.ts_ns[j]) if rows else []
+            rows = [i for i, by in zip(rows, late, strict=True) if by <= 10**9]
+        if frames:
+            mine = conversations.flow[conversations.packets.frame == flows.packets.frame[j]]
+            rows = [i for i in rows if conversations.flow[i] not in mine]
+        if len({conversations.src[conversations.flow[i]] for i in rows}) > 1:
+            many, rows = True, []
+        matches[j] = rows
+        able.append(bits if not many else 0)
+        seen.append(bool(many or elsewhere))
+    out, row_of = [], [-1] * len(egress)
+    for f in range(len(flows)):
+        mine = [j for j in range(len(egress)) if flows.flow[j] == f]
+        votes: dict[int, set[Any]] = {}
+        for j in mine:
+            for i in matches[j]:
+                votes.setdefault(int(conversations.flow[i]), set()).add(egress[j][:2])
+        if not votes:
+            out.append((-1, 0, -np.inf))
+            continue
+        best = min(votes, key=lambda c: (-len(votes[c]), c))
+        others = [len(votes[c]) for c in votes if conversations.src[c] != conversations.src[best]]
+        for j in mine:
+            of_best = [i for i in matches[j] if conversations.flow[i] == best]
+            row_of[j] = max(of_best, default=-1)
+            seen[j] |= bool(of_best)
+        shared = [j for j in mine if row_of[j] >= 0]
+        expected = sum(able[j] > 0 for j in mine)
+        chance = max(able[j] for j in shared) * np.log10(2) - np.log10(len(conversations.packets))
+        confirmed = min(max(len(votes[best]) - max(others, default=0), 0), 2)
+        out.append((best, len(shared), chance * confirmed - 1.5 * max(0, 0.75 * expected - len(shared))))
+    return [*out, *zip(row_of, seen, strict=True)]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_as_its_rules_say_one_packet_at_a_time(aligned: bool) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        conversations, flows = (assemble_flows(side) for side in _world(rng))
+        alignment = same_clock("made up") if aligned else None
+        found = match_exactly(conversations, flows, alignment=alignment)
+        wanted = _matched(conversations, flows, aligned, False)
+        per_flow, per_packet = wanted[: len(flows)], wanted[len(flows) :]
+        assert list(zip(found.conversation, found.shared, strict=True)) == [w[:2] for w in per_flow]
+        np.testing.assert_allclose(found.score, [w[2] for w in per_flow])
+        assert list(zip(found.ingress_row, found.seen, strict=True)) == per_packet
+        assert found.comparable.tolist() == [key[2] > 0 for key in _keys(flows)]
+
+
+def test_in_one_capture_a_packet_does_not_match_itself() -> None:
+    """Both sides of a NAT in one file: each flow is found in the conversation on the other side."""
+    rng = np.random.default_rng(6)
+    for _ in range(30):
+        sides = _world(rng)
+        rows = [
+            {
+                "ts_ns": int(side.ts_ns[i]), "src": side.addresses.texts[side.src[i]],
+                "dst": side.addresses.texts[side.dst[i]], "sport": int(side.sport[i]),
+                "dport": int(side.dport[i]), "proto": int(side.proto[i]), "seq": int(side.seq[i]),
+                "ack": int(side.ack[i]), "tcp_flags": int(side.tcp_flags[i]),
+                "payload_bytes": int(side.payload_bytes[i]), "head": bytes(side.head[i]),
+            }
+            for side in sides
+            for i in range(len(side))
+        ]  # fmt: skip
+        flows = assemble_flows(table(sorted(rows, key=lambda row: row["ts_ns"])))
+        found = match_exactly(flows, flows, one_capture=True)
+        wanted = _matched(flows, flows, False, True)[: len(flows)]
+        assert list(zip(found.conversation, found.shared, strict=True)) == [w[:2] for w in wanted]
+        np.testing.assert_allclose(found.score, [w[2] for w in wanted])
+
+
+@pytest.mark.parametrize(("late_ns", "same"), [(10**9, True), (10**9 + 1, False)])
+def test_a_packet_stays_in_a_server_for_a_second_at_most(late_ns: int, same: bool) -> None:
+    sent, passed = (
+        assemble_flows(table([tcp(5.0, CLIENTS[0], 4000, WEB, 443, seq=9) | {"ts_ns": ts}]))
+        for ts in (10**9, 10**9 + late_ns)
+    )
+    found = match_exactly(sent, passed, alignment=same_clock("made up"))
+    assert (found.conversation[0] == 0) == same

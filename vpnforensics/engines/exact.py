@@ -208,8 +208,9 @@ def _invariants(
     """A 64-bit key of what NAT keeps, and how many bits of chance are in it (0: says nothing)."""
     tcp = packets.proto == PROTO_TCP
     spoken = (packets.proto == PROTO_UDP) & packets.head.any(axis=1)
-    key = np.where(up, np.uint64(1), np.uint64(0))
+    key = np.zeros(len(packets), np.uint64)
     for column in (
+        up,
         packets.seq,
         packets.ack,
         packets.tsval,
