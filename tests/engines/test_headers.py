@@ -19,9 +19,9 @@ SERVER = "10.9.9.9"
 
 
 def made(ttl=(64, 128), largest=(1420, 1280), ecn=(0, 0), flow=None, packets=40, marked=range(120)):
-    """Two tunnels of WireGuard's kind and a flow at their time; a field may be one for each packet.
-
     """Two tunnels like WireGuard, and a flow at their time; a field may be one for each packet.
+
+    The tunnels' packets stand each 0.1 s from 10 s on, the ``marked`` with ``ecn``; the flow's from 12 s.
     """
     outer, rows = [], []
     for t in range(2):
