@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vpnforensics.errors import (
         CaptureError,
         CaseError,
+        ConversionError,
         InsufficientDataError,
         LogError,
         NotACaptureError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         VpnForensicsError,
     )
     from vpnforensics.logs.read import read_logs
+    from vpnforensics.packets.folder.write import convert
     from vpnforensics.packets.read import read_capture
     from vpnforensics.packets.table import PacketTable
     from vpnforensics.report.result import CaseResult
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CaseResult": "vpnforensics.report.result",
     "PacketTable": "vpnforensics.packets.table",
+    "convert": "vpnforensics.packets.folder.write",
     "correlate": "vpnforensics.correlation",
     "open_case": "vpnforensics.saved",
     "read_capture": "vpnforensics.packets.read",
@@ -45,6 +48,7 @@ _HOMES = {
         (
             "CaptureError",
             "CaseError",
+            "ConversionError",
             "InsufficientDataError",
             "LogError",
             "NotACaptureError",
@@ -63,6 +67,7 @@ __all__ = [
     "CaptureError",
     "CaseError",
     "CaseResult",
+    "ConversionError",
     "InsufficientDataError",
     "LogError",
     "NotACaptureError",
@@ -73,6 +78,7 @@ __all__ = [
     "UnsupportedLinkTypeError",
     "VpnForensicsError",
     "__version__",
+    "convert",
     "correlate",
     "errors",
     "open_case",

@@ -54,6 +54,10 @@ class LogError(VpnForensicsError):
     """A usage log cannot be read, or not as it was asked for."""
 
 
+class ConversionError(VpnForensicsError):
+    """Captures cannot be converted into the folder that was named."""
+
+
 class SavedCaseError(VpnForensicsError):
     """A saved result cannot be opened: cut, edited, of another version, or something else.
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.capture.pcapng import InterfaceNumbers
 from vpnforensics.capture.records import RecordBatch
-from vpnforensics.capture.source import CaptureSource, StoredFile
+from vpnforensics.capture.source import CaptureSource
 from vpnforensics.capture.stream import CaptureStream
 from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError
@@ -40,7 +39,7 @@ class FrameBatch:
 
 def can_be_read_again(source: CaptureSource | None) -> bool:
     """Whether the files behind a packet table are still there, unchanged since they were read."""
-    return source is not None and bool(source.files) and all(_unchanged(file) for file in source.files)
+    return source is not None and bool(source.files) and all(file.is_there() for file in source.files)
 
 
 def chosen_frames(source: CaptureSource, frames: npt.NDArray[np.integer]) -> Iterator[FrameBatch]:
@@ -69,7 +68,7 @@ def chosen_frames(source: CaptureSource, frames: npt.NDArray[np.integer]) -> Ite
     for file in source.files:
         if position == len(wanted):
             return
-        if not _unchanged(file):
+        if not file.is_there():
             raise CaptureError(file.path, None, "changed since it was read, or gone")
         with CaptureStream(file.path) as stream:
             walk = RecordWalk(stream, numbers, batch)
@@ -88,13 +87,3 @@ def chosen_frames(source: CaptureSource, frames: npt.NDArray[np.integer]) -> Ite
                 before += count
                 if position == len(wanted):
                     return
-
-
-def _unchanged(file: StoredFile) -> bool:
-    if file.known_sha256 is not None:  # read from a pipe
-        return False
-    try:
-        status = Path(file.path).stat()
-    except (OSError, ValueError):
-        return False
-    return (status.st_size, status.st_mtime_ns) == (file.bytes, file.modified_ns)

@@ -21,9 +21,19 @@ class StoredFile:
     bytes: int
     modified_ns: int = 0
     known_sha256: str | None = None
-    """Digest taken while reading, where the bytes cannot be read again."""
+    """Digest taken when it was read, where the bytes cannot be read again, or need not be for it."""
     first_frame: int = 1
     """Number, in the capture that it is a part of, of its first frame."""
+
+    def is_there(self) -> bool:
+        """Whether the file can be read again, unchanged."""
+        if not self.modified_ns and self.known_sha256 is not None:  # read from a pipe
+            return False
+        try:
+            status = Path(self.path).stat()
+        except (OSError, ValueError):
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.bytes, self.modified_ns)
 
     def sha256(self) -> str:
         """Hex digest of the stored bytes.

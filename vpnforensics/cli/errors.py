@@ -13,6 +13,7 @@ from vpnforensics.cli.terminal import Talk
 from vpnforensics.errors import (
     CaptureError,
     CaseError,
+    ConversionError,
     LogError,
     SavedCaseError,
     ScenarioError,
@@ -93,7 +94,7 @@ def _judged(error: BaseException) -> tuple[int, str]:
         return DAMAGED, str(error)
     if isinstance(error, CaptureError | CaseError | LogError | SavedCaseError):
         return UNREADABLE, str(error)
-    if isinstance(error, OutputError | ScenarioError):
+    if isinstance(error, ConversionError | OutputError | ScenarioError):
         return USAGE, str(error)
     if isinstance(error, ModuleNotFoundError):
         missing = (error.name or "").partition(".")[0]

@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "info": ("vpnforensics.cli.captures:info", "What captures hold, and what is wrong with them."),
         "packets": ("vpnforensics.cli.captures:packets", "The packet table of a capture."),
+        "convert": ("vpnforensics.cli.convert:convert", "Captures as columns, to be read again in part."),
         "flows": ("vpnforensics.cli.conversations:flows", "The conversations in a capture."),
         "tunnels": ("vpnforensics.cli.conversations:tunnels", "The VPN tunnels in a capture."),
         "clocks": ("vpnforensics.cli.fields:clocks", "TCP timestamp clocks: rate, skew, offset, breaks."),

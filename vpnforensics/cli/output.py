@@ -112,12 +112,15 @@ def _is_read(path: Path, each: str) -> bool:
     """Whether an existing file is what an input names, or one of the captures of its folder."""
     from vpnforensics.capture.rotation import capture_files
     from vpnforensics.errors import NotACaptureError
+    from vpnforensics.packets.folder.layout import is_folder_of_columns
 
     if each == "-":
         try:
             return os.path.samestat(path.stat(), os.fstat(0))
         except OSError:  # standard input is closed, which reading it will say
             return False
+    if is_folder_of_columns(each):
+        return path.resolve().is_relative_to(Path(each).resolve())
     try:
         found = capture_files(each)
     except NotACaptureError:

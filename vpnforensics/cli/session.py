@@ -80,12 +80,14 @@ def output_options(*formats: str) -> Callable[[F], F]:
     return decorate
 
 
+decap_option = click.option(
+    "--decap", type=click.Choice(("auto", *NAMES)), default="auto", show_default=True,
+    help="Read through a tap's encapsulation; auto: where the whole capture is in it.",
+)  # fmt: skip
+
+
 def reading_options(command: F) -> F:
     """``--strict`` and ``--decap``: how captures are read."""
-    command = click.option(
-        "--decap", type=click.Choice(("auto", *NAMES)), default="auto", show_default=True,
-        help="Read through a tap's encapsulation; auto: where the whole capture is in it.",
-    )(command)  # fmt: skip
     return click.option(
         "--strict", is_flag=True, help="Refuse a capture that lost packets to damage (exit code 4)."
-    )(command)
+    )(decap_option(command))

@@ -33,6 +33,7 @@ class PacketColumns:
         self.counters = np.zeros(_kernels.COUNTERS, np.int64)
         self.counters[_kernels.LAST_NS] = NO_TIME
         self._capacity = 0
+        self._given_away = 0
         # The 32 bytes of `head` are written as four words.
         self._columns: list[npt.NDArray[Any]] = [
             np.empty((0, spec.width // 8), np.uint64) if spec.width > 1 else np.empty(0, spec.dtype)
@@ -52,7 +53,7 @@ class PacketColumns:
 
     @property
     def rows(self) -> int:
-        """Packets decoded so far."""
+        """Packets decoded so far and not given away."""
         return int(self.counters[_kernels.ROW])
 
     @property
@@ -106,7 +107,8 @@ class PacketColumns:
         cells = self.counters
         wrapped = cells[_kernels.WRAPPED :]
         most = int(np.argmax(wrapped))
-        told = cells[_kernels.ROW] - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
+        decoded = cells[_kernels.ROW] + self._given_away
+        told = decoded - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
         if not wrapped[most] or wrapped[most] < WHOLE_SHARE * told:
             return NONE
         return most if most == GTPU or not self.counters[_kernels.ANSWERED] else NONE
@@ -134,11 +136,26 @@ class PacketColumns:
         self._slots, self._packed, self._versions = np.full(size, -1, np.int32), packed, versions
         _kernels.rebuild_slots(packed, versions, known, self._slots, self._seed)
 
-    def addresses(self) -> AddressTable:
-        """The distinct addresses, in order of appearance."""
+    def addresses(self, start: int = 0) -> AddressTable:
+        """The distinct addresses, in order of appearance, from a number on."""
         known = int(self.counters[_kernels.ADDRESSES])
-        packed = self._packed[:known].astype(">u8").view(np.uint8).reshape(known, 16)
-        return AddressTable(packed, self._versions[:known].copy())
+        packed = self._packed[start:known].astype(">u8").view(np.uint8).reshape(known - start, 16)
+        return AddressTable(packed, self._versions[start:known].copy())
+
+    def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
+        """The first rows as columns by name, which share memory with this object's."""
+        return {
+            spec.name: array[:count].view(np.uint8) if spec.width > 1 else array[:count]
+            for spec, array in zip(PacketTable.schema(), self._columns, strict=True)
+        }
+
+    def give_away(self, count: int) -> None:
+        """Forget the first rows; those after them are the first ones now."""
+        left = self.rows - count
+        for array in self._columns:
+            array[:left] = array[count : count + left].copy()
+        self.counters[_kernels.ROW] = left
+        self._given_away += count
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The finished columns by name; this object must not be used afterwards."""
