@@ -21,7 +21,7 @@ from vpnforensics.report import warnings
 from vpnforensics.sides import Progress, Sides, name_of
 from vpnforensics.tunnels.apart import flows_apart
 from vpnforensics.tunnels.carriers import find_carriers
-from vpnforensics.tunnels.find import Tunnel, find_tunnels
+from vpnforensics.tunnels.find import Tunnel, TunnelSet, find_tunnels
 
 
 def grouped(packets: PacketTable) -> FlowTable:
@@ -84,7 +84,7 @@ def make_case(
         everything = put_straight(everything, settled.alignment, flows.packets)
         more = _apart(everything, conversations, settled.tunnels.tunnels, recognised)
         flows, settled = more, _with_more(settled, flows, more, rng)
-    relayed = None if len(settled.tunnels) else _relayed(conversations, everything, clock, rng)
+    relayed = None if len(settled.tunnels) else _relayed(conversations, tunnels, everything, clock, rng)
     if relayed is not None:
         settled, flows = relayed.settled, relayed.flows
     said = _warnings(sides, flows, settled.alignment, len(everything) - len(flows))
@@ -121,10 +121,14 @@ def why_no_tunnels(sides: Sides) -> str:
 
 
 def _relayed(
-    conversations: FlowTable, everything: FlowTable, clock: Alignment | None, rng: np.random.Generator
+    conversations: FlowTable,
+    framed: TunnelSet,
+    everything: FlowTable,
+    clock: Alignment | None,
+    rng: np.random.Generator,
 ) -> Relayed | None:
     """Relays, where no tunnel has records: what they carried is in their writes."""
-    carriers = find_carriers(conversations)
+    carriers = find_carriers(conversations, framed)
     if not len(carriers):
         return None
     flows = _apart(everything, conversations, carriers.tunnels, recognised=False)

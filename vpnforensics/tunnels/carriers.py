@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.relays import Relay, find_relays
-from vpnforensics.tunnels.table import RecordTable, Tunnel
+from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.write_law import MOST_WRITE_BYTES, OPENING, VARIES, WriteLaw
 from vpnforensics.tunnels.writes import WriteTable, find_writes
 
@@ -40,6 +40,8 @@ class Carriers:
     """Carrier of each conversation, by its number in the flow table; -1 for others."""
     forward: npt.NDArray[np.bool_]
     """Whether the carrier's client is the one by the flow table, of each conversation."""
+    frames: RecordTable
+    """What has its length in clear, in these or other conversations; ``tunnel`` is the conversation's."""
 
     def __len__(self) -> int:
         return len(self.tunnels)
@@ -55,6 +57,9 @@ class Carriers:
 
         A write that opens its connection has its size without the opening's own bytes, and the mark.
         """
+        if law.of_frames:
+            framed = self.frames.take(self.carrier_of[self.frames.tunnel] >= 0)
+            return replace(framed, tunnel=self.carrier_of[framed.tunnel].astype(np.int32))
         writes = self.writes
         told = writes.whole & (writes.segments == 1) & (self.carrier_of[writes.connection] >= 0)
         up = writes.up == self.forward[writes.connection]
@@ -77,13 +82,15 @@ class Carriers:
         )
 
 
-def find_carriers(conversations: FlowTable) -> Carriers:
+def find_carriers(conversations: FlowTable, framed: TunnelSet) -> Carriers:
     """The carriers among the conversations of an ingress capture.
 
     Parameters
     ----------
     conversations : FlowTable
         Assembled without idle time-outs.
+    framed : TunnelSet
+        What was found in them that has records, candidates included.
     """
     writes = find_writes(conversations)
     forward = _forward(conversations, writes)
@@ -101,7 +108,9 @@ def find_carriers(conversations: FlowTable) -> Carriers:
         carrier_of[numbers] = len(tunnels)
         mine = np.sort(np.array(numbers, np.int64))
         tunnels.append(_tunnel(conversations, relays[key], mine, bool(forward[mine[0]]), len(tunnels)))
-    return Carriers(conversations, writes, tuple(tunnels), carrier_of, forward)
+    number = np.array([t.conversation for t in framed.tunnels], np.int32)
+    frames = replace(framed.records, tunnel=number[framed.records.tunnel])
+    return Carriers(conversations, writes, tuple(tunnels), carrier_of, forward, frames)
 
 
 def _forward(conversations: FlowTable, writes: WriteTable) -> npt.NDArray[np.bool_]:

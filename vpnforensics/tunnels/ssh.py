@@ -47,6 +47,8 @@ _TAGS = (16, 32, 64, 20, 8)
 """Bytes of GCM's and umac-128's, hmac-sha2-256's, -512's, hmac-sha1's and umac-64's tag."""
 _TUN_BYTES = 1 + 4 + 4 + 4 + 1 + 4
 """Type, channel, length, address family; padding length and the least padding."""
+_CHANNEL_BYTES = 1 + 4 + 4 + 1 + 1 + 4
+"""Type, channel, length of a byte of data, that byte; padding length and the least padding."""
 _AES_BLOCK, _OTHER_BLOCK = 16, 8
 _LEAST_INNER_BYTES = 28
 _MOST_PACKET_BYTES = 2048
@@ -67,9 +69,9 @@ def recognise(sample: Datagrams, begun: bool) -> Recognition | None:
 
 
 def records(datagrams: Datagrams, variant: str) -> Records:
-    """Packets with room for an inner one."""
-    least = -(-(_LEAST_INNER_BYTES + _TUN_BYTES) // _AES_BLOCK) * _AES_BLOCK
-    carries = (datagrams.payload_bytes >= least) & (variant != WRITES)
+    """Packets with room for an inner one, or for a byte that was forwarded."""
+    inner = _CHANNEL_BYTES if variant == WRITES else _LEAST_INNER_BYTES + _TUN_BYTES
+    carries = datagrams.payload_bytes >= -(-inner // _OTHER_BLOCK) * _OTHER_BLOCK
     return Records(carries, np.full(len(datagrams), -1, np.int64))
 
 

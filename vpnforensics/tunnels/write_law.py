@@ -60,6 +60,8 @@ class WriteLaw:
     first byte on; ``None`` where first writes are like any others."""
     of_packets: bool = False
     """Whether what is carried are IP packets (``ssh -w``), and not what a relay read."""
+    of_frames: bool = False
+    """Whether it is of what a length in clear says, and not of writes: several frames may be one write."""
     origin: Origin = "formula"
 
     @property
@@ -101,6 +103,7 @@ class WriteLaw:
             "extra": self.extra,
             "opening": None if self.opening is None else [b if b != VARIES else None for b in self.opening],
             "of_packets": self.of_packets,
+            "of_frames": self.of_frames,
             "origin": self.origin,
         }
 
@@ -115,6 +118,8 @@ def _ssh(variant: str, frame: int, block: int) -> tuple[WriteLaw, WriteLaw]:
 
 _CLEAR = (WriteLaw(""),)
 _SSH = (
+    WriteLaw("ssh", "lengths in clear", unit=16, room=16, extra=14, of_frames=True),
+    WriteLaw("ssh", "lengths in clear", unit=8, room=8, extra=14, of_frames=True),
     *_ssh("chacha20-poly1305", 20, 8),
     *_ssh("aes-gcm", 20, 16),
     *_ssh("etm, 32", 36, 16),
