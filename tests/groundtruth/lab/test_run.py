@@ -22,7 +22,6 @@ from vpnforensics.groundtruth.lab.run import run
 from vpnforensics.groundtruth.lab.state import RUNS, clean
 from vpnforensics.groundtruth.scenario import loads
 
-
 LOOKS_UP_FOR_ALL = ("http-proxy-squid",)
 """Relays of one process for all: whom a lookup is for cannot be told."""
 

@@ -61,12 +61,9 @@ class HttpProxySquid(HttpProxy):
             f"pid_filename none\nnetdb_filename none\ncoredump_dir {folder}\npinger_enable off\n"
             "shutdown_lifetime 0 seconds\nmemory_cache_shared off\nworkers 1\n"
         )
-        self.processes.start(
-            "squid",
-            self.namespace,
-            ["setpriv", "--reuid=20000", "--regid=20000", "--clear-groups"]
-            + ["squid", "-N", "-f", str(self.folder / "squid.conf")],
-        )
+        argv = ["setpriv", "--reuid=20000", "--regid=20000", "--clear-groups"]
+        argv += ["squid", "-N", "-f", str(self.folder / "squid.conf")]
+        self.processes.start("squid", self.namespace, argv)
         self.wait_for_port(self.namespace, self.port, "squid")
 
     def openers(self, kernel: Translations, egress: Path) -> dict[Key, set[int]]:

@@ -1,8 +1,8 @@
 """OpenSSH as a VPN: ``ssh -w`` (tun devices) and ``ssh -D`` (a SOCKS proxy), one TCP connection a client.
 
 The cipher decides what can be seen: OpenSSH's own first choice, chacha20-poly1305@openssh.com, hides the
-lengths of packets; AES-GCM (RFC 5647) and every MAC that is made after encryption (``-etm@openssh.com``) leave
-them in clear.
+lengths of packets; AES-GCM (RFC 5647) and every MAC that is made after encryption (``-etm@openssh.com``)
+leave them in clear.
 """
 
 from __future__ import annotations
