@@ -22,7 +22,7 @@ from vpnforensics.groundtruth.lab.run import run
 from vpnforensics.groundtruth.lab.state import RUNS, clean
 from vpnforensics.groundtruth.scenario import loads
 
-LOOKS_UP_FOR_ALL = ("http-proxy-squid",)
+LOOKS_UP_FOR_ALL = ("http-proxy-squid", "tor")
 """Relays of one process for all: whom a lookup is for cannot be told."""
 
 

@@ -164,7 +164,7 @@ def test_a_connection_of_a_proxy_that_two_clients_used_is_nobodys(tmp_path):
         "198.51.100.2 - - - -\n"
     )
     machines = [Machine(Device(c.name, (), Stack()), c, "", c.outer) for c in clients]
-    owner = through_relay(driver.openers(Translations(), tmp_path / "egress.pcap"), machines)
+    owner = through_relay(driver.openers(Translations(), tmp_path / "egress.pcap", {}), machines)
     said = [
         owner(EgressFlow("tcp", Endpoint("203.0.113.1", port), Endpoint("192.0.2.60", far), 0))
         for port, far in ((4000, 80), (4001, 443), (4002, 443))

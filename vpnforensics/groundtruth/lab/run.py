@@ -80,6 +80,7 @@ class _Raw:
     driver: Driver
     counts: dict[str, TapCount]
     inner: list[Path]
+    local: dict[str, Path]
     links: dict[str, object]
 
 
@@ -191,6 +192,12 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
     inner = {dev: partial / f"raw-inner-server-{i}.pcap" for i, dev in enumerate(driver.server_devices(), 1)}
     for dev, path in inner.items():
         taps[f"inner-{dev}"] = Tap.open(processes, f"inner-{dev}", topology.vpn, dev, path)
+    local = {}
+    if driver.told_by_programs:
+        local = {c.name: partial / f"raw-local-{c.number}.pcap" for c in topology.clients}
+        for client in topology.clients:
+            name = f"local-{client.name}"
+            taps[name] = Tap.open(processes, name, client.namespace, "lo", local[client.name])
     if scenario.capture.inner:
         for client in (c for c in topology.clients if c.name in devices):
             path, dev = partial / f"inner-{client.name}.pcap", devices[client.name]
@@ -203,7 +210,7 @@ def _record(scenario: Scenario, network: Network, processes: Processes, partial:
     counts = {name: tap.close() for name, tap in taps.items()}
     links = end_links(processes)
     processes.stop_named("conntrack")
-    return _Raw(topology, driver, counts, list(inner.values()), links)
+    return _Raw(topology, driver, counts, list(inner.values()), local, links)
 
 
 def _join(topology: Topology, driver: Driver, network: Network, processes: Processes) -> dict[str, str]:
@@ -244,6 +251,7 @@ def _traffic(
             stop,
             starts[m.client.name],
             driver.proxy(m.client),
+            driver.told_by_programs,
         )
         for i, m in enumerate(topology.machines)
     ]
@@ -258,7 +266,8 @@ def _write(
     raw_ingress, raw_egress = partial / "raw-ingress.pcap", partial / "raw-egress.pcap"
     kernel = read_translations(work / "conntrack.log")
     if raw.driver.relay:
-        owner = truth_file.through_relay(raw.driver.openers(kernel, raw_egress), raw.topology.machines)
+        openers = raw.driver.openers(kernel, raw_egress, raw.local)
+        owner = truth_file.through_relay(openers, raw.topology.machines)
     else:
         homes = {c.name: work / f"conntrack-{c.name}.log" for c in clients}
         logs = {name: read_translations(path) for name, path in homes.items() if path.exists()}

@@ -54,8 +54,8 @@ class Verdicts:
 class Row:
     """One driver's line of the table.
 
-    ``over_s`` is what the recording took beyond its traffic; ``refusal`` is why the correlator said nothing
-    at all.
+    ``over_s`` is what the recording took beyond its traffic and what joining takes by design; ``refusal`` is
+    why the correlator said nothing at all.
     """
 
     kind: str
@@ -107,7 +107,7 @@ def survey(kind: str, seconds: float, folder: Path, *, seed: int = 1, same_clock
     """Record one driver, correlate (by default without saying that one clock stamped both sides), judge."""
     started = time.monotonic()
     recording = run(usual(kind, 3, seconds, seed), folder)
-    over_s = time.monotonic() - started - seconds
+    over_s = time.monotonic() - started - seconds - DRIVERS[kind].join_s
     truth = json.loads((folder / "truth.json").read_text())
     argv = [sys.executable, "-m", "vpnforensics.cli.main", "correlate"]
     argv += [str(folder / "ingress.pcap"), str(folder / "egress.pcap"), "-q", "-f", "json"]

@@ -53,7 +53,9 @@ class Host:
     start_s : float
         Wait before the first program.
     proxy : str or None
-        SOCKS proxy of a relay.
+        Proxy of a relay, as a URL.
+    cookies : bool
+        Whether each fetch carries a cookie of its own, as browsers' fetches do.
     """
 
     namespace: str
@@ -64,6 +66,7 @@ class Host:
     stop: threading.Event
     start_s: float = 0.0
     proxy: str | None = None
+    cookies: bool = False
 
     def left(self) -> float:
         """Seconds of traffic left."""
@@ -100,7 +103,8 @@ class Host:
     def curl(self, *argv: str) -> None:
         """Fetch, through the proxy if there is one."""
         proxy = ["--proxy", self.proxy] if self.proxy else []
-        self.run(["curl", "-ks", *proxy, *argv])
+        cookie = ["-b", f"id={self.rng.getrandbits(64):016x}"] if self.cookies else []
+        self.run(["curl", "-ks", *proxy, *cookie, *argv])
 
 
 def browse(host: Host) -> None:

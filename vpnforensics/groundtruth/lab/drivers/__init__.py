@@ -21,6 +21,7 @@ from vpnforensics.groundtruth.lab.drivers.ssh import (
 from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
 from vpnforensics.groundtruth.lab.drivers.strongswan_kernel import StrongSwanKernel
 from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
+from vpnforensics.groundtruth.lab.drivers.tor import Tor
 from vpnforensics.groundtruth.lab.drivers.wireguard import WireGuard
 
 DRIVERS: dict[str, type[Driver]] = {
@@ -46,6 +47,7 @@ DRIVERS: dict[str, type[Driver]] = {
         SocksDante,
         HttpProxy,
         HttpProxySquid,
+        Tor,
         RefTunnel,
         RefTunnelTcp,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -76,6 +77,11 @@ class Driver(ABC):
     """Debian packages that hold them."""
     relay: ClassVar[bool] = False
     """True where the server opens the egress connections itself (a proxy) and no tun device exists."""
+    told_by_programs: ClassVar[bool] = False
+    """True where no socket of the relay is one client's: what programs hand to their own proxies is captured
+    too, and a cookie tells equal requests apart."""
+    join_s: ClassVar[float] = 0.0
+    """What it takes by design until clients have joined, beyond the few seconds of any other."""
     kernel_modules: ClassVar[tuple[str, ...]] = ()
     """What it needs of the kernel beyond what any machine has: then every end runs on a kernel of its own."""
 
@@ -120,7 +126,7 @@ class Driver(ABC):
         """Where a relay's client programs find their SOCKS proxy."""
         return None
 
-    def openers(self, kernel: Translations, egress: Path) -> dict[Key, set[int]]:
+    def openers(self, kernel: Translations, egress: Path, local: Mapping[str, Path]) -> dict[Key, set[int]]:
         """Of a relay: the numbers of the clients behind each upstream connection, once all has been recorded.
 
         Parameters
@@ -129,6 +135,8 @@ class Driver(ABC):
             The kernel's account: a connection is marked by the user that owns its socket.
         egress : Path
             The Internet-facing capture, whole.
+        local : mapping of str to Path
+            By client name: what programs handed to their proxies, where `told_by_programs`.
         """
         return kernel.marks
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from vpnforensics.groundtruth.lab.conntrack import Endpoint, Key, Translations
@@ -66,7 +67,7 @@ class HttpProxySquid(HttpProxy):
         self.processes.start("squid", self.namespace, argv)
         self.wait_for_port(self.namespace, self.port, "squid")
 
-    def openers(self, kernel: Translations, egress: Path) -> dict[Key, set[int]]:
+    def openers(self, kernel: Translations, egress: Path, local: Mapping[str, Path]) -> dict[Key, set[int]]:
         """By the log."""
         numbers = {client.outer: client.number for client in self.clients}
         found: dict[Key, set[int]] = defaultdict(set)
