@@ -36,7 +36,8 @@ from vpnforensics.errors import CaptureError, CaseError
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.packets.read import read_capture
 from vpnforensics.report.result import CaseResult
-from vpnforensics.tunnels.find import SURE, find_tunnels
+from vpnforensics.tunnels.carriers import list_tunnels
+from vpnforensics.tunnels.find import SURE
 
 VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, ssh, cases)
 ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
@@ -134,7 +135,7 @@ def _tunnels(path: Path) -> tuple[Vpn, ...]:
     conversations = assemble_flows(read_capture(path), idle_tcp_s=np.inf, idle_other_s=np.inf)
     return tuple(
         Vpn(t.protocol, t.client, t.server, t.variant, t.confidence >= SURE)
-        for t in find_tunnels(conversations).tunnels
+        for t in list_tunnels(conversations).tunnels
     )
 
 

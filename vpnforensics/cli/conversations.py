@@ -74,7 +74,7 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
 @talk_options
 @pass_session
 def tunnels(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
-    """List the VPN tunnels in a capture, and conversations that may be one.
+    """List the VPN tunnels and relays in a capture, and conversations that may be one.
 
     A candidate (confidence below 0.5) becomes a tunnel only where `vpnf
     correlate` finds traffic that it carried.
@@ -86,11 +86,11 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
 
         from vpnforensics.flows.assemble import assemble_flows
         from vpnforensics.flows.copies import without_copies
-        from vpnforensics.tunnels.find import find_tunnels
+        from vpnforensics.tunnels.carriers import list_tunnels
 
         show("finding tunnels", 0.0)
         packets = without_copies(packets).packets
-        frame = find_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf)).to_pandas()
+        frame = list_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf)).to_pandas()
     if form == "table":
         output.show(_tunnels_view(frame, top, output.width))
     else:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.tunnels.find import find_tunnels
 from vpnforensics.tunnels.relays import Relay, find_relays
 from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.write_law import MOST_WRITE_BYTES, OPENING, VARIES, WriteLaw
@@ -107,10 +108,35 @@ def find_carriers(conversations: FlowTable, framed: TunnelSet) -> Carriers:
     for key, numbers in sorted(of.items(), key=lambda item: min(item[1])):
         carrier_of[numbers] = len(tunnels)
         mine = np.sort(np.array(numbers, np.int64))
-        tunnels.append(_tunnel(conversations, relays[key], mine, bool(forward[mine[0]]), len(tunnels)))
+        tunnels.append(
+            _tunnel(conversations, relays[key], mine, bool(forward[mine[0]]), len(framed) + len(tunnels))
+        )
     number = np.array([t.conversation for t in framed.tunnels], np.int32)
     frames = replace(framed.records, tunnel=number[framed.records.tunnel])
     return Carriers(conversations, writes, tuple(tunnels), carrier_of, forward, frames)
+
+
+def list_tunnels(conversations: FlowTable) -> TunnelSet:
+    """The tunnels, relays' carriers and candidates of an ingress capture, to look at.
+
+    Carriers stand in the place of streams of which nothing but bytes is known. Most TLS is the web: of that,
+    only what :func:`~vpnforensics.tunnels.find.find_tunnels` takes for a candidate is listed.
+    """
+    found = find_tunnels(conversations)
+    carriers = find_carriers(conversations, found)
+    shown = [t for t in carriers.tunnels if t.protocol != "tls"]
+    theirs = {c for t in shown for c in (t.conversation, *t.beside)}
+    framed = np.bincount(found.records.tunnel, minlength=len(found)) > 0
+    keep = np.array([t.sure or t.conversation not in theirs for t in found.tunnels], np.bool_) | framed
+    kept = found.select(keep)
+    known = {c for t in kept.tunnels for c in (t.conversation, *t.beside)}
+    said = {t.conversation: t.variant for t in found.tunnels}  # what the ends of an ssh connection agreed on
+    more = tuple(
+        replace(t, variant=said.get(t.conversation, ""))
+        for t in shown
+        if not known & {t.conversation, *t.beside}
+    )
+    return replace(kept, tunnels=(*kept.tunnels, *more))
 
 
 def _forward(conversations: FlowTable, writes: WriteTable) -> npt.NDArray[np.bool_]:

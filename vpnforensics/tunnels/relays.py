@@ -13,7 +13,7 @@ protocol        opens with                                                      
 ``tor``         TLS whose records hold whole cells: 514 k + 17 (tor-spec, 3; RFC 8446)  shaped
 ``ssh``         ``SSH-`` (RFC 4253, 4.2)                                                possible
 ``tls``         a TLS handshake (trojan, stunnel, HTTPS proxies; and the web)           possible
-``sealed``      nothing that is in clear (Shadowsocks, VMess)                           possible
+``stream``      nothing that is in clear (Shadowsocks, VMess)                           possible
 ==============  ======================================================================  ==============
 
 What is only possible is a candidate: a file copy is ssh, too, and most TLS is the web. It becomes a tunnel
@@ -52,7 +52,7 @@ CONFIDENCE = {
     "tor": SHAPED,
     "ssh": LIKENESS / 2,
     "tls": POSSIBLE / 2,
-    "sealed": POSSIBLE,
+    "stream": POSSIBLE,
 }
 SSH_BANNER = b"SSH-"
 _METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
@@ -137,7 +137,7 @@ def _protocol(
         return "tor" if len(cells) >= _LEAST_CELLS and cells.mean() >= _CELL_SHARE else "tls"
     some = slice(0, _LOOKED_AT)
     sample = Datagrams(size[some].astype(np.int32), head[some], up[some], PROTO_TCP, (0, 0))
-    return "sealed" if looks_sealed(sample, 0) and looks_sealed(sample, 8) is not False else ""
+    return "stream" if looks_sealed(sample, 0) and looks_sealed(sample, 8) is not False else ""
 
 
 @dataclass(frozen=True, eq=False)

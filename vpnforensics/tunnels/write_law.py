@@ -136,7 +136,7 @@ LAWS: dict[str, tuple[WriteLaw, ...]] = {
         WriteLaw("tls", "tls1.2_gcm", 29),
         WriteLaw("tls", "tls1.2", 21),
     ),
-    "sealed": (
+    "stream": (
         WriteLaw("shadowsocks", frame=34, chunk=0x3FFF, opening=(VARIES, 32)),
         WriteLaw("shadowsocks", frame=34, chunk=0x3FFF, opening=(VARIES, 16)),
         *_SSH,  # joined after its banner
