@@ -20,8 +20,11 @@ from vpnforensics.groundtruth.lab.drivers.ssh import (
 )
 from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
 from vpnforensics.groundtruth.lab.drivers.strongswan_kernel import StrongSwanKernel
+from vpnforensics.groundtruth.lab.drivers.stunnel import StunnelOpenVpn, StunnelSocks
 from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
 from vpnforensics.groundtruth.lab.drivers.tor import Tor
+from vpnforensics.groundtruth.lab.drivers.trojan import Trojan
+from vpnforensics.groundtruth.lab.drivers.v2ray import V2Ray
 from vpnforensics.groundtruth.lab.drivers.wireguard import WireGuard
 
 DRIVERS: dict[str, type[Driver]] = {
@@ -47,6 +50,10 @@ DRIVERS: dict[str, type[Driver]] = {
         SocksDante,
         HttpProxy,
         HttpProxySquid,
+        StunnelSocks,
+        StunnelOpenVpn,
+        Trojan,
+        V2Ray,
         Tor,
         RefTunnel,
         RefTunnelTcp,

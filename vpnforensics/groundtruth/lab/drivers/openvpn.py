@@ -13,9 +13,14 @@ class OpenVpnUdp(Driver):
 
     kind = "openvpn-udp"
     usual_port = 1194
-    programs = ("openvpn",)
-    packages = ("openvpn",)
+    programs: ClassVar[tuple[str, ...]] = ("openvpn",)
+    packages: ClassVar[tuple[str, ...]] = ("openvpn",)
     proto: ClassVar[tuple[str, str]] = ("udp4", "udp4")
+    local: ClassVar[str] = SERVER_OUTER
+    """Where the server listens, and where a client finds it."""
+    remote: ClassVar[str] = SERVER_OUTER
+    local_port: ClassVar[int | None] = None
+    """The server's own port, where clients find it behind another."""
 
     def start_server(self) -> None:
         """One server with fixed inner addresses by client name."""
@@ -25,8 +30,8 @@ class OpenVpnUdp(Driver):
         for client in self.clients:
             (fixed / client.name).write_text(f"ifconfig-push {client.inner} 255.255.255.0\n")
         lines = [
-            f"local {SERVER_OUTER}",
-            f"port {self.port}",
+            f"local {self.local}",
+            f"port {self.local_port or self.port}",
             f"server {INNER_PREFIX}0 255.255.255.0",
             "topology subnet",
             f"client-config-dir {fixed}",
@@ -40,7 +45,7 @@ class OpenVpnUdp(Driver):
         """One client that sends from its own fixed port."""
         lines = [
             "client",
-            f"remote {SERVER_OUTER} {self.port}",
+            f"remote {self.remote} {self.local_port or self.port}",
             f"lport {client.port}",
             "remote-cert-tls server",
             'pull-filter ignore "redirect-gateway"',

@@ -37,11 +37,13 @@ class Relay(Driver):
         )
         self.processes.run(self.namespace, ["nft", script])
 
-    def start_as(self, client: Client, name: str, argv: Sequence[str | Path]) -> None:
-        """Start a server program as a client's user, and wait until it listens at its port."""
+    def start_as(
+        self, client: Client, name: str, argv: Sequence[str | Path], port: int | None = None
+    ) -> None:
+        """Start a server program as a client's user, and wait until it listens at that port, or its own."""
         user = ["setpriv", f"--reuid={client.uid}", f"--regid={client.uid}", "--clear-groups"]
         self.processes.start(f"{name}-{client.name}", self.namespace, [*user, *argv])
-        self.wait_for_port(self.namespace, self.own_port(client), name)
+        self.wait_for_port(self.namespace, port or self.own_port(client), name)
 
     def wait_for_port(self, namespace: str, port: int, name: str) -> None:
         """Wait until a program listens."""
