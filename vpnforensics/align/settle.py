@@ -8,7 +8,7 @@ a map.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,9 @@ _GROUPS_TO_LEARN, _CANDIDATES_FOR_CLOCKS = 24, 3
 _LEARNED_MUST_BEAT = 1.3
 _OWN_SHARE = 0.2
 _OBEYED_SHARE, _OBEYED_WELL = 0.05, 0.5
+_AS_WELL = 0.95
+"""Of a learned map's share: what a formula has to explain to be taken in its place; shares vary by a percent
+or two from sample to sample."""
 
 
 _Support = dict[tuple[int, LengthMap], float]
@@ -247,13 +250,27 @@ def _settle_maps(
             learned = learn_length_map(records, egress, rng)
             known_share = support[best] if best is not None else 0.0
             if learned is not None and learned.share > _LEARNED_MUST_BEAT * known_share:
-                members = group if tunnel.sure else _proved(found, group, learned.length_map, egress, rng)
-                settled.update(dict.fromkeys(members, learned.length_map))
+                length_map = _as_known(learned.length_map, known, records, egress, rng)
+                members = group if tunnel.sure else _proved(found, group, length_map, egress, rng)
+                settled.update(dict.fromkeys(members, length_map))
                 continue
         # A map that nothing obeys (padding, another cipher) is worse than none: it would acquit the tunnel.
         if best is not None and (support[best] >= _OBEYED_SHARE or not len(records)):
             settled.update(dict.fromkeys(group, best))
     return settled
+
+
+def _as_known(
+    learned: LengthMap,
+    known: Iterable[LengthMap],
+    records: RecordTable,
+    egress: EgressLengths,
+    rng: np.random.Generator,
+) -> LengthMap:
+    """The learned map, or the protocol's own that as many obey: of blocks, few sizes leave bytes open."""
+    share = {m: share_obeying(m, records, egress, rng) for m in (*known, learned)}
+    best = max(known, key=lambda m: share[m], default=learned)
+    return best if share[best] >= _AS_WELL * share[learned] else learned
 
 
 def _proved(
