@@ -21,6 +21,7 @@ from tests.corpus import (
     peers,
     plain_tcp,
     quic,
+    relays,
     services,
     ssh,
     tapped,
@@ -39,7 +40,7 @@ from vpnforensics.report.result import CaseResult
 from vpnforensics.tunnels.carriers import list_tunnels
 from vpnforensics.tunnels.find import SURE
 
-VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, ssh, cases)
+VPNS = (wireguard, openvpn, ipsec, mesh, tls_vpn, ssh, relays, cases)
 ORDINARY = (quic, media, services, games, peers, things, wrapped, plain_tcp)
 DAMAGED = (clocks, files, tapped)
 
