@@ -42,6 +42,8 @@ def correlate(
     seed: int = 0,
     same_clock: bool = False,
     engines: str | Sequence[str] = ENGINES,
+    select_ingress: str = "",
+    select_egress: str = "",
     logs: Sequence[str | Path] = (),
     log_zone: str = "",
     log_year: int = 0,
@@ -67,6 +69,9 @@ def correlate(
         Both captures were stamped by one clock, known from elsewhere: do not estimate an offset.
     engines : str or sequence of str
         The engines that may speak.
+    select_ingress, select_egress : str
+        Which packets of a side to read, as :func:`vpnforensics.read_capture` takes it. Where tunnels may have
+        been left out so, no flow is denied.
     logs : sequence of str or Path
         Usage logs of the server, as :func:`vpnforensics.read_logs` takes them: tunnels get users, and what
         does not agree is a warning.
@@ -100,10 +105,11 @@ def correlate(
     options = Options(expected_false_links, seed, same_clock, chosen)
     tell = progress or (lambda step, share: None)
     rng = np.random.default_rng(options.seed)
-    sides = read_sides(ingress, egress, tell)
+    sides = read_sides(ingress, egress, tell, select=(select_ingress, select_egress))
     captures = (sides.ingress, sides.egress)
     book = _logs(logs, log_zone, log_year, sides)
     sides, said = comparable(sides)
+    said = warnings.read_in_part(sides.ingress, sides.egress) + said
     with _aside() as aside:
         flows = aside.submit(grouped, sides.egress)
         inputs = aside.map(input_row, ("ingress", "egress"), captures)  # their digests take long

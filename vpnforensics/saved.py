@@ -138,7 +138,7 @@ def recomputed(
         same = [
             role
             for role, table in tables.items()
-            if _digests(contract, role) == _digests(contract, side["role"])
+            if _packets_of(contract, role) == _packets_of(contract, side["role"])
         ]
         tables[side["role"]] = tables[same[0]] if same else _read(mine, side, progress)
     known = {each.name for each in fields(Options)}
@@ -215,8 +215,13 @@ def _by_name(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[st
     return {" ".join(row[name] for name in names): row for row in rows}
 
 
-def _digests(contract: Mapping[str, Any], role: str) -> list[list[str]]:
-    return [[file["sha256"] for file in side["files"]] for side in contract["inputs"] if side["role"] == role]
+def _packets_of(contract: Mapping[str, Any], role: str) -> list[list[str]]:
+    """What tells an input's packets: the digests of its files, and which were read."""
+    return [
+        [_which(side), *(file["sha256"] for file in side["files"])]
+        for side in contract["inputs"]
+        if side["role"] == role
+    ]
 
 
 def _read(files: Sequence[FoundFile], side: Mapping[str, Any], progress: Progress | None) -> PacketTable:
@@ -226,7 +231,15 @@ def _read(files: Sequence[FoundFile], side: Mapping[str, Any], progress: Progres
         if progress is not None:
             progress(f"reading {side['role']}", done / total if total else 0.0)
 
-    return read_capture([file.path for file in files], decap=side["decap"], progress=tell)
+    return read_capture(
+        [file.path for file in files], decap=side["decap"], select=_which(side), progress=tell
+    )
+
+
+def _which(side: Mapping[str, Any]) -> str:
+    """Which packets of an input were read; empty for all."""
+    selection = side.get("selection")
+    return selection["which"] if selection else ""
 
 
 def _place(name: str, folder: Path) -> Path:

@@ -37,8 +37,17 @@ class Sides:
                 table.forget_heads()
 
 
-def read_sides(ingress: Capture, egress: Capture | None, tell: Progress) -> Sides:
+def read_sides(
+    ingress: Capture, egress: Capture | None, tell: Progress, *, select: tuple[str, str] = ("", "")
+) -> Sides:
     """Read both captures, or the one that is both.
+
+    Parameters
+    ----------
+    ingress, egress : Capture
+    tell : callable
+    select : tuple of str
+        Which packets of each side to read, as :func:`vpnforensics.read_capture` takes it.
 
     Raises
     ------
@@ -47,12 +56,15 @@ def read_sides(ingress: Capture, egress: Capture | None, tell: Progress) -> Side
     CaseError
         One holds no IP packets.
     """
-    outer = _read(ingress, "ingress", tell)
-    inner = outer if egress is None or _same_name(ingress, egress) else _read(egress, "egress", tell)
+    outer = _read(ingress, "ingress", select[0], tell)
+    if select[0] == select[1] and (egress is None or _same_name(ingress, egress)):
+        inner = outer
+    else:
+        inner = _read(ingress if egress is None else egress, "egress", select[1], tell)
     if not len(outer):
-        raise CaseError(f"{name_of(outer, 'ingress')}: no IP packets, so no tunnels")
+        raise CaseError(f"{name_of(outer, 'ingress')}: no IP packets{_selected(outer)}, so no tunnels")
     if not len(inner):
-        raise CaseError(f"{name_of(inner, 'egress')}: no IP packets, so no flows")
+        raise CaseError(f"{name_of(inner, 'egress')}: no IP packets{_selected(inner)}, so no flows")
     return Sides(outer, inner, _same_bytes(outer, inner), (ingress, egress))
 
 
@@ -82,11 +94,19 @@ def name_of(packets: PacketTable, role: str) -> str:
     return packets.source.path if packets.source else f"the {role} capture"
 
 
-def _read(capture: Capture, role: str, tell: Progress) -> PacketTable:
+def _selected(packets: PacketTable) -> str:
+    return f" that are {packets.source.selection}" if packets.source and packets.source.selection else ""
+
+
+def _read(capture: Capture, role: str, select: str, tell: Progress) -> PacketTable:
     if isinstance(capture, PacketTable):
+        if select:
+            raise ValueError(f"the {role} packets are read already; select among them when they are read")
         return capture
     return read_capture(
-        capture, progress=lambda done, total: tell(f"reading {role}", done / total if total else 0.0)
+        capture,
+        select=select,
+        progress=lambda done, total: tell(f"reading {role}", done / total if total else 0.0),
     )
 
 
@@ -97,7 +117,9 @@ def _same_bytes(outer: PacketTable, inner: PacketTable) -> bool:
     first, second = outer.source, inner.source
     if first is None or second is None or (first.bytes, first.packets) != (second.bytes, second.packets):
         return False
-    return first.decap == second.decap and first.sha256 == second.sha256
+    if (first.decap, first.selection) != (second.decap, second.selection):
+        return False
+    return first.sha256 == second.sha256
 
 
 def _same_name(ingress: Capture, egress: Capture) -> bool:

@@ -34,3 +34,24 @@ def test_bad_use_is_one_line(run, folder, tmp_path):
     part.unlink()
     _, err = run("correlate", folder / "ingress.pcap", tmp_path / "a", code=3)
     assert "a part is missing" in err
+
+
+def test_what_was_selected_is_said_and_verified(run, folder, tmp_path):
+    packets = vf.read_capture(folder / "ingress.pcap").to_pandas()
+    server = packets["dst"].value_counts().index[0]
+    port = packets.loc[packets["dst"] == server, "dport"].mode()[0]
+    saved = tmp_path / "case.json"
+    sides = (folder / "ingress.pcap", folder / "egress.pcap")
+    _, err = run(
+        "correlate", *sides, "--server", f"{server}:{port}", "--select-out", "tcp", "-f", "json", "-o", saved
+    )
+    assert f"(host {server} and port {port}); tunnels that were left out" in err
+    told = json.loads(saved.read_text())
+    assert [side["selection"]["which"] for side in told["inputs"]] == [
+        f"host {server} and port {port}",
+        "tcp",
+    ]
+    assert "the same when made again" in run("verify", saved)[0]
+    for bad in (["--server", "example.org"], ["--select-out", "tcp or"]):
+        _, err = run("correlate", *sides, *bad, code=2)
+        assert "Invalid value" in err

@@ -109,7 +109,7 @@ def test_within_a_capture_at_work_all_can_be_seen() -> None:
     unreadable = replace(observability(_case()), readable=False).noted(np.arange(8) < 1, Why.SILENT)
     said = unreadable.words()
     assert said[0].startswith("1 of its 4 packets")
-    assert said[1].startswith("a tunnel that cannot be looked into")
+    assert said[1].startswith("a tunnel that was not read or cannot be looked into")
 
 
 def _outer(*spans_s: tuple[float, float]) -> Any:

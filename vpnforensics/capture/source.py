@@ -71,7 +71,7 @@ class CaptureSource:
     """``pcap`` or ``pcapng``, with ``+gzip`` or ``+zstd`` where compressed."""
     linktypes: tuple[str, ...]
     packets: int
-    """IP packets in the table."""
+    """IP packets in the capture, of which the table may have a selection."""
     first_ns: int
     """Earliest capture time of a packet; 0 without packets."""
     last_ns: int
@@ -81,6 +81,8 @@ class CaptureSource:
     """The files read, in order."""
     decap: str = "none"
     """The encapsulation that was read through, of :mod:`vpnforensics.capture.encapsulations`."""
+    selection: str = ""
+    """Which packets were read, in the words of :mod:`vpnforensics.packets.selection`; empty for all."""
 
     @cached_property
     def sha256(self) -> str:

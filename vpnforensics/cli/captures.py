@@ -13,7 +13,14 @@ from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.cli.errors import DAMAGED, DONE, UNREADABLE, DamagedInputError
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
+from vpnforensics.cli.session import (
+    Session,
+    output_options,
+    pass_session,
+    reading_options,
+    select_option,
+    talk_options,
+)
 from vpnforensics.errors import CaptureError
 from vpnforensics.report.escaping import json_text, visible
 from vpnforensics.report.findings import findings
@@ -49,10 +56,13 @@ _CSV_COLUMNS = (
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @output_options("table", "json", "csv")
+@select_option
 @reading_options
 @talk_options
 @pass_session
-def info(session: Session, files: tuple[str, ...], form: str, target: str, strict: bool, decap: str) -> int:
+def info(
+    session: Session, files: tuple[str, ...], form: str, target: str, strict: bool, decap: str, select: str
+) -> int:
     """Say what each capture holds: format, link types, span, rates, health, digest.
 
     A FILE that cannot be read, or that --strict refuses, is named on standard
@@ -64,7 +74,11 @@ def info(session: Session, files: tuple[str, ...], form: str, target: str, stric
         for path in files:
             try:
                 rows.append(
-                    _info_row(read(path, strict=strict, decap=decap, show=show, step=f"reading {path}"))
+                    _info_row(
+                        read(
+                            path, strict=strict, decap=decap, select=select, show=show, step=f"reading {path}"
+                        )
+                    )
                 )
             except CaptureError as error:
                 session.talk.error(str(error))
@@ -149,11 +163,19 @@ def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
 @click.argument("file")
 @click.option("-n", "--number", type=click.IntRange(1), metavar="N", help="Only the first N packets.")
 @output_options("table", "csv", "jsonl", "parquet")
+@select_option
 @reading_options
 @talk_options
 @pass_session
 def packets(
-    session: Session, file: str, number: int | None, form: str, target: str, strict: bool, decap: str
+    session: Session,
+    file: str,
+    number: int | None,
+    form: str,
+    target: str,
+    strict: bool,
+    decap: str,
+    select: str,
 ) -> None:
     """Print the packet table of a capture.
 
@@ -165,7 +187,7 @@ def packets(
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("info") as show:
-        table = read(file, strict=strict, decap=decap, show=show)
+        table = read(file, strict=strict, decap=decap, select=select, show=show)
     count = number if number is not None else _SHOWN if form == "table" else len(table)
     first = table.take(slice(0, count))
     if form == "table":

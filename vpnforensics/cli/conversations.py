@@ -8,7 +8,14 @@ import click
 
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
+from vpnforensics.cli.session import (
+    Session,
+    output_options,
+    pass_session,
+    reading_options,
+    select_option,
+    talk_options,
+)
 from vpnforensics.report.escaping import json_text
 from vpnforensics.report.quantities import many, size, span
 
@@ -27,10 +34,13 @@ _top = click.option(
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
+@select_option
 @reading_options
 @talk_options
 @pass_session
-def flows(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
+def flows(
+    session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str, select: str
+) -> None:
     """List the conversations in a capture: bidirectional five-tuples, split on reuse and silence.
 
     Flow ids are those of `vpnf correlate IN FILE`. Names are those that flows of
@@ -38,7 +48,7 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
     """
     output = Output(target, [file])
     with session.talk.progress("flows") as show:
-        packets = read(file, strict=strict, decap=decap, show=show)
+        packets = read(file, strict=strict, decap=decap, select=select, show=show)
         import numpy as np
         import pandas as pd
 
@@ -70,10 +80,13 @@ def flows(session: Session, file: str, form: str, target: str, top: int, strict:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
+@select_option
 @reading_options
 @talk_options
 @pass_session
-def tunnels(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
+def tunnels(
+    session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str, select: str
+) -> None:
     """List the VPN tunnels and relays in a capture, and conversations that may be one.
 
     A candidate (confidence below 0.5) becomes a tunnel only where `vpnf
@@ -81,7 +94,7 @@ def tunnels(session: Session, file: str, form: str, target: str, top: int, stric
     """
     output = Output(target, [file])
     with session.talk.progress("tunnels") as show:
-        packets = read(file, strict=strict, decap=decap, show=show)
+        packets = read(file, strict=strict, decap=decap, select=select, show=show)
         import numpy as np
 
         from vpnforensics.flows.assemble import assemble_flows

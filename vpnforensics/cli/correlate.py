@@ -12,7 +12,14 @@ from vpnforensics.cli.answering import FORMS, answer, question_options
 from vpnforensics.cli.logs import log_time_options
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
+from vpnforensics.cli.session import (
+    Session,
+    output_options,
+    pass_session,
+    reading_options,
+    talk_options,
+    understood,
+)
 from vpnforensics.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -61,6 +68,25 @@ class _FiniteRange(click.FloatRange):
     help="A log that Zeek made of OUT (conn, ssl, dns, http, quic), for names and uids; may be given several"
     " times.",
 )  # fmt: skip
+@click.option(
+    "--select-in",
+    default="",
+    metavar="WHICH",
+    callback=understood,
+    help="Read only these packets of IN, as `vpnf flows --select` takes it. What is left out may have carried"
+    " any flow: none is denied then.",
+)
+@click.option(
+    "--select-out",
+    default="",
+    metavar="WHICH",
+    callback=understood,
+    help="Likewise of OUT, on its own clock.",
+)
+@click.option(
+    "--server", default="", metavar="WHERE",
+    help="Read only packets to and from this server of IN: an address, or addr:port.",
+)  # fmt: skip
 @question_options
 @reading_options
 @talk_options
@@ -82,6 +108,9 @@ def correlate(
     log_zone: str,
     log_year: int | None,
     zeek: tuple[str, ...],
+    select_in: str,
+    select_out: str,
+    server: str,
     strict: bool,
     decap: str,
     **asked: Any,
@@ -98,7 +127,9 @@ def correlate(
     them is a warning.
 
     Options from --client to --by say what to show of the case, and change nothing
-    in it; `vpnf show case.json` takes them for a saved one.
+    in it; `vpnf show case.json` takes them for a saved one. --select-in,
+    --select-out and --server say what to read, and change the case: packets that
+    are not read are no evidence, for or against anything.
     """
     outer_files, inner_files = _sides((ingress, egress), ingresses, egresses)
     if (*logs, *zeek, *outer_files, *inner_files).count("-") > 1:
@@ -108,7 +139,8 @@ def correlate(
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("correlate") as show:
-        outer, inner = _read_both(outer_files, inner_files, strict, decap, show)
+        select = _with_server(select_in, server), select_out
+        outer, inner = _read_both(outer_files, inner_files, select, strict, decap, show)
         from vpnforensics.correlation import correlate as run
 
         case = run(
@@ -144,15 +176,34 @@ def _sides(
     return outer, inner
 
 
+def _with_server(select: str, server: str) -> str:
+    """A selection of the ingress side, narrowed to one server."""
+    if not server:
+        return select
+    from vpnforensics.packets.selection import Selection
+
+    address, port = server, ""
+    if server.count(":") == 1 or "]:" in server:
+        address, _, port = server.rpartition(":")
+    of_server = f"host {address.strip('[]')}" + (f" and port {port}" if port else "")
+    try:
+        Selection.parse(of_server)
+    except ValueError as error:
+        raise click.BadParameter(f"{server!r} is no address or addr:port", param_hint="--server") from error
+    return f"{of_server} and ({select})" if select else of_server
+
+
 def _read_both(
     ingress: tuple[str, ...],
     egress: tuple[str, ...],
+    select: tuple[str, str],
     strict: bool,
     decap: str,
     show: Callable[[str, float], None],
 ) -> tuple[PacketTable, PacketTable]:
     """Both captures; twice the same table where one name is given."""
-    outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress")
-    if not egress or egress == ingress:
+    outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress", select=select[0])
+    if select[0] == select[1] and (not egress or egress == ingress):
         return outer, outer
-    return outer, read(egress, strict=strict, decap=decap, show=show, step="reading egress")
+    inner = egress or ingress
+    return outer, read(inner, strict=strict, decap=decap, show=show, step="reading egress", select=select[1])

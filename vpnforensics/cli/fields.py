@@ -10,7 +10,14 @@ import click
 
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
-from vpnforensics.cli.session import Session, output_options, pass_session, reading_options, talk_options
+from vpnforensics.cli.session import (
+    Session,
+    output_options,
+    pass_session,
+    reading_options,
+    select_option,
+    talk_options,
+)
 from vpnforensics.report.escaping import json_text, visible
 from vpnforensics.report.findings import clock_set
 from vpnforensics.report.quantities import many
@@ -39,6 +46,7 @@ _top = click.option(
 @output_options("table", "json", "csv")
 @click.option("--plot", "picture", metavar="FILE.png", help="Draw the clocks, too.")
 @_top
+@select_option
 @reading_options
 @talk_options
 @pass_session
@@ -51,6 +59,7 @@ def clocks(
     top: int,
     strict: bool,
     decap: str,
+    select: str,
 ) -> None:
     """Tick rate, rate error and leaps of each sender's TCP timestamp clock.
 
@@ -60,7 +69,7 @@ def clocks(
     output = Output(target, [file])
     drawing = _Drawing(picture, file, target) if picture is not None else None
     with session.talk.progress("correlate") as show:
-        packets = read(file, strict=strict, decap=decap, show=show)
+        packets = read(file, strict=strict, decap=decap, select=select, show=show)
         from vpnforensics.features.capture_clock import capture_steps, on_one_clock
         from vpnforensics.features.clock_table import clock_table
 
@@ -127,17 +136,20 @@ class _Drawing:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
+@select_option
 @reading_options
 @talk_options
 @pass_session
-def ipids(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
+def ipids(
+    session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str, select: str
+) -> None:
     """What each address counts in its IPv4 ID field: nothing, all packets, those to one host, one flow's.
 
     Behind a NAT an address is several hosts: see `vpnf devices`.
     """
     output = Output(target, [file])
     with session.talk.progress("correlate") as show:
-        senders = _senders(read(file, strict=strict, decap=decap, show=show), show)
+        senders = _senders(read(file, strict=strict, decap=decap, select=select, show=show), show)
         from vpnforensics.features.ip_id import ip_id_table
 
         show("reading IP IDs", 0.0)
@@ -168,10 +180,13 @@ def ipids(session: Session, file: str, form: str, target: str, top: int, strict:
 @click.argument("file")
 @output_options("table", "json", "csv")
 @_top
+@select_option
 @reading_options
 @talk_options
 @pass_session
-def devices(session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str) -> None:
+def devices(
+    session: Session, file: str, form: str, target: str, top: int, strict: bool, decap: str, select: str
+) -> None:
     """Group flows by the operating system that sent them: common clocks and counters.
 
     A flow that nothing ties to another is not told; it may belong to any
@@ -179,7 +194,7 @@ def devices(session: Session, file: str, form: str, target: str, top: int, stric
     """
     output = Output(target, [file])
     with session.talk.progress("correlate") as show:
-        senders = _senders(read(file, strict=strict, decap=decap, show=show), show)
+        senders = _senders(read(file, strict=strict, decap=decap, select=select, show=show), show)
         from vpnforensics.features.devices import find_devices
 
         show("grouping flows", 0.0)

@@ -19,6 +19,7 @@ def read(
     decap: str,
     show: Callable[[str, float], None],
     step: str = "reading",
+    select: str = "",
 ) -> PacketTable:
     """Read a capture, of one file or several.
 
@@ -33,7 +34,10 @@ def read(
 
     show(step, 0.0)
     packets = read_capture(
-        path, decap=decap, progress=lambda done, total: show(step, done / total if total else 0.0)
+        path,
+        decap=decap,
+        select=select,
+        progress=lambda done, total: show(step, done / total if total else 0.0),
     )
     if strict and packets.source is not None and packets.source.health.damaged:
         damage = [f.text for f in findings(packets.source.health.to_dict()) if f.severity == "damage"]

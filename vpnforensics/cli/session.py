@@ -86,6 +86,27 @@ decap_option = click.option(
 )  # fmt: skip
 
 
+def select_option(command: F) -> F:
+    """``--select``: which packets of a capture to read."""
+    return click.option(
+        "--select", default="", metavar="WHICH", callback=understood,
+        help="Read only these packets, as tcpdump says it: 'host 192.0.2.1 and udp port 51820'; also"
+        " 'after TIME and before TIME', and 'sample 1/20' of all pairs of addresses.",
+    )(command)  # fmt: skip
+
+
+def understood(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    """A selection, if it can be understood."""
+    if text:
+        from vpnforensics.packets.selection import Selection
+
+        try:
+            Selection.parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+    return text
+
+
 def reading_options(command: F) -> F:
     """``--strict`` and ``--decap``: how captures are read."""
     return click.option(

@@ -23,6 +23,7 @@ from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
 from vpnforensics.evidence.observability import Observability, Why, at_work, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.packets.selection import leaves_out
 
 _EDGE_NS = 1_000_000_000
 """A tunnel counts as present this long before its first and after its last packet."""
@@ -126,7 +127,7 @@ def decide_by_packets(
     miss = _miss_rate(case, found, table.seen)
     table = table.noted(unproven(case.egress.ts_ns, found.record), Why.UNPROVEN)
     lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > USUAL_MISS or case.by_writes
-    table = replace(table, readable=not lost)
+    table = replace(table, readable=not (lost or leaves_out(case.conversations.packets)))
     chance = chance_of_so_little(case, table, scores, miss)
     flows = case.flows
     null_comparisons = _null_comparisons(found, alive)
@@ -225,7 +226,8 @@ def _chance_unseen(
     """P(no packet of the flow in the ingress capture | they went through it), of each flow; and the table."""
     comparable, found = (of[case.egress.row] for of in (matches.comparable, matches.seen))
     named = matches.ingress_row[case.egress.row] >= 0
-    table = observability(case).noted(~comparable, Why.EMPTY)
+    table = replace(observability(case), readable=not leaves_out(case.conversations.packets))
+    table = table.noted(~comparable, Why.EMPTY)
     seen = table.seen[0]
     linked = np.repeat(tunnel >= 0, np.diff(case.egress.start)) & seen
     miss = float(np.mean(~found[linked])) if linked.any() else USUAL_MISS

@@ -50,7 +50,7 @@ def chance_of_so_little(case: Case, table: Observability, scores: ScoreTable, mi
 def chance_of_nothing(case: Case, table: Observability, miss: float) -> Floats:
     """P(none of the packets of a flow found that could be | they were carried), shape (flows,)."""
     bouts = count_bouts(case.egress.start, case.egress.ts_ns, table.seen[0], _BOUT_NS)
-    return np.where(table.deniable, share_of_carried(np.zeros_like(bouts), bouts, miss), 1.0)
+    return np.where(table.deniable & table.readable, share_of_carried(np.zeros_like(bouts), bouts, miss), 1.0)
 
 
 def share_of_carried(hits: npt.NDArray[np.int64], packets: npt.NDArray[np.int64], miss: float) -> Floats:

@@ -90,7 +90,7 @@ class Observability:
     """``start[f]:start[f + 1]`` are flow f's packets."""
     why: npt.NDArray[np.uint8]
     readable: bool = True
-    """Whether all tunnels can be looked into: another may have carried anything."""
+    """Whether all tunnels were read and can be looked into: another may have carried anything."""
 
     @property
     def seen(self) -> Bools:
@@ -125,7 +125,9 @@ class Observability:
         unseen, commonest = counts[1:].sum(axis=0), counts[1:].argmax(axis=0) + 1
         packets = np.diff(self.start)
         otherwise = (
-            "" if self.readable else "a tunnel that cannot be looked into, or not all of it, may have it"
+            ""
+            if self.readable
+            else "a tunnel that was not read or cannot be looked into, or not all of it, may have it"
         )
         return [
             f"{n} of its {of} packets could not have been seen: {WORDS[Why(reason)]}" if n else otherwise

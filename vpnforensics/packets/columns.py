@@ -53,8 +53,13 @@ class PacketColumns:
 
     @property
     def rows(self) -> int:
-        """Packets decoded so far and not given away."""
+        """Packets decoded so far, but for those given away or not kept."""
         return int(self.counters[_kernels.ROW])
+
+    @property
+    def decoded(self) -> int:
+        """Packets decoded so far, all of them."""
+        return self.rows + self._given_away
 
     @property
     def frames(self) -> int:
@@ -107,8 +112,7 @@ class PacketColumns:
         cells = self.counters
         wrapped = cells[_kernels.WRAPPED :]
         most = int(np.argmax(wrapped))
-        decoded = cells[_kernels.ROW] + self._given_away
-        told = decoded - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
+        told = self.decoded - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
         if not wrapped[most] or wrapped[most] < WHOLE_SHARE * told:
             return NONE
         return most if most == GTPU or not self.counters[_kernels.ANSWERED] else NONE
@@ -142,10 +146,10 @@ class PacketColumns:
         packed = self._packed[start:known].astype(">u8").view(np.uint8).reshape(known - start, 16)
         return AddressTable(packed, self._versions[start:known].copy())
 
-    def first(self, count: int) -> dict[str, npt.NDArray[Any]]:
-        """The first rows as columns by name, which share memory with this object's."""
+    def between(self, start: int, end: int) -> dict[str, npt.NDArray[Any]]:
+        """Some rows as columns by name, which share memory with this object's."""
         return {
-            spec.name: array[:count].view(np.uint8) if spec.width > 1 else array[:count]
+            spec.name: array[start:end].view(np.uint8) if spec.width > 1 else array[start:end]
             for spec, array in zip(PacketTable.schema(), self._columns, strict=True)
         }
 
@@ -156,6 +160,14 @@ class PacketColumns:
             array[:left] = array[count : count + left].copy()
         self.counters[_kernels.ROW] = left
         self._given_away += count
+
+    def keep(self, start: int, wanted: npt.NDArray[np.bool_]) -> None:
+        """Of the rows from ``start`` on, keep those that are wanted."""
+        kept = start + int(np.count_nonzero(wanted))
+        for array in self._columns:
+            array[start:kept] = array[start : self.rows][wanted]
+        self._given_away += self.rows - kept
+        self.counters[_kernels.ROW] = kept
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The finished columns by name; this object must not be used afterwards."""

@@ -16,6 +16,7 @@ from vpnforensics.capture.stream import CaptureStream, Stored, name_of
 from vpnforensics.capture.walk import RecordWalk
 from vpnforensics.errors import CaptureError
 from vpnforensics.packets.columns import PacketColumns
+from vpnforensics.packets.selection import Selection, Sieve
 
 Progress = Callable[[int, int], None]
 """Called with stored bytes read and stored bytes in all (0 where unknown)."""
@@ -39,6 +40,7 @@ def decode_files(
     decap: str,
     progress: Progress | None,
     taker: Taker | None = None,
+    selection: Selection | None = None,
 ) -> Decoding:
     """Decode all files of a capture.
 
@@ -52,6 +54,8 @@ def decode_files(
         An encapsulation to read through, or ``auto``.
     progress : callable or None
     taker : Taker, optional
+    selection : Selection, optional
+        Which packets to keep.
 
     Raises
     ------
@@ -61,11 +65,11 @@ def decode_files(
     if decap not in (AUTO, *encapsulations.NAMES):
         raise ValueError(f"decap is {AUTO} or one of {', '.join(encapsulations.NAMES)}; not {decap!r}")
     total_bytes = sum(_stored_bytes(file) for file in found.files)
-    decoding = Decoding(path, found, total_bytes, progress, decap, taker)
+    decoding = Decoding(path, found, total_bytes, progress, decap, taker, selection)
     decoding.read_all()
     if decap == AUTO and decoding.is_misjudged():
         right = encapsulations.NAMES[decoding.columns.whole_wrapping()]
-        decoding = Decoding(path, found, total_bytes, progress, right, taker)
+        decoding = Decoding(path, found, total_bytes, progress, right, taker, selection)
         decoding.read_all()
     return decoding
 
@@ -89,10 +93,12 @@ class Decoding:
         progress: Progress | None,
         decap: str,
         taker: Taker | None,
+        selection: Selection | None,
     ) -> None:
         self.path = ", ".join(map(name_of, several(path)))
         self.found = found
         self.taker = taker
+        self.selection = selection
         self.total_bytes = total_bytes
         self.progress = progress
         self.is_undecided = decap == AUTO
@@ -155,6 +161,7 @@ class Decoding:
         """Decode a batch; the first one twice where it shows a tap's wrapping around all packets."""
         records = walk.records
         batch = (walk.window.buf, count, walk.batch, records.kinds, records.numbers, share_done)
+        before = self.columns.rows
         self.columns.decode(*batch)
         if self.is_undecided:
             self.is_undecided = False
@@ -162,8 +169,12 @@ class Decoding:
                 self.columns = PacketColumns(whole)
                 self._begin()
                 self.columns.decode(*batch)
+        if self.sieve is not None and self.columns.rows > before:
+            self.columns.keep(before, self.sieve.mask(self.columns.between(before, self.columns.rows)))
 
     def _begin(self) -> None:
+        columns = self.columns
+        self.sieve = Sieve(self.selection, columns.addresses) if self.selection is not None else None
         if self.taker is not None:
             self.taker.begin(encapsulations.NAMES[self.columns.decap])
 
@@ -172,8 +183,8 @@ class Decoding:
         again = all(file.known_sha256 is None for file in self.stored)
         return again and self.columns.whole_wrapping() != self.columns.decap
 
-    def source(self, packets: int, first_ns: int, last_ns: int) -> CaptureSource:
-        """Provenance of what was decoded: so many packets of that span."""
+    def source(self, first_ns: int, last_ns: int) -> CaptureSource:
+        """Provenance of what was decoded, of that span."""
         health = self.columns.health(
             cut_tail_bytes=self.cut_tail_bytes,
             damaged_records=self.damaged_records,
@@ -188,10 +199,11 @@ class Decoding:
             bytes=sum(file.bytes for file in self.stored),
             format=", ".join(dict.fromkeys(self.formats)),
             linktypes=tuple(dict.fromkeys(self.linktypes)),
-            packets=packets,
+            packets=self.columns.decoded,
             first_ns=first_ns,
             last_ns=last_ns,
             health=health,
             decap=encapsulations.NAMES[self.columns.decap],
             files=tuple(self.stored),
+            selection=self.selection.text if self.selection else "",
         )

@@ -10,11 +10,16 @@ from vpnforensics.errors import CaptureError
 from vpnforensics.packets.decoding import AUTO, Progress, decode_files
 from vpnforensics.packets.folder.layout import is_folder_of_columns
 from vpnforensics.packets.folder.read import read_folder
+from vpnforensics.packets.selection import Selection
 from vpnforensics.packets.table import PacketTable
 
 
 def read_capture(
-    path: Stored | Sequence[Stored], *, decap: str = AUTO, progress: Progress | None = None
+    path: Stored | Sequence[Stored],
+    *,
+    decap: str = AUTO,
+    select: str = "",
+    progress: Progress | None = None,
 ) -> PacketTable:
     """Read a capture into a packet table.
 
@@ -27,6 +32,9 @@ def read_capture(
     decap : str
         The encapsulation of a tap to read through: ``auto`` for one that the whole capture is in (see
         :mod:`vpnforensics.capture.encapsulations`), ``none``, or its name.
+    select : str
+        Which packets to keep, in the manner of tcpdump (see :mod:`vpnforensics.packets.selection`); what is
+        not kept takes no memory. ``source.health`` is of the whole capture.
     progress : callable, optional
         Called now and then with the bytes read so far and in all (0 where unknown).
 
@@ -45,16 +53,17 @@ def read_capture(
     CaptureError
         It cannot be opened or read, or is damaged before its first packet.
     ValueError
-        No such encapsulation.
+        No such encapsulation, or a selection that cannot be understood.
     """
+    selection = Selection.parse(select)
     given = several(path)
     if any(map(is_folder_of_columns, given)):
         if len(given) > 1:
             raise CaptureError(str(given[0]), None, "a folder of columns is a capture of its own")
-        return read_folder(str(given[0]), decap=decap, progress=progress)
-    decoding = decode_files(path, capture_files(path), decap, progress)
+        return read_folder(str(given[0]), decap=decap, selection=selection, progress=progress)
+    decoding = decode_files(path, capture_files(path), decap, progress, selection=selection)
     columns = decoding.columns.columns()
     ts_ns = columns["ts_ns"]
     span = (int(ts_ns.min()), int(ts_ns.max())) if len(ts_ns) else (0, 0)
-    source = decoding.source(len(ts_ns), *span)
+    source = decoding.source(*span)
     return PacketTable(**columns, addresses=decoding.columns.addresses(), source=source)

@@ -90,6 +90,10 @@ class AddressTable:
             for row, version in zip(self.packed, self.version, strict=True)
         ]
 
+    def since(self, start: int) -> AddressTable:
+        """Those from a number on."""
+        return AddressTable(self.packed[start:], self.version[start:])
+
     def endpoint(self, address_id: int, port: int) -> str:
         """``addr:port``, with brackets around an IPv6 address."""
         text = self.texts[address_id]

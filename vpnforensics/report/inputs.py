@@ -27,10 +27,17 @@ def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
         "linktypes": list(source.linktypes) if source else [],
         "decap": source.decap if source else None,
         "packets": len(packets),
+        "selection": _selection(packets),
         **_times(packets.ts_ns),
         "health": source.health.to_dict() if source else None,
         "files": _file_rows(source.files, packets) if source else [],
     }
+
+
+def _selection(packets: PacketTable) -> dict[str, Any] | None:
+    """Which of an input's packets were read, and of how many; None for all."""
+    source = packets.source
+    return {"which": source.selection, "of": source.packets} if source and source.selection else None
 
 
 def _file_rows(files: Sequence[StoredFile], packets: PacketTable) -> list[dict[str, Any]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.packets.moments import time_ns
 from vpnforensics.report.endpoints import Pattern, parted, pattern
 from vpnforensics.report.result import VERDICTS, CaseResult, Lists
 
@@ -146,43 +146,6 @@ def grouped_by(case: CaseResult, key: str) -> pd.DataFrame:
         order = np.lexsort((-table["flows"], table[by].isna()))
         table = table.iloc[order].reset_index(drop=True)
     return table
-
-
-def time_ns(text: str, day_ns: int) -> int:
-    """A time that a user wrote: ISO 8601 (UTC where no zone is given), a time of the case's day, or ns.
-
-    Parameters
-    ----------
-    text : str
-    day_ns : int
-        A time of the day that is meant where none is given.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-
-    >>> time_ns("22:13:20", 1_700_000_000_000_000_000), time_ns("2023-11-14T23:13:20+01:00", 0)
-    (1700000000000000000, 1700000000000000000)
-    """
-    text = text.strip()
-    if text.isascii() and text.isdecimal() and len(text) > 10:
-        return int(text)
-    try:
-        if ":" in text[:3]:
-            day = datetime.fromtimestamp(day_ns // _SECOND_NS, UTC).date()
-            when = datetime.combine(day, time.fromisoformat(text))
-        else:
-            when = datetime.fromisoformat(text)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ValueError(
-            f"{text!r} is no time: write 2026-11-22T11:02:33 (UTC, or with a zone), 11:02 of the case's day,"
-            " or nanoseconds since the epoch"
-        ) from error
-    since = (when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.combine(
-        date(1970, 1, 1), time(), UTC
-    )
-    return (since.days * 86_400 + since.seconds) * _SECOND_NS + since.microseconds * 1_000
 
 
 def _meant(case: CaseResult, question: Question) -> Bools:

@@ -10,6 +10,7 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.engines import counters, packets, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
+from vpnforensics.packets.selection import leaves_out
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.findings import clock_set
 from vpnforensics.report.quantities import span, utc
@@ -19,6 +20,26 @@ _APART_NS, _APART = 60_000_000_000, 10
 """Captures of a folder with so long a pause, and so many times their own length, may be of two clocks."""
 _LOST_SHARE = 0.01
 """A tunnel over TCP with more of its bytes unread than this is worth a warning."""
+
+
+def read_in_part(ingress: PacketTable, egress: PacketTable) -> list[str]:
+    """That packets were left out when they were read, and what that means for verdicts."""
+    found = []
+    for role, side in (("ingress", ingress), ("egress", egress)):
+        source = side.source
+        if source is None or not source.selection:
+            continue
+        if not leaves_out(side):
+            means = "flows that reach out of that time are not denied"
+        elif role == "ingress":
+            means = "tunnels that were left out may have carried any flow, so that none is denied"
+        else:
+            means = "what else the tunnels carried stays unexplained, which weakens links"
+        found.append(
+            f"read were {len(side):,} of the {source.packets:,} packets of the {role} capture"
+            f" ({source.selection}); {means}"
+        )
+    return found
 
 
 def far_apart(capture: PacketTable) -> list[str]:

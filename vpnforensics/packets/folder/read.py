@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.capture.source import CaptureSource
 from vpnforensics.errors import CaptureError
 from vpnforensics.packets.decoding import AUTO, Progress
 from vpnforensics.packets.folder.layout import (
@@ -22,12 +22,19 @@ from vpnforensics.packets.folder.layout import (
     read_manifest,
     source_of,
 )
+from vpnforensics.packets.selection import Selection, Sieve
 from vpnforensics.packets.table import HEAD_BYTES, AddressTable, PacketTable
 
 _REMEDY = "convert the captures again"
 
 
-def read_folder(folder: str | Path, *, decap: str = AUTO, progress: Progress | None = None) -> PacketTable:
+def read_folder(
+    folder: str | Path,
+    *,
+    decap: str = AUTO,
+    selection: Selection | None = None,
+    progress: Progress | None = None,
+) -> PacketTable:
     """The packets of a finished conversion.
 
     Parameters
@@ -36,6 +43,8 @@ def read_folder(folder: str | Path, *, decap: str = AUTO, progress: Progress | N
         As :func:`vpnforensics.packets.folder.write.convert` wrote it.
     decap : str
         Either ``auto``, or what the captures were converted with.
+    selection : Selection, optional
+        Which packets to keep; row groups that cannot hold any are not read.
     progress : callable, optional
         Called now and then with the packets read so far and in all.
 
@@ -62,8 +71,14 @@ def read_folder(folder: str | Path, *, decap: str = AUTO, progress: Progress | N
         )
     addresses = _addresses(Path(folder) / ADDRESSES)
     opened = [_Part(path, *size) for (path, _), size in zip(parts, sizes, strict=True)]
-    columns = _read(opened, addresses, progress)
-    _check(folder, columns, source)
+    columns = _read(opened, addresses, selection, progress)
+    sound = sum(part.packets for part in opened) == source.packets
+    if not sound or not _is_sound(columns):
+        raise CaptureError(folder, None, f"its packets contradict its manifest or one another; {_REMEDY}")
+    if selection is not None:
+        ts_ns = columns["ts_ns"]
+        span = (int(ts_ns.min()), int(ts_ns.max())) if len(ts_ns) else (0, 0)
+        source = replace(source, selection=selection.text, first_ns=span[0], last_ns=span[1])
     return PacketTable(**columns, addresses=addresses, source=source)
 
 
@@ -91,34 +106,68 @@ class _Part:
         if self.file.metadata.num_rows != packets:
             raise CaptureError(path, None, f"holds {self.file.metadata.num_rows:,} packets, not {packets:,}")
 
-    def groups(self) -> Iterator[Any]:
-        """Its record batches."""
+    def meant(self, selection: Selection | None) -> list[int]:
+        """Row groups that may hold packets that are meant."""
+        groups = range(self.file.metadata.num_row_groups)
+        if selection is None:
+            return list(groups)
+        return [group for group in groups if selection.may_hold(self._bounds(group))]
+
+    def _bounds(self, group: int) -> dict[str, tuple[Any, Any]]:
+        bounds = {}
+        columns = self.file.metadata.row_group(group)
+        for number in range(columns.num_columns):
+            column = columns.column(number)
+            told = column.statistics
+            if told is not None and told.has_min_max:
+                bounds[column.path_in_schema] = (told.min, told.max)
+        return bounds
+
+    def rows(self, groups: list[int]) -> int:
+        """Packets in row groups."""
+        return sum(self.file.metadata.row_group(group).num_rows for group in groups)
+
+    def batches(self, groups: list[int]) -> Iterator[Any]:
+        """The record batches of row groups."""
         import pyarrow as pa
 
+        if not groups:
+            return
         try:
-            yield from self.file.iter_batches(batch_size=GROUP_PACKETS)
+            yield from self.file.iter_batches(batch_size=GROUP_PACKETS, row_groups=groups)
         except (OSError, pa.ArrowException) as error:
             raise CaptureError(self.path, None, f"damaged: {_first_line(error)}; {_REMEDY}") from error
 
 
 def _read(
-    parts: list[_Part], addresses: AddressTable, progress: Progress | None
+    parts: list[_Part],
+    addresses: AddressTable,
+    selection: Selection | None,
+    progress: Progress | None,
 ) -> dict[str, npt.NDArray[Any]]:
-    total = sum(part.packets for part in parts)
+    meant = [(part, part.meant(selection)) for part in parts]
+    total = sum(part.rows(groups) for part, groups in meant)
+    # As many rows as there may be: memory that is never written to is never taken.
     columns = {
         spec.name: np.empty((total, HEAD_BYTES) if spec.name == "head" else total, spec.dtype)
         for spec in PacketTable.schema()
     }
+    sieve = Sieve(selection, addresses.since) if selection is not None else None
     number = {text: i for i, text in enumerate(addresses.texts)}
-    done = 0
-    for part in parts:
-        for batch in part.groups():
-            rows = slice(done, done + len(batch))
+    done, kept = 0, 0
+    for part, groups in meant:
+        for batch in part.batches(groups):
+            read = {name: _plain(name, batch.column(name), number, part.path) for name in columns}
+            wanted = slice(None) if sieve is None else sieve.mask(read)
+            count = len(batch) if isinstance(wanted, slice) else int(np.count_nonzero(wanted))
             for name, column in columns.items():
-                column[rows] = _plain(name, batch.column(name), number, part.path)
+                column[kept : kept + count] = read[name][wanted]
+            kept += count
             done += len(batch)
             if progress is not None:
                 progress(done, total)
+    for column in columns.values():
+        column.resize((kept, *column.shape[1:]), refcheck=False)
     return columns
 
 
@@ -155,17 +204,10 @@ def _addresses(path: Path) -> AddressTable:
     return AddressTable(np.frombuffer(packed, np.uint8).reshape(-1, 16).copy(), version)
 
 
-def _check(folder: str | Path, columns: dict[str, npt.NDArray[Any]], source: CaptureSource) -> None:
-    """What everything after relies on, whoever wrote the folder."""
+def _is_sound(columns: dict[str, npt.NDArray[Any]]) -> bool:
+    """Whether what everything after relies on holds, whoever wrote the folder."""
     frame, length, payload = columns["frame"], columns["ip_len_bytes"], columns["payload_bytes"]
-    sound = (
-        len(frame) == source.packets
-        and bool((frame[1:] > frame[:-1]).all())
-        and bool((payload >= 0).all())
-        and bool((length >= payload).all())
-    )
-    if not sound:
-        raise CaptureError(folder, None, f"its packets contradict its manifest or one another; {_REMEDY}")
+    return bool((frame[1:] > frame[:-1]).all() and (payload >= 0).all() and (length >= payload).all())
 
 
 def _first_line(error: Exception) -> str:

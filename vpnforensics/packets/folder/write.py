@@ -104,12 +104,11 @@ def convert(
         )
         first_ns = min((part["first_ns"] for part in writer.parts), default=0)
         last_ns = max((part["last_ns"] for part in writer.parts), default=0)
-        packets = sum(part["packets"] for part in writer.parts)
         manifest = {
             "format": FORMAT,
             "version": VERSION,
             "tool": {"name": "vpnforensics", "version": __version__},
-            "source": source_row(decoding.source(packets, first_ns, last_ns)),
+            "source": source_row(decoding.source(first_ns, last_ns)),
             "frames": decoding.columns.frames,
             "addresses": len(addresses),
             "parts": writer.parts,
@@ -193,7 +192,7 @@ class _PartWriter:
         while columns.rows >= GROUP_PACKETS or (ended and columns.rows):
             room = self.part_packets - (self._part.packets if self._part else 0)
             count = min(columns.rows, GROUP_PACKETS, room)
-            group = columns.first(count)
+            group = columns.between(0, count)
             if self._part is None:
                 self._part = self._opened(path, int(group["frame"][0]))
             self._part.add(group, self._known(columns))
