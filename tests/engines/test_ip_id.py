@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.engines import cases
-from vpnforensics.align.alignment import Alignment
 from vpnforensics.engines import ip_id
 from vpnforensics.groundtruth.simulate.run import simulate
 
@@ -60,12 +59,6 @@ def test_scores_do_not_depend_on_other_candidates(windows):
     few = ip_id.score(dataclasses.replace(case, tunnels=case.tunnels.select(np.arange(20) < 7)))
     expected = {(f, t): s for f, t, s in zip(every.flow, every.tunnel, every.score, strict=True) if t < 7}
     assert dict(zip(zip(few.flow, few.tunnel, strict=True), few.score, strict=True)) == expected
-
-
-def test_silent_without_alignment(windows):
-    case, _ = windows
-    lost = dataclasses.replace(case, alignment=Alignment("not_identifiable", reason="test"))
-    assert ip_id.score(lost).silence == {"clocks of the two captures not aligned": len(case.flows)}
 
 
 def test_profiles_of_outer_ids(windows):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.echoes import START_S, talk
 from tests.tables import table, tcp
-from vpnforensics.align.alignment import Alignment, same_clock
+from vpnforensics.align.alignment import same_clock
 from vpnforensics.engines import rtt
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import Pairs
@@ -130,8 +130,6 @@ def test_samples_and_tunnel_meet_in_time(opens_ms, closes_ms, compared):
 
 def test_silence_has_reasons():
     case = case_of([np.full(5, 0.02)], np.full(5, 0.02))
-    blind = replace(case, alignment=Alignment("not_identifiable", reason="test"))
-    assert rtt.score(blind).silence == {"the two clocks cannot be aligned": 1}
     mute = replace(case, tunnels=case.tunnels.select(np.zeros(1, np.bool_)))
     assert rtt.score(mute).silence == {"no tunnels": 1}
     assert len(rtt.score(mute)) == 0

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tests.engines import cases
-from vpnforensics.align.alignment import Alignment
 from vpnforensics.engines import timestamps
 from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.features.devices import find_devices
@@ -41,8 +40,6 @@ def test_wandering_clocks_link_alone(tmp_path):
 
 
 def test_scores_do_not_depend_on_other_candidates(legacy):
-    import dataclasses
-
     case, _ = legacy
     every = timestamps.score(case)
     half = dataclasses.replace(case, tunnels=case.tunnels.select(np.arange(20) < 10))
@@ -77,16 +74,6 @@ def test_silent_on_udp_tunnels(tmp_path):
     found = timestamps.score(case)
     assert len(found) == 0
     assert found.silence == {"tunnel not over TCP: its outer packets carry no timestamps": 3}
-
-
-def test_silent_without_alignment(legacy):
-    import dataclasses
-
-    case, _ = legacy
-    lost = dataclasses.replace(case, alignment=Alignment("not_identifiable", reason="test"))
-    assert timestamps.score(lost).silence == {
-        "clocks of the two captures not aligned": len(case.flows),
-    }
 
 
 def test_devices_share_what_their_flows_say(legacy):

@@ -27,10 +27,10 @@ class _Tunnels:
     lost_share = 0.0
 
     def __init__(self, count: int = TUNNELS) -> None:
-        self.tunnels = [SimpleNamespace(first_ns=0, last_ns=3600 * S) for _ in range(count)]
+        self.first_ns, self.last_ns = np.zeros(count, np.int64), np.full(count, 3600 * S)
 
     def __len__(self) -> int:
-        return len(self.tunnels)
+        return len(self.first_ns)
 
 
 class _Flows:
@@ -283,7 +283,7 @@ def test_an_engine_that_cannot_be_calibrated_says_why(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("seed", range(3))
 def test_false_pairs_are_linked_flows_in_another_tunnel_of_their_time(seed: int) -> None:
     case: Any = _Case()
-    case.tunnels.tunnels[2].first_ns = 1800 * S
+    case.tunnels.first_ns[2] = 1800 * S
     decision = _decision(np.r_[np.full(25, 1), np.full(5, -1)])
     h1, h2 = fields._known(case, decision, np.random.default_rng(seed))
     assert h1.tolist() == [f * TUNNELS + 1 for f in range(25)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.flows.grouping import rows_in_time
+from vpnforensics.flows.grouping import rows_in_time, runs
 
 
 @pytest.mark.parametrize("late", [0, 5])
@@ -17,3 +17,11 @@ def test_rows_in_time(late):
     for g in range(6):
         mine = sorted(np.flatnonzero(group == g).tolist(), key=lambda i: t[i])
         assert rows[start[g] : start[g + 1]].tolist() == mine
+
+
+def test_runs_of_rows_one_after_the_other():
+    first, stop = np.array([3, 0, 5, 5]), np.array([5, 0, 8, 6])
+    of, row = runs(first, stop)
+    assert of.tolist() == [0, 0, 2, 2, 2, 3]
+    assert row.tolist() == [3, 4, 5, 6, 7, 5]
+    assert [len(found) for found in runs(first[:0], stop[:0])] == [0, 0]

@@ -30,9 +30,10 @@ from __future__ import annotations
 import numpy as np
 
 from vpnforensics.engines.case import USUAL_MISS, Case
-from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, in_order, silent
 from vpnforensics.features.conservation import Conservation, conserve_advances
 from vpnforensics.features.counter_advance import advances
+from vpnforensics.flows.grouping import runs
 
 NAME = "counters"
 
@@ -51,20 +52,9 @@ _LEAST_PACKETS = 10
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """How often each tunnel's advance falls short of each flow's packets.
 
-    Parameters
-    ----------
-    case : Case
-    only : Pairs, optional
-        The pairs to compare; without, all.
-
-    Returns
-    -------
-    EngineScores
-        Pairs of flows of 10 or more packets and tunnels with a counter, alive at some time of the flow.
+    Of flows of 10 or more packets, and tunnels with a counter that were alive at some time of the flow.
     """
     flows, egress = len(case.flows), case.egress
-    if not case.alignment.usable:
-        return silent(NAME, {"the two clocks cannot be aligned": flows})
     found = advances(case.tunnels)
     silence: dict[str, int] = {}
     without = int((np.diff(found.start).reshape(-1, 2).sum(axis=1) == 0).sum())
@@ -79,10 +69,8 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     columns = np.stack([flow[long], egress.ts_ns[long] // _WINDOW_NS, egress.up[long]])
     (of, window, up), count = np.unique(columns, axis=1, return_counts=True)
     start = np.searchsorted(of, np.arange(flows + 1))
-    pairs = (every_pair(flows, len(case.tunnels)) if only is None else only).in_order()
-    windows = np.diff(start)[pairs.flow]
-    pair = np.repeat(np.arange(len(pairs)), windows)
-    row = np.arange(len(pair)) - np.repeat(np.cumsum(windows) - windows - start[pairs.flow], windows)
+    pairs = in_order(only, flows, len(case.tunnels))
+    pair, row = runs(start[pairs.flow], start[pairs.flow + 1])
     opens = window[row] * _WINDOW_NS
     sent = found.between(
         2 * pairs.tunnel[pair].astype(np.int64) + up[row], opens - _SLACK_NS, opens + _WINDOW_NS + _SLACK_NS

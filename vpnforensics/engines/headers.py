@@ -38,7 +38,7 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.grouped import count_between, extremes, largest_values, longest_packets
-from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, in_order, silent
 from vpnforensics.engines.upstream import Upstream, field
 
 NAME = "headers"
@@ -61,27 +61,16 @@ _EDGE_NS = 200_000_000
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
     """What the fields allow, forbid and suggest, of every flow and tunnel alive at its time.
 
-    Parameters
-    ----------
-    case : Case
-    only : Pairs, optional
-        The pairs to compare; without, all.
-
-    Returns
-    -------
-    EngineScores
-        ``n`` is the number of packets of the flow that were compared.
+    ``n`` is the number of the flow's packets.
     """
     flows, tunnels = len(case.flows), len(case.tunnels)
-    if not case.alignment.usable:
-        return silent(NAME, {"the two clocks cannot be aligned": flows})
     if not tunnels or not flows:
         return silent(NAME, {"no tunnels or no flows": max(flows, tunnels)})
     begin = case.alignment.to_ingress(case.flows.first_ns)
     end = case.alignment.to_ingress(case.flows.last_ns)
-    pairs = (every_pair(flows, tunnels) if only is None else only).in_order()
-    first = np.array([t.first_ns for t in case.tunnels.tunnels])[pairs.tunnel] - _EDGE_NS
-    last = np.array([t.last_ns for t in case.tunnels.tunnels])[pairs.tunnel] + _EDGE_NS
+    pairs = in_order(only, flows, tunnels)
+    first = case.tunnels.first_ns[pairs.tunnel] - _EDGE_NS
+    last = case.tunnels.last_ns[pairs.tunnel] + _EDGE_NS
     pairs = pairs.take((end[pairs.flow] >= first) & (begin[pairs.flow] <= last))
     outer = case.outer
     size = _size_step(case, pairs)

@@ -35,15 +35,16 @@ from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
 from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
+from vpnforensics.flows.grouping import runs
 
 NAME = "ip_id"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_SLOT_NS, _SLOTS_BACK = 500_000_000, 2
-"""Cells of time of the search for pairs: a tunnel's counter may have stood there up to a second before."""
-_BIN_IDS, _BINS = 32, 2048
+_SLOT_NS = 500_000_000
+"""Cells of time of the search for pairs, two for as far back as a tunnel's counter may have stood there."""
+_BIN_IDS = 32
 """Cells of the counter's 65,536 values: what a busy host sends in half a second."""
 _HIT_SHARE = 0.3
 """Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
@@ -76,20 +77,7 @@ class OuterCounters:
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
-    """Scores of flows in tunnels whose outer IDs are a counter.
-
-    Parameters
-    ----------
-    case : Case
-    only : Pairs, optional
-        The pairs to compare; without, all that have anything in common.
-
-    Returns
-    -------
-    EngineScores
-    """
-    if not case.alignment.usable:
-        return silent(NAME, {"clocks of the two captures not aligned": len(case.flows)})
+    """Scores of flows in tunnels whose outer IDs are a counter."""
     counters = outer_counters(case)
     silence = dict(counters.silence)
     inner = inner_upstream(case)
@@ -154,25 +142,22 @@ def _pairs(counters: OuterCounters, inner: Upstream, ids: Ints) -> tuple[Ints, I
 
     A join on half seconds and bins of 32 IDs: a tunnel's counter stands in few bins at a time.
     """
-    tunnels = len(counters.packets)
+    tunnels, bins = len(counters.packets), 65_536 // _BIN_IDS
     place = np.arange(len(ids)) - inner.start[inner.owner]
     used = np.flatnonzero(place < _MOST_JOINED)
     taken = np.bincount(inner.owner[used], minlength=len(inner))
     hits = [np.zeros(0, np.int64)]
     for swapped in np.unique(counters.swapped).tolist():
         outer = counters.swapped[counters.packets.owner] == swapped
-        place_of = counters.packets.ts_ns[outer] // _SLOT_NS * _BINS + counters.ip_id[outer] // _BIN_IDS
+        place_of = counters.packets.ts_ns[outer] // _SLOT_NS * bins + counters.ip_id[outer] // _BIN_IDS
         cell = np.unique(place_of * tunnels + counters.packets.owner[outer])
         key, of = np.divmod(cell, tunnels)
         x = swap_bytes(ids[used]) if swapped else ids[used]
         slot = inner.ts_ns[used] // _SLOT_NS
-        for back in range(_SLOTS_BACK + 1):
+        for back in range(_BACK_NS // _SLOT_NS + 1):
             for aside in (-1, 0, 1):
-                wanted = (slot - back) * _BINS + (x // _BIN_IDS + aside) % _BINS
-                low = np.searchsorted(key, wanted)
-                count = np.searchsorted(key, wanted, side="right") - low
-                packet = np.repeat(np.arange(len(used)), count)
-                at = np.arange(len(packet)) - np.repeat(np.cumsum(count) - count, count) + low[packet]
+                wanted = (slot - back) * bins + (x // _BIN_IDS + aside) % bins
+                packet, at = runs(np.searchsorted(key, wanted), np.searchsorted(key, wanted, side="right"))
                 hits.append(used[packet] * np.int64(tunnels) + of[at])
     # A packet counts once for a tunnel, however many bins are near.
     packet, tunnel = np.divmod(np.unique(np.concatenate(hits)), tunnels)

@@ -43,6 +43,10 @@ class Engine:
         A score is the decimal logarithm of a likelihood ratio as the engine has it, and never depends on
         other candidates. A pair without one was not compared.
         """
+        from vpnforensics.engines.scores import silent
+
+        if not case.alignment.usable:
+            return silent(self.name, {"the two clocks cannot be aligned": len(case.flows)})
         scores: EngineScores = import_module(f"{__package__}.{self.name}").score(case, only)
         return scores
 

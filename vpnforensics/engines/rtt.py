@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.scores import EngineScores, Pairs, every_pair, silent
+from vpnforensics.engines.scores import EngineScores, Pairs, in_order, silent
 from vpnforensics.features.round_trips import round_trips, tunnel_round_trips
 
 NAME = "rtt"
@@ -45,22 +45,8 @@ _CAP = 1.5
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
-    """How well the least round trips of flows and tunnels that have samples agree.
-
-    Parameters
-    ----------
-    case : Case
-    only : Pairs, optional
-        The pairs to compare; without, all.
-
-    Returns
-    -------
-    EngineScores
-        ``n`` is the number of the flow's samples.
-    """
+    """How well the least round trips of flows and tunnels agree; ``n`` counts the flow's samples."""
     flows = case.flows
-    if not case.alignment.usable:
-        return silent(NAME, {"the two clocks cannot be aligned": len(flows)})
     outer = [tunnel_round_trips(case.conversations, t) for t in case.tunnels.tunnels]
     outside = np.array([int(trips.least_ns[0]) for trips in outer], np.int64)
     sampled = outside > 0
@@ -71,15 +57,14 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         return silent(NAME, silence or {"no tunnels": len(flows)})
     egress = case.egress
     inner = round_trips(flows.packets, egress.start, egress.row, egress.up, egress.ts_ns)
-    pairs = (every_pair(len(flows), len(outer)) if only is None else only).in_order()
+    pairs = in_order(only, len(flows), len(outer))
     pairs = pairs.take(sampled[pairs.tunnel])
     without = inner.count[pairs.flow] == 0
     if without.any():
         silence["flow without a round trip at egress"] = len(np.unique(pairs.flow[without]))
     pairs = pairs.take(~without)
     first, last = inner.span_ns()
-    opens = np.array([t.first_ns for t in case.tunnels.tunnels])[pairs.tunnel]
-    closes = np.array([t.last_ns for t in case.tunnels.tunnels])[pairs.tunnel]
+    opens, closes = case.tunnels.first_ns[pairs.tunnel], case.tunnels.last_ns[pairs.tunnel]
     pairs = pairs.take((last[pairs.flow] >= opens) & (first[pairs.flow] <= closes))
     inside, outside = inner.least_ns[pairs.flow], outside[pairs.tunnel]
     notes = (

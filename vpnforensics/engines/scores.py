@@ -2,7 +2,8 @@
 
 Every such engine is a module with ``NAME`` and ``score(case, only) -> EngineScores``. A pair that is not
 listed was not compared: flow and tunnel had nothing in common to compare. Silence is not a score of 0. The
-pairs wanted are ``only``; without, an engine compares all, or finds those worth it itself.
+pairs wanted are ``only``; without, an engine compares all, or finds those worth it itself. It is asked
+through :meth:`vpnforensics.engines.registry.Engine.score`, with the clocks aligned.
 """
 
 from __future__ import annotations
@@ -29,21 +30,17 @@ class Pairs:
         mine, theirs = (f.astype(np.int64) << 32 | t for f, t in ((self.flow, self.tunnel), (flow, tunnel)))
         return np.isin(theirs, mine)
 
-    def in_order(self) -> Pairs:
-        """By tunnel, then by flow."""
-        return self.take(np.lexsort((self.flow, self.tunnel)))
-
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Pairs:
         """The pairs at ``index``."""
         return Pairs(self.flow[index], self.tunnel[index])
 
 
-def every_pair(flows: int, tunnels: int) -> Pairs:
-    """All flows with all tunnels; of a large case nobody wants them."""
-    return Pairs(
-        np.tile(np.arange(flows, dtype=np.int32), tunnels),
-        np.repeat(np.arange(tunnels, dtype=np.int32), flows),
-    )
+def in_order(only: Pairs | None, flows: int, tunnels: int) -> Pairs:
+    """The pairs wanted, by tunnel and flow; without, all: of a large case nobody wants them."""
+    if only is not None:
+        return only.take(np.lexsort((only.flow, only.tunnel)))
+    tunnel, flow = np.indices((tunnels, flows), np.int32).reshape(2, -1)
+    return Pairs(flow, tunnel)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,7 @@ from vpnforensics.features.tcp_clock import (
     SenderClock,
     sender_clock,
 )
+from vpnforensics.flows.grouping import runs
 from vpnforensics.packets.table import PROTO_TCP
 
 NAME = "timestamps"
@@ -87,25 +88,12 @@ class _Side:
 
 
 def score(case: Case, only: Pairs | None = None) -> EngineScores:
-    """Scores of flows in tunnels over TCP.
-
-    Parameters
-    ----------
-    case : Case
-    only : Pairs, optional
-        The pairs to compare; without, all that are near a common clock.
-
-    Returns
-    -------
-    EngineScores
-    """
+    """Scores of flows in tunnels over TCP."""
     over_tcp = np.array([t.transport == "tcp" for t in case.tunnels.tunnels], np.bool_)
     silence = {}
     if (~over_tcp).any():
         silence["tunnel not over TCP: its outer packets carry no timestamps"] = int((~over_tcp).sum())
-    if not case.alignment.usable:
-        silence["clocks of the two captures not aligned"] = len(case.flows)
-    if not over_tcp.any() or not case.alignment.usable or not len(case.flows):
+    if not over_tcp.any() or not len(case.flows):
         return silent(NAME, silence)
     outer = _side(case, case.outer, outer=True)
     inner = _side(case, inner_upstream(case), outer=False)
@@ -191,13 +179,10 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints, origin: int) -> tupl
         stands_ns = outer.packets.ts_ns[outer.best[mine]]
         apart_ns = np.maximum(at_ns[fits] - stands_ns.min(), stands_ns.max() - at_ns[fits])
         reach = _REACH_S + RATE_TOLERANCE * apart_ns * 1e-9
-        low, high = (
-            np.searchsorted(level, offset - reach),
-            np.searchsorted(level, offset + reach, side="right"),
+        pair, at = runs(
+            np.searchsorted(level, offset - reach), np.searchsorted(level, offset + reach, side="right")
         )
-        count = high - low
-        pair = np.repeat(np.arange(len(fits)), count)
-        tunnel = mine[np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count) + low[pair]]
+        tunnel = mine[at]
         edge = _edges(outer, hz, origin, tunnel, at_ns[fits][pair], offset[pair])
         distance = (offset[pair] - edge + range_s / 2) % range_s - range_s / 2
         near = np.abs(distance) <= _REACH_S

@@ -239,10 +239,9 @@ def _chance_unseen(
 def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
     """Tunnels, or those ``of`` them, present at some time of each flow: its comparisons."""
     flows = case.flows
-    every = case.tunnels.tunnels
-    counted = every if of is None else [t for t, yes in zip(every, of.tolist(), strict=True) if yes]
-    starts = np.sort(np.array([t.first_ns for t in counted], np.int64)) - _EDGE_NS
-    ends = np.sort(np.array([t.last_ns for t in counted], np.int64)) + _EDGE_NS
+    counted = np.ones(len(case.tunnels), np.bool_) if of is None else of
+    starts = np.sort(case.tunnels.first_ns[counted]) - _EDGE_NS
+    ends = np.sort(case.tunnels.last_ns[counted]) + _EDGE_NS
     first = case.alignment.to_ingress(flows.first_ns)
     last = case.alignment.to_ingress(flows.last_ns)
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
@@ -250,8 +249,7 @@ def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[
 
 def there(case: Case) -> npt.NDArray[np.bool_]:
     """Which tunnels :func:`present` counts for each flow, shape (flows, tunnels)."""
-    first_ns = np.array([t.first_ns for t in case.tunnels.tunnels], np.int64) - _EDGE_NS
-    last_ns = np.array([t.last_ns for t in case.tunnels.tunnels], np.int64) + _EDGE_NS
+    first_ns, last_ns = case.tunnels.first_ns - _EDGE_NS, case.tunnels.last_ns + _EDGE_NS
     begin, end = (case.alignment.to_ingress(ns) for ns in (case.flows.first_ns, case.flows.last_ns))
     return np.asarray((first_ns <= end[:, None]) & (begin[:, None] <= last_ns))
 

@@ -135,12 +135,10 @@ def _known(case: Case, decision: Decision, rng: np.random.Generator) -> tuple[Ke
     if tunnels < 2:
         return h1, np.zeros(0, np.int64)
     begin = case.alignment.to_ingress(case.flows.first_ns[linked])
-    first = np.array([t.first_ns for t in case.tunnels.tunnels])
-    last = np.array([t.last_ns for t in case.tunnels.tunnels])
     other = np.full(len(linked), -1, np.int64)
     for _ in range(8):  # a tunnel drawn at random may not have been there
         drawn = (own + rng.integers(1, tunnels, len(linked))) % tunnels
-        there = (first[drawn] <= begin) & (begin <= last[drawn])
+        there = (case.tunnels.first_ns[drawn] <= begin) & (begin <= case.tunnels.last_ns[drawn])
         other = np.where((other < 0) & there, drawn, other)
     met = other >= 0
     return h1, np.sort(linked[met] * tunnels + other[met])

@@ -23,3 +23,12 @@ def rows_in_time(
     if (ts_ns[1:] < ts_ns[:-1]).any():  # few captures
         rows = rows[np.lexsort((ts_ns[rows], group[rows]))]
     return rows, start
+
+
+def runs(
+    first: npt.NDArray[np.integer], stop: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows ``first[k]:stop[k]`` of all k, one after the other: k, and the row, of each."""
+    count = stop - first
+    of = np.repeat(np.arange(len(count)), count)
+    return of, np.arange(len(of)) + np.repeat(stop - np.cumsum(count), count)

@@ -100,6 +100,16 @@ class TunnelSet:
         """Name of every tunnel, the same whatever candidates are dropped."""
         return [f"t{(n if t.number < 0 else t.number) + 1}" for n, t in enumerate(self.tunnels)]
 
+    @cached_property
+    def first_ns(self) -> npt.NDArray[np.int64]:
+        """First packet of each tunnel."""
+        return np.array([t.first_ns for t in self.tunnels], np.int64)
+
+    @cached_property
+    def last_ns(self) -> npt.NDArray[np.int64]:
+        """Last packet of each tunnel."""
+        return np.array([t.last_ns for t in self.tunnels], np.int64)
+
     @property
     def lost_share(self) -> float:
         """Share of the bytes of all tunnels over TCP that could not be told apart into frames."""
