@@ -146,6 +146,8 @@ def test_seven_of_ten_devices_run_the_tunnel_themselves_and_the_others_have_any_
 
 def test_a_ttl_counts_where_it_is_steady_and_the_server_takes_one():
     assert scores_of(made(flow=UNSTEADY)) == {}
+    assert scores_of(made(flow={"ttl": 1}))[0][1] == "other initial TTL"
+    assert scores_of(made(flow={"ttl": 0})) == {}  # of no packet
     assert len(scores_of(made(flow={"ttl": (63, 62)}))) == 2
     assert scores_of(made(flow={"ttl": 64}))[1][1] == "same initial TTL"  # it was 65 or more inside
     assert scores_of(made(flow={"ttl": 63}))[0][1] == "same initial TTL"
@@ -192,6 +194,11 @@ def test_a_record_size_seen_five_times_in_fifty_is_that_of_full_packets(sizes, l
 def test_of_a_burst_too_long_three_packets_count():
     found = scores_of(with_records([532] * 50, packets=9, ip_len_bytes=600))
     assert found[0][0] == pytest.approx(3 * log10(0.03))
+
+
+def test_a_tunnel_of_long_records_carries_long_packets():
+    assert scores_of(with_records([9132] * 50, ip_len_bytes=9100)) == {}
+    assert scores_of(with_records([9132] * 50, ip_len_bytes=9101))[0][0] < -3
 
 
 def test_a_direction_that_showed_no_full_packet_says_nothing():

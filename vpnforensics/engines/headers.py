@@ -113,7 +113,7 @@ def _largest_inner(case: Case) -> npt.NDArray[np.int64]:
     )
     full = (size >= 10 * _FULL_RECORDS) & (times >= _FULL_RECORDS)
     out = np.full((tunnels, 2), -1, np.int64)
-    inner = np.arange(20, 9001)
+    inner = np.arange(20, 65_536)  # from a bare header to all that an IP packet can have
     for number, length_map in enumerate(case.maps):
         outer = length_map.outer(inner)  # never falls
         fits = np.r_[-1, inner][np.searchsorted(outer, largest, side="right")]
@@ -127,8 +127,9 @@ def _size_step(case: Case, pairs: Pairs) -> npt.NDArray[np.float64]:
     longest = longest_packets(egress.start, egress.up, egress.inner_bytes)[pairs.flow]
     largest = _largest_inner(case)[pairs.tunnel]
     over = (longest > largest[:, :, None]).sum(axis=2)  # of the longest three: more make it no surer
-    step = np.where(largest >= 0, over * np.log10(USUAL_MISS), np.nan)
-    return np.where((largest < 0).all(axis=1), np.nan, np.nansum(step, axis=1))
+    known = largest > 0
+    missed = (over * np.log10(USUAL_MISS)).sum(axis=1, where=known)
+    return np.where(known.any(axis=1), missed, np.nan)
 
 
 def _flow_ttl(case: Case) -> npt.NDArray[np.int64]:
