@@ -37,7 +37,7 @@ ASIDE = {
     "reftunnel": {"errors", "extras", "_version", "kernels", "reftunnel", "tunnels"},
     "logs": {"errors", "_version", "logs"},
 }
-FOUNDATION = {"errors", "extras", "kernels", "_version"}
+FOUNDATION = {"arrays", "errors", "extras", "kernels", "_version"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.circle import Circle, circle_of
 from vpnforensics.engines.upstream import Upstream, outer_profiles, outer_upstream
 from vpnforensics.features.devices import Devices, find_devices
@@ -34,7 +35,7 @@ class Case:
     """Conversations of the egress capture."""
     alignment: Alignment
     maps: tuple[LengthLaw, ...]
-    map_of_tunnel: npt.NDArray[np.int64]
+    map_of_tunnel: Ints
     """Number of each tunnel's length map in ``maps``; -1 where none is known."""
 
     @property
@@ -65,7 +66,7 @@ class Case:
         return circle_of(self.begin_ns, outer)
 
     @property
-    def begin_ns(self) -> npt.NDArray[np.int64]:
+    def begin_ns(self) -> Ints:
         """First packet of each flow, on the ingress clock."""
         return self.egress.ts_ns[self.egress.start[:-1]]
 
@@ -79,7 +80,7 @@ class Case:
         """The flows grouped by the device that opened them."""
         return find_devices(find_senders(self.flows))
 
-    def turned(self, turn: float) -> tuple[Case, npt.NDArray[np.bool_]]:
+    def turned(self, turn: float) -> tuple[Case, Bools]:
         """The same case with every flow moved by a share of the circle: no tunnel carried it there.
 
         A flow is moved whole, and keeps everything but its place in time.
@@ -109,30 +110,30 @@ class Case:
 class EgressRows:
     """Egress packets grouped by flow: ``start[f]:start[f+1]`` are flow f's."""
 
-    start: npt.NDArray[np.int64]
-    row: npt.NDArray[np.int32]
+    start: Ints
+    row: Int32s
     """Row in the egress PacketTable."""
-    ts_ns: npt.NDArray[np.int64]
+    ts_ns: Ints
     """On the ingress clock."""
-    inner_bytes: npt.NDArray[np.int32]
-    up: npt.NDArray[np.bool_]
+    inner_bytes: Int32s
+    up: Bools
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
     """Raw scores of (flow, tunnel) pairs; pairs not listed are below every listed score that matters."""
 
-    flow: npt.NDArray[np.int32]
-    tunnel: npt.NDArray[np.int32]
-    score: npt.NDArray[np.float64]
+    flow: Int32s
+    tunnel: Int32s
+    score: Floats
     """Decimal logarithm of the engine's uncalibrated ratio."""
-    hits: npt.NDArray[np.int32]
+    hits: Int32s
     """Packets of the flow that the tunnel explains."""
 
     def __len__(self) -> int:
         return len(self.flow)
 
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> ScoreTable:
+    def take(self, index: npt.NDArray[np.intp] | Bools) -> ScoreTable:
         """The pairs at ``index``."""
         return ScoreTable(self.flow[index], self.tunnel[index], self.score[index], self.hits[index])
 

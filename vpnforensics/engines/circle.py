@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from vpnforensics.arrays import Bools, Floats, Ints
 
 _BESIDE_NS = 2_000_000_000
 """A flow begins beside the records if one of any tunnel is so near; the time so near to it counts."""
@@ -26,14 +27,12 @@ class Circle:
 
     origin_ns: int
     period_ns: int
-    at_ns: npt.NDArray[np.float64]
+    at_ns: Floats
     """Since ``origin_ns``, ascending from 0 to ``period_ns``: a difference, so a float is exact enough."""
-    share: npt.NDArray[np.float64]
+    share: Floats
     """Ascending from 0 to 1."""
 
-    def turned(
-        self, begin_ns: npt.NDArray[np.int64], turn: npt.NDArray[np.float64] | float
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def turned(self, begin_ns: Ints, turn: Floats | float) -> tuple[Ints, Bools]:
         """By how much flows move that are turned, and whether that is away from their true place.
 
         Parameters
@@ -57,7 +56,7 @@ class Circle:
         return shift_ns, (far_ns >= least_ns) & (far_ns <= self.period_ns - least_ns)
 
 
-def circle_of(begin_ns: npt.NDArray[np.int64], records_ns: npt.NDArray[np.int64]) -> Circle:
+def circle_of(begin_ns: Ints, records_ns: Ints) -> Circle:
     """The circle of a case.
 
     Parameters

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align._kernels import pairs_within
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._kernels import Delays
 from vpnforensics.engines.case import EgressRows
 from vpnforensics.flows._kernels import group_rows
@@ -48,8 +48,8 @@ class DelayLaw:
 
     low_ns: int
     step_bits: int
-    up: npt.NDArray[np.float64]
-    down: npt.NDArray[np.float64]
+    up: Floats
+    down: Floats
     median_ns: tuple[float, float]
     """Up, down."""
     p95_ns: tuple[float, float]
@@ -79,8 +79,8 @@ class DelayLaw:
 
 
 def observed_delays(
-    classes: SizeClasses, egress: EgressRows, egress_class: tuple[npt.NDArray[np.int32], ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], tuple[int, int]]:
+    classes: SizeClasses, egress: EgressRows, egress_class: tuple[Int32s, ...]
+) -> tuple[Ints, Bools, tuple[int, int]]:
     """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
 
     Of each direction the widest window that yields enough: a narrow one cuts the law's tail, but in a short
@@ -100,7 +100,7 @@ def observed_delays(
     window_ns : (int, int)
         Up, down.
     """
-    found: dict[bool, npt.NDArray[np.int64]] = {}
+    found: dict[bool, Ints] = {}
     window: dict[bool, int] = {}
     for window_ns in _WINDOWS_NS:
         delay_ns, up = _without_rivals(classes, egress, egress_class, window_ns)
@@ -115,11 +115,8 @@ def observed_delays(
 
 
 def _without_rivals(
-    classes: SizeClasses,
-    egress: EgressRows,
-    egress_class: tuple[npt.NDArray[np.int32], ...],
-    window_ns: int,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    classes: SizeClasses, egress: EgressRows, egress_class: tuple[Int32s, ...], window_ns: int
+) -> tuple[Ints, Bools]:
     delays, ups = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
@@ -149,9 +146,7 @@ def _without_rivals(
 
 
 def estimate_delay_law(
-    delay_ns: npt.NDArray[np.int64],
-    up: npt.NDArray[np.bool_],
-    window_ns: tuple[int, int] = (_WINDOWS_NS[0], _WINDOWS_NS[0]),
+    delay_ns: Ints, up: Bools, window_ns: tuple[int, int] = (_WINDOWS_NS[0], _WINDOWS_NS[0])
 ) -> DelayLaw:
     """Delay densities from candidate pairs within a window either way, most of them right.
 
@@ -191,11 +186,11 @@ def estimate_delay_law(
 
 @dataclass(frozen=True, eq=False)
 class _Histogram:
-    edges: npt.NDArray[np.float64]
-    mass: npt.NDArray[np.float64]
+    edges: Floats
+    mass: Floats
     pairs: int
 
-    def density_at(self, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def density_at(self, x: Floats) -> Floats:
         density = self.mass / np.diff(self.edges)
         slot = np.searchsorted(self.edges, x, side="right") - 1
         inside = (slot >= 0) & (slot < len(density))
@@ -213,7 +208,7 @@ def _wide_law(spread_ns: float) -> _Histogram:
     )
 
 
-def _unimodal(delay_ns: npt.NDArray[np.int64], window_ns: int) -> _Histogram | None:
+def _unimodal(delay_ns: Ints, window_ns: int) -> _Histogram | None:
     near = np.sort(delay_ns[np.abs(delay_ns) <= window_ns]).astype(np.float64)
     if len(near) < _LEAST_PAIRS:
         return None
@@ -236,7 +231,7 @@ def _unimodal(delay_ns: npt.NDArray[np.int64], window_ns: int) -> _Histogram | N
     return _Histogram(edges, mass / mass.sum(), len(near))
 
 
-def _mode(ascending: npt.NDArray[np.float64]) -> float:
+def _mode(ascending: Floats) -> float:
     """Middle of the shortest span with a quarter of the values, halved three times over."""
     values = ascending
     for _ in range(3):
@@ -249,7 +244,7 @@ def _mode(ascending: npt.NDArray[np.float64]) -> float:
     return float(np.median(values))
 
 
-def decreasing(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def decreasing(values: Floats, weights: Floats) -> Floats:
     """Closest non-increasing sequence (pool adjacent violators)."""
     level: list[float] = []
     weight: list[float] = []

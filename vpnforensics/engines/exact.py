@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, PacketTable
 
@@ -57,17 +58,17 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 class ExactMatches:
     """Egress flows with the ingress conversation they share packets with; one entry a flow."""
 
-    conversation: npt.NDArray[np.int64]
+    conversation: Ints
     """Ingress conversation, -1 without a match."""
-    shared: npt.NDArray[np.int64]
+    shared: Ints
     """Packets of the flow seen in it."""
-    score: npt.NDArray[np.float64]
+    score: Floats
     """Decimal logarithm; -inf without a match."""
-    ingress_row: npt.NDArray[np.int64]
+    ingress_row: Ints
     """For each egress packet, its ingress row in that conversation, or -1."""
-    comparable: npt.NDArray[np.bool_]
+    comparable: Bools
     """For each egress packet, whether there is something to compare."""
-    seen: npt.NDArray[np.bool_]
+    seen: Bools
     """For each egress packet, whether it may be in the ingress capture, in this conversation or another."""
 
 
@@ -125,16 +126,14 @@ def _no_rows() -> npt.NDArray[np.intp]:
     return np.zeros((0, _MOST_ALIKE), np.intp)
 
 
-def _of_one_client(client: npt.NDArray[np.int32], same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _of_one_client(client: Int32s, same: Bools) -> Bools:
     """Packets whose like, the entries ``same`` of each row, are all of one client."""
     most = np.where(same, client, -1).max(axis=1, initial=-1)
     least = np.where(same, client, np.iinfo(np.int32).max).min(axis=1, initial=np.iinfo(np.int32).max)
     return np.asarray(most == least)
 
 
-def _same_flow(
-    conversations: FlowTable, flows: FlowTable, packets: npt.NDArray[np.intp]
-) -> npt.NDArray[np.int32]:
+def _same_flow(conversations: FlowTable, flows: FlowTable, packets: npt.NDArray[np.intp]) -> Int32s:
     """The ingress conversation that an egress packet of the same capture belongs to."""
     frames = conversations.packets.frame
     return conversations.flow[np.searchsorted(frames, flows.packets.frame[packets])]
@@ -146,8 +145,8 @@ def _tally(
     row: npt.NDArray[np.intp],
     packet: npt.NDArray[np.intp],
     key: npt.NDArray[np.uint64],
-    bits: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    bits: Ints,
+) -> tuple[Ints, Ints, Ints, Floats]:
     """Conversation of each flow, ingress row of each egress packet, packets shared, and score.
 
     Most distinct packets win, ties the earlier conversation; those of another client speak against it.
@@ -191,9 +190,7 @@ def _tally(
     return conversation, ingress_row, shared, score
 
 
-def _distinct_votes(
-    pair: npt.NDArray[np.int64], key: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _distinct_votes(pair: Ints, key: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
     """Pairs of flow and conversation, ascending, and how many distinct packets they share."""
     order = np.lexsort((key, pair))
     pair, key = pair[order], key[order]
@@ -202,9 +199,7 @@ def _distinct_votes(
     return found, votes
 
 
-def _invariants(
-    packets: PacketTable, up: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+def _invariants(packets: PacketTable, up: Bools) -> tuple[npt.NDArray[np.uint64], Ints]:
     """A 64-bit key of what NAT keeps, and how many bits of chance are in it (0: says nothing)."""
     tcp = packets.proto == PROTO_TCP
     spoken = (packets.proto == PROTO_UDP) & packets.head.any(axis=1)

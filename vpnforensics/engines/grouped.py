@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from vpnforensics.arrays import Bools, Ints
+
 Numbers = npt.NDArray[np.integer]
 
 
-def longest_packets(start: Ints, up: Flags, length: Numbers) -> Ints:
+def longest_packets(start: Ints, up: Bools, length: Numbers) -> Ints:
     """The three greatest lengths of each flow and direction (down, up), ascending; -1 where there are fewer.
 
     Returns
@@ -43,7 +43,7 @@ def largest_values(group: Numbers, value: Numbers, groups: int) -> tuple[Ints, I
     return largest, times, np.bincount(group, minlength=groups)
 
 
-def extremes(group: Numbers, value: Numbers, wanted: Flags, groups: int) -> tuple[Ints, Ints]:
+def extremes(group: Numbers, value: Numbers, wanted: Bools, groups: int) -> tuple[Ints, Ints]:
     """Least and greatest value of each group among those ``wanted``; (256, 0) without any."""
     low, high = np.full(groups, 256, np.int64), np.zeros(groups, np.int64)
     np.minimum.at(low, group[wanted], value[wanted])
@@ -60,7 +60,7 @@ def count_between(start: Ints, ts_ns: Ints, group: Numbers, first_ns: Ints, last
     return count
 
 
-def _changes(column: Numbers) -> Flags:
+def _changes(column: Numbers) -> Bools:
     """Whether a value differs from the one before it; the first one does."""
     changes = np.ones(len(column), np.bool_)
     changes[1:] = column[1:] != column[:-1]

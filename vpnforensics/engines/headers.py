@@ -36,6 +36,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.grouped import count_between, extremes, largest_values, longest_packets
 from vpnforensics.engines.scores import EngineScores, Pairs, in_order, silent
@@ -96,12 +97,12 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     )
 
 
-def initial_ttl(ttl: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def initial_ttl(ttl: npt.NDArray[np.integer]) -> Ints:
     """The least usual initial TTL that is not below what arrived."""
     return _INITIAL_TTLS[np.minimum(np.searchsorted(_INITIAL_TTLS, ttl), len(_INITIAL_TTLS) - 1)]
 
 
-def _largest_inner(case: Case) -> npt.NDArray[np.int64]:
+def _largest_inner(case: Case) -> Ints:
     """Longest inner packet each tunnel has shown room for, by direction (down, up); -1 where not known.
 
     The record size that full packets have is the largest one seen a few times.
@@ -121,7 +122,7 @@ def _largest_inner(case: Case) -> npt.NDArray[np.int64]:
     return out
 
 
-def _size_step(case: Case, pairs: Pairs) -> npt.NDArray[np.float64]:
+def _size_step(case: Case, pairs: Pairs) -> Floats:
     """Log10 of the chance that the capture missed all packets too long for the tunnel; NaN if unknown."""
     egress = case.egress
     longest = longest_packets(egress.start, egress.up, egress.inner_bytes)[pairs.flow]
@@ -132,7 +133,7 @@ def _size_step(case: Case, pairs: Pairs) -> npt.NDArray[np.float64]:
     return np.where(known.any(axis=1), missed, np.nan)
 
 
-def _flow_ttl(case: Case) -> npt.NDArray[np.int64]:
+def _flow_ttl(case: Case) -> Ints:
     """Initial TTL of each flow's client side; 0 where no packet or not constant."""
     flows = case.flows
     low, high = extremes(flows.flow, flows.packets.ttl, flows.up, len(flows))
@@ -141,7 +142,7 @@ def _flow_ttl(case: Case) -> npt.NDArray[np.int64]:
     return np.where(steady, initial_ttl(high + 1), 0)
 
 
-def _tunnel_ttl(case: Case, outer: Upstream) -> npt.NDArray[np.int64]:
+def _tunnel_ttl(case: Case, outer: Upstream) -> Ints:
     """Initial TTL of each tunnel's outer packets from the client; 0 where unknown or not constant."""
     seen = outer.owner * 256 + field(case.conversations.packets, outer, "ttl")
     counts = np.bincount(seen, minlength=256 * len(outer)).reshape(-1, 256)
@@ -149,7 +150,7 @@ def _tunnel_ttl(case: Case, outer: Upstream) -> npt.NDArray[np.int64]:
     return np.where(counts.max(axis=1) > 0.5 * np.diff(outer.start), initial_ttl(usual), 0)
 
 
-def _ttl_step(flow_ttl: npt.NDArray[np.int64], outer: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _ttl_step(flow_ttl: Ints, outer: Ints) -> Floats:
     share = np.full(256, np.nan)
     share[list(_TTL_POPULATION)] = list(_TTL_POPULATION.values())
     population = np.where(outer == 0, np.nan, share[flow_ttl])
@@ -157,20 +158,14 @@ def _ttl_step(flow_ttl: npt.NDArray[np.int64], outer: npt.NDArray[np.int64]) -> 
     return np.asarray(np.log10((_SAME_DEVICE * same + (1 - _SAME_DEVICE) * population) / population))
 
 
-def _ecn_capable(case: Case) -> npt.NDArray[np.int64]:
+def _ecn_capable(case: Case) -> Ints:
     """ECN-capable packets from the client side of each flow."""
     flows = case.flows
     capable = flows.up & (flows.packets.tos & 3 != 0)
     return np.bincount(flows.flow[capable], minlength=len(flows))
 
 
-def _ecn_step(
-    case: Case,
-    outer: Upstream,
-    pairs: Pairs,
-    begin: npt.NDArray[np.int64],
-    end: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
+def _ecn_step(case: Case, outer: Upstream, pairs: Pairs, begin: Ints, end: Ints) -> Floats:
     """For flows with ECN-capable packets: does the tunnel show as many while the flow lasts?"""
     copies = np.array([t.copies_ecn for t in case.tunnels.tunnels])
     capable = _ecn_capable(case)[pairs.flow]
@@ -186,9 +181,7 @@ def _ecn_step(
     return step
 
 
-def _notes(
-    size: npt.NDArray[np.float64], ttl: npt.NDArray[np.float64], ecn: npt.NDArray[np.float64]
-) -> tuple[str, ...]:
+def _notes(size: Floats, ttl: Floats, ecn: Floats) -> tuple[str, ...]:
     """What was compared, of each pair; there are few different answers."""
     words = (
         ("", "packets too long for the tunnel"),

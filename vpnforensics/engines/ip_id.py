@@ -28,8 +28,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream
@@ -39,8 +39,6 @@ from vpnforensics.flows.grouping import runs
 
 NAME = "ip_id"
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 _SLOT_NS = 500_000_000
 """Cells of time of the search for pairs, two for as far back as a tunnel's counter may have stood there."""
@@ -70,7 +68,7 @@ class OuterCounters:
     ip_id: Ints
     line: Ints
     """Without wraps."""
-    swapped: npt.NDArray[np.bool_]
+    swapped: Bools
     """A tunnel whose client sends the bytes exchanged."""
     silence: dict[str, int]
     """Why tunnels have none."""

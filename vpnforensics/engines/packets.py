@@ -45,9 +45,9 @@ packet by packet, and the score is a likelihood ratio from the start.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.classes import IN_PIECES, classify_records
+from vpnforensics.arrays import Bools
 from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, gaps
@@ -61,7 +61,7 @@ _MOST_MISS = 0.3
 """Share missed that a tunnel of which more is unread is taken to have: it says little even so."""
 
 
-def prepare(case: Case, seen: npt.NDArray[np.bool_]) -> Containment | None:
+def prepare(case: Case, seen: Bools) -> Containment | None:
     """Size classes, delay law and local rates of a case; ``None`` where the engine has nothing to go on.
 
     Of egress packets whose records the ingress capture could not show (``seen``, shape (packets,)) none is

@@ -26,8 +26,8 @@ Karn & Partridge 1987; Veal, Li & Lowenthal 2005.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, Pairs, in_order, silent
 from vpnforensics.features.round_trips import round_trips, tunnel_round_trips
@@ -82,7 +82,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     )
 
 
-def _level(inner_ns: npt.NDArray[np.int64], outer_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _level(inner_ns: Ints, outer_ns: Ints) -> Floats:
     """Log10 ratio of the least round trips' densities, H1 over H2, both over log(inner)."""
     above = np.log(inner_ns / outer_ns)
     narrow = _normal(above, _EXCESS, _NARROW)
@@ -93,5 +93,5 @@ def _level(inner_ns: npt.NDArray[np.int64], outer_ns: npt.NDArray[np.int64]) -> 
     return np.clip(np.log10(carried / chance), -_CAP, _CAP)  # of 0.2 ms to 5 s neither underflows
 
 
-def _normal(x: npt.NDArray[np.float64], mean: float, spread: float) -> npt.NDArray[np.float64]:
+def _normal(x: Floats, mean: float, spread: float) -> Floats:
     return np.asarray(np.exp(-0.5 * ((x - mean) / spread) ** 2) / (spread * np.sqrt(2 * np.pi)))

@@ -14,23 +14,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.arrays import Bools, Floats, Int32s
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Flows and tunnels to compare, each pair once."""
 
-    flow: npt.NDArray[np.int32]
-    tunnel: npt.NDArray[np.int32]
+    flow: Int32s
+    tunnel: Int32s
 
     def __len__(self) -> int:
         return len(self.flow)
 
-    def among(self, flow: npt.NDArray[np.integer], tunnel: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    def among(self, flow: npt.NDArray[np.integer], tunnel: npt.NDArray[np.integer]) -> Bools:
         """Which of the given pairs are among these."""
         mine, theirs = (f.astype(np.int64) << 32 | t for f, t in ((self.flow, self.tunnel), (flow, tunnel)))
         return np.isin(theirs, mine)
 
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Pairs:
+    def take(self, index: npt.NDArray[np.intp] | Bools) -> Pairs:
         """The pairs at ``index``."""
         return Pairs(self.flow[index], self.tunnel[index])
 
@@ -55,13 +57,13 @@ class EngineScores:
 
     engine: str
     """The engine's ``NAME``."""
-    flow: npt.NDArray[np.int32]
+    flow: Int32s
     """Flow of the egress side, an index into ``case.flows``."""
-    tunnel: npt.NDArray[np.int32]
+    tunnel: Int32s
     """Index into ``case.tunnels.tunnels``."""
-    score: npt.NDArray[np.float64]
+    score: Floats
     """Decimal logarithm of the engine's uncalibrated ratio."""
-    n: npt.NDArray[np.int32]
+    n: Int32s
     """Packets behind the score."""
     note: tuple[str, ...]
     """What was compared, for each pair."""
@@ -76,7 +78,7 @@ class EngineScores:
     def __len__(self) -> int:
         return len(self.flow)
 
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> EngineScores:
+    def take(self, index: npt.NDArray[np.intp] | Bools) -> EngineScores:
         """The pairs at ``index``."""
         kept = np.arange(len(self))[index]
         return EngineScores(

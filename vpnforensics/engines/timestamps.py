@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.strays import begins_ns
+from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream
@@ -58,8 +59,6 @@ from vpnforensics.packets.table import PROTO_TCP
 
 NAME = "timestamps"
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 _REACH_S = 2.0
 """Pairs farther from a common line than this are not listed."""

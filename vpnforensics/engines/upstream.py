@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.flows.grouping import rows_in_time
 from vpnforensics.packets.table import FRAG_LATER, PacketTable
 
 if TYPE_CHECKING:
     from vpnforensics.engines.case import Case
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Upstream:
         """Sender of each packet."""
         return np.repeat(np.arange(len(self)), np.diff(self.start))
 
-    def keep(self, wanted: npt.NDArray[np.bool_]) -> Upstream:
+    def keep(self, wanted: Bools) -> Upstream:
         """Only the packets where ``wanted`` is true."""
         kept = np.r_[0, np.cumsum(wanted)]
         return Upstream(kept[self.start], self.ts_ns[wanted], self.row[wanted])

@@ -30,9 +30,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
+from vpnforensics.arrays import Bools
 from vpnforensics.engines import packets
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.containment import Containment
@@ -43,7 +41,7 @@ _MISS = 0.3
 """Share of writes of one segment without a partner: of real relays 0.5 % up and half of those down."""
 
 
-def prepare(case: Case, seen: npt.NDArray[np.bool_]) -> Containment | None:
+def prepare(case: Case, seen: Bools) -> Containment | None:
     """As :func:`vpnforensics.engines.packets.prepare`, of a case whose tunnels are carriers."""
     containment = packets.prepare(case, seen)
     return None if containment is None else replace(containment, miss=_MISS)

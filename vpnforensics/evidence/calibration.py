@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from vpnforensics.arrays import Floats
 
 LEAST_KNOWN = 20
 """Known comparisons without which nothing is calibrated: fewer cannot show a ratio of ten to be wrong."""

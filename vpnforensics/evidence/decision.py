@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines import writes as writes_engine
@@ -35,24 +36,24 @@ class Decision:
 
     engine: str
     scores: ScoreTable
-    llr: npt.NDArray[np.float64]
+    llr: Floats
     """log10 likelihood ratio of each scored pair."""
-    chance: npt.NDArray[np.float64]
+    chance: Floats
     """P(so little found of the flow in any tunnel | one of them carried it), of each flow."""
-    comparisons_of: npt.NDArray[np.int64]
+    comparisons_of: Ints
     """Tunnels each flow was compared with."""
-    tunnel: npt.NDArray[np.int32]
+    tunnel: Int32s
     """Linked tunnel of each flow, or -1."""
     record: npt.NDArray[np.signedinteger[Any]]
     """RecordTable row that carried each egress packet (rows as in EgressRows), or -1."""
-    error: npt.NDArray[np.float64]
+    error: Floats
     """Stated probability that a flow's link is wrong, or of the likeliest one if it were made."""
     policy: Policy
     voices: tuple[Voice, ...]
     """What each engine says of the scored pairs."""
     delay_law: dict[str, Any]
     """Medians, 95 % points (up, down; ns) and the tabulated densities; empty without."""
-    unlisted_llr: npt.NDArray[np.float64]
+    unlisted_llr: Floats
     """log10 likelihood ratio of each flow for every tunnel that is not listed; NaN where nothing was
     compared."""
     observability: Observability
@@ -71,7 +72,7 @@ class Decision:
         """Comparisons made in the whole case."""
         return int(self.comparisons_of.sum())
 
-    def bounded(self) -> npt.NDArray[np.bool_]:
+    def bounded(self) -> Bools:
         """Scored pairs whose likelihood ratio is as large as the comparisons behind it allow: it is
         ``>=``.
         """
@@ -105,11 +106,7 @@ def undecided(case: Case, policy: Policy) -> Decision:
 
 
 def decide_by_packets(
-    case: Case,
-    *,
-    policy: Policy,
-    rng: np.random.Generator,
-    progress: Callable[[float], None] | None = None,
+    case: Case, *, policy: Policy, rng: np.random.Generator, progress: Callable[[float], None] | None = None
 ) -> Decision:
     """Verdicts and likelihood ratios from joint attribution, of packets or, through relays, of writes."""
     engine = writes_engine if case.by_writes else packets_engine
@@ -160,9 +157,7 @@ def decide_by_packets(
     )
 
 
-def decide_by_exact(
-    case: Case, matches: ExactMatches, client_of: npt.NDArray[np.int64], *, policy: Policy
-) -> Decision:
+def decide_by_exact(case: Case, matches: ExactMatches, client_of: Ints, *, policy: Policy) -> Decision:
     """Verdicts and likelihood ratios where both sides are readable.
 
     Parameters
@@ -204,15 +199,7 @@ def decide_by_exact(
         np.where(ingress_row >= 0, record_of_row[ingress_row], -1),
         np.clip(10.0**-matches.score * max(clients, 1), policy.least_error, 1.0),
         policy,
-        (
-            Voice(
-                exact_engine.NAME,
-                scores.score,
-                llr,
-                sizes.astype(np.int32),
-                _found(scores.hits, sizes),
-            ),
-        ),
+        (Voice(exact_engine.NAME, scores.score, llr, sizes.astype(np.int32), _found(scores.hits, sizes)),),
         {},
         np.full(flows, -bound),
         table,
@@ -220,9 +207,7 @@ def decide_by_exact(
     )
 
 
-def _chance_unseen(
-    case: Case, matches: ExactMatches, tunnel: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.float64], Observability]:
+def _chance_unseen(case: Case, matches: ExactMatches, tunnel: Int32s) -> tuple[Floats, Observability]:
     """P(no packet of the flow in the ingress capture | they went through it), of each flow; and the table."""
     comparable, found = (of[case.egress.row] for of in (matches.comparable, matches.seen))
     named = matches.ingress_row[case.egress.row] >= 0
@@ -236,7 +221,7 @@ def _chance_unseen(
     return chance, table.noted(found & ~named, Why.SHARED)
 
 
-def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
+def present(case: Case, of: Bools | None = None) -> Ints:
     """Tunnels, or those ``of`` them, present at some time of each flow: its comparisons."""
     flows = case.flows
     counted = np.ones(len(case.tunnels), np.bool_) if of is None else of
@@ -247,19 +232,14 @@ def present(case: Case, of: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
 
 
-def there(case: Case) -> npt.NDArray[np.bool_]:
+def there(case: Case) -> Bools:
     """Which tunnels :func:`present` counts for each flow, shape (flows, tunnels)."""
     first_ns, last_ns = case.tunnels.first_ns - _EDGE_NS, case.tunnels.last_ns + _EDGE_NS
     begin, end = (case.alignment.to_ingress(ns) for ns in (case.flows.first_ns, case.flows.last_ns))
     return np.asarray((first_ns <= end[:, None]) & (begin[:, None] <= last_ns))
 
 
-def _of_one_client(
-    scores: ScoreTable,
-    llr: npt.NDArray[np.float64],
-    tunnel: npt.NDArray[np.int32],
-    error: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int32]:
+def _of_one_client(scores: ScoreTable, llr: Floats, tunnel: Int32s, error: Bools) -> Int32s:
     """The links, but for those of ICMP errors too many of which are missing: the rest is another client's."""
     refuted = scores.flow[(tunnel[scores.flow] == scores.tunnel) & (llr <= 0) & error[scores.flow]]
     kept = tunnel.copy()
@@ -267,7 +247,7 @@ def _of_one_client(
     return kept
 
 
-def _miss_rate(case: Case, found: Attribution, whole: npt.NDArray[np.bool_]) -> float:
+def _miss_rate(case: Case, found: Attribution, whole: Bools) -> float:
     """Share without a record of the packets that the linked flows' tunnels would have carried as one."""
     tunnel = np.repeat(found.tunnel, np.diff(case.egress.start))
     expected = np.flatnonzero(tunnel >= 0)
@@ -293,7 +273,7 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     return concatenate([found.pairs, rest.take(lead)])
 
 
-def _null_comparisons(found: Attribution, alive: npt.NDArray[np.int64]) -> int:
+def _null_comparisons(found: Attribution, alive: Ints) -> int:
     """Comparisons known to be false: of decoys, and of linked flows with the other tunnels there."""
     return found.decoys.comparisons + int((alive[found.tunnel >= 0] - 1).sum())
 
@@ -307,22 +287,14 @@ def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
 
 
 def _voice(
-    engine: str,
-    scores: ScoreTable,
-    sizes: npt.NDArray[np.int64],
-    found: Attribution,
-    calibration: Calibration,
+    engine: str, scores: ScoreTable, sizes: Ints, found: Attribution, calibration: Calibration
 ) -> Voice:
     llr = found.unlisted_llr[scores.flow]
     llr[: len(found.llr)] = found.llr  # the listed come first
     return Voice(
-        engine,
-        scores.score,
-        calibration.llr(llr),
-        sizes.astype(np.int32),
-        _found(scores.hits, sizes),
+        engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), _found(scores.hits, sizes)
     )
 
 
-def _found(hits: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> tuple[str, ...]:
+def _found(hits: Int32s, sizes: Ints) -> tuple[str, ...]:
     return tuple(f"{h} of {n} packets found" for h, n in zip(hits.tolist(), sizes.tolist(), strict=True))

@@ -15,14 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats, Int32s, Ints
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.policy import Policy
 
-Turned = Callable[
-    [Containment, npt.NDArray[np.int32]], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-]
+Turned = Callable[[Containment, Int32s], tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +31,7 @@ class Decoys:
     linked: int
     """Copies that would have been linked, all of them wrongly."""
     comparisons: int
-    llr: npt.NDArray[np.float64]
+    llr: Floats
     """Uncalibrated log10 likelihood ratios of the comparisons that had any evidence; the others' are
     lower."""
 
@@ -43,7 +41,7 @@ NO_DECOYS = Decoys(0, 0, 0, np.zeros(0))
 
 def try_decoys(
     containment: Containment,
-    alive: npt.NDArray[np.int64],
+    alive: Ints,
     attribute: Turned,
     worst_error: float,
     policy: Policy,

@@ -9,13 +9,11 @@ flow's first packet on, count as one, found as far as they were.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence._denial_kernels import count_bouts
 from vpnforensics.evidence.observability import Observability
-
-Floats = npt.NDArray[np.float64]
 
 _BOUT_NS = 100_000_000
 """What one stall takes: longer ones would be seen as a silence."""
@@ -53,7 +51,7 @@ def chance_of_nothing(case: Case, table: Observability, miss: float) -> Floats:
     return np.where(table.deniable & table.readable, share_of_carried(np.zeros_like(bouts), bouts, miss), 1.0)
 
 
-def share_of_carried(hits: npt.NDArray[np.int64], packets: npt.NDArray[np.int64], miss: float) -> Floats:
+def share_of_carried(hits: Ints, packets: Ints, miss: float) -> Floats:
     """P(so many packets found, or fewer | H1): binomial, whose lower tail no normal law has."""
     p = 1 - max(miss, _MISS_FLOOR)
     out = np.empty(len(hits))

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable
 from vpnforensics.engines.registry import ENGINES, Engine
@@ -46,8 +46,7 @@ _KNOWN_FLOWS = 2_000
 _TURNS, _LEAST_TURNS, _TURNED_COMPARISONS = 20, 2, 200_000
 """How often flows are moved in time: as often as gives so many comparisons, within limits of work."""
 
-Keys = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Keys = Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +169,7 @@ def _by_itself(
     return _Field(engine, said, calibration)
 
 
-def _own_tunnels(said: EngineScores, linked: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def _own_tunnels(said: EngineScores, linked: Int32s) -> Int32s:
     """The one tunnel of each flow that may be true: the linked one, else where it scores highest."""
     own = np.full(len(linked), -1, np.int32)
     order = np.argsort(said.score, kind="stable")
@@ -204,16 +203,14 @@ def _voice(case: Case, field: _Field, keys: Keys) -> Voice:
     return voice.spread(_rows(case, said, keys), silence)
 
 
-def _looked_into(case: Case, decision: Decision, keys: Keys) -> npt.NDArray[np.bool_]:
+def _looked_into(case: Case, decision: Decision, keys: Keys) -> Bools:
     """Pairs that the joint model could have shown, had the tunnel carried the flow."""
     flow, tunnel = np.divmod(keys, len(case.tunnels))
     readable = decision.engine == packets_engine.NAME and case.tunnels.lost_share <= USUAL_MISS
     return np.asarray((case.map_of_tunnel[tunnel] >= 0) & decision.observability.deniable[flow] & readable)
 
 
-def _of_packets(
-    case: Case, decision: Decision, voice: Voice, keys: Keys, looked: npt.NDArray[np.bool_]
-) -> Voice:
+def _of_packets(case: Case, decision: Decision, voice: Voice, keys: Keys, looked: Bools) -> Voice:
     """What containment says of the pairs: what it did not list it looked for in vain."""
     row = _rows(case, decision.scores, keys)
     spread = voice.spread(row, "too few of its packets found to list")
@@ -221,9 +218,7 @@ def _of_packets(
     return replace(spread, llr=np.where((row < 0) & looked, unlisted, spread.llr))
 
 
-def _link(
-    case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Keys
-) -> tuple[npt.NDArray[np.int32], Floats]:
+def _link(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Keys) -> tuple[Int32s, Floats]:
     """Tunnel and stated error of each flow, those that the fields add included.
 
     Before, each tunnel at the time and none at all are taken for equally likely.
@@ -249,12 +244,7 @@ def _link(
 
 
 def _over_pairs(
-    case: Case,
-    decision: Decision,
-    keys: Keys,
-    llr: Floats,
-    voices: list[Voice],
-    links: tuple[npt.NDArray[np.int32], Floats],
+    case: Case, decision: Decision, keys: Keys, llr: Floats, voices: list[Voice], links: tuple[Int32s, Floats]
 ) -> Decision:
     """The decision over the pairs, best first within a flow."""
     pairs = _pairs(case, keys)

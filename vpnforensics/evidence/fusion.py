@@ -13,9 +13,8 @@ An engine that is silent on a pair adds nothing to it, and a silent engine is no
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from vpnforensics.arrays import Floats
 
 CLEAR = 1.0
 """Decimal logarithms from which on ``packets`` needs nobody else."""

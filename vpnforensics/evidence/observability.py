@@ -31,11 +31,9 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 _BESIDE_EDGE_NS = 1_000_000_000
 """Before and after a flow: a connection's segments stand for packets about this near."""

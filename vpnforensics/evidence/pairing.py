@@ -18,9 +18,9 @@ alone.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses, classify_records
+from vpnforensics.arrays import Ints
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence._pairing_kernels import align_blocks
@@ -37,8 +37,6 @@ _MOST_CELLS = 8_000_000
 """Of a block's table, a byte each: larger blocks are cut finer."""
 _USUAL_NS, _LEAST_USUAL_NS = 1e5, 1e4
 """Delay of a packet on its own, where none is; and not taken smaller than clocks and captures can tell."""
-
-Ints = npt.NDArray[np.int64]
 
 
 def pair_in_order(case: Case, decision: Decision) -> Ints:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from vpnforensics.arrays import Floats, Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Voice:
     """Raw, decimal logarithm; NaN where silent."""
     llr: Floats
     """Calibrated log10 likelihood ratio; NaN where silent, or where nothing calibrates it."""
-    n: npt.NDArray[np.int32]
+    n: Int32s
     """Packets compared."""
     note: tuple[str, ...]
     """What was compared, or why nothing was."""
