@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
@@ -136,12 +135,6 @@ class ScoreTable:
     def take(self, index: npt.NDArray[np.intp] | Bools) -> ScoreTable:
         """The pairs at ``index``."""
         return ScoreTable(self.flow[index], self.tunnel[index], self.score[index], self.hits[index])
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a pair."""
-        return pd.DataFrame(
-            {"flow": self.flow, "tunnel": self.tunnel, "score": self.score, "hits": self.hits}
-        )
 
 
 def concatenate(tables: list[ScoreTable]) -> ScoreTable:

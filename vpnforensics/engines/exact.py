@@ -102,7 +102,7 @@ def match_exactly(
     alike = np.searchsorted(sorted_keys, key_out, side="right") - first
     packet = np.flatnonzero((bits_out > 0) & (alike > 0) & (alike <= _MOST_ALIKE))
     number = np.arange(_MOST_ALIKE)
-    row = order[np.minimum(first[packet, None] + number, len(order) - 1)] if len(packet) else _no_rows()
+    row = order[np.minimum(first[packet, None] + number, len(order) - 1)]
     same = number < alike[packet, None]
     if one_capture:
         same &= conversations.flow[row] != _same_flow(conversations, flows, packet)[:, None]
@@ -120,10 +120,6 @@ def match_exactly(
     of_another_server = (bits_out > 0) & (alike == 0) & np.isin(numbers_out, numbers_in[usable])
     seen = shared_by_many | of_another_server | (ingress_row >= 0)
     return ExactMatches(conversation, shared, score, ingress_row, bits_out > 0, seen)
-
-
-def _no_rows() -> npt.NDArray[np.intp]:
-    return np.zeros((0, _MOST_ALIKE), np.intp)
 
 
 def _of_one_client(client: Int32s, same: Bools) -> Bools:

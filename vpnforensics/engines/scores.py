@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from vpnforensics.arrays import Bools, Floats, Int32s
 
@@ -89,19 +88,6 @@ class EngineScores:
             self.n[kept],
             tuple(self.note[i] for i in kept.tolist()),
             self.silence,
-        )
-
-    def to_pandas(self) -> pd.DataFrame:
-        """One row a pair."""
-        return pd.DataFrame(
-            {
-                "engine": self.engine,
-                "flow": self.flow,
-                "tunnel": self.tunnel,
-                "score": self.score,
-                "n": self.n,
-                "note": list(self.note),
-            }
         )
 
     def __repr__(self) -> str:

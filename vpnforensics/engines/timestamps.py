@@ -74,6 +74,9 @@ _LEAST_OUTER = 5
 """Stamped packets without which a tunnel has no line."""
 
 
+_ON_LINE, _BY_RATE = "timestamps on the tunnel's line", "rate and phase of the clock"
+
+
 @dataclass(frozen=True, eq=False)
 class _Side:
     """Senders of one side that send timestamps."""
@@ -106,19 +109,12 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     rates = _rate_scores(
         case, outer, inner, known, set(zip(lines[0].tolist(), lines[1].tolist(), strict=True))
     )
-    flow, tunnel = np.concatenate([lines[0], rates[0]]), np.concatenate([lines[1], rates[1]])
-    value = np.concatenate([lines[2], rates[2]])
-    note = ["timestamps on the tunnel's line"] * len(lines[0]) + ["rate and phase of the clock"] * len(
-        rates[0]
-    )
+    flow, tunnel, value = (np.concatenate(both) for both in zip(lines, rates, strict=True))
     spoken = np.flatnonzero(value > 0)
-    flow, tunnel, value, note = (
-        flow[spoken],
-        tunnel[spoken],
-        value[spoken],
-        [note[i] for i in spoken.tolist()],
+    note = [_ON_LINE if i < len(lines[0]) else _BY_RATE for i in spoken.tolist()]
+    flow, tunnel, value, note = _pooled(
+        flow[spoken], tunnel[spoken], value[spoken], note, case.devices.device, inner
     )
-    flow, tunnel, value, note = _pooled(flow, tunnel, value, note, case.devices.device, inner)
     heard = len(np.unique(flow[inner.best[flow] >= 0]))
     _count(silence, "flow on no tunnel's clock line", int(np.sum(inner.best >= 0)) - heard)
     n = np.diff(inner.packets.start)[flow]
@@ -189,11 +185,8 @@ def _line_scores(outer: _Side, inner: _Side, tunnels: Ints, origin: int) -> tupl
         scale = _SCALE_S + 1 / hz
         value = np.log10(age / (np.pi * scale * (1 + (distance / scale) ** 2)))
         found.append((flows[fits][pair][near], tunnel[near], value[near]))
-    return (
-        np.concatenate([f[0] for f in found]),
-        np.concatenate([f[1] for f in found]),
-        np.concatenate([f[2] for f in found]),
-    )
+    flow, tunnel, value = (np.concatenate(part) for part in zip(*found, strict=True))
+    return flow, tunnel, value
 
 
 def _offset_s(tsval: Ints, at_ns: Ints, hz: float, origin_ns: int) -> Floats:
