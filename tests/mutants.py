@@ -35,6 +35,8 @@ from hypothesis import HealthCheck, Phase, settings
 ROOT = Path(__file__).parents[1]
 MODULES = {
     "evidence.calibration": "evidence/test_calibration.py",
+    "evidence.decision": "evidence/test_decision.py",
+    "evidence.decoys": "evidence/test_decoys.py",
     "evidence.denial": "evidence/test_chance.py",
     "evidence.fields": "evidence/test_fields_road.py evidence/test_fields_links.py",
     "evidence.fusion": "evidence/test_fusion.py",
