@@ -23,6 +23,7 @@ TOP = [
     "correlation",
     "saved",
     "validation",
+    "audit",
 ]
 ASIDE = {
     "groundtruth": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -44,6 +44,8 @@ def make_case(
     clock: Alignment | None,
     rng: np.random.Generator,
     tell: Progress,
+    *,
+    tunnels_of: Callable[[FlowTable], TunnelSet] = find_tunnels,
 ) -> tuple[Case, list[str]]:
     """Find the tunnels, part the flows from them, and settle clocks and length maps.
 
@@ -56,6 +58,9 @@ def make_case(
         Where it is known beforehand.
     rng : numpy.random.Generator
     tell : callable
+    tunnels_of : callable
+        Finds the tunnels among the ingress side's conversations; who knows more of them than can be seen,
+        says so here.
 
     Returns
     -------
@@ -71,7 +76,7 @@ def make_case(
     """
     tell("finding tunnels", 0.0)
     conversations = whole_conversations(sides.ingress)
-    tunnels = find_tunnels(conversations)
+    tunnels = tunnels_of(conversations)
     recognised = any(t.sure for t in tunnels.tunnels)
     tell("assembling flows", 0.0)
     everything = egress_flows.result()

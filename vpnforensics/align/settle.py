@@ -239,6 +239,10 @@ def _settle_maps(
         tunnel = found.tunnels[group[0]]
         records = _records_of(found, group)
         known = dict.fromkeys([chosen[n] for n in group if n in chosen] + list(tunnel.length_maps))
+        stated = [m for m in tunnel.length_maps if m.origin == "stated"]
+        if stated:  # somebody knows, whatever can be seen
+            settled.update(dict.fromkeys(group, stated[0]))
+            continue
         if hides_lengths(records, egress.inner_bytes):
             known = {}  # padded to one size, whatever the protocol does by itself
         support: dict[LengthMap, float] = {}

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from vpnforensics.packets.table import PacketTable
 
 
-class _FiniteRange(click.FloatRange):
+class FiniteRange(click.FloatRange):
     """A range that has neither infinity nor NaN, which compares as inside any."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does it."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number", param, ctx)
@@ -53,7 +54,7 @@ class _FiniteRange(click.FloatRange):
     help="Use only this engine; may be given several times. `vpnf engines` lists them.",
 )  # fmt: skip
 @click.option(
-    "--expected-false-links", type=_FiniteRange(0, min_open=True), default=0.01, show_default=True,
+    "--expected-false-links", type=FiniteRange(0, min_open=True), default=0.01, show_default=True,
     metavar="X", help="False links to expect in the whole case: the level at which flows are linked.",
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
@@ -131,7 +132,7 @@ def correlate(
     --select-out and --server say what to read, and change the case: packets that
     are not read are no evidence, for or against anything.
     """
-    outer_files, inner_files = _sides((ingress, egress), ingresses, egresses)
+    outer_files, inner_files = sides_named((ingress, egress), ingresses, egresses)
     if (*logs, *zeek, *outer_files, *inner_files).count("-") > 1:
         raise click.UsageError("only one input can be standard input")
     output = Output(target, [*outer_files, *inner_files, *logs, *zeek])
@@ -140,7 +141,7 @@ def correlate(
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("correlate") as show:
         select = _with_server(select_in, server), select_out
-        outer, inner = _read_both(outer_files, inner_files, select, strict, decap, show)
+        outer, inner = read_both(outer_files, inner_files, select, strict, decap, show)
         from vpnforensics.correlation import correlate as run
 
         case = run(
@@ -160,7 +161,7 @@ def correlate(
     answer(session, case, output, form, asked)
 
 
-def _sides(
+def sides_named(
     named: tuple[str | None, str | None], ingresses: tuple[str, ...], egresses: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Files of each side, however they were named; none at egress where ingress is both."""
@@ -193,7 +194,7 @@ def _with_server(select: str, server: str) -> str:
     return f"{of_server} and ({select})" if select else of_server
 
 
-def _read_both(
+def read_both(
     ingress: tuple[str, ...],
     egress: tuple[str, ...],
     select: tuple[str, str],

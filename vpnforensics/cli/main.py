@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "vpnforensics.cli.annotate:annotate",
             "Both captures as one, commented for Wireshark.",
         ),
+        "audit": ("vpnforensics.cli.audit:audit", "How linkable your users are, and what lowers it."),
         "info": ("vpnforensics.cli.captures:info", "What captures hold, and what is wrong with them."),
         "packets": ("vpnforensics.cli.captures:packets", "The packet table of a capture."),
         "convert": ("vpnforensics.cli.convert:convert", "Captures as columns, to be read again in part."),

@@ -130,12 +130,14 @@ class ClientSpec:
 class Countermeasures:
     """What the tunnel does against linking (reference tunnel and simulator)."""
 
-    padding: Literal["none", "block", "mtu"] = "none"
+    padding: Literal["none", "block", "buckets", "mtu"] = "none"
     padding_bytes: int = 128
+    padding_buckets: tuple[int, ...] = (128, 512, 1024)
     cover_pps: float = 0.0
     batch_ms: float = 0.0
     scrub_timestamps: bool = False
     scrub_ip_id: bool = False
+    normalise_ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)

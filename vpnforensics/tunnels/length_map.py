@@ -19,7 +19,8 @@ import numpy.typing as npt
 UNCAPPED = 65535
 
 LengthMapKind = Literal["constant", "block", "padded"]
-Origin = Literal["formula", "learned"]
+Origin = Literal["formula", "learned", "stated"]
+"""By the protocol, from the case, or known to whoever asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class LengthMap:
         """Outer payload bytes of inner IP packets of these total lengths."""
         padded = -(-(inner_bytes.astype(np.int64) + self.extra) // self.block) * self.block
         return self.overhead + np.minimum(padded, self.cap)
+
+    def longest_inner(self, outer_bytes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+        """Longest inner packet that fits records of these payload bytes, at most the cap."""
+        room = outer_bytes.astype(np.int64) - self.overhead
+        fits = room // self.block * self.block - self.extra
+        return np.where(room >= self.cap, self.cap, fits)
 
     @property
     def kind(self) -> LengthMapKind:

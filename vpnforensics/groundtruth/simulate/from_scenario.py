@@ -150,10 +150,12 @@ def _countermeasures(asked: given.Countermeasures) -> spec.Countermeasures:
     return spec.Countermeasures(
         pad_block=asked.padding_bytes if asked.padding == "block" else 0,
         pad_mtu=asked.padding == "mtu",
+        pad_buckets=asked.padding_buckets if asked.padding == "buckets" else (),
         cover_hz=asked.cover_pps,
         batch_s=asked.batch_ms / 1e3,
         scrub_tsval=asked.scrub_timestamps,
         scrub_ip_id=asked.scrub_ip_id,
+        normalise_ttl=asked.normalise_ttl,
     )
 
 

@@ -79,7 +79,12 @@ class RefTunnel(Driver):
         asked = self.countermeasures
         lines = []
         if asked.padding != "none":
-            lines.append("Pad = mtu" if asked.padding == "mtu" else f"Pad = block:{asked.padding_bytes}")
+            sizes = {
+                "mtu": "mtu",
+                "block": f"block:{asked.padding_bytes}",
+                "buckets": f"buckets:{','.join(map(str, asked.padding_buckets))}",
+            }
+            lines.append(f"Pad = {sizes[asked.padding]}")
         if asked.cover_pps:
             lines.append(f"Cover = {asked.cover_pps:g}")
         if asked.batch_ms:
@@ -88,6 +93,8 @@ class RefTunnel(Driver):
             lines.append("ScrubTimestamps = on")
         if asked.scrub_ip_id:
             lines.append("ScrubIpId = random")
+        if asked.normalise_ttl:
+            lines.append(f"NormaliseTtl = {asked.normalise_ttl}")
         return "".join(f"{line}\n" for line in lines)
 
 
