@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -89,8 +90,13 @@ def make_case(
         everything = put_straight(everything, settled.alignment, flows.packets)
         more = _apart(everything, conversations, settled.tunnels.tunnels, recognised)
         flows, settled = more, _with_more(settled, flows, more, rng)
-    relayed = None if len(settled.tunnels) else _relayed(conversations, tunnels, everything, clock, rng)
-    if relayed is not None:
+    # Relays: without tunnels that have records they are the case, beside such they forbid denials.
+    beside = settled.tunnels.tunnels
+    known = (settled.alignment if settled.alignment.usable else None) if beside else clock
+    relayed = _relayed(conversations, tunnels, everything, beside, known, deepcopy(rng))
+    if relayed is not None and beside:
+        settled = settled.with_unread(relayed.settled.tunnels.tunnels)
+    elif relayed is not None:
         settled, flows = relayed.settled, relayed.flows
     said = _warnings(sides, flows, settled.alignment, len(everything) - len(flows))
     if recognised:  # nobody will look at payloads again
@@ -129,14 +135,17 @@ def _relayed(
     conversations: FlowTable,
     framed: TunnelSet,
     everything: FlowTable,
+    beside: Sequence[Tunnel],
     clock: Alignment | None,
     rng: np.random.Generator,
 ) -> Relayed | None:
-    """Relays, where no tunnel has records: what they carried is in their writes."""
+    """The relays among the conversations that none of the tunnels ``beside`` them has."""
     carriers = find_carriers(conversations, framed)
+    taken = {c for t in beside for c in (t.conversation, *t.beside)}
+    carriers = carriers.select(np.array([t.conversation not in taken for t in carriers.tunnels], np.bool_))
     if not len(carriers):
         return None
-    flows = _apart(everything, conversations, carriers.tunnels, recognised=False)
+    flows = _apart(everything, conversations, (*carriers.tunnels, *beside), recognised=False)
     return settle_relays(carriers, flows, clock, rng) if len(flows) else None
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.corpus.inner import SERVER_OUTSIDE
+from tests.corpus import wireguard
+from tests.corpus.inner import SERVER_OUTSIDE, through_a_server
 from tests.corpus.specimen import DONE, UNREADABLE, Draft, Specimen
 from tests.corpus.ssh import CHACHA, Ssh
 from tests.corpus.tls_vpn import record
-from tests.corpus.wire import MS, Connection, Endpoint, Wire
+from tests.corpus.wire import MS, Connection, Endpoint, Talk, Wire
 
 _FLOWS = 6
 _SERVER = "198.51.100.1"
@@ -73,10 +74,15 @@ class Trojan(Outer):
 
 
 def _relayed(
-    draft: Draft, outer: Callable[[Endpoint, Endpoint], Outer], server: Endpoint, *, one_stream: bool = False
+    draft: Draft,
+    outer: Callable[[Endpoint, Endpoint], Outer],
+    server: Endpoint,
+    *,
+    one_stream: bool = False,
+    port: int = 40000,
 ) -> None:
     """Three clients fetch pages through the relay; each write goes on as it comes."""
-    port, plan = 40000, []
+    plan = []
     for number in range(3):
         client = f"198.51.100.{100 + number}"
         shared = outer(Endpoint(client, 51000), server) if one_stream else None
@@ -159,6 +165,24 @@ def _ssh() -> Iterator[Specimen]:
     yield draft.done(exit_code=DONE)
 
 
+def _beside_a_tunnel() -> Iterator[Specimen]:
+    """A server that relays and has WireGuard, too: what the relay carried is denied no tunnel."""
+    draft = Draft("relay-beside-wireguard", "relays", apart=True)
+    client, there = Endpoint("198.51.100.150", 41641), Endpoint(_SERVER, 51820)
+    session = wireguard.WireGuard(Talk(draft.wire, client, there, pause_s=(0, 0)))
+    session.handshake()
+    draft.holds("wireguard", client, there)
+    through_a_server(draft, [(client, session)], flows=8)
+    server = Endpoint(_SERVER, 8388)
+
+    def outer(client: Endpoint, server: Endpoint) -> Outer:
+        return Shadowsocks(Connection(draft.wire, client, server, pause_s=(0, 0)))
+
+    _relayed(draft, outer, server, port=45000)
+    draft.least_links = 14
+    yield draft.done()
+
+
 def _look_alikes() -> Iterator[Specimen]:
     """A web server and a host with shells, whose own connections have nothing to do with their guests'."""
     for name, port in (
@@ -200,4 +224,5 @@ def _look_alikes() -> Iterator[Specimen]:
 def specimens() -> Iterator[Specimen]:
     yield from _relays()
     yield from _ssh()
+    yield from _beside_a_tunnel()
     yield from _look_alikes()

@@ -2,9 +2,10 @@
 
 Each write law that a protocol may have is a hypothesis: under the right one, writes that came out of the
 relay have their partners among those that went in, so that their sizes give the clocks
-(:mod:`vpnforensics.align.estimate`), and under these clocks they obey the law. Laws differ by a few bytes,
-and wrong ones obey nothing: no further measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from
-Shadowsocks where both were joined after their openings. Services of one protocol at one host share a law.
+(:mod:`vpnforensics.align.estimate`; where they do not, their onsets do: :mod:`vpnforensics.align.onsets`),
+and under these clocks they obey the law. Laws differ by a few bytes, and wrong ones obey nothing: no further
+measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from Shadowsocks where both were joined after
+their openings. Services of one protocol at one host share a law.
 
 A carrier that is only possible becomes a tunnel where its own writes obey the law (a login beside an
 ``ssh -D`` does not); of protocols that nothing else looks like, where those of its host do.
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.learning import share_obeying
+from vpnforensics.align.onsets import align_by_onsets
 from vpnforensics.align.settle import Settled, clocks, egress_lengths
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.carriers import Carriers, as_carried
@@ -60,7 +62,7 @@ class _Trial:
 def settle_relays(
     carriers: Carriers, flows: FlowTable, known_clock: Alignment | None, rng: np.random.Generator
 ) -> Relayed | None:
-    """Clocks, laws and the carriers that are tunnels; ``None`` where none is proved.
+    """Clocks, laws and the carriers that are tunnels; ``None`` where none is proved or sure.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def settle_relays(
     trials = [(group, _best(carriers, group, flows, writes, known_clock, rng)) for group in groups]
     proved = [(group, trial) for group, trial in trials if trial is not None]
     if not proved:
-        return None
+        return _without_laws(carriers, flows, writes, known_clock, rng)
     main = max((trial for _, trial in proved), key=lambda trial: trial.share)
     laws: dict[int, WriteLaw] = {}
     for group, trial in proved:
@@ -95,6 +97,25 @@ def settle_relays(
     records = _records(chosen, maps, map_of)
     settled = Settled(main.alignment, TunnelSet(tunnels, records, np.zeros(0, np.int64)), maps, map_of)
     return Relayed(settled, main.flows)
+
+
+def _without_laws(
+    carriers: Carriers,
+    flows: FlowTable,
+    writes: WriteTable,
+    known_clock: Alignment | None,
+    rng: np.random.Generator,
+) -> Relayed | None:
+    """Relays that are sure, though no law of theirs holds, on the clocks that their onsets give."""
+    sure = np.array([t.sure for t in carriers.tunnels], np.bool_)
+    if not sure.any():
+        return None
+    chosen = carriers.select(sure)
+    alignment = known_clock or align_by_onsets(chosen, flows, writes, rng)
+    records = chosen.records(WriteLaw(""))
+    unmapped = np.full(len(chosen), -1, np.int64)
+    tunnels = TunnelSet(chosen.tunnels, records, np.zeros(0, np.int64))
+    return Relayed(Settled(alignment, tunnels, (), unmapped), flows)
 
 
 def _groups(carriers: Carriers) -> list[list[int]]:
@@ -119,6 +140,7 @@ def _best(
     rng = rng.spawn(1)[0]  # how much chance is taken here must not change what it does in the steps after
     mine = carriers.select(np.isin(np.arange(len(carriers)), group))
     best: _Trial | None = None
+    by_onsets: Alignment | None = None
     for law in LAWS[carriers.tunnels[group[0]].protocol]:
         carried, records = as_carried(flows, writes, law), mine.records(law)
         if len(records) < _LEAST_WRITES:
@@ -126,6 +148,10 @@ def _best(
         tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
         laws = dict.fromkeys(range(len(mine)), law)
         alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
+        if not alignment.usable and by_onsets is None:
+            by_onsets = align_by_onsets(mine, flows, writes, rng)
+        if not alignment.usable and by_onsets is not None:
+            alignment = by_onsets
         if not alignment.usable:
             continue
         share = _share(law, records, carried, alignment, rng)

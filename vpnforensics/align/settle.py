@@ -9,7 +9,7 @@ a map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from vpnforensics.align.learning import (
     volume_offsets,
 )
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.tunnels.find import RecordTable, TunnelSet
+from vpnforensics.tunnels.find import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.write_law import LengthLaw
 
@@ -54,6 +54,12 @@ class Settled:
     maps: tuple[LengthLaw, ...]
     map_of_tunnel: npt.NDArray[np.int64]
     """Index into ``maps``, -1 where a tunnel's map is not known."""
+
+    def with_unread(self, more: Sequence[Tunnel]) -> Settled:
+        """The same, with tunnels that are there but of which nothing is read."""
+        tunnels = replace(self.tunnels, tunnels=(*self.tunnels.tunnels, *more))
+        unmapped = np.full(len(more), -1, np.int64)
+        return replace(self, tunnels=tunnels, map_of_tunnel=np.r_[self.map_of_tunnel, unmapped])
 
 
 def settle(

@@ -16,8 +16,9 @@ from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.tunnels.carriers import TRANSPORT
 from vpnforensics.tunnels.find import TunnelSet
-from vpnforensics.tunnels.write_law import LengthLaw, WriteLaw
+from vpnforensics.tunnels.write_law import LengthLaw
 
 USUAL_MISS = 0.03
 """Share of packets that a capture lacks, where it cannot be told: captures of busy machines lost 1 to 3 %."""
@@ -39,10 +40,11 @@ class Case:
 
     @property
     def by_writes(self) -> bool:
-        """Whether its tunnels are relays' carriers: records are their writes, and egress packets are writes
-        or what a stream carried in them.
+        """Whether all its tunnels are relays' carriers: records are their writes, and egress packets are
+        writes or what a stream carried in them.
         """
-        return any(isinstance(law, WriteLaw) for law in self.maps)
+        tunnels = self.tunnels.tunnels
+        return bool(tunnels) and all(tunnel.transport == TRANSPORT for tunnel in tunnels)
 
     @cached_property
     def egress(self) -> EgressRows:
