@@ -51,6 +51,9 @@ format: .venv/dev.stamp ## put the code into the project's form
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+validate: .venv/dev.stamp ## evidence held against captures with truth: makes docs/validation.md anew (under 30 min)
+	$(PY) benchmarks/validation.py
+
 notebooks: .venv/dev.stamp ## open the first case in Jupyter
 	$(PY) -m jupyter lab notebooks/01-first-case.ipynb
 
@@ -105,4 +108,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean

@@ -19,6 +19,7 @@ from vpnforensics.validation.report import Material, gather, report
 from vpnforensics.validation.sessions import open_sessions
 from vpnforensics.validation.stated import allowances, stated
 from vpnforensics.validation.tables import misleading_tables, tables
+from vpnforensics.validation.trials import every
 
 SAMPLES = ("wireguard", "openvpn-udp", "nebula", "reftunnel-padded", "open-set")
 
@@ -27,7 +28,7 @@ SAMPLES = ("wireguard", "openvpn-udp", "nebula", "reftunnel-padded", "open-set")
 def material() -> Material:
     sessions = open_sessions([samples.FOLDER / name for name in SAMPLES])
     damages = [Damage(), Damage(jitter_ms=2.0, loss=0.01, offset_s=4393.217, drift_ppm=40.0)]
-    return gather(sessions, damages, Options(), lambda step, share: None)
+    return gather(every(sessions, damages), Options(), lambda step, share: None)
 
 
 @pytest.fixture(scope="module")

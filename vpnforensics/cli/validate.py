@@ -84,9 +84,11 @@ def validate(
         from vpnforensics.options import Options
         from vpnforensics.validation.report import gather, report
         from vpnforensics.validation.sessions import open_sessions
+        from vpnforensics.validation.trials import every
 
         options = Options(expected_false_links=expected_false_links, seed=seed)
-        material = gather(open_sessions(folders), _damages(jitters, loss, missing, repeat), options, show)
+        plan = every(open_sessions(folders), _damages(jitters, loss, missing, repeat))
+        material = gather(plan, options, show)
         show("reckoning", 1.0)
         document = report(material, options, session.argv)
     if folder is not None:

@@ -23,7 +23,6 @@ from vpnforensics.report.provenance import tool_row
 from vpnforensics.validation.comparisons import FUSED, Comparisons, Scorer, compare, joined
 from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.curves import at_rates
-from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.facts import Facts
 from vpnforensics.validation.metrics import cost, ece, elub, misleading, nbe, thresholds
 from vpnforensics.validation.outcomes import Outcomes, all_outcomes, outcomes
@@ -31,7 +30,7 @@ from vpnforensics.validation.sessions import Session
 from vpnforensics.validation.splits import over_sessions
 from vpnforensics.validation.stated import allowances, coherence, stated
 from vpnforensics.validation.tally import Tally, pav, tally
-from vpnforensics.validation.trials import Failed, trials
+from vpnforensics.validation.trials import Failed, Plan, trials
 from vpnforensics.validation.worst import Misleading, most_misleading, worst
 
 Floats = npt.NDArray[np.float64]
@@ -58,13 +57,12 @@ class Material:
 
 
 def gather(
-    sessions: Sequence[Session],
-    damages: Sequence[Damage],
+    plan: Plan,
     options: Options,
     tell: Callable[[str, float], None],
     scorers: Mapping[str, Scorer] | None = None,
 ) -> Material:
-    """Work on all sessions, and keep what figures need: one case is in memory at a time.
+    """Work on all cases of a plan, and keep what figures need: one case is in memory at a time.
 
     Raises
     ------
@@ -74,7 +72,8 @@ def gather(
     cases: list[Document] = []
     facts: list[Facts] = []
     tables, flows, found = [], [], []
-    for trial in trials(sessions, damages, options, tell):
+    sessions = list({id(session): session for session, _ in plan}.values())
+    for trial in trials(plan, options, tell):
         session, damage = trial.session, trial.damage
         row: Document = {"session": session.session, "name": session.name, "damage": asdict(damage)}
         if isinstance(trial, Failed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,25 +60,28 @@ def try_session(session: Session, damage: Damage, options: Options, tell: Progre
         return Failed(session, damage, str(error))
 
 
-def trials(
-    sessions: Sequence[Session], damages: Sequence[Damage], options: Options, tell: Progress
-) -> Iterator[Trial | Failed]:
-    """Every session under every damage, one at a time: a case is as large as its captures.
+Plan = Sequence[tuple[Session, Damage]]
+"""What to work on: a session, and what is done to it first."""
+
+
+def every(sessions: Sequence[Session], damages: Sequence[Damage]) -> Plan:
+    """Every session under every damage.
 
     A damage ``without`` the name ``*`` leaves out one client, another for each seed.
     """
-    for number, session in enumerate(sessions):
-        for which, damage in enumerate(damages):
-            share = (number + which / len(damages)) / len(sessions)
-            tell(f"working on {session.name}", share)
-            yield try_session(session, _named(damage, session), options, lambda step, done: None)
+    return [(session, _named(damage, session)) for session in sessions for damage in damages]
+
+
+def trials(plan: Plan, options: Options, tell: Progress) -> Iterator[Trial | Failed]:
+    """The cases of a plan, one at a time: each is as large as its captures."""
+    for number, (session, damage) in enumerate(plan):
+        tell(f"working on {session.name}, damage {damage.text}", number / len(plan))
+        yield try_session(session, damage, options, lambda step, done: None)
 
 
 def _named(damage: Damage, session: Session) -> Damage:
     if damage.without != "*":
         return damage
-    from dataclasses import replace
-
     carried = sorted({flow["client"] for flow in session.truth["flows"]})
     return replace(damage, without=carried[damage.seed % len(carried)] if carried else "")
 

@@ -1,0 +1,71 @@
+"""A validation report as a page of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vpnforensics.validation.tables import TextTable, misleading_tables, tables
+
+_HEAD = """# Validation
+
+Made by `make validate`; what stands here is overwritten by the next run. What it means, the hypotheses, the
+formulas and the limits are in [method.md](method.md).
+"""
+_AGAIN = """
+Every cell can be made again: the samples and recordings are in the repository, and
+`python benchmarks/validation.py --only DIR` simulates the other sessions, byte for byte, into `DIR`. One
+case: `vpnf validate samples/wireguard --jitter 2 --missing`. Its packets: `vpnf correlate INGRESS EGRESS --explain
+FLOW`, or the frames below in Wireshark.
+"""
+_PICTURES = {
+    "What the likelihood ratios are worth": "method-fused",
+    "By condition": "conditions",
+    "Stated and observed errors": "stated",
+}
+
+
+def document_text(document: Mapping[str, Any]) -> str:
+    """The page."""
+    return "\n".join(_parts(document)) + "\n"
+
+
+def _parts(document: Mapping[str, Any]) -> Iterator[str]:
+    tool = document["tool"]
+    yield _HEAD
+    yield (
+        f"vpnforensics {tool['version']}, commit {str(tool['commit'])[:12]}, {tool['date']}, seed {tool['seed']},"
+        f" Python {tool['parameters']['python']}, numpy {tool['parameters']['numpy']}; `{' '.join(tool['argv'])}`"
+    )
+    yield _AGAIN
+    yield from (f"- **Note:** {warning}" for warning in document["warnings"])
+    for table in tables(document):
+        yield f"\n## {table.caption}\n"
+        yield table.note + "\n"
+        yield _table(table)
+        if table.caption in _PICTURES:
+            name = _PICTURES[table.caption]
+            yield f"\n![{table.caption}](images/validation-{name}.svg)"
+    yield "\n## What misleads most, and the packets behind it\n"
+    yield "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size it would"
+    yield "have.\n"
+    for _, table in misleading_tables(document):
+        yield f"{table.caption}, `{table.note}`:\n"
+        yield _table(table) + "\n"
+    yield "## Sessions\n"
+    yield "SHA-256 of the captures and their truth.\n"
+    rows = tuple(
+        (str(row["session"]), row["folder"], *(f"`{row[side]['sha256'][:16]}…`" for side in ("ingress", "egress")),
+         f"`{row['truth_sha256'][:16]}…`")
+        for row in document["sessions"]
+    )  # fmt: skip
+    yield _table(TextTable("", "", ("session", "folder", "ingress", "egress", "truth"), rows))
+
+
+def _table(table: TextTable) -> str:
+    lines = [table.headings, tuple("---" for _ in table.headings), *table.rows]
+    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
