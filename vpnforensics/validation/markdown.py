@@ -15,8 +15,8 @@ formulas and the limits are in [method.md](method.md).
 _AGAIN = """
 Every cell can be made again: the samples and recordings are in the repository, and
 `python benchmarks/validation.py --only DIR` simulates the other sessions, byte for byte, into `DIR`. One
-case: `vpnf validate samples/wireguard --jitter 2 --missing`. Its packets: `vpnf correlate INGRESS EGRESS --explain
-FLOW`, or the frames below in Wireshark.
+case: `vpnf validate samples/wireguard --jitter 2 --missing`. Its packets: `vpnf correlate INGRESS EGRESS
+--explain FLOW`, or the frames below in Wireshark.
 """
 _PICTURES = {
     "What the likelihood ratios are worth": "method-fused",
@@ -34,8 +34,9 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
     tool = document["tool"]
     yield _HEAD
     yield (
-        f"vpnforensics {tool['version']}, commit {str(tool['commit'])[:12]}, {tool['date']}, seed {tool['seed']},"
-        f" Python {tool['parameters']['python']}, numpy {tool['parameters']['numpy']}; `{' '.join(tool['argv'])}`"
+        f"vpnforensics {tool['version']}, commit {str(tool['commit'])[:12]}, {tool['date']},"
+        f" seed {tool['seed']}, Python {tool['parameters']['python']}, numpy {tool['parameters']['numpy']};"
+        f" `{' '.join(tool['argv'])}`"
     )
     yield _AGAIN
     yield from (f"- **Note:** {warning}" for warning in document["warnings"])
@@ -47,19 +48,23 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
             name = _PICTURES[table.caption]
             yield f"\n![{table.caption}](images/validation-{name}.svg)"
     yield "\n## What misleads most, and the packets behind it\n"
-    yield "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size it would"
-    yield "have.\n"
+    yield "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size"
+    yield "it would have.\n"
     for _, table in misleading_tables(document):
         yield f"{table.caption}, `{table.note}`:\n"
         yield _table(table) + "\n"
     yield "## Sessions\n"
     yield "SHA-256 of the captures and their truth.\n"
     rows = tuple(
-        (str(row["session"]), row["folder"], *(f"`{row[side]['sha256'][:16]}…`" for side in ("ingress", "egress")),
+        (str(row["session"]), row["folder"], *map(_digest, (row["ingress"], row["egress"])),
          f"`{row['truth_sha256'][:16]}…`")
         for row in document["sessions"]
     )  # fmt: skip
     yield _table(TextTable("", "", ("session", "folder", "ingress", "egress", "truth"), rows))
+
+
+def _digest(file: Mapping[str, str]) -> str:
+    return f"`{file['sha256'][:16]}…`"
 
 
 def _table(table: TextTable) -> str:
