@@ -36,7 +36,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ipids": ("vpnforensics.cli.fields:ipids", "IP ID sequences: class, scope, missing packets."),
         "devices": ("vpnforensics.cli.fields:devices", "Which flows share one operating system's stack."),
         "logs": ("vpnforensics.cli.logs:logs", "The sessions in a VPN server's usage logs."),
-        "validate": ("vpnforensics.cli.validate:validate", "How good the evidence is, where truth is known."),
+        "validate": ("vpnforensics.cli.validate:validate", "How good the evidence is, by known truth."),
+        "exercise": (
+            "vpnforensics.cli.exercise:exercise",
+            "Blind cases for analysts, and marks for answers.",
+        ),
         "engines": ("vpnforensics.cli.engines:engines", "The engines, and when each speaks."),
         "warm-up": ("vpnforensics.cli.warm_up:warm_up", "Compile now what the first run would compile."),
         "simulate": ("vpnforensics.cli.simulate:simulate", "Make captures of both sides, with truth."),
