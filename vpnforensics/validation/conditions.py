@@ -160,6 +160,7 @@ _OF_CASES: dict[str, Callable[[Facts], Ordered]] = {
     "padding": lambda facts: (0, facts.padding),
     "alignment error": _alignment,
     "protocol": lambda facts: (0, facts.protocol),
+    "made by": lambda facts: (0, facts.made_by),
     "client missing at ingress": lambda facts: (
         facts.missing_client,
         "yes" if facts.missing_client else "no",

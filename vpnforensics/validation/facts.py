@@ -37,6 +37,8 @@ class Facts:
     """Of the estimated offset in the middle of the capture, where the truth has it."""
     missing_client: bool
     """Whether a client of the truth has no packet at ingress."""
+    made_by: str
+    """``lab``, ``simulate``, or ``other``."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -69,6 +71,7 @@ def facts_of(session: Session, damage: Damage, case: Case, labels: Labels, first
         alignment=case.alignment.status,
         alignment_error_ms=_alignment_error_ms(session, damage, case, first_ns),
         missing_client=bool(needed - captured),
+        made_by=made_by if (made_by := session.manifest.get("made_by")) in ("lab", "simulate") else "other",
     )
 
 
