@@ -20,7 +20,13 @@ from vpnforensics.groundtruth.simulate.outer import Protocol
 from vpnforensics.groundtruth.simulate.outer.datagrams import DATA, Datagrams, Endpoint, Framed
 from vpnforensics.groundtruth.simulate.outer.streams import stream_bytes
 from vpnforensics.groundtruth.simulate.padding import add_cover, padded
-from vpnforensics.groundtruth.simulate.relay import relay_ports, relay_records, relayed, server_device
+from vpnforensics.groundtruth.simulate.relay import (
+    Kept,
+    relay_ports,
+    relay_records,
+    relayed,
+    server_device,
+)
 from vpnforensics.groundtruth.simulate.scripts import Scripts, internet_mss, write_scripts
 from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
 from vpnforensics.groundtruth.simulate.surroundings import DOWN, TCP, UP, ClientRun, Records, Surroundings
@@ -84,6 +90,7 @@ def carry(
     scripts = write_scripts(talks, devices, around.population, mss, around.spec.server, ip, random)
     address, outer_ports = client_address(index), np.zeros(1, np.int64)
     carrier = np.zeros(len(talks), np.int64)
+    kept: Kept | None = None
     if protocol:
         port = protocol.client_port or int(random.integers(_FIRST_EPHEMERAL, 61000))
         tap = Tap(client.name, protocol, outer, address, port, outer.ttl - client.path.hops, around)
@@ -92,7 +99,8 @@ def carry(
             tap = replace(tap, control=protocol.stream.set_up(random))
             scripts, carrier = relayed(scripts, client, tap, delay_ns)
             outer_ports = relay_ports(port, int(carrier.max(initial=0)) + 1, random)
-            inner, ingress = _through_relay(scripts, tap, outer_ports, client, outer_clock, random)
+            kept = Kept.draw(len(talks), random) if protocol.stream.request else None
+            inner, ingress = _through_relay(scripts, tap, outer_ports, client, kept, outer_clock, random)
             ids, _ = _sender_ids(
                 replace(seen, outer=outer), scripts, inner, np.empty(0, np.int64), False, random
             )
@@ -107,6 +115,8 @@ def carry(
     written = written_fields(scripts, inner, ids, clocks, around, random)
     egress, packet = egress_records(seen, scripts, inner, written, ports, mss, at, around, random)
     addresses = inner_addresses(index, len(client.devices))
+    if kept:
+        egress = kept.shown(egress, inner.packets[packet], scripts.proto)
     tun = None
     if around.spec.inner and protocol and not protocol.relay:
         tun = tun_records(client, scripts, inner, written, addresses, ports, protocol, around)
@@ -146,7 +156,9 @@ def _wiring(client: Client, around: Surroundings, protocol: Protocol | None) -> 
         stream_overhead=stream.overhead_bytes,
         frame_extra=stream.frame_extra,
         frame_block=stream.frame_block,
+        block_bytes=stream.block_bytes,
         adjust_bytes=stream.adjust_bytes,
+        adjust_after_bytes=stream.adjust_after_bytes,
         relay=stream.relay,
     )
 
@@ -188,14 +200,16 @@ def _through_relay(
     tap: Tap,
     ports: Ints,
     client: Client,
+    kept: Kept | None,
     clock: TimestampClock,
     random: np.random.Generator,
 ) -> tuple[Traffic, Records]:
     """Packets of the server's connections, and records of the outer ones."""
     first = len(scripts.talks)
     wiring = replace(_wiring(client, tap.around, tap.protocol), tunnel_flow=first)
-    inner, own = _network(scripts, wiring, tap.around, random).split(first)
-    return inner, relay_records(tap, own, first, ports, scripts, clock, random)
+    traffic = _network(scripts, wiring, tap.around, random)
+    inner, own = traffic.split(first)
+    return inner, relay_records(tap, own, first, ports, scripts, traffic, kept, clock, random)
 
 
 def access_links(path: AccessPath) -> tuple[Link, Link]:

@@ -43,11 +43,11 @@ class Relay(NamedTuple):
     """How a relay carries byte streams."""
 
     channels: int
-    """1: channels of one connection, which the server confirms (ssh -D); 0: a connection a flow."""
+    """1: channels of one connection (ssh -D); 0: a connection a flow."""
     chunk_bytes: int
     """Most that one frame carries."""
     confirm_bytes: int
-    """Frame that says that a channel is open."""
+    """Frame that says that the server's connection stands; 0 where the client is not told."""
     close_bytes: int
     """Frames that end a channel."""
     first_down_bytes: int
@@ -78,8 +78,10 @@ class Wiring:
         Row of the tunnel's own connection among the flows; -1 without.
     frame_extra, frame_block : int
         A frame's content, with that many bytes more, is filled up to a multiple of the block.
-    adjust_bytes : int
-        Frame that the receiver of a channel returns for each 96 KiB it has taken; 0 for none.
+    block_bytes : int
+        What a block is on the wire; 0 where it has nothing of its own around it.
+    adjust_bytes, adjust_after_bytes : int
+        Frame that the receiver of a channel returns each time it has taken so much; 0 for none.
     inner_header, outer_header : int
         Bytes by which an inner, and an outer, IP header is longer than IPv4's.
     relay : Relay or None
@@ -99,7 +101,9 @@ class Wiring:
     tunnel_flow: int = -1
     frame_extra: int = 0
     frame_block: int = 1
+    block_bytes: int = 0
     adjust_bytes: int = 0
+    adjust_after_bytes: int = 0
     inner_header: int = 0
     outer_header: int = 0
     relay: Relay | None = None
@@ -215,6 +219,8 @@ def _world(
                 wiring.adjust_bytes,
                 wiring.inner_header,
                 wiring.outer_header,
+                wiring.block_bytes or wiring.frame_block,
+                wiring.adjust_after_bytes,
                 *(wiring.relay or (0, 0, 0, 0, 0)),
             ],
             np.int64,

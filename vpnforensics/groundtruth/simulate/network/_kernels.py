@@ -67,6 +67,8 @@ def _complete(w: Any, f: Any, now: Any) -> None:
         at(w, now + w.messages[flow[c.POINTER], c.WAIT], c.APP, f)
     elif flow[c.CLOSER] >= 0:
         at(w, now + flow[c.CLOSE_WAIT], c.APP, f)
+    elif flow[c.ROLE] == c.OUTER and w.tunnel[c.CHUNK] > 0 and not w.tunnel[c.CHANNELS]:
+        outer_open(w, f, now)
 
 
 @inner_kernel
@@ -208,11 +210,11 @@ def _arrive(w: Any, p: Any, now: Any) -> None:
                 acknowledge(w, e, now)
                 if flow[c.ROLE] == c.RELAYED:
                     server_open(w, f, now)
-                elif flow[c.ROLE] == c.OUTER and w.tunnel[c.CHUNK] > 0 and not w.tunnel[c.CHANNELS]:
-                    outer_open(w, f, now)
                 elif flow[c.FIRST_MESSAGE] < flow[c.END_MESSAGE]:
                     at(w, now + w.messages[flow[c.FIRST_MESSAGE], c.WAIT], c.APP, f)
                     flow[c.OPENED] = now
+                elif flow[c.ROLE] == c.OUTER and w.tunnel[c.CHUNK] > 0 and not w.tunnel[c.CHANNELS]:
+                    outer_open(w, f, now)
                 transmit(w, e, now)
             else:
                 acknowledge(w, e, now)

@@ -38,6 +38,8 @@ POINTER, GOAL, PENDING, RETRIES, FAR_UP, FAR_DOWN, OPENED, CLOSED = range(14, 22
 # A relayed flow: bytes said by the client and received by it; a side: bytes put into frames, bytes taken
 # out of them, whether a read is due, whether the end is wanted (1) or sent (2). A tunnel: its unread frames.
 SAID, GOT, ROOM, PUMPED, _, TAKEN, _, PUMPING, _, SHUT, _, HEAD, _, TAIL, _, LAST_DELIVERY, _ = range(22, 39)
+# The outer connection of one flow keeps there whether it has asked for the host.
+ASKED = SAID
 # Beyond the server: mean delay by chance of each packet (the caller's), and the last arrival each way.
 FAR_JITTER, FAR_LAST, _ = range(39, 42)
 FLOW_COLUMNS = 42
@@ -83,7 +85,8 @@ COUNTERS = 8
 # The tunnel; the last ones in the order of Relay's fields.
 OVERHEAD, PAD_BYTES, PAD_BLOCK, MTU, STREAM_OVERHEAD, TUNNEL_FLOW, FRAME_EXTRA, FRAME_BLOCK = range(8)
 ADJUST_BYTES, INNER_HEADER, OUTER_HEADER = range(8, 11)
-CHANNELS, CHUNK, CONFIRM_BYTES, CLOSE_BYTES, FIRST_DOWN_BYTES = range(11, 16)
+BLOCK_BYTES, ADJUST_AFTER = range(11, 13)
+CHANNELS, CHUNK, CONFIRM_BYTES, CLOSE_BYTES, FIRST_DOWN_BYTES = range(13, 18)
 # Roles of flows: packets in a tunnel, or the tunnel over TCP that carries them; a byte stream that a relay
 # carries, a conversation of the relay itself, an outer connection of the relay.
 PACKETS_ROLE, RELAYED, RELAYS_OWN, OUTER = range(4)

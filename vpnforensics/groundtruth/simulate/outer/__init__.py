@@ -84,5 +84,9 @@ PROTOCOLS: Final = {
         Protocol("ssh-tun", "tcp", 22, 1400, 0, 0, stream=streams.SSH_TUN),
         Protocol("ssh-socks", "tcp", 22, 1500, 0, 0, stream=streams.SSH_SOCKS),
         Protocol("shadowsocks", "tcp", 8388, 1500, 0, 0, stream=streams.SHADOWSOCKS),
+        Protocol("socks", "tcp", 1080, 1500, 0, 0, stream=streams.SOCKS),
+        Protocol("http-proxy", "tcp", 8888, 1500, 0, 0, stream=streams.HTTP_CONNECT),
+        Protocol("trojan", "tcp", 443, 1500, 0, 0, stream=streams.TROJAN),
+        Protocol("tor", "tcp", 9001, 1500, 0, 0, stream=streams.TOR),
     )
 }

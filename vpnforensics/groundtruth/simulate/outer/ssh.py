@@ -31,6 +31,7 @@ WINDOW_ADJUST_BYTES: Final = packet_bytes(1 + 4 + 4)
 CONFIRMATION_BYTES: Final = packet_bytes(1 + 4 * 4)
 CLOSE_BYTES: Final = 2 * packet_bytes(1 + 4)  # CHANNEL_EOF and CHANNEL_CLOSE
 CHUNK_BYTES: Final = 32_768
+ADJUST_AFTER_BYTES: Final = 3 * CHUNK_BYTES  # channel_check_window
 
 
 def open_bytes(name: int) -> int:

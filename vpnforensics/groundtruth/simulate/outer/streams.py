@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vpnforensics.groundtruth.simulate.network import Relay
-from vpnforensics.groundtruth.simulate.outer import openvpn, shadowsocks, ssh, tls, wireguard
+from vpnforensics.groundtruth.simulate.outer import (
+    openvpn,
+    proxies,
+    shadowsocks,
+    ssh,
+    tls,
+    tls13,
+    wireguard,
+)
 from vpnforensics.groundtruth.simulate.outer.datagrams import DOWN, UP, Bytes, Control, Ints, put
 
 
@@ -34,14 +42,21 @@ class StreamFraming:
         Inner packets are padded to this multiple, up to the MTU.
     frame_extra, frame_block : int
         What a frame carries, with that many bytes more, is filled up to a multiple of the block.
-    adjust_bytes : int
-        Frame that a receiver returns for each 96 KiB; 0 for none.
+    block_bytes : int
+        What a block is on the wire; 0 where it has nothing of its own around it.
+    adjust_bytes, adjust_after_bytes : int
+        Frame that a receiver returns each time it has taken so much; 0 for none.
     up_tos : int
         Type of service of the client's packets.
     relay : Relay or None
         Where it carries byte streams, not packets.
     open_bytes : callable or None
         Of a relay: bytes of the request for a host name of a given length.
+    ask_with_data : bool
+        Of a relay: the request has no frame of its own.
+    request, answer : callable or None, bytes
+        Of a relay that keeps every byte: the request itself, and what is said once the server's connection
+        stands.
     """
 
     overhead_bytes: int
@@ -53,10 +68,15 @@ class StreamFraming:
     block: int = 1
     frame_extra: int = 0
     frame_block: int = 1
+    block_bytes: int = 0
     adjust_bytes: int = 0
+    adjust_after_bytes: int = 0
     up_tos: int = 0
     relay: Relay | None = None
     open_bytes: Callable[[int], int] | None = None
+    ask_with_data: bool = False
+    request: Callable[[int], bytes] | None = None
+    answer: bytes = b""
 
 
 def stream_bytes(
@@ -93,9 +113,20 @@ def stream_bytes(
 
 
 def relay_bytes(
-    framing: StreamFraming, script: list[Control], side: int, length: int, random: np.random.Generator
+    framing: StreamFraming,
+    script: list[Control],
+    side: int,
+    length: int,
+    frame_end: Ints,
+    random: np.random.Generator,
 ) -> Bytes:
-    """One direction of a relay's stream of ``length`` bytes: the set-up, then nothing that can be read."""
+    """One direction of a relay's stream of ``length`` bytes: the set-up, then frames, hidden but for headers.
+
+    Parameters
+    ----------
+    frame_end : ndarray of int64, shape (n,)
+        Sequence number after each frame behind the set-up (the first byte has 1).
+    """
     stream = random.integers(0, 256, length, np.uint8)
     start = 0
     for message in script:
@@ -103,6 +134,13 @@ def relay_bytes(
             text = np.frombuffer(framing.control_header(message), np.uint8)[: max(length - start, 0)]
             stream[start : start + len(text)] = text
             start += message.length + framing.control_bytes
+    if framing.header is not _hidden and len(frame_end):
+        ends = frame_end[1:] - 1 if framing.ask_with_data and side == UP else frame_end - 1
+        starts = np.concatenate([[start], ends[:-1]])
+        head = framing.header(ends - starts, np.arange(1, len(ends) + 1))
+        for at, text in zip(starts, head, strict=True):
+            room = stream[at : at + len(text)]
+            room[:] = text[: len(room)]
     return stream
 
 
@@ -177,6 +215,7 @@ SSH_TUN = StreamFraming(
     frame_extra=ssh.TUN_EXTRA_BYTES,
     frame_block=ssh.BLOCK_BYTES,
     adjust_bytes=ssh.WINDOW_ADJUST_BYTES,
+    adjust_after_bytes=ssh.ADJUST_AFTER_BYTES,
     up_tos=0x10,
 )
 SSH_SOCKS = replace(
@@ -194,4 +233,56 @@ SHADOWSOCKS = StreamFraming(
     nagle=(False, False),
     relay=Relay(0, shadowsocks.CHUNK_BYTES, 0, 0, shadowsocks.SALT_BYTES),
     open_bytes=shadowsocks.open_bytes,
+)
+TROJAN = StreamFraming(
+    tls13.RECORD_BYTES,
+    0,
+    tls13.handshake,
+    tls13.header,
+    _tls_control,
+    nagle=(False, False),
+    relay=Relay(0, tls13.CHUNK_BYTES, 0, tls13.CLOSE_BYTES, 0),
+    open_bytes=tls13.trojan_request_bytes,
+    ask_with_data=True,
+)
+# One circuit and one guard a client, where Tor takes several; the way to the exit is the server's delay.
+TOR = StreamFraming(
+    tls13.RECORD_BYTES,
+    0,
+    tls13.link_set_up,
+    tls13.header,
+    _tls_control,
+    nagle=(False, False),
+    frame_block=tls13.CELL_CONTENT_BYTES,
+    block_bytes=tls13.CELL_BYTES,
+    adjust_bytes=tls13.RECORD_BYTES + tls13.CELL_BYTES,
+    adjust_after_bytes=tls13.SENDME_AFTER_BYTES,
+    relay=Relay(
+        1,
+        tls13.CELLS_A_RECORD * tls13.CELL_CONTENT_BYTES,
+        tls13.RECORD_BYTES + tls13.CELL_BYTES,
+        tls13.RECORD_BYTES + tls13.CELL_BYTES,
+        0,
+    ),
+    open_bytes=lambda name: tls13.RECORD_BYTES + tls13.CELL_BYTES,
+)
+SOCKS = StreamFraming(
+    0,
+    0,
+    proxies.socks_set_up,
+    _hidden,
+    _tls_control,
+    nagle=(False, False),
+    relay=Relay(0, proxies.CHUNK_BYTES, len(proxies.SOCKS_ANSWER), 0, 0),
+    open_bytes=lambda name: len(proxies.socks_request(name)),
+    request=proxies.socks_request,
+    answer=proxies.SOCKS_ANSWER,
+)
+HTTP_CONNECT = replace(
+    SOCKS,
+    set_up=_no_set_up,
+    relay=Relay(0, proxies.CHUNK_BYTES, len(proxies.CONNECT_ANSWER), 0, 0),
+    open_bytes=lambda name: len(proxies.connect_request(name)),
+    request=proxies.connect_request,
+    answer=proxies.CONNECT_ANSWER,
 )

@@ -82,8 +82,8 @@ def padded(w: Any, ip_len: Any) -> Any:
 def framed(w: Any, size: Any) -> Any:
     """Stream bytes of a frame that carries ``size``."""
     block = w.tunnel[c.FRAME_BLOCK]
-    filled = (size + w.tunnel[c.FRAME_EXTRA] + block - 1) // block * block
-    return filled + w.tunnel[c.STREAM_OVERHEAD]
+    blocks = (size + w.tunnel[c.FRAME_EXTRA] + block - 1) // block
+    return blocks * w.tunnel[c.BLOCK_BYTES] + w.tunnel[c.STREAM_OVERHEAD]
 
 
 @inner_kernel

@@ -2,9 +2,9 @@
 
 A relayed flow is two things at once. Its packets are those of the server's own connection to the Internet
 host: the near endpoint is the server's socket. Its bytes cross the access path as frames in the stream of an
-outer connection, with many others (ssh -D: channels) or alone (Shadowsocks). A program reads what has come
-in at one side and writes it to the other, and reads no further while the other side's send buffer is full:
-so the receive window towards the host closes, and the egress side runs at the pace of the access line.
+outer connection, with many others (ssh -D, Tor: channels) or alone (Shadowsocks, SOCKS). A program reads what
+has come in at one side and writes it to the other, and reads no further while the other side's send buffer is
+full: so the receive window towards the host closes, and the egress side runs at the pace of the access line.
 
 Simplified: the buffer is twice the congestion window, as Linux's autotuning has it, and the program looks
 again after a pause instead of being woken; the host learns of a window half a round trip too early, and
@@ -25,7 +25,6 @@ from vpnforensics.kernels import inner_kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
-_ADJUST_AFTER = 98_304  # three largest packets of a channel (OpenSSH's channel_check_window)
 _LEAST_BUFFER = 65_536
 _LOOK_AGAIN_NS = 400_000
 
@@ -95,6 +94,13 @@ def _open_window(w: Any, f: Any, now: Any) -> None:
 
 
 @inner_kernel
+def _ask(w: Any, g: Any, f: Any) -> None:
+    """The request for a host, as a frame of its own outer connection."""
+    w.flows[g, c.ASKED] = 1
+    enqueue(w, g, np.int64(c.UP), w.flows[f, c.OPEN_BYTES], f, _ZERO, np.int64(c.OPEN_FRAME))
+
+
+@inner_kernel
 def pump(w: Any, f: Any, side: Any, now: Any) -> None:
     """Read once: one frame into the outer connection, or the end."""
     flow = w.flows[f]
@@ -113,12 +119,12 @@ def pump(w: Any, f: Any, side: Any, now: Any) -> None:
             flow[c.PUMPING + side] = 1
             at(w, now + _LOOK_AGAIN_NS, c.PUMP, 2 * f + side)
             return
-        if w.tunnel[c.CHANNELS] == 0 and ep[c.END] == 1:
+        if w.tunnel[c.CHANNELS] == 0 and w.tunnel[c.CONFIRM_BYTES] == 0:
             # A connection of its own begins with a salt, and upwards with the address asked for.
-            if side == c.UP:
-                enqueue(w, g, side, flow[c.OPEN_BYTES], f, _ZERO, np.int64(c.OPEN_FRAME))
-            else:
+            if side == c.DOWN and flow[c.PUMPED + side] == 0:
                 ep[c.END] += w.tunnel[c.FIRST_DOWN_BYTES]
+            elif side == c.UP and not w.flows[g, c.ASKED]:
+                _ask(w, g, f)
         size = min(waiting, w.tunnel[c.CHUNK])
         flow[c.PUMPED + side] += size
         enqueue(w, g, side, framed(w, size), f, size, np.int64(c.DATA_FRAME))
@@ -161,21 +167,25 @@ def start_relayed(w: Any, f: Any, now: Any) -> None:
 
 @inner_kernel
 def outer_open(w: Any, g: Any, now: Any) -> None:
-    """A connection for one flow stands: the program is told at once that its own does."""
+    """A connection for one flow stands: its program is told so at once, or once the server's stands."""
     f = w.flows[g, c.PARTNER]
     flow = w.flows[f]
+    if w.tunnel[c.CONFIRM_BYTES]:
+        _ask(w, g, f)
+        transmit(w, 2 * g, now)
+        return
     flow[c.OPENED] = now
     first = w.messages[flow[c.FIRST_MESSAGE]]
     at(w, now + first[c.WAIT], c.APP, f)
     if first[c.TOWARDS] == c.DOWN:
-        enqueue(w, g, np.int64(c.UP), flow[c.OPEN_BYTES], f, _ZERO, np.int64(c.OPEN_FRAME))
+        _ask(w, g, f)
         transmit(w, 2 * g, now)
 
 
 @inner_kernel
 def server_open(w: Any, f: Any, now: Any) -> None:
     """The server's connection to the host stands."""
-    if w.tunnel[c.CHANNELS]:
+    if w.tunnel[c.CONFIRM_BYTES]:
         g = w.flows[f, c.PARTNER]
         enqueue(w, g, np.int64(c.DOWN), w.tunnel[c.CONFIRM_BYTES], f, _ZERO, np.int64(c.CONFIRM_FRAME))
         transmit(w, 2 * g + 1, now)
@@ -209,7 +219,7 @@ def _take(w: Any, f: Any, side: Any, size: Any, now: Any) -> None:
     """Count what came out of a channel; its receiver grants as much again, now and then."""
     flow = w.flows[f]
     flow[c.TAKEN + side] += size
-    if w.tunnel[c.ADJUST_BYTES] and flow[c.TAKEN + side] > _ADJUST_AFTER:
+    if w.tunnel[c.ADJUST_BYTES] and flow[c.TAKEN + side] > w.tunnel[c.ADJUST_AFTER]:
         flow[c.TAKEN + side] = 0
         g = flow[c.PARTNER]
         enqueue(w, g, 1 - side, w.tunnel[c.ADJUST_BYTES], f, _ZERO, np.int64(c.CONTROL_FRAME))

@@ -14,7 +14,6 @@ from vpnforensics.kernels import inner_kernel
 
 # Typed: a literal would make Numba compile its callee once more.
 _ZERO = np.int64(0)
-_ADJUST_AFTER = 98_304  # three largest packets of a channel (OpenSSH's channel_check_window)
 
 # Called from kernels only: without the wrappers for Python it compiles in half the time.
 
@@ -39,7 +38,7 @@ def _adjust(w: Any, side: Any, size: Any, now: Any) -> None:
     """The receiver of a channel grants as much as it has taken, now and then."""
     tunnel = w.flows[w.tunnel[c.TUNNEL_FLOW]]
     tunnel[c.TAKEN + side] += size
-    if w.tunnel[c.ADJUST_BYTES] and tunnel[c.TAKEN + side] > _ADJUST_AFTER:
+    if w.tunnel[c.ADJUST_BYTES] and tunnel[c.TAKEN + side] > w.tunnel[c.ADJUST_AFTER]:
         tunnel[c.TAKEN + side] = 0
         write(w, 1 - side, w.tunnel[c.ADJUST_BYTES], _ZERO - 1, now)
 
