@@ -70,9 +70,18 @@ def test_law_and_clocks_are_found_together(offset_s):
     assert len(found.settled.tunnels) == 3
 
 
-def test_a_law_that_nothing_obeys_proves_nothing():
-    assert settled(*relayed(2, frame=77)) is None
-    assert settled(*relayed(2, frame=77), same_clock("known")) is None
+def test_a_law_that_is_not_known_is_learned_on_the_clocks_of_the_onsets():
+    found = settled(*relayed(2, frame=77, offset_s=4393.217))
+    (law,) = found.settled.maps
+    assert (law.name, law.frame, law.room, law.origin) == ("", 77, 1, "learned")
+    assert abs(found.settled.alignment.offset_ns - 4393.217e9) < 2e6
+
+
+@pytest.mark.parametrize("clock", [None, same_clock("known")])
+def test_two_captures_of_other_things_prove_nothing(clock):
+    outer, _ = relayed(2, frame=34)
+    _, flows = relayed(3, frame=34)
+    assert settled(outer, flows, clock) is None
 
 
 def test_who_is_beside_a_relay_is_no_carrier():

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.align.settle import clocks
+from vpnforensics.align.learning import share_obeying
+from vpnforensics.align.settle import clocks, egress_lengths
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.carriers import Carriers
 from vpnforensics.tunnels.length_map import LengthMap
@@ -25,6 +26,9 @@ from vpnforensics.tunnels.writes import WriteTable
 
 _QUIET_NS = 30_000_000
 """Silence of a direction before an onset: within a burst, relays merge and part writes as they like."""
+_LEAST_SHARE, _LEAST_ONSETS, _SURELY = 0.2, 20, 4.0
+"""Of a carrier's onsets that have one of the egress side beside them, beyond chance: this share, so many, and
+so many standard deviations of what chance makes of it (half of them, where the egress side is busy)."""
 _ALL_ALIKE = LengthMap(0, 1 << 16, cap=1)
 """One size for everything."""
 
@@ -43,31 +47,69 @@ def align_by_onsets(
         Of these flows.
     rng : numpy.random.Generator
     """
-    outer, inner = onsets(carriers.writes), onsets(writes)
-    told = carriers.writes
-    outer = outer[carriers.carrier_of[told.connection[outer]] >= 0]
-    outer = outer[np.argsort(told.first_ns[outer], kind="stable")]
-    inner = inner[np.argsort(writes.first_row[inner], kind="stable")]
-    records = RecordTable(
-        told.first_ns[outer],
-        carriers.carrier_of[told.connection[outer]].astype(np.int32),
-        told.up[outer] == carriers.forward[told.connection[outer]],
-        np.ones(len(outer), np.int32),
-        np.full(len(outer), -1, np.int64),
-        told.first_row[outer],
-    )
-    packets = flows.packets.take(writes.first_row[inner].astype(np.intp))
-    begun = replace(
-        flows,
-        packets=replace(packets, ip_len_bytes=np.ones(len(inner), np.int32)),
-        flow=writes.connection[inner],
-        up=writes.up[inner],
-    )
-    tunnels = TunnelSet(carriers.tunnels, records, np.zeros(0, np.int64))
-    if not len(records) or not len(inner):
+    records, begun = _records(carriers), _begun(flows, writes)
+    if not len(records) or not len(begun.packets):
         return Alignment("not_identifiable", reason="one side has no writes")
+    tunnels = TunnelSet(carriers.tunnels, records, np.zeros(0, np.int64))
     found = clocks(tunnels, dict.fromkeys(range(len(carriers)), _ALL_ALIKE), begun, (), rng)
     return replace(found, breaks=(), astray=())
+
+
+def followed(
+    carriers: Carriers,
+    flows: FlowTable,
+    writes: WriteTable,
+    alignment: Alignment,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.bool_]:
+    """Carriers whose onsets are those of the egress side clearly oftener than chance has it.
+
+    Parameters
+    ----------
+    carriers : Carriers
+    flows : FlowTable
+    writes : WriteTable
+        Of these flows.
+    alignment : Alignment
+    rng : numpy.random.Generator
+    """
+    records, begun = _records(carriers), _begun(flows, writes)
+    egress = egress_lengths(begun, alignment.to_ingress(begun.packets.ts_ns))
+    found = np.zeros(len(carriers), np.bool_)
+    for n in range(len(carriers)):
+        mine = records.take(records.tunnel == n)
+        least = max(_LEAST_SHARE, _SURELY / np.sqrt(max(len(mine), 1)))
+        found[n] = len(mine) >= _LEAST_ONSETS and share_obeying(_ALL_ALIKE, mine, egress, rng) >= least
+    return found
+
+
+def _records(carriers: Carriers) -> RecordTable:
+    """The carriers' onsets, in order of time."""
+    writes, begins = carriers.writes, onsets(carriers.writes)
+    begins = begins[carriers.carrier_of[writes.connection[begins]] >= 0]
+    begins = begins[np.argsort(writes.first_ns[begins], kind="stable")]
+    connection = writes.connection[begins]
+    return RecordTable(
+        writes.first_ns[begins],
+        carriers.carrier_of[connection].astype(np.int32),
+        writes.up[begins] == carriers.forward[connection],
+        np.ones(len(begins), np.int32),
+        np.full(len(begins), -1, np.int64),
+        writes.first_row[begins],
+    )
+
+
+def _begun(flows: FlowTable, writes: WriteTable) -> FlowTable:
+    """The flows with their onsets in the place of packets, all of one size."""
+    begins = onsets(writes)
+    begins = begins[np.argsort(writes.first_row[begins], kind="stable")]
+    packets = flows.packets.take(writes.first_row[begins].astype(np.intp))
+    return replace(
+        flows,
+        packets=replace(packets, ip_len_bytes=np.ones(len(begins), np.int32)),
+        flow=writes.connection[begins],
+        up=writes.up[begins],
+    )
 
 
 def onsets(writes: WriteTable) -> npt.NDArray[np.intp]:

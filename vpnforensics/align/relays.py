@@ -7,6 +7,10 @@ and under these clocks they obey the law. Laws differ by a few bytes, and wrong 
 measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from Shadowsocks where both were joined after
 their openings. Services of one protocol at one host share a law.
 
+Where none of the known laws holds, one is learned on the clocks that are known or that onsets give, as length
+maps are (:mod:`vpnforensics.align.learning`). Where none is found either, relays that are sure stay tunnels,
+and so do those whose onsets are the egress side's; what such a relay carried, no writes can tell.
+
 A carrier that is only possible becomes a tunnel where its own writes obey the law (a login beside an
 ``ssh -D`` does not); of protocols that nothing else looks like, where those of its host do.
 """
@@ -19,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.align.learning import share_obeying
-from vpnforensics.align.onsets import align_by_onsets
+from vpnforensics.align.learning import learn_length_map, share_obeying
+from vpnforensics.align.onsets import align_by_onsets, followed
 from vpnforensics.align.settle import Settled, clocks, egress_lengths
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.carriers import Carriers, as_carried
@@ -106,16 +110,16 @@ def _without_laws(
     known_clock: Alignment | None,
     rng: np.random.Generator,
 ) -> Relayed | None:
-    """Relays that are sure, though no law of theirs holds, on the clocks that their onsets give."""
-    sure = np.array([t.sure for t in carriers.tunnels], np.bool_)
-    if not sure.any():
+    """Relays that are sure, or whose onsets prove a double role, though no law of theirs holds."""
+    alignment = known_clock or align_by_onsets(carriers, flows, writes, rng)
+    keep = np.array([t.sure for t in carriers.tunnels], np.bool_)
+    if alignment.usable:
+        keep |= followed(carriers, flows, writes, alignment, rng)
+    if not keep.any():
         return None
-    chosen = carriers.select(sure)
-    alignment = known_clock or align_by_onsets(chosen, flows, writes, rng)
-    records = chosen.records(WriteLaw(""))
-    unmapped = np.full(len(chosen), -1, np.int64)
-    tunnels = TunnelSet(chosen.tunnels, records, np.zeros(0, np.int64))
-    return Relayed(Settled(alignment, tunnels, (), unmapped), flows)
+    chosen = carriers.select(keep)
+    tunnels = TunnelSet(chosen.tunnels, chosen.records(WriteLaw("")), np.zeros(0, np.int64))
+    return Relayed(Settled(alignment, tunnels, (), np.full(len(chosen), -1, np.int64)), flows)
 
 
 def _groups(carriers: Carriers) -> list[list[int]]:
@@ -139,27 +143,63 @@ def _best(
     """The law that a group's writes obey best, with the clocks that it gives; ``None`` for none."""
     rng = rng.spawn(1)[0]  # how much chance is taken here must not change what it does in the steps after
     mine = carriers.select(np.isin(np.arange(len(carriers)), group))
+    clock = known_clock or align_by_onsets(mine, flows, writes, rng)
     best: _Trial | None = None
-    by_onsets: Alignment | None = None
     for law in LAWS[carriers.tunnels[group[0]].protocol]:
-        carried, records = as_carried(flows, writes, law), mine.records(law)
-        if len(records) < _LEAST_WRITES:
-            continue
-        tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
-        laws = dict.fromkeys(range(len(mine)), law)
-        alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
-        if not alignment.usable and by_onsets is None:
-            by_onsets = align_by_onsets(mine, flows, writes, rng)
-        if not alignment.usable and by_onsets is not None:
-            alignment = by_onsets
-        if not alignment.usable:
-            continue
-        share = _share(law, records, carried, alignment, rng)
-        if share >= max(_PROVED_SHARE, best.share if best else 0.0):
-            best = _Trial(law, alignment, share, carried, records)
-        if share >= _SURELY_SHARE:
+        found = _tried(law, mine, flows, writes, known_clock, clock, rng)
+        if found is not None and (best is None or found.share > best.share):
+            best = found
+        if best is not None and best.share >= _SURELY_SHARE:
             break
+    if best is None and clock.usable:
+        for of_packets in (False, True):
+            new = _learned(mine, flows, writes, clock, of_packets, rng)
+            found = None if new is None else _tried(new, mine, flows, writes, clock, clock, rng)
+            if found is not None and (best is None or found.share > best.share):
+                best = found
     return best
+
+
+def _tried(
+    law: WriteLaw,
+    mine: Carriers,
+    flows: FlowTable,
+    writes: WriteTable,
+    known_clock: Alignment | None,
+    by_onsets: Alignment,
+    rng: np.random.Generator,
+) -> _Trial | None:
+    """A law on the clocks that it gives, or else on those of the onsets; ``None`` if it is not obeyed."""
+    carried, records = as_carried(flows, writes, law), mine.records(law)
+    if len(records) < _LEAST_WRITES:
+        return None
+    tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
+    laws = dict.fromkeys(range(len(mine)), law)
+    alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
+    alignment = alignment if alignment.usable else by_onsets
+    if not alignment.usable:
+        return None
+    share = _share(law, records, carried, alignment, rng)
+    return _Trial(law, alignment, share, carried, records) if share >= _PROVED_SHARE else None
+
+
+def _learned(
+    mine: Carriers,
+    flows: FlowTable,
+    writes: WriteTable,
+    clock: Alignment,
+    of_packets: bool,
+    rng: np.random.Generator,
+) -> WriteLaw | None:
+    """A law of writes, or of packets, that is none of the protocol's known ones."""
+    law = WriteLaw("", of_packets=of_packets, origin="learned")
+    carried = as_carried(flows, writes, law)
+    egress = egress_lengths(carried, clock.to_ingress(carried.packets.ts_ns))
+    found = learn_length_map(mine.records(law), egress, rng)
+    if found is None or found.length_map.kind == "padded":
+        return None
+    block = found.length_map.block
+    return replace(law, frame=found.length_map.overhead, unit=block, room=block, extra=found.length_map.extra)
 
 
 def _share(

@@ -135,6 +135,7 @@ LAWS: dict[str, tuple[WriteLaw, ...]] = {
         WriteLaw("tls", "tls1.3", 22),
         WriteLaw("tls", "tls1.2_gcm", 29),
         WriteLaw("tls", "tls1.2", 21),
+        WriteLaw("tls", "openvpn in tls1.3", 22 + 2 + 24, of_packets=True),
     ),
     "stream": (
         WriteLaw("shadowsocks", frame=34, chunk=0x3FFF, opening=(VARIES, 32)),
