@@ -47,3 +47,22 @@ def test_forms(run, sides, tmp_path):
     table, _ = run("audit", "-q", *sides, "--cover", "20", "--by-client")
     assert "What lowers it" in table
     assert "100.64." in table
+
+
+def test_countermeasures_refuse_what_makes_no_sense(run, sides, tmp_path):
+    for bad in (
+        (*sides, "--countermeasures"),
+        ("--countermeasures", "-f", "html"),
+        ("--countermeasures", "--measure", "prayer"),
+        ("--countermeasures", "--seeds", "one"),
+        (*sides, "--measure", "batch"),
+        ("--countermeasures", "--scenario", tmp_path / "none.yaml"),
+    ):
+        run("audit", *bad, code=2)
+
+
+def test_countermeasures_need_the_reference_tunnel(run, tmp_path):
+    scenario = tmp_path / "other.yaml"
+    scenario.write_text("vpn: {kind: openvpn-udp}\nclients: [{traffic: [dns]}]\n")
+    _, err = run("audit", "-q", "--countermeasures", "--scenario", scenario, code=2)
+    assert "only reftunnel has the switches" in err

@@ -70,6 +70,22 @@ MEANING = (
 )
 
 
+COMPARED = "{scenario}: linked with {strict} false links allowed, lax: {lax}"
+COMPARISON_HEADINGS = (
+    "measure", "seeds", "flows", "linked", "lax", "wrong", "clocks unknown", "tied", "bytes", "round trip",
+    "predicted", "points off",
+)  # fmt: skip
+COMPARISON_MEANING = (
+    "Means over the seeds, of recordings of the reference tunnel with the measure on; flows, wrong: sums.",
+    "linked: flows whose true tunnel is named, by who has both captures, knows the clocks and how lengths are"
+    " padded.",
+    "clocks unknown: the same for one who has to estimate the clocks. wrong: links to others' tunnels.",
+    "tied: flows that share a device's clock line or IP-ID counter with another flow at egress.",
+    "bytes: outer for each inner one. round trip: from a SYN-ACK to the client's answer, at egress (median).",
+    "predicted: by an audit of the recording without measures. points off: the largest difference of a seed.",
+)
+
+
 def delays(median_ns: Sequence[int], p95_ns: Sequence[int]) -> str:
     """What the server's delay is, up and down."""
     return (

@@ -138,7 +138,7 @@ def audit_view(result: AuditResult) -> RenderableType:
     for name, make in TABLES:
         headings, rows = make(result)
         if rows:
-            parts += [_table(strings.PAGE[name], headings, rows), Text()]
+            parts += [table_of(strings.PAGE[name], headings, rows), Text()]
     lines = [
         *wrong_links(result),
         *reasons(result),
@@ -149,7 +149,8 @@ def audit_view(result: AuditResult) -> RenderableType:
     return Group(*parts, *(Text(line, style="dim") for line in lines))
 
 
-def _table(title: str, headings: Sequence[str], rows: Rows) -> RenderableType:
+def table_of(title: str, headings: Sequence[str], rows: Rows) -> RenderableType:
+    """A table; columns of words to the left, numbers to the right."""
     table = plain_table(title=title)
     for heading in headings:
         words = heading in _LEFT
