@@ -48,6 +48,8 @@ def correlate(
     log_zone: str = "",
     log_year: int = 0,
     zeek: Sequence[str | Path] = (),
+    scratch: str | Path | None = None,
+    use_up: bool = False,
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
 ) -> CaseResult:
@@ -81,6 +83,11 @@ def correlate(
         Year of a log's last line, where lines leave it out; 0 to take it from the captures.
     zeek : sequence of str or Path
         Logs that Zeek made of the egress side (conn, ssl, dns, http, quic): flows get their uids and names.
+    scratch : str or Path, optional
+        A folder in whose files the packets are put instead of into memory, as
+        :func:`vpnforensics.read_capture` takes it.
+    use_up : bool
+        Packet tables that are given need not be kept as they are: their memory is given back when it can be.
     progress : callable, optional
         Called with the name of a step and the share of it done.
     argv : sequence of str, optional
@@ -103,13 +110,20 @@ def correlate(
     """
     chosen = (engines,) if isinstance(engines, str) else tuple(engines)
     options = Options(expected_false_links, seed, same_clock, chosen)
-    tell = progress or (lambda step, share: None)
+    say = progress or (lambda step, share: None)
     rng = np.random.default_rng(options.seed)
-    sides = read_sides(ingress, egress, tell, select=(select_ingress, select_egress))
+    select = (select_ingress, select_egress)
+    sides = read_sides(ingress, egress, say, select=select, scratch=scratch, use_up=use_up)
+    del ingress, egress
     captures = (sides.ingress, sides.egress)
     book = _logs(logs, log_zone, log_year, sides)
     sides, said = comparable(sides)
     said = warnings.read_in_part(sides.ingress, sides.egress) + said
+
+    def tell(step: str, share: float) -> None:
+        sides.release()
+        say(step, share)
+
     with _aside() as aside:
         flows = aside.submit(grouped, sides.egress)
         inputs = aside.map(input_row, ("ingress", "egress"), captures)  # their digests take long

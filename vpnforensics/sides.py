@@ -11,6 +11,7 @@ from vpnforensics.errors import CaseError
 from vpnforensics.features.capture_clock import capture_steps, on_one_clock
 from vpnforensics.flows.copies import without_copies
 from vpnforensics.packets.read import read_capture
+from vpnforensics.packets.scratch import release
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.findings import clock_set
 
@@ -27,8 +28,8 @@ class Sides:
     egress: PacketTable
     are_one: bool
     """Whether one capture serves as both."""
-    given: tuple[Capture, Capture | None]
-    """As the user named them: tables among them are not ours to change."""
+    given: tuple[Capture | None, Capture | None]
+    """As the user named them: tables among them are not ours to change. None where they are to be used up."""
 
     def forget_heads(self, *others: PacketTable) -> None:
         """Give back the memory that payloads take, of these tables and others that are ours alone."""
@@ -36,9 +37,20 @@ class Sides:
             if not any(table is each for each in self.given):
                 table.forget_heads()
 
+    def release(self) -> None:
+        """Let go of what memory holds of tables in scratch files."""
+        for table in (self.ingress, self.egress):
+            release(table)
+
 
 def read_sides(
-    ingress: Capture, egress: Capture | None, tell: Progress, *, select: tuple[str, str] = ("", "")
+    ingress: Capture,
+    egress: Capture | None,
+    tell: Progress,
+    *,
+    select: tuple[str, str] = ("", ""),
+    scratch: str | Path | None = None,
+    use_up: bool = False,
 ) -> Sides:
     """Read both captures, or the one that is both.
 
@@ -48,6 +60,10 @@ def read_sides(
     tell : callable
     select : tuple of str
         Which packets of each side to read, as :func:`vpnforensics.read_capture` takes it.
+    scratch : str or Path, optional
+        Likewise.
+    use_up : bool
+        Tables that are given need not be kept as they are.
 
     Raises
     ------
@@ -56,16 +72,16 @@ def read_sides(
     CaseError
         One holds no IP packets.
     """
-    outer = _read(ingress, "ingress", select[0], tell)
+    outer = _read(ingress, "ingress", select[0], scratch, tell)
     if select[0] == select[1] and (egress is None or _same_name(ingress, egress)):
         inner = outer
     else:
-        inner = _read(ingress if egress is None else egress, "egress", select[1], tell)
+        inner = _read(ingress if egress is None else egress, "egress", select[1], scratch, tell)
     if not len(outer):
         raise CaseError(f"{name_of(outer, 'ingress')}: no IP packets{_selected(outer)}, so no tunnels")
     if not len(inner):
         raise CaseError(f"{name_of(inner, 'egress')}: no IP packets{_selected(inner)}, so no flows")
-    return Sides(outer, inner, _same_bytes(outer, inner), (ingress, egress))
+    return Sides(outer, inner, _same_bytes(outer, inner), (None, None) if use_up else (ingress, egress))
 
 
 def comparable(sides: Sides) -> tuple[Sides, list[str]]:
@@ -98,7 +114,9 @@ def _selected(packets: PacketTable) -> str:
     return f" that are {packets.source.selection}" if packets.source and packets.source.selection else ""
 
 
-def _read(capture: Capture, role: str, select: str, tell: Progress) -> PacketTable:
+def _read(
+    capture: Capture, role: str, select: str, scratch: str | Path | None, tell: Progress
+) -> PacketTable:
     if isinstance(capture, PacketTable):
         if select:
             raise ValueError(f"the {role} packets are read already; select among them when they are read")
@@ -106,6 +124,7 @@ def _read(capture: Capture, role: str, select: str, tell: Progress) -> PacketTab
     return read_capture(
         capture,
         select=select,
+        scratch=scratch,
         progress=lambda done, total: tell(f"reading {role}", done / total if total else 0.0),
     )
 

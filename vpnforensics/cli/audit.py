@@ -108,7 +108,9 @@ def audit(
     outer_files, inner_files = sides_named((ingress, egress), (), ())
     output = Output(target, [*outer_files, *inner_files])
     with session.talk.progress("correlate") as show:
-        outer, inner = read_both(outer_files, inner_files, ("", ""), strict, decap, show)
+        outer, inner = read_both(
+            outer_files, inner_files, ("", ""), {"strict": strict, "decap": decap, "show": show}
+        )
         from vpnforensics.audit.linkability import ALLOWED
         from vpnforensics.audit.run import audit as run
 

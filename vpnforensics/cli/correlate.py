@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vpnforensics.cli.answering import FORMS, answer, question_options
 from vpnforensics.cli.logs import log_time_options
+from vpnforensics.cli.memory import MemorySize, within
 from vpnforensics.cli.output import Output
 from vpnforensics.cli.reading import read
 from vpnforensics.cli.session import (
@@ -88,6 +89,16 @@ class FiniteRange(click.FloatRange):
     "--server", default="", metavar="WHERE",
     help="Read only packets to and from this server of IN: an address, or addr:port.",
 )  # fmt: skip
+@click.option(
+    "--memory",
+    type=MemorySize(),
+    metavar="SIZE",
+    help="Take no more memory than this, as 4GiB: packets go to files; a case that needs more is refused.",
+)  # fmt: skip
+@click.option(
+    "--scratch", type=click.Path(exists=True, file_okay=False, writable=True), metavar="DIR",
+    help="Where packets go with --memory: a folder on a disk; that of temporary files unless named.",
+)  # fmt: skip
 @question_options
 @reading_options
 @talk_options
@@ -112,6 +123,8 @@ def correlate(
     select_in: str,
     select_out: str,
     server: str,
+    memory: int | None,
+    scratch: str | None,
     strict: bool,
     decap: str,
     **asked: Any,
@@ -139,14 +152,17 @@ def correlate(
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
-    with session.talk.progress("correlate") as show:
+    if scratch and memory is None:
+        raise click.UsageError("--scratch is for --memory")
+    with session.talk.progress("correlate") as show, within(memory):
+        files = scratch or gettempdir() if memory is not None else None
+        how = {"strict": strict, "decap": decap, "show": show, "scratch": files}
         select = _with_server(select_in, server), select_out
-        outer, inner = read_both(outer_files, inner_files, select, strict, decap, show)
         from vpnforensics.correlation import correlate as run
 
         case = run(
-            outer,
-            inner,
+            *read_both(outer_files, inner_files, select, how),
+            use_up=True,
             expected_false_links=expected_false_links,
             seed=seed,
             same_clock=same_clock,
@@ -195,16 +211,12 @@ def _with_server(select: str, server: str) -> str:
 
 
 def read_both(
-    ingress: tuple[str, ...],
-    egress: tuple[str, ...],
-    select: tuple[str, str],
-    strict: bool,
-    decap: str,
-    show: Callable[[str, float], None],
+    ingress: tuple[str, ...], egress: tuple[str, ...], select: tuple[str, str], how: dict[str, Any]
 ) -> tuple[PacketTable, PacketTable]:
-    """Both captures; twice the same table where one name is given."""
-    outer = read(ingress, strict=strict, decap=decap, show=show, step="reading ingress", select=select[0])
+    """Both captures, read ``how`` :func:`vpnforensics.cli.reading.read` can; twice the same where one name is
+    given.
+    """
+    outer = read(ingress, step="reading ingress", select=select[0], **how)
     if select[0] == select[1] and (not egress or egress == ingress):
         return outer, outer
-    inner = egress or ingress
-    return outer, read(inner, strict=strict, decap=decap, show=show, step="reading egress", select=select[1])
+    return outer, read(egress or ingress, step="reading egress", select=select[1], **how)

@@ -37,6 +37,10 @@ class DamagedInputError(VpnForensicsError):
     """A capture lost packets to damage, and ``--strict`` was asked for."""
 
 
+class MemoryLimitError(VpnForensicsError):
+    """A command needs more memory than it was allowed."""
+
+
 class ReaderGoneError(VpnForensicsError):
     """Whoever read standard output closed it; a class of its own, as click makes 1 of a broken pipe."""
 

@@ -20,6 +20,7 @@ def read(
     show: Callable[[str, float], None],
     step: str = "reading",
     select: str = "",
+    scratch: str | None = None,
 ) -> PacketTable:
     """Read a capture, of one file or several.
 
@@ -37,6 +38,7 @@ def read(
         path,
         decap=decap,
         select=select,
+        scratch=scratch,
         progress=lambda done, total: show(step, done / total if total else 0.0),
     )
     if strict and packets.source is not None and packets.source.health.damaged:

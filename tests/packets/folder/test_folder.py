@@ -24,6 +24,7 @@ from vpnforensics.capture.payloads import can_be_read_again
 from vpnforensics.capture.writer import write_pcap
 from vpnforensics.packets.folder import write
 from vpnforensics.packets.folder.layout import ADDRESSES, MANIFEST, PACKETS, UNFINISHED
+from vpnforensics.packets.scratch import release
 from vpnforensics.report.inputs import input_row
 
 START_NS = 1_700_000_000_000_000_000
@@ -291,3 +292,33 @@ def test_an_unfinished_mark_is_enough_to_be_told(tmp_path):
     (tmp_path / UNFINISHED).write_text("{}")
     with pytest.raises(vf.CaptureError, match="was not finished"):
         vf.read_capture(tmp_path)
+
+
+def test_columns_in_scratch_files_are_the_same(capture, folder, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for path in (capture, folder):
+        for select in ("", "tcp", "host 9.9.9.9"):
+            there = vf.read_capture(path, select=select, scratch=scratch)
+            assert not any(scratch.iterdir())
+            release(there)
+            here = vf.read_capture(path, select=select)
+            assert same(there, here)
+            assert [a.flags.writeable for _, a in there.columns()] == [True] * 25
+    with pytest.raises(OSError, match="none"):
+        vf.read_capture(capture, scratch=tmp_path / "none")
+
+
+def test_what_is_written_to_a_released_column_stays(capture, tmp_path):
+    packets = vf.read_capture(capture, scratch=tmp_path)
+    packets.ts_ns[3] = 7
+    release(packets)
+    assert packets.ts_ns[3] == 7
+
+
+def test_a_wrapped_capture_is_begun_again(tmp_path):
+    wrapped = Path(__file__).parents[2] / "cases" / "encap-vxlan.pcap"
+    assert same(vf.read_capture(wrapped), vf.read_capture(wrapped, scratch=tmp_path))
+    assert vf.read_capture(wrapped).source.decap == "vxlan"
+    vf.convert(wrapped, tmp_path / "columns")
+    assert same(vf.read_capture(wrapped), vf.read_capture(tmp_path / "columns"))

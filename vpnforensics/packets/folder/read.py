@@ -22,6 +22,7 @@ from vpnforensics.packets.folder.layout import (
     read_manifest,
     source_of,
 )
+from vpnforensics.packets.scratch import ColumnFiles
 from vpnforensics.packets.selection import Selection, Sieve
 from vpnforensics.packets.table import HEAD_BYTES, AddressTable, PacketTable
 
@@ -33,6 +34,7 @@ def read_folder(
     *,
     decap: str = AUTO,
     selection: Selection | None = None,
+    files: ColumnFiles | None = None,
     progress: Progress | None = None,
 ) -> PacketTable:
     """The packets of a finished conversion.
@@ -45,6 +47,8 @@ def read_folder(
         Either ``auto``, or what the captures were converted with.
     selection : Selection, optional
         Which packets to keep; row groups that cannot hold any are not read.
+    files : ColumnFiles, optional
+        Where the columns go instead of into memory.
     progress : callable, optional
         Called now and then with the packets read so far and in all.
 
@@ -71,7 +75,7 @@ def read_folder(
         )
     addresses = _addresses(Path(folder) / ADDRESSES)
     opened = [_Part(path, *size) for (path, _), size in zip(parts, sizes, strict=True)]
-    columns = _read(opened, addresses, selection, progress)
+    columns = _read(opened, addresses, selection, files, progress)
     sound = sum(part.packets for part in opened) == source.packets
     if not sound or not _is_sound(columns):
         raise CaptureError(folder, None, f"its packets contradict its manifest or one another; {_REMEDY}")
@@ -143,32 +147,49 @@ def _read(
     parts: list[_Part],
     addresses: AddressTable,
     selection: Selection | None,
+    files: ColumnFiles | None,
     progress: Progress | None,
 ) -> dict[str, npt.NDArray[Any]]:
     meant = [(part, part.meant(selection)) for part in parts]
     total = sum(part.rows(groups) for part, groups in meant)
-    # As many rows as there may be: memory that is never written to is never taken.
-    columns = {
-        spec.name: np.empty((total, HEAD_BYTES) if spec.name == "head" else total, spec.dtype)
-        for spec in PacketTable.schema()
-    }
+    kept = files or _Room(total)
     sieve = Sieve(selection, addresses.since) if selection is not None else None
     number = {text: i for i, text in enumerate(addresses.texts)}
-    done, kept = 0, 0
+    names = [spec.name for spec in PacketTable.schema()]
+    done = 0
     for part, groups in meant:
         for batch in part.batches(groups):
-            read = {name: _plain(name, batch.column(name), number, part.path) for name in columns}
-            wanted = slice(None) if sieve is None else sieve.mask(read)
-            count = len(batch) if isinstance(wanted, slice) else int(np.count_nonzero(wanted))
-            for name, column in columns.items():
-                column[kept : kept + count] = read[name][wanted]
-            kept += count
+            read = {name: _plain(name, batch.column(name), number, part.path) for name in names}
+            if sieve is not None:
+                wanted = sieve.mask(read)
+                read = {name: column[wanted] for name, column in read.items()}
+            kept.append(read)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
-    for column in columns.values():
-        column.resize((kept, *column.shape[1:]), refcheck=False)
-    return columns
+    return kept.columns()
+
+
+class _Room:
+    """Columns in memory, of as many rows as there may be: what is never written to is never taken."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = 0
+        self._columns = {
+            spec.name: np.empty((rows, HEAD_BYTES) if spec.name == "head" else rows, spec.dtype)
+            for spec in PacketTable.schema()
+        }
+
+    def append(self, columns: dict[str, npt.NDArray[Any]]) -> None:
+        count = len(columns["ts_ns"])
+        for name, column in self._columns.items():
+            column[self._rows : self._rows + count] = columns[name]
+        self._rows += count
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        for column in self._columns.values():
+            column.resize((self._rows, *column.shape[1:]), refcheck=False)
+        return self._columns
 
 
 def _plain(name: str, array: Any, number: dict[str, int], path: Path) -> npt.NDArray[Any]:
