@@ -105,7 +105,10 @@ def make_case(
         raise CaseError(
             f"{name_of(sides.egress, 'egress')}: nothing but tunnels; is this the decrypted side?"
         )
-    case = Case(conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel)
+    kept = relayed.kept if relayed is not None else None
+    case = Case(
+        conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel, kept
+    )
     return case, said
 
 

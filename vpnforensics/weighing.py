@@ -12,6 +12,7 @@ from vpnforensics.engines import exact, packets, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
+from vpnforensics.evidence.kept_bytes import with_kept_bytes
 from vpnforensics.options import Options
 from vpnforensics.sides import Progress
 from vpnforensics.tunnels.plain import plain_clients
@@ -57,7 +58,10 @@ def weigh(
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
-    if case.by_writes:  # a relay's own connections have no header field of its clients
+    if case.kept is not None and exact.NAME in options.engines:
+        decision = with_kept_bytes(case, case.kept, decision)
+    # A relay's own connections have no header field of its clients.
+    if case.by_writes or case.kept is not None:
         return Weighed(case, decision)
     tell("reading header fields", 0.0)
     return Weighed(case, weigh_fields(case, decision, options.engines, rng=rng))

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.kept_bytes import KEEPING, KeptBytes, find_kept_bytes
 from vpnforensics.align.learning import learn_length_map, share_obeying
 from vpnforensics.align.onsets import align_by_onsets, followed
 from vpnforensics.align.settle import Settled, clocks, egress_lengths
@@ -50,6 +51,8 @@ class Relayed:
 
     settled: Settled
     flows: FlowTable
+    kept: KeptBytes | None
+    """Of relays that keep bytes: what equal payloads say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +80,18 @@ def settle_relays(
         Where it is known beforehand.
     rng : numpy.random.Generator
     """
+    alike = None
+    if any(t.protocol in KEEPING for t in carriers.tunnels):
+        alike = find_kept_bytes(carriers, flows, known_clock, rng.spawn(1)[0])
+    if alike is not None:
+        known_clock = alike.alignment
     writes = find_writes(flows)
     groups = _groups(carriers)[:_MOST_GROUPS]
     trials = [(group, _best(carriers, group, flows, writes, known_clock, rng)) for group in groups]
     proved = [(group, trial) for group, trial in trials if trial is not None]
     if not proved:
-        return _without_laws(carriers, flows, writes, known_clock, rng)
+        settled = _without_laws(carriers, flows, writes, known_clock, rng)
+        return None if settled is None else Relayed(settled, flows, alike)
     main = max((trial for _, trial in proved), key=lambda trial: trial.share)
     laws: dict[int, WriteLaw] = {}
     for group, trial in proved:
@@ -100,7 +109,7 @@ def settle_relays(
     )
     records = _records(chosen, maps, map_of)
     settled = Settled(main.alignment, TunnelSet(tunnels, records, np.zeros(0, np.int64)), maps, map_of)
-    return Relayed(settled, main.flows)
+    return Relayed(settled, main.flows, alike)
 
 
 def _without_laws(
@@ -109,7 +118,7 @@ def _without_laws(
     writes: WriteTable,
     known_clock: Alignment | None,
     rng: np.random.Generator,
-) -> Relayed | None:
+) -> Settled | None:
     """Relays that are sure, or whose onsets prove a double role, though no law of theirs holds."""
     alignment = known_clock or align_by_onsets(carriers, flows, writes, rng)
     keep = np.array([t.sure for t in carriers.tunnels], np.bool_)
@@ -119,7 +128,7 @@ def _without_laws(
         return None
     chosen = carriers.select(keep)
     tunnels = TunnelSet(chosen.tunnels, chosen.records(WriteLaw("")), np.zeros(0, np.int64))
-    return Relayed(Settled(alignment, tunnels, (), np.full(len(chosen), -1, np.int64)), flows)
+    return Settled(alignment, tunnels, (), np.full(len(chosen), -1, np.int64))
 
 
 def _groups(carriers: Carriers) -> list[list[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.kept_bytes import KeptBytes
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.circle import Circle, circle_of
 from vpnforensics.engines.upstream import Upstream, outer_profiles, outer_upstream
@@ -37,6 +38,8 @@ class Case:
     maps: tuple[LengthLaw, ...]
     map_of_tunnel: Ints
     """Number of each tunnel's length map in ``maps``; -1 where none is known."""
+    kept: KeptBytes | None = None
+    """Of relays that keep bytes: what equal payloads say."""
 
     @property
     def by_writes(self) -> bool:

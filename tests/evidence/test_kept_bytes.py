@@ -1,0 +1,130 @@
+"""What equal payloads add to a decision: from two captures of a relay to links."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import vpnforensics as vf
+from tests.align.test_kept_bytes import Relayed, page
+from tests.tables import table
+from vpnforensics.align.alignment import same_clock
+from vpnforensics.align.kept_bytes import KeptBytes
+from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.evidence.decision import undecided
+from vpnforensics.evidence.kept_bytes import with_kept_bytes
+from vpnforensics.evidence.policy import Policy
+from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.tunnels.carriers import find_carriers
+from vpnforensics.tunnels.find import find_tunnels
+from vpnforensics.tunnels.table import TunnelSet, no_records
+
+
+def correlated(relay, **options):
+    ingress, egress = (
+        table(sorted(rows, key=lambda row: row["ts_ns"])) for rows in (relay.ingress, relay.egress)
+    )
+    case = vf.correlate(ingress, egress, **options)
+    clients = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
+    linked = [clients[t].rpartition(":")[0] if t in clients else None for t in case.links["tunnel"]]
+    ports = [int(src.rpartition(":")[2]) - 50_000 for src in case.endpoints["src"]]
+    numbered = dict(zip(sorted(ports), relay.client_of, strict=True))
+    return case, linked, [numbered[port] for port in ports]
+
+
+def test_flows_are_linked_by_their_payloads_and_the_reason_is_named():
+    relay = Relayed()
+    relay.some_tls()
+    case, linked, true = correlated(relay)
+    assert linked == true
+    assert set(case.tunnels["transport"]) == {"stream"}
+    assert case.expected_false_links < 0.01
+    says = case.scores.iloc[0]
+    assert says["exact_note"].startswith("3 of 3 payloads found in connection 198.51.100.")
+    assert says["exact_n"] == 3
+
+
+def test_a_missing_clients_flows_are_nobodys():
+    relay = Relayed()
+    relay.some_tls()
+    for n in range(4):
+        relay.tls(1.5 + 3 * n, "198.51.100.9", seen=False)
+        page(relay, 2.3 + 3 * n, "198.51.100.9", seen=False)
+    _, linked, true = correlated(relay)
+    assert all(c in (None, t) for c, t in zip(linked, true, strict=True))
+    assert sum(c is not None for c in linked) == 18
+
+
+def test_an_engine_that_may_not_speak_does_not():
+    relay = Relayed()
+    relay.some_tls()
+    case, _, _ = correlated(relay, engines=("writes",))
+    assert "exact_llr" not in case.scores
+
+
+@pytest.fixture
+def made_up():
+    """A case of two clients and four flows, and a decision by writes: 0 is linked, 1 and 2 are doubtful."""
+    relay = Relayed()
+    for n in range(4):
+        relay.tls(1 + n, f"198.51.100.{1 + n % 2}")
+    conversations, flows = (
+        assemble_flows(table(sorted(rows, key=lambda row: row["ts_ns"])))
+        for rows in (relay.ingress, relay.egress)
+    )
+    carriers = find_carriers(conversations, find_tunnels(conversations))
+    tunnels = TunnelSet(carriers.tunnels, no_records(), np.zeros(0, np.int64))
+    case = Case(conversations, tunnels, flows, same_clock("known"), (), np.full(2, -1))
+    pairs = np.array([0, 1, 2], np.int32), np.array([0, 1, 0], np.int32)
+    llr = np.array([6.0, 1.0, 1.0])
+    decision = replace(
+        undecided(case, Policy()),
+        engine="writes",
+        scores=ScoreTable(*pairs, llr, np.ones(3, np.int32)),
+        llr=llr,
+        tunnel=np.array([0, -1, -1, -1], np.int32),
+        error=np.array([1e-6, 0.2, 0.2, 1.0]),
+        chance=np.full(4, 1e-6),
+        voices=(Voice("writes", llr, llr, np.ones(3, np.int32), ("", "", "")),),
+    )
+    return case, decision
+
+
+def kept(carrier, score, content=0.0):
+    four = np.ones(4, np.int64)
+    carrier = np.array(carrier)
+    at = np.maximum(carrier, 0)
+    return KeptBytes(same_clock("known"), carrier, at, np.array(score), four, np.full(4, content), four)
+
+
+def test_a_high_score_links_and_outweighs(made_up):
+    found = with_kept_bytes(made_up[0], kept([1, 0, -1, 1], [9.0, 9.0, -np.inf, 2.0]), made_up[1])
+    assert found.tunnel.tolist() == [1, 0, -1, -1]
+    assert found.error[:2].tolist() == [pytest.approx(2e-9, abs=1e-6)] * 2
+    assert found.verdicts() == ["linked", "linked", "no_tunnel", "undecided"]
+
+
+def test_less_adds_to_what_sizes_and_times_say_of_the_same_client(made_up):
+    case, decision = made_up
+    same = with_kept_bytes(case, kept([0, 1, 0, -1], [2.0, 2.0, 2.0, -np.inf], 3.0), decision)
+    assert same.tunnel.tolist() == [0, 1, 0, -1]
+    assert same.error[1] == pytest.approx(0.25e-3 / (1 + 0.25e-3))
+    nothing_new = with_kept_bytes(case, kept([0, 1, 0, -1], [2.0, 2.0, 2.0, -np.inf], 0.0), decision)
+    assert nothing_new.tunnel.tolist() == [0, -1, -1, -1]
+    other = with_kept_bytes(case, kept([0, 0, 1, -1], [2.0, 2.0, 2.0, -np.inf], 3.0), decision)
+    assert other.tunnel.tolist() == [0, -1, -1, -1]
+
+
+def test_pairs_of_both_are_listed_best_first(made_up):
+    found = with_kept_bytes(made_up[0], kept([0, 0, 0, 1], [2.0, 2.0, -1.0, 0.5]), made_up[1])
+    pairs = list(zip(found.scores.flow.tolist(), found.scores.tunnel.tolist(), strict=True))
+    assert pairs == [(0, 0), (1, 0), (1, 1), (2, 0), (3, 1)]
+    assert found.llr[[0, 2, 3, 4]].tolist() == [6.0, 1.0, 1.0, 0.5]
+    assert [v.engine for v in found.voices] == ["writes", "exact"]
+    assert np.isfinite(found.voices[0].score).tolist() == [True, False, True, True, False]
+    assert np.isfinite(found.voices[1].score).tolist() == [True, True, False, False, True]
+    assert found.llr[1] == found.voices[1].llr[1] == pytest.approx(1.0)
+    assert found.comparisons_of.tolist() == [2] * 4

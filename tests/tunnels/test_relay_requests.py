@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpnforensics.tunnels.relay_requests import UNKNOWN, Destination, requested
+
+
+@pytest.mark.parametrize(
+    ("head", "host", "port"),
+    [
+        (b"\5\1\0\1\xc0\0\2\x09\x01\xbb", b"\xc0\0\2\x09", 443),
+        (b"\5\1\0\3\x0bexample.org\0\x50", b"example.org", 80),
+        (b"\5\1\0\4" + bytes(15) + b"\1\x1f\x90", bytes(15) + b"\1", 8080),
+        (b"\4\1\0\x50\xc0\0\2\x09user\0", b"\xc0\0\2\x09", 80),
+        (b"CONNECT example.org:443 HTTP/1.1", b"example.org", 443),
+        (b"CONNECT [2001:db8::1]:443 HTTP/1", b"[2001:db8::1]", 443),
+    ],
+)
+def test_what_is_asked_for(head, host, port):
+    assert requested(head) == Destination(host, port)
+
+
+def test_a_name_that_is_cut_has_no_port():
+    assert requested(b"CONNECT a-rather-long-name.examp") == Destination(b"a-rather-long-name.examp", UNKNOWN)
+    assert requested(b"CONNECT long-name.example.org:44") == Destination(b"long-name.example.org", UNKNOWN)
+    socks = b"\5\1\0\3\x20" + b"a" * 27
+    assert requested(socks) == Destination(b"a" * 27, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\5\1\0",  # a greeting with one method
+        b"\5\2\0\1\xc0\0\2\x09\x01\xbb",  # BIND
+        b"\5\1\1\1\xc0\0\2\x09\x01\xbb",
+        b"\5\1\0\2\xc0\0\2\x09\x01\xbb",
+        b"\4\3\0\x50\xc0\0\2\x09\0",
+        b"GET http://example.org/ HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"",
+    ],
+)
+def test_what_is_no_request(head):
+    assert requested(head) is None
+
+
+@given(st.binary(max_size=32))
+def test_hostile_heads(head):
+    found = requested(head)
+    assert found is None or -1 <= found.port <= 65535
+
+
+@given(st.binary(max_size=24))
+def test_hostile_targets(target):
+    found = requested(b"CONNECT " + target)
+    assert found is not None
+    assert -1 <= found.port <= 65535

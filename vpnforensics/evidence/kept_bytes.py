@@ -1,0 +1,111 @@
+"""What equal payloads add to a decision on relays that keep bytes.
+
+The score of a pair is the decimal logarithm of how unlikely it is by chance, by construction (see
+:mod:`vpnforensics.align.kept_bytes`), so that it is a likelihood ratio as those of the engine ``exact`` are.
+Where it is beyond what all comparisons of the case allow, the flow is linked; that outweighs a link by sizes
+and times to another client. Where it is not, but sizes and times find the same client likeliest, the odds
+that those leave are multiplied with what the bytes add to them, and the surest are linked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.align.kept_bytes import KeptBytes
+from vpnforensics.engines import exact
+from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.evidence.attribution import surest
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.evidence.voices import Voice
+
+
+def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision:
+    """The decision with what equal payloads say.
+
+    Parameters
+    ----------
+    case : Case
+        Its tunnels are carriers, by whose numbers ``kept`` names them.
+    kept : KeptBytes
+    decision : Decision
+        By writes, or undecided.
+    """
+    clients = len(case.tunnels)
+    number = {t.number: n for n, t in enumerate(case.tunnels.tunnels)}
+    carrier = np.array([number.get(n, -1) for n in kept.carrier.tolist()], np.int32)
+    said = np.flatnonzero((carrier >= 0) & (kept.score > 0)).astype(np.int32)
+    bound = np.log10(max(len(case.flows) * clients, 10))
+    llr = np.clip(kept.score[said], 0.0, bound)
+    allowed = decision.policy.expected_false_links / max(len(case.flows) * clients, 1)
+    linked = said[kept.score[said] >= -np.log10(allowed)]
+    tunnel, error = decision.tunnel.copy(), decision.error.copy()
+    tunnel[linked] = carrier[linked]
+    error[linked] = np.clip(10.0 ** -kept.score[linked] * clients, decision.policy.least_error, 1.0)
+    same = said[(tunnel[said] < 0) & (_likeliest(decision, len(tunnel))[said] == carrier[said])]
+    odds = error[same] / np.maximum(1.0 - error[same], 1e-9) * 10.0 ** -kept.content[same]
+    doubt = np.ones(len(tunnel))
+    doubt[same] = np.maximum(odds / (1.0 + odds), decision.policy.least_error)
+    left = decision.policy.expected_false_links - float(error[tunnel >= 0].sum())
+    more = np.flatnonzero(surest(doubt, left))
+    tunnel[more], error[more] = carrier[more], doubt[more]
+    rows = np.repeat(tunnel == decision.tunnel, np.diff(case.egress.start))
+    notes = [
+        f"{a} of {n} payloads found in connection {case.conversations.source(c)}"
+        for a, n, c in zip(
+            kept.shared[said].tolist(),
+            kept.payloads[said].tolist(),
+            kept.connection[said].tolist(),
+            strict=True,
+        )
+    ]
+    voice = Voice(exact.NAME, kept.score[said], llr, kept.payloads[said].astype(np.int32), tuple(notes))
+    mine = said.astype(np.int64) * clients + carrier[said]
+    listed = decision.scores.flow.astype(np.int64) * clients + decision.scores.tunnel
+    keys = np.unique(np.concatenate([listed, mine]))
+    at_decision, at_said = _rows(listed, keys), _rows(mine, keys)
+    flow, of = (column.astype(np.int32) for column in np.divmod(keys, clients))
+    scores = ScoreTable(
+        flow,
+        of,
+        np.r_[decision.scores.score, np.nan][at_decision],
+        np.r_[decision.scores.hits, np.int32(0)][at_decision],
+    )
+    fused = np.fmax(np.r_[decision.llr, np.nan][at_decision], np.r_[llr, np.nan][at_said])
+    order = np.lexsort((of, -fused, flow))
+    silent = "no payloads of 24 bytes to compare, or none alike"
+    return replace(
+        decision,
+        engine=decision.engine or exact.NAME,
+        scores=scores.take(order),
+        llr=fused[order],
+        chance=np.where(kept.score > 0, 1.0, decision.chance),
+        comparisons_of=np.maximum(decision.comparisons_of, np.where(kept.payloads > 0, clients, 0)),
+        tunnel=tunnel,
+        record=np.where(rows, decision.record, -1),
+        error=error,
+        voices=(
+            *(v.spread(at_decision[order], "no writes alike") for v in decision.voices),
+            voice.spread(at_said[order], silent),
+        ),
+        null_comparisons=max(decision.null_comparisons, len(case.flows) * clients),
+    )
+
+
+def _likeliest(decision: Decision, flows: int) -> npt.NDArray[np.int32]:
+    """Tunnel of each flow's best listed pair, -1 without."""
+    scores = decision.scores
+    order = np.lexsort((-np.nan_to_num(decision.llr, nan=-np.inf), scores.flow))
+    lead = order[np.r_[True, np.diff(scores.flow[order]) > 0][: len(order)]]
+    likeliest = np.full(flows, -1, np.int32)
+    likeliest[scores.flow[lead]] = scores.tunnel[lead]
+    return likeliest
+
+
+def _rows(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each wanted key stands among others, or -1."""
+    order = np.argsort(keys, kind="stable")
+    at = np.r_[order, -1][np.searchsorted(keys, wanted, sorter=order)]
+    return np.where(np.r_[keys, -1][at] == wanted, at, -1)
