@@ -20,9 +20,10 @@ from vpnforensics.engines._kernels import (
     rarest_packets,
 )
 from vpnforensics.engines._pair_kernels import Given, own_records, score_pairs
+from vpnforensics.engines.holes import Holes
 from vpnforensics.flows._kernels import group_rows
 
-MISS = 0.03
+MISS = np.repeat([0.03, 0.6, 0.2], 2)
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Small:
     record_tunnel: np.ndarray
     gap_ns: np.ndarray
     density: tuple[np.ndarray, np.ndarray]
+    holes: list[tuple[int, int, int]]
+    """Side, first and last time of each hole in a counter; sides 0 and 1 are not counted."""
     low_ns: int = -3
     step_bits: int = 2
     width_ns: float = 9.0
@@ -55,6 +58,11 @@ class Small:
     def by_tunnel(self) -> ByTunnel:
         row, start = group_rows(self.record_tunnel, 3)
         return ByTunnel(self.class_start, start, row, self.record_ns[row], self.gap_ns[row])
+
+    @property
+    def counters(self) -> Holes:
+        side, first, last = (np.array(column, np.int64) for column in zip(*self.holes, strict=True))
+        return Holes(np.arange(6) >= 2, np.searchsorted(side, np.arange(7)).astype(np.int64), first, last)
 
     @property
     def delays(self) -> Delays:
@@ -84,6 +92,10 @@ def _small(seed: int) -> Small:
         rng.integers(0, 3, records).astype(np.int32),
         (1 / (rng.random(records) / 50 + 1e-3)).astype(np.float32),
         (density[0], density[1]),
+        sorted(
+            (int(s), int(t), int(t) + 20)
+            for s, t in zip(rng.integers(2, 6, 8), 50 * np.arange(8), strict=True)
+        ),
     )
 
 
@@ -99,16 +111,29 @@ def _candidates(case: Small, j: int, t: int, tunnel: int) -> list[tuple[int, flo
     return found
 
 
+def _missed(case: Small, j: int, tunnel: int) -> float:
+    """Share missed of a packet's kind: what the tunnel's counter says of its records' time."""
+    t, side = int(case.egress_ns[j]), 2 * tunnel + int(case.up[j])
+    early, late = case.low_ns, case.low_ns + 6 * 2**case.step_bits - 1
+    first, last = (t - late, t - early) if case.up[j] else (t + early, t + late)
+    if side < 2:
+        return 0.2
+    return 0.6 if any(s == side and a <= last and b >= first for s, a, b in case.holes) else 0.03
+
+
 def _twin(case: Small, flow: int, tunnel: int) -> tuple[float, int]:
     """Score and hits of one pair, as the engine's theory says it."""
     total, against, hits = 0.0, 0.0, 0
     used: set[int] = set()
-    hit_step, miss_step = np.log((1 - MISS) / (1 - 2 * MISS)), np.log(MISS / (2 * MISS))
     for j in range(case.flow_start[flow], case.flow_start[flow + 1]):
+        miss = _missed(case, j, tunnel)
+        # By chance a packet that continues a burst lacks a record as if it had two chances to be missed.
+        by_chance = 1 - (1 - miss) ** 2
+        hit_step, miss_step = np.log((1 - miss) / (1 - by_chance)), np.log(miss / by_chance)
         near = _candidates(case, j, int(case.egress_ns[j]), tunnel)
         free = [(i, g) for i, g in near if i not in used]
         if not free:
-            total += np.log(MISS) if case.fresh[j] else 0.0
+            total += np.log(miss) if case.fresh[j] else 0.0
             against += 0.0 if case.fresh[j] else miss_step
             continue
         if not case.fresh[j]:
@@ -118,7 +143,7 @@ def _twin(case: Small, flow: int, tunnel: int) -> tuple[float, int]:
         hits += 1
         used.add(taken)
         x = sum(g * case.gap_ns[i] for i, g in near) / max(1.0, sum(g * case.width_ns for _, g in near))
-        total += np.log(MISS + (1 - MISS) * x) if case.fresh[j] else 0.0
+        total += np.log(miss + (1 - miss) * x) if case.fresh[j] else 0.0
         against += 0.0 if case.fresh[j] else hit_step
     return total + min(0.0, against), hits
 
@@ -146,7 +171,9 @@ def test_score_pairs(seed: int) -> None:
     case = _small(seed)
     pair_flow = np.repeat(np.arange(5, dtype=np.int32), 3)
     pair_tunnel = np.tile(np.arange(3, dtype=np.int32), 5)
-    found, hits = score_pairs(pair_flow, pair_tunnel, case.packets, case.by_tunnel, case.delays, MISS)
+    found, hits = score_pairs(
+        pair_flow, pair_tunnel, case.packets, case.by_tunnel, case.delays, case.counters, MISS
+    )
     for q, (flow, k) in enumerate(zip(pair_flow.tolist(), pair_tunnel.tolist(), strict=True)):
         expected, expected_hits = _twin(case, flow, k)
         np.testing.assert_allclose(found[q], expected, rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ import numpy as np
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.engines._hole_kernels import kind_of
 from vpnforensics.engines._kernels import LARGE, Ints, Ints32, reach
 from vpnforensics.engines._room_kernels import make_room
 from vpnforensics.kernels import kernel
@@ -130,15 +131,16 @@ def take_records(flows, flow_start, matched, row, class_record, record, free):  
 
 
 @kernel
-def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, miss):  # type: ignore[no-untyped-def]
+def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, holes, miss):  # type: ignore[no-untyped-def]
     """Containment scores of given pairs.
 
-    The step of a fresh packet is ``log(miss + (1 - miss) * X)``, X the sum over the tunnel's records of its
-    size within reach of ``density(delay) * gap(record)``, divided by how many stand there: expected 1 by
-    chance. A record serves one packet of a flow: the likeliest in reach is taken, first come first served.
-    All records in reach count towards the sum, also those that served a packet before: which record was
-    whose is unknowable in a burst. A packet that is no news only needs a record: the first free one. Steps
-    are gathered as a product: a logarithm a step would be half of the work.
+    The step of a fresh packet is ``log(miss + (1 - miss) * X)``. ``miss`` is the share missed of its kind
+    (:func:`kind_of`); X is the sum over the tunnel's records of its size within reach of ``density(delay) *
+    gap(record)``, divided by how many stand there: expected 1 by chance. A record serves one packet of a
+    flow: the likeliest in reach is taken, first come first served. All records in reach count towards the
+    sum, also those that served a packet before: which record was whose is unknowable in a burst. A packet
+    that is no news only needs a record: the first free one. Steps are gathered as a product: a logarithm a
+    step would be half of the work.
 
     Returns
     -------
@@ -151,8 +153,8 @@ def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, miss):  # ty
     hits_of = np.empty(pair_flow.size, np.int32)
     used = np.zeros(by_tunnel.ts_ns.size, np.bool_)
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
-    # Of a packet that continues a burst: by chance it finds a record nearly always, too.
-    follow_hit, follow_miss = np.log((1.0 - miss) / (1.0 - 2.0 * miss)), np.log(0.5)
+    # Of a packet that continues a burst: by chance it lacks a record about twice as often, 1 - (1 - miss)^2.
+    follow_hit, follow_miss = -np.log(1.0 - miss), -np.log(2.0 - miss)
     ranges = no_ranges(by_tunnel.class_start.size)
     for q in range(pair_flow.size):
         f = pair_flow[q]
@@ -163,13 +165,14 @@ def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, miss):  # ty
             c = packets.size_class[j]
             if c == IN_PIECES:
                 continue
+            first, last = reach(packets, j, delays)
+            kind = kind_of(holes, pair_tunnel[q], packets.up[j], first, last)
             if packets.fresh[j]:
-                total += log_miss
+                total += log_miss[kind]
             else:
-                against += follow_miss
+                against += follow_miss[kind]
             if c < 0:
                 continue
-            first, last = reach(packets, j, delays)
             begin, end = seek(ranges, q, c, pair_tunnel[q], by_tunnel, first)
             best_record = -1
             x, dense, best = 0.0, 0.0, 0.0
@@ -192,12 +195,12 @@ def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, miss):  # ty
                 taken[hits] = best_record
                 hits += 1
                 if packets.fresh[j]:
-                    product *= 1.0 + odds * x / max(1.0, dense)
+                    product *= 1.0 + odds[kind] * x / max(1.0, dense)
                     if product > LARGE:
                         total += np.log(product)
                         product = 1.0
                 else:
-                    against += follow_hit - follow_miss
+                    against += follow_hit[kind] - follow_miss[kind]
         for m in range(hits):
             used[taken[m]] = False
         score[q] = total + np.log(product) + min(0.0, against)

@@ -30,6 +30,7 @@ from vpnforensics.engines._pair_kernels import Given, own_records, score_pairs, 
 from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
+from vpnforensics.engines.holes import Holes
 from vpnforensics.flows._kernels import group_rows
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
@@ -81,7 +82,10 @@ class Containment:
     """Mean gap of chance records around each record: one over the chance rate."""
     by_tunnel: TunnelOrder
     law: DelayLaw
-    miss: float
+    holes: Holes
+    """When tunnels' counters say that records were missed."""
+    miss: npt.NDArray[np.float64]
+    """Share of packets that miss their record, by kind (:mod:`vpnforensics.engines._hole_kernels`)."""
     tunnels: int
     map_of_tunnel: npt.NDArray[np.int64]
     """Length map of each tunnel, -1 without one."""
@@ -194,6 +198,7 @@ class Containment:
                 self._packets(number),
                 self._records_by_tunnel(),
                 self.law.delays,
+                self.holes,
                 self.miss,
             )
             return score / np.log(10.0), hits

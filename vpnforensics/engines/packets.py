@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 A VPN server turns one outer packet into one inner packet and back. Under H1 (this tunnel carried this flow)
 an egress packet of length L at time t has a record of size m(L) in the tunnel at t - delay, the delay drawn
-from the server's delay law g, but for a share ``miss`` of packets that a capture lost. Under H2 a record of
+from the server's delay law g, but for a share ``miss`` of packets that a capture lost, larger where the
+tunnel's counter says that it did (:mod:`vpnforensics.engines.holes`). Under H2 a record of
 that size stands there by chance. The step of a packet is ::
 
     log(miss + (1 - miss) * X),    X = sum over records in reach of g(delay) / r
@@ -52,13 +53,15 @@ from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, gaps
 from vpnforensics.engines.delay_law import estimate_delay_law, observed_delays
+from vpnforensics.engines.holes import find_holes
 
 NAME = "packets"
 
 _RENEWAL_NS = 250_000_000
 """After so long a burst is news again: a long transfer is more than one."""
-_MOST_MISS = 0.3
-"""Share missed that a tunnel of which more is unread is taken to have: it says little even so."""
+_MOST_MISS = 0.8
+"""Share of packets missed, at most, of tunnels that are partly unread, and about the holes in their counters:
+where more are, little is said even so."""
 
 
 def prepare(case: Case, seen: Bools) -> Containment | None:
@@ -81,6 +84,8 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
     fresh = np.ones(len(egress.ts_ns), np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
+    holes, about_holes = find_holes(case.tunnels, (len(law.up) << law.step_bits) // 2)
+    unread = min(max(USUAL_MISS, case.tunnels.lost_share), _MOST_MISS)
     return Containment(
         classes,
         egress,
@@ -89,7 +94,8 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
         tuple(rarest_packets(egress.start, c, fresh, classes.counts, PROBES) for c in egress_class),
         *gaps(classes, law.width_ns, len(case.tunnels)),
         law,
-        min(max(USUAL_MISS, case.tunnels.lost_share), _MOST_MISS),
+        holes,
+        np.repeat([USUAL_MISS, min(max(USUAL_MISS, about_holes), _MOST_MISS), unread], 2),
         len(case.tunnels),
         case.map_of_tunnel,
         case.circle,

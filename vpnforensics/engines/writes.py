@@ -30,8 +30,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from vpnforensics.arrays import Bools
 from vpnforensics.engines import packets
+from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.containment import Containment
 
@@ -44,4 +47,4 @@ _MISS = 0.3
 def prepare(case: Case, seen: Bools) -> Containment | None:
     """As :func:`vpnforensics.engines.packets.prepare`, of a case whose tunnels are carriers."""
     containment = packets.prepare(case, seen)
-    return None if containment is None else replace(containment, miss=_MISS)
+    return None if containment is None else replace(containment, miss=np.full(KINDS, _MISS))

@@ -10,6 +10,7 @@ from vpnforensics.engines.case import EgressRows
 from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.containment import PROBES, Containment, gaps
 from vpnforensics.engines.delay_law import DelayLaw
+from vpnforensics.engines.holes import Holes
 
 MS = 1_000_000
 Packet = tuple[float, int, bool]
@@ -29,10 +30,27 @@ def normal_law(sd_ms: float, *, step_bits: int = 17, reach_sd: float = 5.0) -> D
     return DelayLaw(low, step_bits, density, density, (0.0, 0.0), (0.0, 0.0), (0, 0))
 
 
+def made_holes(tunnels: int, holes: list[tuple[int, bool, float, float]] | None) -> Holes:
+    """Counters with these holes, or none."""
+    sides = sorted((2 * k + up, round(a * MS), round(b * MS)) for k, up, a, b in holes or ())
+    side, first, last = np.array(sides, np.int64).reshape(-1, 3).T
+    start = np.searchsorted(side, np.arange(2 * tunnels + 1)).astype(np.int64)
+    return Holes(np.full(2 * tunnels, holes is not None), start, first, last)
+
+
 def made(
-    flows: list[list[Packet]], records: list[Record], *, tunnels: int, sd_ms: float = 1.0, miss: float = 0.02
+    flows: list[list[Packet]],
+    records: list[Record],
+    *,
+    tunnels: int,
+    sd_ms: float = 1.0,
+    miss: float = 0.02,
+    holes: list[tuple[int, bool, float, float]] | None = None,
 ) -> Containment:
-    """The case of these flows and records."""
+    """The case of these flows and records.
+
+    ``holes`` of counters, (tunnel, up, from ms, to ms); without, the tunnels have no counters.
+    """
     packets = [(f, round(t * MS), size, up) for f, of in enumerate(flows) for t, size, up in of]
     rows = sorted((int(up) << SIZE_BITS | size, round(t * MS), k) for t, size, up, k in records)
     key, start = np.unique([r[0] for r in rows], return_index=True)
@@ -59,6 +77,7 @@ def made(
     period = int(classes.ts_ns.max() - classes.ts_ns.min()) + 1
     circle = Circle(int(classes.ts_ns.min()), period, np.array([0.0, period]), np.array([0.0, 1.0]))
     return Containment(
-        classes, egress, (of_packet,), fresh, (probes,), *gaps(classes, law.width_ns, tunnels), law, miss,
-        tunnels, np.zeros(tunnels, np.int64), circle,
+        classes, egress, (of_packet,), fresh, (probes,), *gaps(classes, law.width_ns, tunnels), law,
+        made_holes(tunnels, holes), np.repeat([miss, 0.5, miss], 2), tunnels,
+        np.zeros(tunnels, np.int64), circle,
     )  # fmt: skip

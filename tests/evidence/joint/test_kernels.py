@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evidence.joint.made import made
+from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.evidence.joint._kernels import (
     Messages,
     Rates,
@@ -37,9 +38,7 @@ def test_every_way_of_carrying_is_summed_once(seed: int, packets: int, records: 
     graph, scratch = connected.graph, connected.scratch()
     assert edges_of_flows(case, asked, reach).sum() == len(graph.edge_slot)
     chance = rng.uniform(1e-8, 1e-6, records)
-    rates = Rates(
-        np.zeros(1), -3.0, np.zeros(1), np.array([MISS, MISS]), np.stack([law.down, law.up]), chance
-    )
+    rates = Rates(np.zeros(1), -3.0, np.zeros(1), np.full(KINDS, MISS), np.stack([law.down, law.up]), chance)
     links = len(graph.link_flow)
     messages = Messages(np.zeros(links), np.zeros(records), np.zeros(1), np.zeros(1), np.zeros(1))
     for g in range(len(graph.group_up)):

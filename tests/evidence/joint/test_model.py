@@ -144,6 +144,23 @@ def test_one_flow_that_may_have_swapped_with_two_is_a_coin_flip(monkeypatch: pyt
     assert _solve([*flows, a, b, c], [*records, *held], 2).error[-3:].min() < exact / 4
 
 
+def test_a_missed_record_left_a_hole_in_the_counter() -> None:
+    """Of two tunnels with half of a flow each, it was in the one whose counter has a hole for the rest."""
+    flow = [_lookup(1000.0)]
+    halves = [(1000.0, 80, True, 0), (1000.0, 80, True, 1)]
+    beside = [r for t in (0.0, 2000.0) for k in (0, 1) for r in _carried(t, k)]
+
+    def odds(holes: list[tuple[int, bool, float, float]]) -> list[float]:
+        case = made(flow + [_lookup(t) for t in (0.0, 2000.0)], halves + beside, tunnels=2, holes=holes)
+        found = solve(case, np.ones(len(case.fresh), np.bool_), np.full(3, 2))
+        return found.pair_odds[found.pair_flow == 0].tolist()
+
+    in_first, in_second = odds([(0, False, 900.0, 1100.0)])
+    assert in_first - in_second > np.log(5)
+    in_first, in_second = odds([])
+    assert in_first == pytest.approx(in_second)
+
+
 def test_strangers_are_in_no_tunnel() -> None:
     """Flows whose tunnel was not captured: P(none) is learned, and none of them is sure of any other."""
     rng = np.random.default_rng(5)

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align._kernels import first_at_least
+from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.engines._hole_kernels import KINDS, kind_of
 from vpnforensics.kernels import kernel
 
 Ints = npt.NDArray[np.int64]
@@ -59,6 +61,8 @@ class Graph(NamedTuple):
     group_links: Ints
     group_record: Ints32
     """First record of each group's links; the others follow it."""
+    run_kind: npt.NDArray[np.uint8]
+    """What the tunnel's counter says of each run's time, and its direction."""
     run_edges: Ints
     run_record: Ints32
     """First record of each run's edges; the others follow it."""
@@ -79,7 +83,7 @@ class Rates(NamedTuple):
     log_unseen: Floats
     """Of a pair: its flow's packets without any edge there were all missed."""
     miss: Floats
-    """Down, up."""
+    """By kind."""
     density: Floats
     """Of the delay, shape (2, bins): down, up; 1/ns."""
     chance: Floats
@@ -107,9 +111,9 @@ class Learned(NamedTuple):
     delays: Floats
     """Probability by bin of the delay, shape (2, bins)."""
     missed: Floats
-    """Packets with edges that no record carried, in expectation; down, up."""
+    """Packets with edges that no record carried, in expectation; by kind."""
     carried: Floats
-    """All packets with edges, in expectation; down, up."""
+    """All packets with edges, in expectation; by kind."""
 
 
 class Scratch(NamedTuple):
@@ -121,15 +125,21 @@ class Scratch(NamedTuple):
 
 
 @kernel
+def span(up, ts_ns, reach):  # type: ignore[no-untyped-def]
+    """First time at which a record may have carried a packet, and the first too late for it."""
+    high_ns = reach.low_ns + (reach.bins << reach.step_bits)
+    if up:
+        return ts_ns - high_ns + 1, ts_ns - reach.low_ns + 1
+    return ts_ns + reach.low_ns, ts_ns + high_ns
+
+
+@kernel
 def count_edges(packets, class_start, record_ns, reach):  # type: ignore[no-untyped-def]
     """Records in reach of each packet, int32, shape (packets,)."""
     counts = np.zeros(packets.ts_ns.size, np.int32)
-    high_ns = reach.low_ns + (reach.bins << reach.step_bits)
     for j in range(packets.ts_ns.size):
         c = packets.size_class[j]
-        t = packets.ts_ns[j]
-        begin = t - high_ns + 1 if packets.up[j] else t + reach.low_ns
-        end = t - reach.low_ns + 1 if packets.up[j] else t + high_ns
+        begin, end = span(packets.up[j], packets.ts_ns[j], reach)
         first = first_at_least(record_ns, class_start[c], class_start[c + 1], begin)
         counts[j] = first_at_least(record_ns, first, class_start[c + 1], end) - first
     return counts
@@ -143,13 +153,10 @@ def fill_edges(packets, class_start, record_ns, reach, edges):  # type: ignore[n
     packet = np.empty(edges, np.int32)
     row = np.empty(edges, np.int32)
     slot = np.empty(edges, np.int32)
-    high_ns = reach.low_ns + (reach.bins << reach.step_bits)
     n = 0
     for j in range(packets.ts_ns.size):
-        c = packets.size_class[j]
-        t = packets.ts_ns[j]
-        begin = t - high_ns + 1 if packets.up[j] else t + reach.low_ns
-        end = t - reach.low_ns + 1 if packets.up[j] else t + high_ns
+        c, t = packets.size_class[j], packets.ts_ns[j]
+        begin, end = span(packets.up[j], t, reach)
         i = first_at_least(record_ns, class_start[c], class_start[c + 1], begin)
         while i < class_start[c + 1] and record_ns[i] < end:
             delay = t - record_ns[i] if packets.up[j] else record_ns[i] - t
@@ -157,6 +164,38 @@ def fill_edges(packets, class_start, record_ns, reach, edges):  # type: ignore[n
             n += 1
             i += 1
     return packet, row, slot
+
+
+@kernel
+def kinds_of_runs(packet, tunnel, up, ts_ns, holes, reach):  # type: ignore[no-untyped-def]
+    """What the tunnels' counters say of packets that may be in them, uint8.
+
+    Parameters
+    ----------
+    packet, tunnel : ndarray, shape (n,)
+        Rows of ``up`` and ``ts_ns``, and where each is looked for.
+    """
+    kind = np.empty(packet.size, np.uint8)
+    for r in range(packet.size):
+        j = packet[r]
+        first, last = span(up[j], ts_ns[j], reach)
+        kind[r] = kind_of(holes, tunnel[r], up[j], first, last - 1)
+    return kind
+
+
+@kernel
+def count_kinds(  # type: ignore[no-untyped-def]
+    pair_flow, pair_tunnel, map_of_tunnel, start, size_class, up, ts_ns, holes, reach
+):
+    """Packets of each pair's flow that its tunnel would have carried as one, by kind; (pairs, KINDS)."""
+    count = np.zeros((pair_flow.size, KINDS), np.float64)
+    for p in range(pair_flow.size):
+        k = pair_tunnel[p]
+        for j in range(start[pair_flow[p]], start[pair_flow[p] + 1]):
+            if size_class[map_of_tunnel[k], j] != IN_PIECES:
+                first, last = span(up[j], ts_ns[j], reach)
+                count[p, kind_of(holes, k, up[j], first, last - 1)] += 1.0
+    return count
 
 
 @kernel
@@ -223,7 +262,7 @@ def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     first, records = graph.group_record[g], graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
     side = 1 if graph.group_up[g] else 0
-    miss, sets = rates.miss[side], 1 << n
+    sets = 1 << n
     forward = scratch.forward
     forward[0] = 1.0
     for s in range(1, sets):
@@ -237,24 +276,25 @@ def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
             edge = graph.run_edges[run0 + a] + x
             if x < 0 or edge >= graph.run_edges[run0 + a + 1]:
                 continue
-            m = (1.0 - miss) * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
+            there = 1.0 - rates.miss[graph.run_kind[run0 + a]]
+            m = there * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
             bit = 1 << a
             for s in range(sets):
                 if not s & bit:
                     forward[after + s + bit] += m * forward[before + s]
     total = 0.0
     for s in range(sets):
-        total += forward[records * sets + s] * missed_others(s, n, miss)
+        total += forward[records * sets + s] * missed_others(graph, rates, run0, n, s)
     return np.log(total)
 
 
 @kernel
-def missed_others(carried, n, miss):  # type: ignore[no-untyped-def]
+def missed_others(graph, rates, run0, n, carried):  # type: ignore[no-untyped-def]
     """P(all of n packets that are not in the set ``carried`` were missed)."""
     p = 1.0
     for a in range(n):
         if not carried >> a & 1:
-            p *= miss
+            p *= rates.miss[graph.run_kind[run0 + a]]
     return p
 
 
@@ -264,10 +304,10 @@ def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     first, records = graph.group_record[g], graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
     side = 1 if graph.group_up[g] else 0
-    miss, sets = rates.miss[side], 1 << n
+    sets = 1 << n
     backward = scratch.backward
     for s in range(sets):
-        backward[records * sets + s] = missed_others(s, n, miss)
+        backward[records * sets + s] = missed_others(graph, rates, run0, n, s)
     for b in range(records - 1, -1, -1):
         before, after = b * sets, (b + 1) * sets
         for s in range(sets):
@@ -277,7 +317,8 @@ def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
             edge = graph.run_edges[run0 + a] + x
             if x < 0 or edge >= graph.run_edges[run0 + a + 1]:
                 continue
-            m = (1.0 - miss) * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
+            there = 1.0 - rates.miss[graph.run_kind[run0 + a]]
+            m = there * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
             bit = 1 << a
             for s in range(sets):
                 if not s & bit:
@@ -296,7 +337,7 @@ def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-unt
         if not s & bit:
             ways += scratch.forward[b * sets + s] * scratch.backward[(b + 1) * sets + s + bit]
     m = (
-        (1.0 - rates.miss[side])
+        (1.0 - rates.miss[graph.run_kind[r]])
         * rates.density[side, graph.edge_slot[graph.run_edges[r] + x]]
         / scratch.open[b]
     )
@@ -377,8 +418,8 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                         if learn and posterior[p] * u > 0.5:
                             learned.delays[side, graph.edge_slot[graph.run_edges[r] + x]] += posterior[p] * u
                     if learn:
-                        learned.missed[side] += posterior[p] * max(1.0 - of_packet, 0.0)
-                        learned.carried[side] += posterior[p]
+                        learned.missed[graph.run_kind[r]] += posterior[p] * max(1.0 - of_packet, 0.0)
+                        learned.carried[graph.run_kind[r]] += posterior[p]
                 for b in range(links):
                     u = min(used[b], 1.0)
                     odds = posterior[p] * u / max(rest + posterior[p] * (1.0 - u), 1e-15)

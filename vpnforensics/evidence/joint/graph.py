@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint._kernels import (
     Graph,
@@ -16,8 +17,10 @@ from vpnforensics.evidence.joint._kernels import (
     Reach,
     Scratch,
     count_edges,
+    count_kinds,
     fill_edges,
     first_of_groups,
+    kinds_of_runs,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -77,8 +80,8 @@ class Connected:
     graph: Graph
     sought: tuple[Floats, Floats]
     """Packets of each flow that any tunnel would have carried; down, up."""
-    unseen: tuple[Floats, Floats]
-    """Packets of each pair's flow without an edge to that tunnel; down, up."""
+    unseen: Floats
+    """Packets of each pair's flow without an edge to that tunnel, by kind; shape (pairs, KINDS)."""
 
     def scratch(self) -> Scratch:
         """Room for the largest group."""
@@ -121,20 +124,33 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         packet, row, slot = fill_edges(packets, classes.start, classes.ts_ns, reach, edges)
         key = packets.flow[packet].astype(np.int64) * tunnels + classes.tunnel[row]
         columns.append(
-            (key, packet + packets_before, packets.size_class[packet], place[row], slot, packets.up[packet])
+            (
+                key,
+                packet + packets_before,
+                packets.size_class[packet],
+                place[row],
+                slot,
+                packets.up[packet],
+                packets.ts_ns[packet],
+            )
         )
         packets_before += len(packets.flow)
-    key, packet, size_class, record, slot, up = (np.concatenate(c) for c in zip(*columns, strict=True))
+    key, packet, size_class, record, slot, up, ts_ns = (np.concatenate(c) for c in zip(*columns, strict=True))
     # By pair; within one, packets come by class and time, and the records of each in time, as they were
     # found.
     order = np.argsort(key, kind="stable")
-    key, packet, size_class, record, slot, up = (
-        c[order] for c in (key, packet, size_class, record, slot, up)
+    key, packet, size_class, record, slot, up, ts_ns = (
+        c[order] for c in (key, packet, size_class, record, slot, up, ts_ns)
     )
     first_edge = _changes(key, packet)
     run_edges = _starts(first_edge)
     run_key, run_record = key[first_edge], record[first_edge]
     run_pair = np.cumsum(_changes(run_key)) - 1
+    run_up = up[first_edge]
+    run_tunnel = (run_key % tunnels).astype(np.int32)
+    run_kind = kinds_of_runs(
+        np.arange(len(run_up)), run_tunnel, run_up, ts_ns[first_edge], containment.holes, reach
+    )
     begins = first_of_groups(run_pair, size_class[first_edge], run_record, run_edges, _MOST_RUNS)
     group_runs = _starts(begins)
     group_pair = run_pair[begins]
@@ -156,10 +172,11 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         pair_flow,
         (pair_key % tunnels).astype(np.int32),
         _starts(first_group),
-        up[first_edge][begins],
+        run_up[begins],
         group_runs,
         group_links,
         group_first.astype(np.int32),
+        run_kind,
         run_edges,
         run_record,
         slot,
@@ -167,20 +184,26 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         by_record,
         np.repeat(pair_flow[group_pair], links),
     )
-    return Connected(graph, *_unseen(containment, asked, graph, run_pair, up[first_edge]))
+    maps = range(len(asked.size_class))
+    sought = [np.stack([asked.sought(n, side) for n in maps]).min(axis=0) for side in (False, True)]
+    return Connected(graph, (sought[0], sought[1]), _unseen(containment, asked, graph, run_pair, reach))
 
 
-def _unseen(
-    containment: Containment, asked: Asked, graph: Graph, run_pair: Ints, run_up: Bools
-) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-    number = containment.map_of_tunnel[graph.pair_tunnel]
-    sought, unseen = [], []
-    for side in (False, True):
-        by_map = np.stack([asked.sought(n, side) for n in range(len(asked.size_class))])
-        seen = np.bincount(run_pair[run_up == side], minlength=len(number))
-        sought.append(by_map.min(axis=0))
-        unseen.append(by_map[number, graph.pair_flow] - seen)
-    return (sought[0], sought[1]), (unseen[0], unseen[1])
+def _unseen(containment: Containment, asked: Asked, graph: Graph, run_pair: Ints, reach: Reach) -> Floats:
+    pairs = len(graph.pair_flow)
+    sought = count_kinds(
+        graph.pair_flow,
+        graph.pair_tunnel,
+        containment.map_of_tunnel,
+        np.searchsorted(asked.flow, np.arange(asked.flows + 1)),
+        np.stack(asked.size_class),
+        asked.up,
+        asked.ts_ns,
+        containment.holes,
+        reach,
+    )
+    seen = np.bincount(run_pair * KINDS + graph.run_kind, minlength=pairs * KINDS)
+    return np.asarray(sought - seen.reshape(pairs, KINDS))
 
 
 def _changes(*keys: npt.NDArray[np.integer[Any]]) -> Bools:

@@ -4,8 +4,9 @@ The model
 ---------
 Flow f was in one tunnel k, or in none that was captured. If it was in k, each of its packets was carried by
 one record of k, of the size that k's length map gives it and within the delay law g of its direction, or the
-record was missed by the capture (probability ``miss``). A record carries one packet, or is *unexplained*:
-something unknown put it there, at a rate learned from the case.
+record was missed by the capture: with a probability ``miss`` that is learned for packets about which the
+tunnel's counter has a hole, has none, or is not there (:mod:`vpnforensics.engines.holes`). A record carries
+one packet, or is *unexplained*: something unknown put it there, at a rate learned from the case.
 
 That conservation is the evidence: in a complete capture one or two records in a hundred stay unexplained, so
 that chance competes at their rate, not at that of all records. Flows tell records how much they need them,
@@ -46,6 +47,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SIZE_BITS
+from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
 from vpnforensics.evidence.joint._kernels import (
@@ -70,6 +72,8 @@ _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
 """Where learning starts: shares of packets missed, of records unexplained, of flows without a tunnel."""
 _MISS_RANGE, _UNEXPLAINED_RANGE, _NONE_RANGE = (2e-3, 0.3), (1e-3, 0.95), (1e-3, 0.9)
 """Shares learned stay within; an empty case teaches nothing, and no share is ever known to be 0."""
+_MISS_IN_HOLE = 0.9
+"""Share missed at most where a tunnel's counter has a hole."""
 _OF_TUNNEL, _OF_DIRECTION = 5.0, 10.0
 """Records that the share of the tunnel, and of the direction, weighs in that of a class, and of a tunnel."""
 _LOCAL_NS = 20_000_000_000
@@ -108,8 +112,8 @@ class Posterior:
     """ln posterior odds of each flow for a tunnel that has none of its packets."""
     log_prior: Floats
     """ln prior odds of each flow for a single tunnel."""
-    miss: tuple[float, float]
-    """Down, up."""
+    miss: tuple[float, ...]
+    """By kind (:mod:`vpnforensics.engines._hole_kernels`)."""
     none_share: float
     unexplained_share: float
     left_out: int
@@ -162,6 +166,9 @@ class _Solver:
     ) -> None:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
         self.containment = containment
+        self.most_miss = np.repeat(
+            [_MISS_RANGE[1], _MISS_IN_HOLE, max(_MISS_RANGE[1], containment.miss[-1])], 2
+        )
         law = containment.law
         self.flows, self.tunnels = len(containment.egress.start) - 1, containment.tunnels
         room = int(len(law.up) * _ROOM)
@@ -202,7 +209,7 @@ class _Solver:
         graph = self.graph
         links, pairs = len(graph.link_flow), len(graph.pair_tunnel)
         self.unexplained = np.full(len(self.cell_size), _UNEXPLAINED)
-        self.miss = np.array([_MISS, _MISS])
+        self.miss = np.repeat([_MISS, *self.containment.miss[2::2]], 2)
         rates = self._rates()
         messages = Messages(
             np.zeros(links),
@@ -211,7 +218,7 @@ class _Solver:
             np.zeros(pairs),
             np.zeros(self.flows),
         )
-        learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(2), np.zeros(2))
+        learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(KINDS), np.zeros(KINDS))
         for turn in range(_ROUNDS):
             learn = turn >= _LEARN_FROM and turn % _LEARN_EVERY == 1
             change = flow_round(
@@ -227,11 +234,10 @@ class _Solver:
         return self._posterior(rates, messages)
 
     def _rates(self) -> Rates:
-        down, up = np.log(self.miss)
         return Rates(
             np.log((1 - self.none_share) / self.alive),
             float(np.log(self.none_share)),
-            self.connected.unseen[0] * down + self.connected.unseen[1] * up,
+            self.connected.unseen @ np.log(self.miss),
             self.miss.copy(),
             self.density.copy(),
             self.unexplained[self.cell] * self.local_rate,
@@ -245,11 +251,11 @@ class _Solver:
         if self.asked.any() and not self.none_known:
             absent = float(messages.none[self.asked].sum())
             self.none_share = float(np.clip((absent + 1) / (self.asked.sum() + 2), *_NONE_RANGE))
+        unseen = messages.posterior @ self.connected.unseen
+        missed, carried = learned.missed + unseen, learned.carried + unseen
+        self.miss = np.clip((missed + 1) / (carried + 2), _MISS_RANGE[0], self.most_miss)
         for side in (0, 1):
             self._learn_unexplained(side, unexplained)
-            unseen = float((messages.posterior * self.connected.unseen[side]).sum())
-            missed, carried = learned.missed[side] + unseen, learned.carried[side] + unseen
-            self.miss[side] = np.clip((missed + 1) / (carried + 2), *_MISS_RANGE)
             if learned.delays[side].sum() >= _LAW_PACKETS:
                 self.density[side] = unimodal(learned.delays[side], self.step_ns)
 
@@ -288,7 +294,7 @@ class _Solver:
         odds = _log_odds(posterior)
         of_best = np.maximum(error[pair_flow[last]], 1e-300)
         odds[last] = np.log(np.maximum(1 - of_best, 1e-300)) - np.log(of_best)
-        down, up = np.log(self.miss)
+        down, up = np.log(self.miss[0:2])
         # ln 1 / (sum of all weights), known from P(none) and its share in it.
         share = np.log(np.maximum(none, 1e-300)) - rates.log_none
         unlisted = rates.log_prior + self.connected.sought[0] * down + self.connected.sought[1] * up + share
@@ -302,7 +308,7 @@ class _Solver:
             odds,
             np.minimum(unlisted, 0.0),
             rates.log_prior - np.log1p(-np.minimum(np.exp(rates.log_prior), 1 - 1e-12)),
-            (float(self.miss[0]), float(self.miss[1])),
+            tuple(self.miss.tolist()),
             self.none_share,
             float((self.unexplained * self.cell_size).sum() / size) if size else 0.0,
             self.left_out,
