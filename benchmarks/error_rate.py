@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import vpnforensics as vf
 from tests.truth import OFFSET_S, RECORDINGS, carriers, degrade, load, without_client
 from vpnforensics.evidence.attribution import surest
-from vpnforensics.evidence.calibration import cllr
 from vpnforensics.validation.binomial import poisson_tail
+from vpnforensics.validation.metrics import cllr
 
 DAMAGES = ((0.05, 0.03), (0.2, 0.01), (1.0, 0.05), (2.0, 0.01), (10.0, 0.01))
 """Standard deviation of the jitter in ms, and share of packets missing on either side."""

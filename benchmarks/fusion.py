@@ -14,7 +14,7 @@ import numpy as np
 
 import vpnforensics as vf
 from vpnforensics import samples
-from vpnforensics.evidence.calibration import cllr
+from vpnforensics.validation.metrics import cllr
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vpnforensics.evidence.calibration import bounds, cllr
+from vpnforensics.evidence.calibration import bounds
 from vpnforensics.evidence.denial import _MISS_FLOOR, share_of_carried
 from vpnforensics.features import gap_law
 from vpnforensics.features._kernels import upper_hull
@@ -13,7 +13,7 @@ from vpnforensics.features.clock_fit import theil_sen
 from vpnforensics.groundtruth.simulate.compare import distance
 from vpnforensics.validation import binomial
 from vpnforensics.validation.binomial import poisson_tail
-from vpnforensics.validation.metrics import cost, devpav, ece, elub, nbe, thresholds
+from vpnforensics.validation.metrics import cllr, cost, devpav, ece, elub, nbe, thresholds
 from vpnforensics.validation.tally import Tally, pav, tally
 
 scipy = pytest.importorskip("scipy")

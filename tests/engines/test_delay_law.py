@@ -148,6 +148,18 @@ def test_thirty_pairs_are_a_law() -> None:
 
 
 @pytest.mark.parametrize("way", [True, False])
+def test_an_unknown_direction_reaches_as_far_as_the_other_scatters(way: bool) -> None:
+    """Delays of 80 to 130 ms: some fifty either way of none, and not as far as they are themselves."""
+    law = _of(np.linspace(80, 130, 5000), way)
+    wide = law.down if way else law.up
+    centers = law.low_ns + (np.arange(len(wide)) + 0.5) * law.step_ns
+    inside = centers[wide > 1.5 * wide.min()]
+    assert -75 * MS < inside[0] < -45 * MS
+    assert 45 * MS < inside[-1] < 75 * MS
+    assert _share(law, wide, -80, 0) == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("way", [True, False])
 def test_what_lies_outside_a_law_shares_half_a_percent(way: bool) -> None:
     """Of a law of 1 to 2 ms beside the other direction's wide one."""
     law = _of(np.linspace(1, 2, 2000), way)

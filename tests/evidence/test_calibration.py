@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_slope, cllr
+from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_slope
 
 
 def honest(comparisons: int) -> np.ndarray:
@@ -118,12 +118,3 @@ def test_calibrated_ratios_keep_goods_bound(scores: list[int], silent: int) -> N
         llr = found.unbounded(false)
         for x in llr[llr > 0]:
             assert np.sum(llr >= x) + 1 <= (comparisons + 1) * 10**-x * (1 + 1e-9)
-
-
-def test_cllr() -> None:
-    """By hand: ratios of 1 cost a bit; perfect ones none; one misled pair in two log2(1 + LR) / 4."""
-    assert cllr(np.zeros(5), np.zeros(7)) == pytest.approx(1.0)
-    assert cllr(np.zeros(0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
-    assert cllr(np.full(5, 20.0), np.zeros(0)) == pytest.approx(0.0, abs=1e-12)
-    assert cllr(np.full(5, 20.0), np.full(5, -20.0)) == pytest.approx(0.0, abs=1e-12)
-    assert cllr(np.array([20.0]), np.array([-20.0, 3.0])) == pytest.approx(np.log2(1001) / 4)

@@ -58,7 +58,7 @@ def made(flows=3, tunnels=2, records=range(20), proto=6, **changes):
         "flows": assembled,
         "alignment": SimpleNamespace(usable=True, astray=(), to_ingress=same_clock("made up").to_ingress),
         "egress": SimpleNamespace(start=start, row=order, ts_ns=assembled.packets.ts_ns[order]),
-        "conversations": SimpleNamespace(packets=Rows(ts_ns=np.arange(0, 60 * S, S // 20))),
+        "conversations": SimpleNamespace(packets=Rows(ts_ns=np.arange(0, 60 * S, S // 20), source=None)),
         "tunnels": Rows(
             first_ns=0 * ends, last_ns=ends, tunnels=(), lost_share=0.0, records=Rows(row=np.array(records))
         ),
@@ -213,12 +213,15 @@ def test_a_flow_that_no_tunnel_was_there_for_was_compared_with_none(monkeypatch)
         ({"by_writes": True}, False),
         ({"lost_share": 0.03}, True),
         ({"lost_share": 0.031}, False),
+        ({"selection": "port 443"}, False),
+        ({"selection": "after 2023-01-01"}, True),
     ],
 )
 def test_a_flow_is_denied_where_all_tunnels_can_be_looked_into(monkeypatch, changes, readable):
     """Of the third flow nothing was found; of eight packets of links one has no record."""
-    case = made(**{k: v for k, v in changes.items() if k != "lost_share"})
+    case = made(**{k: v for k, v in changes.items() if k in ("map_of_tunnel", "by_writes")})
     case.tunnels.lost_share = changes.get("lost_share", 0.0)
+    case.conversations.packets.source = SimpleNamespace(selection=changes.get("selection", ""))
     record = [3, 4, 5, -1, 6, 7, 8, 9, -1, -1, -1, -1]
     spread = case.egress.ts_ns  # a linked packet about every time, so that both captures were at work
     spread[:] = np.r_[10 + np.arange(4), 11 + np.arange(4), 10 + np.arange(4)] * S

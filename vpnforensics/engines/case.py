@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.kept_bytes import KeptBytes
-from vpnforensics.arrays import Bools, Floats, Int32s, Ints
+from vpnforensics.arrays import Bools, Columns, Floats, Int32s, Ints
 from vpnforensics.engines.circle import Circle, circle_of
 from vpnforensics.engines.upstream import Upstream, outer_profiles, outer_upstream
 from vpnforensics.features.devices import Devices, find_devices
@@ -23,6 +22,8 @@ from vpnforensics.tunnels.write_law import LengthLaw
 
 USUAL_MISS = 0.03
 """Share of packets that a capture lacks, where it cannot be told: captures of busy machines lost 1 to 3 %."""
+LONGEST_STAY_NS = 1_000_000_000
+"""No queue of a server holds a packet for longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ class EgressRows:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoreTable:
+class ScoreTable(Columns):
     """Raw scores of (flow, tunnel) pairs; pairs not listed are below every listed score that matters."""
 
     flow: Int32s
@@ -134,21 +135,9 @@ class ScoreTable:
     hits: Int32s
     """Packets of the flow that the tunnel explains."""
 
-    def __len__(self) -> int:
-        return len(self.flow)
-
-    def take(self, index: npt.NDArray[np.intp] | Bools) -> ScoreTable:
-        """The pairs at ``index``."""
-        return ScoreTable(self.flow[index], self.tunnel[index], self.score[index], self.hits[index])
-
 
 def concatenate(tables: list[ScoreTable]) -> ScoreTable:
     """One table of several."""
     if not tables:
         return ScoreTable(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), np.zeros(0, np.int32))
-    return ScoreTable(
-        np.concatenate([t.flow for t in tables]),
-        np.concatenate([t.tunnel for t in tables]),
-        np.concatenate([t.score for t in tables]),
-        np.concatenate([t.hits for t in tables]),
-    )
+    return ScoreTable(*(np.concatenate([getattr(t, c.name) for t in tables]) for c in fields(ScoreTable)))

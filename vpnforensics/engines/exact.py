@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
+from vpnforensics.engines.case import LONGEST_STAY_NS
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, PacketTable
 
@@ -48,8 +49,6 @@ _MISSING_FORGIVEN = 0.25
 """Share of a flow's packets that may be missing at no cost: a snapped or dropping capture."""
 _MOST_ALIKE = 4
 """A packet seen more often (keep-alives, equal datagrams) names nobody; a few are retransmissions or taps."""
-_STAY_NS = 1_000_000_000
-"""No queue of a server holds a packet for longer."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 """Splitmix64's odd constant, of the golden ratio."""
 
@@ -108,7 +107,7 @@ def match_exactly(
         same &= conversations.flow[row] != _same_flow(conversations, flows, packet)[:, None]
     if alignment is not None and alignment.usable:
         there_ns = alignment.to_ingress(flows.packets.ts_ns[packet])[:, None]
-        same &= np.abs(conversations.packets.ts_ns[row] - there_ns) <= _STAY_NS
+        same &= np.abs(conversations.packets.ts_ns[row] - there_ns) <= LONGEST_STAY_NS
     of_one = _of_one_client(conversations.src[conversations.flow[row]], same)
     shared_by_many = (bits_out > 0) & (alike > _MOST_ALIKE)
     shared_by_many[packet] = same.any(axis=1) & ~of_one

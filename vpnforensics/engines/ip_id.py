@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpnforensics.arrays import Bools, Ints
-from vpnforensics.engines.case import Case
+from vpnforensics.engines.case import LONGEST_STAY_NS, Case
 from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale
@@ -48,8 +48,8 @@ _HIT_SHARE = 0.3
 """Share of a flow's packets that must find the tunnel's counter near for the pair to be weighed."""
 _MOST_JOINED = 16
 """Packets of a flow that take part in the search for pairs: its first."""
-_BACK_NS, _AHEAD_NS = 1_000_000_000, 2_000_000
-"""The outer packet stands so far before the inner one's time at egress, or after it by the clocks' error."""
+_AHEAD_NS = 2_000_000
+"""The outer packet may stand after the inner one's time at egress by so much: the clocks' error."""
 _AHEAD_IDS = 16
 """An inner ID may pass the latest outer one seen by so much: unseen packets came between."""
 _FIRST_SCALE = 8.0
@@ -152,7 +152,7 @@ def _pairs(counters: OuterCounters, inner: Upstream, ids: Ints) -> tuple[Ints, I
         key, of = np.divmod(cell, tunnels)
         x = swap_bytes(ids[used]) if swapped else ids[used]
         slot = inner.ts_ns[used] // _SLOT_NS
-        for back in range(_BACK_NS // _SLOT_NS + 1):
+        for back in range(LONGEST_STAY_NS // _SLOT_NS + 1):
             for aside in (-1, 0, 1):
                 wanted = (slot - back) * bins + (x // _BIN_IDS + aside) % bins
                 packet, at = runs(np.searchsorted(key, wanted), np.searchsorted(key, wanted, side="right"))
@@ -171,7 +171,7 @@ def _weigh(ts_ns: Ints, line: Ints, taken: Ints, at_ns: Ints, ip_id: Ints) -> fl
     The tunnel's packets at ``ts_ns`` stand at ``line``, which never falls; ``taken`` are its values.
     """
     last = np.clip(np.searchsorted(ts_ns, at_ns + _AHEAD_NS, side="right") - 1, 0, len(line) - 1)
-    first = np.clip(np.searchsorted(ts_ns, at_ns - _BACK_NS) - 1, 0, last)
+    first = np.clip(np.searchsorted(ts_ns, at_ns - LONGEST_STAY_NS) - 1, 0, last)
     ahead = signed_difference(ip_id, line[last] % 65_536, 16)
     value = line[last] + ahead
     timely = (ahead <= _AHEAD_IDS) & (value >= line[first] - _AHEAD_IDS)

@@ -13,27 +13,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.arrays import Bools, Floats, Int32s
+from vpnforensics.arrays import Bools, Columns, Floats, Int32s
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class Pairs(Columns):
     """Flows and tunnels to compare, each pair once."""
 
     flow: Int32s
     tunnel: Int32s
 
-    def __len__(self) -> int:
-        return len(self.flow)
-
     def among(self, flow: npt.NDArray[np.integer], tunnel: npt.NDArray[np.integer]) -> Bools:
         """Which of the given pairs are among these."""
         mine, theirs = (f.astype(np.int64) << 32 | t for f, t in ((self.flow, self.tunnel), (flow, tunnel)))
         return np.isin(theirs, mine)
-
-    def take(self, index: npt.NDArray[np.intp] | Bools) -> Pairs:
-        """The pairs at ``index``."""
-        return Pairs(self.flow[index], self.tunnel[index])
 
 
 def in_order(only: Pairs | None, flows: int, tunnels: int) -> Pairs:
@@ -76,19 +69,6 @@ class EngineScores:
 
     def __len__(self) -> int:
         return len(self.flow)
-
-    def take(self, index: npt.NDArray[np.intp] | Bools) -> EngineScores:
-        """The pairs at ``index``."""
-        kept = np.arange(len(self))[index]
-        return EngineScores(
-            self.engine,
-            self.flow[kept],
-            self.tunnel[kept],
-            self.score[kept],
-            self.n[kept],
-            tuple(self.note[i] for i in kept.tolist()),
-            self.silence,
-        )
 
     def __repr__(self) -> str:
         silent = "; ".join(f"{count} × {reason}" for reason, count in self.silence.items())

@@ -100,26 +100,3 @@ def chance_slope(llr: Floats, comparisons: int, heard: float = 1.0) -> float:
 def bounds(false: int, true: int) -> tuple[float, float]:
     """Least and largest log10 likelihood ratio that so many known comparisons can carry."""
     return -float(np.log10(max(true, 1))), float(np.log10(max(false, 1)))
-
-
-def cllr(h1: Floats, h2: Floats, weight_h1: Floats | None = None, weight_h2: Floats | None = None) -> float:
-    """Cost of log likelihood ratios, in bits: 0 perfect, 1 worthless (Brümmer & du Preez 2006).
-
-    Parameters
-    ----------
-    h1, h2 : ndarray of float64
-        log10 likelihood ratios of pairs that belong together, and that do not.
-    weight_h1, weight_h2 : ndarray of float64, optional
-        How often each of them counts; all once by default.
-    """
-    ln10 = np.log(10.0)
-    for_h1 = _average(np.logaddexp(0.0, -ln10 * h1), weight_h1)
-    for_h2 = _average(np.logaddexp(0.0, ln10 * h2), weight_h2)
-    return (for_h1 + for_h2) / (2 * float(np.log(2.0)))
-
-
-def _average(values: Floats, weights: Floats | None) -> float:
-    """0 of nothing; what counts never may be infinite."""
-    if weights is not None:
-        values, weights = values[weights > 0], weights[weights > 0]
-    return float(np.average(values, weights=weights)) if len(values) else 0.0

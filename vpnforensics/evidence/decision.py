@@ -14,7 +14,7 @@ from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines import exact as exact_engine
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines import writes as writes_engine
-from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable, concatenate
+from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute
@@ -25,9 +25,6 @@ from vpnforensics.evidence.observability import Observability, Why, at_work, is_
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.packets.selection import leaves_out
-
-_EDGE_NS = 1_000_000_000
-"""A tunnel counts as present this long before its first and after its last packet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,11 +219,13 @@ def _chance_unseen(case: Case, matches: ExactMatches, tunnel: Int32s) -> tuple[F
 
 
 def present(case: Case, of: Bools | None = None) -> Ints:
-    """Tunnels, or those ``of`` them, present at some time of each flow: its comparisons."""
+    """Tunnels, or those ``of`` them, that may have carried packets at some time of each flow: its
+    comparisons.
+    """
     flows = case.flows
     counted = np.ones(len(case.tunnels), np.bool_) if of is None else of
-    starts = np.sort(case.tunnels.first_ns[counted]) - _EDGE_NS
-    ends = np.sort(case.tunnels.last_ns[counted]) + _EDGE_NS
+    starts = np.sort(case.tunnels.first_ns[counted]) - LONGEST_STAY_NS
+    ends = np.sort(case.tunnels.last_ns[counted]) + LONGEST_STAY_NS
     first = case.alignment.to_ingress(flows.first_ns)
     last = case.alignment.to_ingress(flows.last_ns)
     return np.searchsorted(starts, last, side="right") - np.searchsorted(ends, first, side="left")
@@ -234,7 +233,7 @@ def present(case: Case, of: Bools | None = None) -> Ints:
 
 def there(case: Case) -> Bools:
     """Which tunnels :func:`present` counts for each flow, shape (flows, tunnels)."""
-    first_ns, last_ns = case.tunnels.first_ns - _EDGE_NS, case.tunnels.last_ns + _EDGE_NS
+    first_ns, last_ns = case.tunnels.first_ns - LONGEST_STAY_NS, case.tunnels.last_ns + LONGEST_STAY_NS
     begin, end = (case.alignment.to_ingress(ns) for ns in (case.flows.first_ns, case.flows.last_ns))
     return np.asarray((first_ns <= end[:, None]) & (begin[:, None] <= last_ns))
 

@@ -13,10 +13,8 @@ import numpy as np
 from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence._denial_kernels import count_bouts
-from vpnforensics.evidence.observability import Observability
+from vpnforensics.evidence.observability import STALL_NS, Observability
 
-_BOUT_NS = 100_000_000
-"""What one stall takes: longer ones would be seen as a silence."""
 _MISS_FLOOR = 0.01
 """Share of packets that a capture is always granted to have missed: a hundred links show no less."""
 
@@ -35,7 +33,7 @@ def chance_of_so_little(case: Case, table: Observability, scores: ScoreTable, mi
         Share of carried packets without a record.
     """
     egress = case.egress
-    bouts = np.stack([count_bouts(egress.start, egress.ts_ns, seen, _BOUT_NS) for seen in table.seen])
+    bouts = np.stack([count_bouts(egress.start, egress.ts_ns, seen, STALL_NS) for seen in table.seen])
     chance: Floats = np.max([share_of_carried(np.zeros_like(b), b, miss) for b in bouts], axis=0)
     number = case.map_of_tunnel[scores.tunnel]
     packets = table.per_flow(table.seen)[number, scores.flow]
@@ -47,7 +45,7 @@ def chance_of_so_little(case: Case, table: Observability, scores: ScoreTable, mi
 
 def chance_of_nothing(case: Case, table: Observability, miss: float) -> Floats:
     """P(none of the packets of a flow found that could be | they were carried), shape (flows,)."""
-    bouts = count_bouts(case.egress.start, case.egress.ts_ns, table.seen[0], _BOUT_NS)
+    bouts = count_bouts(case.egress.start, case.egress.ts_ns, table.seen[0], STALL_NS)
     return np.where(table.deniable & table.readable, share_of_carried(np.zeros_like(bouts), bouts, miss), 1.0)
 
 

@@ -34,13 +34,11 @@ from vpnforensics.engines.scores import EngineScores, Pairs
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
 from vpnforensics.evidence.decision import Decision, present
-from vpnforensics.evidence.fusion import fuse
+from vpnforensics.evidence.fusion import CLEAR, fuse
 from vpnforensics.evidence.voices import Voice
 
 FIELDS = tuple(engine for engine in ENGINES.values() if engine.of_fields)
 
-_LISTED_LLR = 1.0
-"""A pair that only a field speaks for is reported from "moderate support" on."""
 _KNOWN_FLOWS = 2_000
 """Linked flows that calibrate, at most: their bound of 3.3 is all that a field engine is ever worth."""
 _TURNS, _LEAST_TURNS, _TURNED_COMPARISONS = 20, 2, 200_000
@@ -86,7 +84,7 @@ def weigh_fields(
     h1, h2 = _known(case, decision, rng)
     fields = {e.name: _by_itself(case, e, decision, h1, alive, rng) for e in chosen if e.finds_pairs}
     keys = [_keys(case, decision.scores)]
-    keys += [_keys(case, f.said)[f.claims(f.said.score) >= _LISTED_LLR] for f in fields.values()]
+    keys += [_keys(case, f.said)[f.claims(f.said.score) >= CLEAR] for f in fields.values()]
     listed = np.unique(np.concatenate(keys))
     every = np.unique(np.concatenate([listed, h1, h2]))
     for engine in chosen:

@@ -17,7 +17,8 @@ import numpy as np
 from vpnforensics.arrays import Floats
 
 CLEAR = 1.0
-"""Decimal logarithms from which on ``packets`` needs nobody else."""
+"""Decimal logarithms, "moderate support", from which on ``packets`` needs nobody else, and a pair is reported
+that only a field speaks for."""
 
 
 def fuse(packets: Floats, fields: Floats) -> Floats:

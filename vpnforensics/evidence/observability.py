@@ -32,15 +32,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.arrays import Bools, Ints
-from vpnforensics.engines.case import Case
+from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 
-_BESIDE_EDGE_NS = 1_000_000_000
-"""Before and after a flow: a connection's segments stand for packets about this near."""
-_BESIDE_SHARE = 0.03
-"""Of a flow's bytes that a connection beside a tunnel may carry unnoticed: about what captures lose."""
-_EDGE_NS = 100_000_000
-"""Before the first ingress packet and after the last: what the server delayed."""
+STALL_NS = 100_000_000
+"""So much a stalled server delays packets; longer ones would be seen as a silence."""
 _SILENCE_NS = 5_000_000_000
 """Shorter silences are ordinary: a few clients do pause together for some seconds."""
 _UNUSUAL = 10
@@ -159,7 +155,7 @@ def at_work(case: Case) -> Bools:
     before = np.searchsorted(start, ts_ns)  # silences that began before the packet
     at_work = before == np.searchsorted(end, ts_ns, side="right")
     if len(outer_ns):
-        at_work &= (ts_ns >= outer_ns.min() - _EDGE_NS) & (ts_ns <= outer_ns.max() + _EDGE_NS)
+        at_work &= (ts_ns >= outer_ns.min() - STALL_NS) & (ts_ns <= outer_ns.max() + STALL_NS)
     return np.asarray(at_work)
 
 
@@ -220,8 +216,8 @@ def _reaches_out(case: Case) -> Bools:
 
 def _beside(case: Case) -> Bools:
     """Flows of which a tunnel's TCP twin may have carried more than captures lose."""
-    first = case.alignment.to_ingress(case.flows.first_ns) - _BESIDE_EDGE_NS
-    last = case.alignment.to_ingress(case.flows.last_ns) + _BESIDE_EDGE_NS
+    first = case.alignment.to_ingress(case.flows.first_ns) - LONGEST_STAY_NS
+    last = case.alignment.to_ingress(case.flows.last_ns) + LONGEST_STAY_NS
     packets = case.conversations.packets
     beside = np.zeros(len(case.flows), np.bool_)
     for twin in {tunnel.twin for tunnel in case.tunnels.tunnels} - {-1}:
@@ -230,5 +226,5 @@ def _beside(case: Case) -> Bools:
         ts_ns = packets.ts_ns[rows][order]
         sent = np.r_[0, np.cumsum(packets.payload_bytes[rows][order], dtype=np.int64)]
         during = sent[np.searchsorted(ts_ns, last, side="right")] - sent[np.searchsorted(ts_ns, first)]
-        beside |= during >= _BESIDE_SHARE * case.flows.bytes
+        beside |= during >= USUAL_MISS * case.flows.bytes
     return beside

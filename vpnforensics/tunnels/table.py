@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.arrays import Columns
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.framing import StreamHealth
 from vpnforensics.tunnels.length_map import LengthMap
@@ -59,7 +60,7 @@ class Tunnel:
 
 
 @dataclass(frozen=True, eq=False)
-class RecordTable:
+class RecordTable(Columns):
     """Records (outer packets or frames that carry one inner packet each) of all tunnels, in order of time.
 
     Several frames may end in one segment; they share its time and row, and stand in the order of the stream.
@@ -74,13 +75,6 @@ class RecordTable:
     """Clear tunnel counter, or -1."""
     row: npt.NDArray[np.int32]
     """Row in the ingress PacketTable of the outer packet, or of the segment that completed the frame."""
-
-    def __len__(self) -> int:
-        return len(self.ts_ns)
-
-    def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> RecordTable:
-        """The records at ``index``."""
-        return RecordTable(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True, eq=False)
