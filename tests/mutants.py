@@ -51,6 +51,7 @@ MODULES = {
     "tunnels.relay_requests": "tunnels/test_relay_requests.py",
     "tunnels.ssh": "tunnels/test_ssh.py",
     "tunnels.ssh_key_exchange": "tunnels/test_ssh_key_exchange.py",
+    "engines.case": "engines/test_case.py",
     "engines.circle": "engines/test_circle.py",
     "engines.counters": "engines/test_counters.py",
     "engines.delay_law": "engines/test_delay_law.py",
@@ -60,6 +61,7 @@ MODULES = {
     "engines.ip_id": "engines/test_ip_id.py",
     "engines.rtt": "engines/test_rtt.py",
     "engines.timestamps": "engines/test_timestamps.py",
+    "engines.upstream": "engines/test_upstream.py",
 }
 """Deciding modules and the tests of their own."""
 AIM = 0.8
