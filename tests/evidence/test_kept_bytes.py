@@ -94,10 +94,10 @@ def made_up():
 
 
 def kept(carrier, score, content=0.0):
-    four = np.ones(4, np.int64)
+    four = np.full(4, 2)
     carrier = np.array(carrier)
     at = np.maximum(carrier, 0)
-    return KeptBytes(same_clock("known"), carrier, at, np.array(score), four, np.full(4, content), four)
+    return KeptBytes(same_clock("known"), carrier, at, np.array(score), four, np.full(4, content), four, four)
 
 
 def test_a_high_score_links_and_outweighs(made_up):
@@ -128,3 +128,13 @@ def test_pairs_of_both_are_listed_best_first(made_up):
     assert np.isfinite(found.voices[1].score).tolist() == [True, True, False, False, True]
     assert found.llr[1] == found.voices[1].llr[1] == pytest.approx(1.0)
     assert found.comparisons_of.tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("proved", [5, 4])
+def test_who_had_none_of_its_payloads_did_not_carry_a_flow(made_up, proved, monkeypatch):
+    monkeypatch.setattr("vpnforensics.evidence.kept_bytes._LEAST_PROVED", proved - 3)
+    case, decision = made_up
+    found = with_kept_bytes(case, kept([-1, 1, 1, -1], [-np.inf, 9.0, -1.0, -np.inf]), decision)
+    assert (found.tunnel[0] < 0) == (proved == 4)
+    one_payload = replace(kept([-1, 1, 1, -1], [-np.inf, 9.0, -1.0, -np.inf]), payloads=np.ones(4, np.int64))
+    assert with_kept_bytes(case, one_payload, decision).tunnel[0] == 0

@@ -44,7 +44,7 @@ from vpnforensics.tunnels.relay_requests import UNKNOWN, destinations
 
 KEEPING = ("socks5", "socks4", "http-proxy")
 """Relays whose payloads go through as they are."""
-_REWRITING = "http-proxy"
+REWRITING = "http-proxy"
 """A relay whose connections keep bytes behind a CONNECT only."""
 HEAD_BYTES = 24
 _RANDOM_FROM, _LEAST_DISTINCT, _LEAST_HIGH = 12, 9, 3
@@ -84,6 +84,8 @@ class KeptBytes:
     """Decimal logarithm of how rare they are among payloads of their sizes: added to sizes and times."""
     payloads: npt.NDArray[np.int64]
     """Payloads of the flow that are long enough."""
+    anew: npt.NDArray[np.int64]
+    """Those of them that are never the same twice: no relay writes these anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +161,13 @@ def find_kept_bytes(
     best[pairs.flow[chosen]] = score
     shared[pairs.flow[chosen]] = pairs.shared[chosen]
     carrier = np.where(connection >= 0, carriers.carrier_of[connection], -1)
-    return KeptBytes(
-        alignment, carrier, connection, best, shared, content, np.bincount(inner.of, minlength=count)
-    )
+    return KeptBytes(alignment, carrier, connection, best, shared, content, *_counts(inner, count))
+
+
+def _counts(inner: _Heads, flows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Payloads of each flow, and those never the same twice."""
+    anew = inner.of[_never_twice(inner.head)]
+    return np.bincount(inner.of, minlength=flows), np.bincount(anew, minlength=flows)
 
 
 def _outer_heads(carriers: Carriers) -> _Heads:
@@ -170,8 +176,8 @@ def _outer_heads(carriers: Carriers) -> _Heads:
     protocol = np.array([t.protocol for t in carriers.tunnels] + [""])[carriers.carrier_of]
     wanted = np.isin(protocol, KEEPING)
     heads = _heads(conversations, wanted, conversations.up == carriers.forward[conversations.flow])
-    asking = destinations(conversations, np.flatnonzero(protocol == _REWRITING), carriers.forward)
-    rewritten = protocol == _REWRITING
+    asking = destinations(conversations, np.flatnonzero(protocol == REWRITING), carriers.forward)
+    rewritten = protocol == REWRITING
     rewritten[list(asking)] = False
     return heads.take(~rewritten[heads.of] | _never_twice(heads.head))
 

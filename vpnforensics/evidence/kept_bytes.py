@@ -5,6 +5,10 @@ The score of a pair is the decimal logarithm of how unlikely it is by chance, by
 Where it is beyond what all comparisons of the case allow, the flow is linked; that outweighs a link by sizes
 and times to another client. Where it is not, but sizes and times find the same client likeliest, the odds
 that those leave are multiplied with what the bytes add to them, and the surest are linked.
+
+What sizes and times say of a client who had none of a flow's payloads is not believed: it would take that
+all of them were lost. That holds where payloads are seen to be kept, and of an HTTP proxy for those that it
+cannot write anew.
 """
 
 from __future__ import annotations
@@ -14,12 +18,17 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align.kept_bytes import KeptBytes
+from vpnforensics.align.kept_bytes import KEEPING, REWRITING, KeptBytes
 from vpnforensics.engines import exact
 from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.voices import Voice
+
+_LEAST_PROVED = 5
+"""Flows whose payloads were found, so that it is known that they are kept and captured."""
+_LEAST_EXPECTED = 2
+"""Payloads, all of which a capture loses in one of a thousand flows."""
 
 
 def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision:
@@ -44,6 +53,8 @@ def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision
     tunnel, error = decision.tunnel.copy(), decision.error.copy()
     tunnel[linked] = carrier[linked]
     error[linked] = np.clip(10.0 ** -kept.score[linked] * clients, decision.policy.least_error, 1.0)
+    refuted = _refuted(case, kept, carrier, tunnel, len(linked))
+    tunnel[refuted], error[refuted] = -1, 1.0
     same = said[(tunnel[said] < 0) & (_likeliest(decision, len(tunnel))[said] == carrier[said])]
     odds = error[same] / np.maximum(1.0 - error[same], 1e-9) * 10.0 ** -kept.content[same]
     doubt = np.ones(len(tunnel))
@@ -92,6 +103,23 @@ def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision
         ),
         null_comparisons=max(decision.null_comparisons, len(case.flows) * clients),
     )
+
+
+def _refuted(
+    case: Case,
+    kept: KeptBytes,
+    carrier: npt.NDArray[np.int32],
+    tunnel: npt.NDArray[np.int32],
+    proved: int,
+) -> npt.NDArray[np.intp]:
+    """Flows linked to a client whose connections had none of their payloads."""
+    if proved < _LEAST_PROVED:
+        return np.zeros(0, np.intp)
+    protocol = np.array([t.protocol for t in case.tunnels.tunnels] + [""])[tunnel]
+    expected = np.where(
+        protocol == REWRITING, kept.anew, np.where(np.isin(protocol, KEEPING), kept.payloads, 0)
+    )
+    return np.flatnonzero((tunnel >= 0) & (carrier != tunnel) & (expected >= _LEAST_EXPECTED))
 
 
 def _likeliest(decision: Decision, flows: int) -> npt.NDArray[np.int32]:
