@@ -93,11 +93,12 @@ def make_case(
     # Relays: without tunnels that have records they are the case, beside such they forbid denials.
     beside = settled.tunnels.tunnels
     known = (settled.alignment if settled.alignment.usable else None) if beside else clock
+    whole = None
     relayed = _relayed(conversations, tunnels, everything, beside, known, deepcopy(rng))
     if relayed is not None and beside:
         settled = settled.with_unread(relayed.settled.tunnels.tunnels)
     elif relayed is not None:
-        settled, flows = relayed.settled, relayed.flows
+        settled, flows, whole = relayed.settled, relayed.flows, relayed.captured
     said = _warnings(sides, flows, settled.alignment, len(everything) - len(flows))
     if recognised:  # nobody will look at payloads again
         sides.forget_heads(conversations.packets, flows.packets)
@@ -105,9 +106,15 @@ def make_case(
         raise CaseError(
             f"{name_of(sides.egress, 'egress')}: nothing but tunnels; is this the decrypted side?"
         )
-    kept = relayed.kept if relayed is not None else None
     case = Case(
-        conversations, settled.tunnels, flows, settled.alignment, settled.maps, settled.map_of_tunnel, kept
+        conversations,
+        settled.tunnels,
+        flows,
+        settled.alignment,
+        settled.maps,
+        settled.map_of_tunnel,
+        captured=whole,
+        kept=relayed.kept if relayed is not None else None,
     )
     return case, said
 

@@ -138,7 +138,7 @@ def correlate(
         said += more + warnings.of_decision(case, decision)
         said += warnings.of_accounts(case, by_counters=counters.NAME in options.engines)
         tell("reading names", 0.0)
-        names = find_names(case.flows)
+        names = find_names(case.captured or case.flows)
         said += unread_names(names)
         logged = join_zeek(case.flows, names, zeek)
         said += logged.findings

@@ -51,6 +51,8 @@ class Relayed:
 
     settled: Settled
     flows: FlowTable
+    captured: FlowTable
+    """The same flows with all their packets."""
     kept: KeptBytes | None
     """Of relays that keep bytes: what equal payloads say."""
 
@@ -91,7 +93,7 @@ def settle_relays(
     proved = [(group, trial) for group, trial in trials if trial is not None]
     if not proved:
         settled = _without_laws(carriers, flows, writes, known_clock, rng)
-        return None if settled is None else Relayed(settled, flows, alike)
+        return None if settled is None else Relayed(settled, flows, flows, alike)
     main = max((trial for _, trial in proved), key=lambda trial: trial.share)
     laws: dict[int, WriteLaw] = {}
     for group, trial in proved:
@@ -109,7 +111,7 @@ def settle_relays(
     )
     records = _records(chosen, maps, map_of)
     settled = Settled(main.alignment, TunnelSet(tunnels, records, np.zeros(0, np.int64)), maps, map_of)
-    return Relayed(settled, main.flows, alike)
+    return Relayed(settled, main.flows, flows, alike)
 
 
 def _without_laws(

@@ -41,6 +41,8 @@ class Case:
     """Number of each tunnel's length map in ``maps``; -1 where none is known."""
     kept: KeptBytes | None = None
     """Of relays that keep bytes: what equal payloads say."""
+    captured: FlowTable | None = None
+    """The same flows with all their packets, where ``flows`` has only the writes that a relay carried."""
 
     @property
     def by_writes(self) -> bool:

@@ -291,9 +291,9 @@ def _voice(
     llr = found.unlisted_llr[scores.flow]
     llr[: len(found.llr)] = found.llr  # the listed come first
     return Voice(
-        engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), _found(scores.hits, sizes)
+        engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), _found(scores.hits, sizes, engine)
     )
 
 
-def _found(hits: Int32s, sizes: Ints) -> tuple[str, ...]:
-    return tuple(f"{h} of {n} packets found" for h, n in zip(hits.tolist(), sizes.tolist(), strict=True))
+def _found(hits: Int32s, sizes: Ints, what: str = "packets") -> tuple[str, ...]:
+    return tuple(f"{h} of {n} {what} found" for h, n in zip(hits.tolist(), sizes.tolist(), strict=True))

@@ -87,7 +87,8 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
     if link["verdict"] != "linked":
         return Group(whole_line(head), *_unlinked(case, flow, link))
     tunnel = _only(case.tunnels, "id", link["tunnel"])
-    formula = tunnel["length_map_formula"] or "as the inner one"
+    writes = tunnel["write_law_formula"]
+    formula = writes or tunnel["length_map_formula"] or "as the inner one"
     found = int(packets["ingress_frame"].notna().sum())
     by = Text(f"linked to {link['tunnel']}", style="green")
     by.append(
@@ -102,8 +103,9 @@ def explanation_view(case: CaseResult, flow: str) -> RenderableType:
             style="default",
         )
     basis = Text(
-        f"{found} of {many(len(packets), 'packet')} found in the tunnel; outer length {formula},"
-        " L the inner one; delay on the ingress clock, towards the far side",
+        f"{found} of {many(len(packets), 'write' if writes else 'packet')} found in the tunnel;"
+        f" outer length {formula}, {'n' if writes else 'L'} the inner one; delay on the ingress clock,"
+        " towards the far side",
         style="dim",
     )
     mine = [row for row in case.scores_of({flow}) if row["tunnel"] == link["tunnel"]]

@@ -11,6 +11,7 @@ import pandas as pd
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.pairing import pair_in_order
+from vpnforensics.tunnels.write_law import OPENING
 
 
 def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
@@ -25,16 +26,18 @@ def pairing_rows(case: Case, decision: Decision) -> pd.DataFrame:
     inner, outer = case.flows.packets, case.conversations.packets
     difference = egress.ts_ns[keep] - (records.ts_ns[at] if len(records) else 0)
     up = egress.up[keep]
+    sizes = records.size[at] if len(records) else np.zeros(len(at), np.int32)
+    opens = sizes >= OPENING  # a relay's first write: the mark is none of its bytes, the relay's own are
     return pd.DataFrame(
         {
             "flow": pd.Categorical.from_codes(flow, categories=pd.Index(case.flows.ids)),
             "egress_frame": inner.frame[row],
             "egress_ns": inner.ts_ns[row],
             "up": up,
-            "inner_bytes": inner.ip_len_bytes[row],
+            "inner_bytes": inner.ip_len_bytes[row] % OPENING,
             "ingress_frame": _optional(outer.frame[outer_row], got),
             "ingress_ns": _optional(outer.ts_ns[outer_row], got),
-            "outer_bytes": _optional(records.size[at], got),
+            "outer_bytes": _optional(np.where(opens, outer.payload_bytes[outer_row], sizes), got),
             "counter": _optional(records.counter[at], got),
             "delay_ns": _optional(np.where(up, difference, -difference), got),
             "inner_ip_id": _optional(inner.ip_id[row], inner.ip_id[row] >= 0),

@@ -162,7 +162,7 @@ def tunnel_view(case: CaseResult, *, width: int, top: int) -> RenderableType:
         ends = [Endpoint(client)] if one_server else [Endpoint(client), Endpoint(row["server"])]
         cells = [row["protocol"], *([visible(row["user"] or "–")] if users else [])]
         if width >= _WIDE:
-            cells += [row["length_map_formula"] or "–"]
+            cells += [row["length_map_formula"] or row["write_law_formula"] or "–"]
         cells += [f"{row['packets_up']:,}", f"{row['packets_down']:,}", f"{linked.get(row['id'], 0):,}"]
         told = _share(share) if share is not None else Text("–", style="dim")
         table.add_row(row["id"], *ends, *map(Text, cells), told)

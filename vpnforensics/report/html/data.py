@@ -83,7 +83,7 @@ def why_no_packets(case: CaseResult) -> str:
 
 def _tunnel(row: dict[str, Any]) -> dict[str, Any]:
     told = {key: visible(row[key]) for key in ("id", "client", "server", "protocol")}
-    law = row["length_map"]
+    law = row["length_map"] or row.get("write_law")
     return told | {
         "user": visible(row["user"] or ""),
         "first": str(row["first_ns"]),
