@@ -126,14 +126,18 @@ def carriers(recording: Recording, case: CaseResult, *, offset_s: float = 0.0) -
 
     A flow is known by its endpoints and when it began.
     """
-    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for flow in recording.truth["flows"]:
-        known.setdefault((flow["src"], flow["dst"]), []).append(flow)
-    found: list[str | None] = []
+    flows = recording.truth["flows"]
+    return [None if n < 0 else flows[n]["client"] for n in numbers(recording, case, offset_s=offset_s)]
+
+
+def numbers(recording: Recording, case: CaseResult, *, offset_s: float = 0.0) -> list[int]:
+    """Which of the truth's flows each flow of the case is, -1 where it is none."""
+    known: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for n, flow in enumerate(recording.truth["flows"]):
+        known.setdefault((flow["src"], flow["dst"]), []).append((flow["first_ns"], n))
+    found: list[int] = []
     for flow in case.endpoints.itertuples():
-        candidates = known.get((flow.src, flow.dst))
         began = flow.first_ns - round(offset_s * 1e9)
-        found.append(
-            min(candidates, key=lambda f: abs(f["first_ns"] - began))["client"] if candidates else None
-        )
+        candidates = known.get((flow.src, flow.dst), ())
+        found.append(min(candidates, key=lambda of: abs(of[0] - began), default=(0, -1))[1])
     return found
