@@ -10,6 +10,7 @@ from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnTcp, OpenVpnUdp
 from vpnforensics.groundtruth.lab.drivers.reftunnel import RefTunnel, RefTunnelTcp
 from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
 from vpnforensics.groundtruth.lab.drivers.socks import Socks, SocksDante
+from vpnforensics.groundtruth.lab.drivers.softether import SoftEther
 from vpnforensics.groundtruth.lab.drivers.ssh import (
     SshSocks,
     SshSocksEtm,
@@ -55,6 +56,7 @@ DRIVERS: dict[str, type[Driver]] = {
         Trojan,
         V2Ray,
         Tor,
+        SoftEther,
         RefTunnel,
         RefTunnelTcp,
     )
