@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.flows.grouping import rows_in_time, runs
+from vpnforensics.flows.grouping import places, rows_in_time, runs
 
 
 @pytest.mark.parametrize("late", [0, 5])
@@ -25,3 +25,8 @@ def test_runs_of_rows_one_after_the_other():
     assert of.tolist() == [0, 0, 2, 2, 2, 3]
     assert row.tolist() == [3, 4, 5, 6, 7, 5]
     assert [len(found) for found in runs(first[:0], stop[:0])] == [0, 0]
+
+
+def test_places_of_keys():
+    assert places(np.array([7, 3, 5]), np.array([3, 4, 7, 9, 0])).tolist() == [1, -1, 0, -1, -1]
+    assert places(np.zeros(0, np.int64), np.array([0, 1])).tolist() == [-1, -1]

@@ -124,6 +124,7 @@ def _without_rivals(
         known, start = group_rows(np.r_[rank, -1].astype(np.int32)[np.maximum(per_map, -1)], len(in_reach))
         if not len(known):
             continue
+        # All of the sizes that are rare, but no more than make a law of any form; of common ones a few.
         enough = max(2_000, int(start[np.searchsorted(in_reach, 0.5)]))
         chosen = np.sort(known[: min(enough, 40_000)])
         left, right = pairs_within(

@@ -36,6 +36,7 @@ from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrat
 from vpnforensics.evidence.decision import Decision, present
 from vpnforensics.evidence.fusion import CLEAR, fuse
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.grouping import places
 
 FIELDS = tuple(engine for engine in ENGINES.values() if engine.of_fields)
 
@@ -177,11 +178,7 @@ def _own_tunnels(said: EngineScores, linked: Int32s) -> Int32s:
 
 def _rows(case: Case, said: EngineScores | ScoreTable, keys: Keys) -> Keys:
     """Row of ``said`` for each of the pairs, or -1."""
-    mine = _keys(case, said)
-    order = np.argsort(mine, kind="stable")
-    at = np.searchsorted(mine, keys, sorter=order)
-    row = np.r_[order, -1][np.minimum(at, len(mine))]
-    return np.where(np.r_[mine, -1][row] == keys, row, -1)
+    return places(_keys(case, said), keys)
 
 
 def _at(case: Case, said: EngineScores, keys: Keys) -> Floats:

@@ -24,6 +24,7 @@ from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.grouping import places
 
 _LEAST_PROVED = 5
 """Flows whose payloads were found, so that it is known that they are kept and captured."""
@@ -76,7 +77,7 @@ def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision
     mine = said.astype(np.int64) * clients + carrier[said]
     listed = decision.scores.flow.astype(np.int64) * clients + decision.scores.tunnel
     keys = np.unique(np.concatenate([listed, mine]))
-    at_decision, at_said = _rows(listed, keys), _rows(mine, keys)
+    at_decision, at_said = places(listed, keys), places(mine, keys)
     flow, of = (column.astype(np.int32) for column in np.divmod(keys, clients))
     scores = ScoreTable(
         flow,
@@ -130,10 +131,3 @@ def _likeliest(decision: Decision, flows: int) -> npt.NDArray[np.int32]:
     likeliest = np.full(flows, -1, np.int32)
     likeliest[scores.flow[lead]] = scores.tunnel[lead]
     return likeliest
-
-
-def _rows(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where each wanted key stands among others, or -1."""
-    order = np.argsort(keys, kind="stable")
-    at = np.r_[order, -1][np.searchsorted(keys, wanted, sorter=order)]
-    return np.where(np.r_[keys, -1][at] == wanted, at, -1)

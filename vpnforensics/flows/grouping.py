@@ -32,3 +32,10 @@ def runs(
     count = stop - first
     of = np.repeat(np.arange(len(count)), count)
     return of, np.arange(len(of)) + np.repeat(stop - np.cumsum(count), count)
+
+
+def places(keys: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each wanted key stands among the others, none of which is below 0; -1 where it does not."""
+    order = np.argsort(keys, kind="stable")
+    at = np.r_[order, -1][np.searchsorted(keys, wanted, sorter=order)]
+    return np.where(np.r_[keys, -1][at] == wanted, at, -1)
