@@ -7,7 +7,7 @@ import pytest
 
 from tests.tables import table, tcp
 from vpnforensics.align.alignment import same_clock
-from vpnforensics.align.kept_bytes import find_kept_bytes
+from vpnforensics.align.kept_bytes import find_kept_bytes, never_twice
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.tunnels.find import find_tunnels
@@ -236,3 +236,41 @@ def test_with_too_few_for_the_clocks_nothing_is_said():
     carriers = find_carriers(conversations, find_tunnels(conversations))
     assert find_kept_bytes(carriers, flows, None, np.random.default_rng(1)) is None
     assert find_kept_bytes(carriers, flows, same_clock("known"), np.random.default_rng(1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("begins", "made_anew"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", True),
+        (b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03", True),
+        (b"\x16\x03\x03\x03\xe8\x0b\x00\x03\xe4\x00\x03", False),  # a certificate
+        (b"\x17\x03\x03\x01\x00", True),
+        (b"\x15\x03\x03\x00\x1a", False),
+        (b"\x17\x02\x03\x01\x00", False),
+        (b"\x17\x03\x07\x01\x00", False),
+        (b"\x00\x00\x05\xdc\x06\x14", True),  # KEXINIT
+        (b"\x00\x00\x05\xdc\x06\x1e", False),
+        (b"\x01\x00\x05\xdc\x06\x14", False),
+        (b"", False),
+    ],
+)
+def test_what_is_made_anew_each_time(begins, made_anew):
+    rng = np.random.default_rng(4)
+    head = np.frombuffer(begins + rng.bytes(24 - len(begins)), np.uint8)[None]
+    assert never_twice(head).tolist() == [made_anew]
+    flat = np.frombuffer(begins.ljust(24, b"\x99"), np.uint8)[None]
+    assert never_twice(flat).tolist() == [False]
+    text = np.frombuffer(begins + b"abcdefghijklmnopqrstuvwx"[len(begins) :], np.uint8)[None]
+    assert never_twice(text).tolist() == [False]
+
+
+def test_how_much_a_payload_is_worth():
+    """By chance: 18 flows in 34 s, and windows of some milliseconds; beside what is never the same twice."""
+    relay = Relayed()
+    relay.some_tls()
+    page(relay, 4.1, "198.51.100.1")
+    found, kept, true = relay.judged()
+    of_text = int(np.flatnonzero(kept.payloads == 2)[0])
+    proved = np.delete(kept.score, of_text)
+    assert 3.0 < kept.score[of_text] < 11.0 < proved.min()
+    assert found == true

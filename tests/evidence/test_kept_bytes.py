@@ -138,3 +138,36 @@ def test_who_had_none_of_its_payloads_did_not_carry_a_flow(made_up, proved, monk
     assert (found.tunnel[0] < 0) == (proved == 4)
     one_payload = replace(kept([-1, 1, 1, -1], [-np.inf, 9.0, -1.0, -np.inf]), payloads=np.ones(4, np.int64))
     assert with_kept_bytes(case, one_payload, decision).tunnel[0] == 0
+
+
+def test_what_the_case_allows_is_left_by_the_links_there_are(made_up):
+    case, decision = made_up
+    some = kept([0, 1, 0, -1], [2.0, 2.0, 2.0, -np.inf], 2.0)  # errors of 0.0025 each
+    assert with_kept_bytes(case, some, decision).tunnel.tolist() == [0, 1, 0, -1]
+    less = replace(decision, error=np.array([0.006, 0.2, 0.2, 1.0]))
+    found = with_kept_bytes(case, some, less)
+    assert (found.tunnel[1:3] >= 0).sum() == 1
+    assert found.expected_false_links <= 0.01
+
+
+def test_the_likeliest_of_several_has_to_be_the_same(made_up):
+    case, decision = made_up
+    pairs = np.array([1, 1, 2, 2], np.int32), np.array([0, 1, 0, 1], np.int32)
+    llr = np.array([1.0, 2.0, 2.0, 1.0])
+    several = replace(
+        decision,
+        scores=ScoreTable(*pairs, llr, np.ones(4, np.int32)),
+        llr=llr,
+        tunnel=np.full(4, -1, np.int32),
+        voices=(Voice("writes", llr, llr, np.ones(4, np.int32), ("",) * 4),),
+    )
+    found = with_kept_bytes(case, kept([-1, 1, 1, -1], [-np.inf, 2.0, 2.0, -np.inf], 3.0), several)
+    assert found.tunnel.tolist() == [-1, 1, -1, -1]
+
+
+def test_without_writes_bytes_alone_decide(made_up):
+    case, decision = made_up
+    silent = undecided(case, decision.policy)
+    found = with_kept_bytes(case, kept([0, 1, -1, -1], [9.0, 9.0, -np.inf, -np.inf]), silent)
+    assert (found.engine, found.tunnel.tolist()) == ("exact", [0, 1, -1, -1])
+    assert with_kept_bytes(case, kept([0, 1, -1, -1], [9.0] * 4), decision).engine == "writes"

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnforensics.tunnels.relay_requests import UNKNOWN, Destination, requested
+from tests.tables import table, tcp
+from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.tunnels.relay_requests import UNKNOWN, Destination, destinations, requested
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,34 @@ def test_hostile_targets(target):
     found = requested(b"CONNECT " + target)
     assert found is not None
     assert -1 <= found.port <= 65535
+
+
+def test_the_first_request_of_each_conversation():
+    rows = []
+    for n, says in enumerate(
+        (
+            [
+                (True, b"\5\1\0"),
+                (False, b"\5\0"),
+                (True, b"\5\1\0\1\xc0\0\2\x09\x01\xbb"),
+                (True, b"CONNECT b:1 H"),
+            ],
+            [(False, b"CONNECT c:1 H"), (True, b"GET / HTTP/1.1\r\n\r\n")],
+            [(True, b""), (True, b"CONNECT d:443 HTTP/1.1\r\n")],
+        )
+    ):
+        ends = {
+            True: ("198.51.100.1", 4000 + n, "203.0.113.1", 1080),
+            False: ("203.0.113.1", 1080, "198.51.100.1", 4000 + n),
+        }
+        for k, (up, data) in enumerate(says):
+            rows.append(tcp(n + k / 10, *ends[up], payload_bytes=len(data), head=data[:32]))
+    conversations = assemble_flows(table(rows))
+    numbers = np.arange(len(conversations))
+    forward = np.array([conversations.source(n).startswith("198") for n in numbers])
+    found = destinations(conversations, numbers, forward)
+    by_port = {
+        int(conversations.sport[n] if forward[n] else conversations.dport[n]): d for n, d in found.items()
+    }
+    assert by_port == {4000: Destination(b"\xc0\0\2\x09", 443), 4002: Destination(b"d", 443)}
+    assert destinations(conversations, numbers[:0], forward) == {}

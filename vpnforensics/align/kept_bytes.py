@@ -129,7 +129,7 @@ def find_kept_bytes(
     often = _holders(inner_code, inner.of, most)
     there, here = _first(outer_code, most), _first(inner_code, most)
     proving = np.flatnonzero((_holders(outer_code, outer.of, most) == 1) & (often == 1))
-    proving = proving[_never_twice(outer.head[there[proving]])]
+    proving = proving[never_twice(outer.head[there[proving]])]
     there, here = there[proving], here[proving]
     alignment = known_clock or align_pairs(inner.ts_ns[here], outer.ts_ns[there], inner.up[here], rng)
     if not alignment.usable:
@@ -166,7 +166,7 @@ def find_kept_bytes(
 
 def _counts(inner: _Heads, flows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Payloads of each flow, and those never the same twice."""
-    anew = inner.of[_never_twice(inner.head)]
+    anew = inner.of[never_twice(inner.head)]
     return np.bincount(inner.of, minlength=flows), np.bincount(anew, minlength=flows)
 
 
@@ -179,7 +179,7 @@ def _outer_heads(carriers: Carriers) -> _Heads:
     asking = destinations(conversations, np.flatnonzero(protocol == REWRITING), carriers.forward)
     rewritten = protocol == REWRITING
     rewritten[list(asking)] = False
-    return heads.take(~rewritten[heads.of] | _never_twice(heads.head))
+    return heads.take(~rewritten[heads.of] | never_twice(heads.head))
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +355,7 @@ def _first(code: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
     return first
 
 
-def _never_twice(head: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def never_twice(head: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Whether heads have what is made anew each time: Hellos, records under their own keys, ssh's cookie."""
     tls = (head[:, 1] == 3) & (head[:, 2] <= 4)
     hello = tls & (head[:, 0] == 22) & ((head[:, 5] == 1) | (head[:, 5] == 2))

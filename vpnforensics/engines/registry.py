@@ -85,12 +85,13 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 name="exact",
                 source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "
-                "payloads, equal on both sides",
+                "payloads, equal on both sides; of relays the first bytes of TCP payloads",
                 needs="an ingress capture that can be read: a plain NAT, a tap on the tunnel's inner "
-                "interface, decrypted packets",
-                speaks_when="the ingress capture holds no tunnel; its clients then take the tunnels' place",
-                silent_when="there is a tunnel, a proxy or scrubber rewrote the numbers, or datagrams were "
-                "captured without payload",
+                "interface, decrypted packets; or a relay that keeps bytes (SOCKS, CONNECT)",
+                speaks_when="the ingress capture holds no tunnel; its clients, or those of its relays, then "
+                "take the tunnels' place",
+                silent_when="there is a tunnel, a scrubber rewrote the numbers, datagrams were captured "
+                "without payload, or a proxy writes requests and answers anew",
                 of_fields=False,
             ),
             Engine(
