@@ -55,6 +55,10 @@ if TYPE_CHECKING:
     "--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="With --countermeasures: keep the recordings, and use again those that are there.",
 )  # fmt: skip
+@click.option(
+    "--seconds", type=FiniteRange(1), metavar="S",
+    help="With --countermeasures: look at the first S seconds of each recording only.",
+)  # fmt: skip
 @reading_options
 @talk_options
 @pass_session
@@ -76,6 +80,7 @@ def audit(
     names: tuple[str, ...],
     seeds: str,
     keep: Path | None,
+    seconds: float | None,
     strict: bool,
     decap: str,
 ) -> None:
@@ -101,10 +106,10 @@ def audit(
     if lab:
         if ingress is not None or form == "html":
             raise click.UsageError("--countermeasures takes no captures, and is a table or JSON")
-        _compare(session, Output(target), form, strength, scenario, names, seeds, keep)
+        _compare(session, Output(target), form, strength, scenario, names, seeds, keep, seconds or 0.0)
         return
-    if scenario is not None or names or keep is not None:
-        raise click.UsageError("--scenario, --measure and --keep are for --countermeasures")
+    if scenario is not None or names or keep is not None or seconds is not None:
+        raise click.UsageError("--scenario, --measure, --keep and --seconds are for --countermeasures")
     outer_files, inner_files = sides_named((ingress, egress), (), ())
     output = Output(target, [*outer_files, *inner_files])
     with session.talk.progress("correlate") as show:
@@ -145,6 +150,7 @@ def _compare(
     names: tuple[str, ...],
     seeds: str,
     keep: Path | None,
+    seconds: float,
 ) -> None:
     """Record, measure and show the countermeasures of the reference tunnel."""
     from vpnforensics.audit.comparison import comparison_view
@@ -157,7 +163,14 @@ def _compare(
         raise click.UsageError(str(error)) from error
     with session.talk.progress("correlate") as show:
         found = compare(
-            scenario or SCENARIO, strength, chosen, numbers, keep, progress=show, argv=session.argv
+            scenario or SCENARIO,
+            strength,
+            chosen,
+            numbers,
+            keep,
+            seconds=seconds,
+            progress=show,
+            argv=session.argv,
         )
     if form == "json":
         output.write([found.to_json() + "\n"])

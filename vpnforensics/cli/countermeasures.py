@@ -66,6 +66,7 @@ def compare(
     seeds: Iterable[int],
     keep: Path | None,
     *,
+    seconds: float = 0.0,
     progress: Progress,
     argv: Sequence[str],
 ) -> Comparison:
@@ -80,6 +81,8 @@ def compare(
     seeds : iterable of int
     keep : Path or None
         Where recordings are kept; those that are there from an earlier run are used again.
+    seconds : float
+        Of each recording that are looked at, from its first packet at egress on; 0 for all.
     progress : callable
     argv : sequence of str
 
@@ -99,11 +102,12 @@ def compare(
             for done, name in enumerate((NONE, *(m.name for m in chosen))):
                 progress(f"recording, seed {seed}: {name}", done / (1 + len(chosen)))
                 _recorded(_with(plain, name, strength), folder / f"seed-{seed}" / name)
-            known, owners = _base(folder / f"seed-{seed}" / NONE)
-            trials.append(_trial(None, seed, folder, known, owners))
+            of_seed = folder / f"seed-{seed}"
+            known, owners = _base(of_seed / NONE, seconds)
+            trials.append(_trial(None, seed, *_read(of_seed / NONE, seconds), known, owners))
             for done, each in enumerate(chosen, start=1):
                 progress(f"linking, seed {seed}: {each.name}", done / (1 + len(chosen)))
-                trials.append(_trial(each, seed, folder, known, owners))
+                trials.append(_trial(each, seed, *_read(of_seed / each.name, seconds), known, owners))
     return Comparison(
         tool_row({"strength": str(strength)}, {}, trials[0].seed, argv), plain.name, ALLOWED, tuple(trials)
     )
@@ -142,10 +146,14 @@ def _recorded(scenario: Scenario, folder: Path) -> None:
         raise ScenarioError(f"{folder}: holds a recording of another scenario; name another folder")
 
 
-def _read(folder: Path) -> tuple[Recording, Owners]:
-    """A recording of the lab, whose sides one clock stamped, and the client of each flow."""
+def _read(folder: Path, seconds: float) -> tuple[Recording, Owners]:
+    """A recording of the lab, whose sides one clock stamped, or its beginning, and each flow's client."""
     quiet: Progress = lambda step, share: None  # noqa: E731 - one line, used once
     recording, _ = read_recording(folder / "ingress.pcap", folder / "egress.pcap", quiet)
+    if seconds:
+        until_ns = int(recording.egress.ts_ns[0]) + round(seconds * 1e9)
+        outer, inner = recording.ingress, recording.egress
+        recording = Recording(outer.take(outer.ts_ns < until_ns), inner.take(inner.ts_ns < until_ns))
     flows = json.loads((folder / "truth.json").read_text())["flows"]
     owners: dict[FlowKey, str] = {}
     met: dict[tuple[str, str], int] = {}
@@ -156,14 +164,16 @@ def _read(folder: Path) -> tuple[Recording, Owners]:
     return recording, owners
 
 
-def _base(folder: Path) -> tuple[Belonging, Owners]:
-    recording, owners = _read(folder)
+def _base(folder: Path, seconds: float) -> tuple[Belonging, Owners]:
+    recording, owners = _read(folder, seconds)
     return belonging(recording, Adversary().weigh(recording)), owners
 
 
-def _trial(each: Measure | None, seed: int, folder: Path, known: Belonging, owners: Owners) -> Trial:
+def _trial(
+    each: Measure | None, seed: int, recording: Recording, true: Owners, known: Belonging, owners: Owners
+) -> Trial:
+    """One recording, and the copy of the one without countermeasures that foretells it."""
     name = NONE if each is None else each.name
-    recording, true = _read(folder / f"seed-{seed}" / name)
     best = Adversary(None if each is None else each.change.padding)
     recorded = measure(recording, best, owners=true)[1]
     unaligned = measure(recording, replace(best, knows_clocks=False), owners=true)[1]

@@ -42,6 +42,9 @@ def slow(arrivals: Arrivals, pace: Pace, heads: list[int]) -> list[int]:
             comes, cause = max(at, int(arrivals.at_ns[following])), int(arrivals.cause[following])
             if cause >= 0 and depart[cause] != DROPPED:
                 comes = max(comes, depart[cause] + int(arrivals.answer_ns[following]))
+            before = int(arrivals.before[following])
+            if before >= 0 and depart[before] != DROPPED:
+                comes = max(comes, depart[before] + int(arrivals.around_ns[following]))
             heapq.heappush(heap, (comes, following))
     return [depart[i] for i in range(len(depart))]
 
@@ -58,11 +61,15 @@ def test_departures_are_those_of_the_slow_twin(seed: int, pace_ns: tuple[int, in
     following = np.where(np.r_[conversation[1:] == conversation[:-1], False], np.arange(1, count + 1), -1)
     cause = np.where(rng.random(count) < 0.5, np.arange(count) - 1, -1)
     cause[start[:-1]] = -1
+    before = np.where(rng.random(count) < 0.3, start[:-1][conversation], -1)
+    before[start[:-1]] = -1
     arrivals = Arrivals(
         at_ns,
         following,
         cause,
         rng.integers(0, 300, count),
+        before,
+        rng.integers(0, 900, count),
         rng.integers(0, 3, count),
         rng.integers(0, 4, count),
     )

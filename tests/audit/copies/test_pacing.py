@@ -48,7 +48,7 @@ def test_packets_are_only_held_back(known: Belonging, batch_s: float, cover_hz: 
 
 def test_answers_come_a_round_trip_after_what_they_answer(known: Belonging) -> None:
     packets, held = _held(known, BATCH_S, 0.0)
-    cause, answer_ns = pacing._causes(packets)
+    cause, answer_ns = pacing._causes(packets, pacing._trips(packets))
     caused = np.flatnonzero(cause >= 0)
     assert len(caused) > 100
     assert (packets.up[caused] != packets.up[cause[caused]]).all()
@@ -126,3 +126,14 @@ def test_counters_are_found_where_they_stand(known: Belonging) -> None:
     assert place is not None
     assert (place.at, place.width, place.little) == (8, 8, True)
     assert counter_place(known.ingress.head[known.records.row[mine]], known.records.counter[mine] + 1) is None
+
+
+def test_no_more_packets_are_under_way_than_were(known: Belonging) -> None:
+    packets, held = _held(known, BATCH_S, 0.0)
+    before, around_ns = pacing._windows(packets, pacing._trips(packets))
+    mine = np.flatnonzero(before >= 0)
+    assert len(mine) > 100
+    assert (packets.conversation[mine] == packets.conversation[before[mine]]).all()
+    assert (packets.up[mine] == packets.up[before[mine]]).all()
+    assert (packets.at_ns[mine] - packets.at_ns[before[mine]] >= around_ns[mine]).all()  # as it was, too
+    assert (held.came_ns[mine] >= held.left_ns[before[mine]] + around_ns[mine]).all()

@@ -25,6 +25,10 @@ class Arrivals(NamedTuple):
     """An earlier one of its conversation that it answers, or -1."""
     answer_ns: Ints
     """Least time from that one's departure to this one's arrival."""
+    before: Ints
+    """An earlier one of its conversation and direction that has to be acknowledged first, or -1."""
+    around_ns: Ints
+    """Least time from that one's departure to this one's arrival: a whole round trip."""
     queue: Ints
     """Which end holds it back."""
     slot: Ints
@@ -49,7 +53,8 @@ def departures(arrivals, pace, heads, queues, depart, arrive):  # type: ignore[n
     """Departure of each packet, taking the packets of all queues in the order in which they then come.
 
     A packet comes no earlier than in the recording, than the one before it of its conversation came, and than
-    the answer time after the departure of the packet that it answers.
+    the answer time after the departure of the packet that it answers, than a round trip after that of the one
+    that its window waits for.
 
     Parameters
     ----------
@@ -100,6 +105,9 @@ def departures(arrivals, pace, heads, queues, depart, arrive):  # type: ignore[n
             cause = arrivals.cause[following]
             if cause >= 0 and depart[cause] != DROPPED:
                 comes = max(comes, depart[cause] + arrivals.answer_ns[following])
+            before = arrivals.before[following]
+            if before >= 0 and depart[before] != DROPPED:
+                comes = max(comes, depart[before] + arrivals.around_ns[following])
             _push(heap_at, heap_packet, count, comes, following)
             count += 1
 

@@ -12,9 +12,9 @@ in which they come:
 
 *Causality.* A packet that answered another one cannot come before it. It is taken for the answer to the last
 packet of the other direction that was then a round trip old, the round trip being that of the conversation's
-first exchange, and it comes no sooner than one round trip after that one's new time. Conversations keep the
-order of their packets. So a transfer takes longer, as it does over a longer path, and a pause absorbs what
-it can.
+first exchange, and it comes no sooner than one round trip after that one's new time. Conversations keep the order of
+their packets, and no more of them are under way at a time than were in the recording. So a transfer takes longer,
+as it does over a longer path, and a pause absorbs what it can.
 
 Known weaknesses: a stream paced by a clock (a call) is held back as if each of its packets were an answer;
 no window opens further because the path has become longer; packets that found the queue full are gone, and
@@ -174,12 +174,16 @@ def hold_back(packets: Carried, pace: Pace, tunnels: int) -> Held:
     following = np.full(count, -1)
     same = packets.conversation[1:] == packets.conversation[:-1]
     following[:-1][same] = np.flatnonzero(same) + 1
-    cause, answer_ns = _causes(packets)
+    trip_ns = _trips(packets)
+    cause, answer_ns = _causes(packets, trip_ns)
+    before, around_ns = _windows(packets, trip_ns)
     arrivals = Arrivals(
         packets.at_ns,
         following,
         cause,
         answer_ns,
+        before,
+        around_ns,
         np.where(packets.up, 1 + packets.tunnel, 0),
         2 * packets.tunnel + packets.up,
     )
@@ -199,37 +203,88 @@ def _pace(known: Belonging, batch_s: float, cover_hz: float, rng: np.random.Gene
     return Pace(np.int64(round(batch_s * _NS)), np.int64(tick_ns), np.int64(MOST_QUEUED), phase_ns)
 
 
-def _causes(packets: Carried) -> tuple[Ints, Ints]:
+def _trips(packets: Carried) -> Ints:
+    """Round trip of each packet's conversation on the side that it comes from; ``_NEVER`` where not known."""
+    trip_ns = np.full(len(packets.at_ns), _NEVER)
+    for up in (False, True):
+        asking, answering = np.flatnonzero(packets.up != up), np.flatnonzero(packets.up == up)
+        trip_ns[answering] = _first_exchange(packets, asking, answering)[answering]
+    return trip_ns
+
+
+def _causes(packets: Carried, trip_ns: Ints) -> tuple[Ints, Ints]:
     """What each packet answers, or -1, and the least time from that one's leaving to the answer's coming."""
     seen_ns = packets.at_ns + packets.after_ns
     count = len(seen_ns)
     cause, answer_ns = np.full(count, -1), np.zeros(count, np.int64)
     for up in (False, True):
         asking, answering = np.flatnonzero(packets.up != up), np.flatnonzero(packets.up == up)
-        trip_ns = _first_exchange(packets, asking, answering, seen_ns)
         wanted_ns = packets.at_ns[answering] - trip_ns[answering]
-        # In order of conversation and time, the last that asked before each that answers.
-        order = np.lexsort(
-            (
-                np.r_[np.zeros(len(asking)), np.ones(len(answering))],
-                np.r_[seen_ns[asking], wanted_ns],
-                np.r_[packets.conversation[asking], packets.conversation[answering]],
-            )
-        )
-        who = np.r_[asking, answering][order]
-        asks = order < len(asking)
-        last = np.maximum.accumulate(np.where(asks, np.arange(count), -1))
-        found = np.where(last >= 0, who[last], -1)[~asks]
-        mine = who[~asks]
+        found = _last_before(packets.conversation, asking, seen_ns[asking], answering, wanted_ns)
         # Earlier in the conversation's own order, too: that is the order in which they are let go.
-        valid = (found >= 0) & (packets.conversation[found] == packets.conversation[mine]) & (found < mine)
-        cause[mine] = np.where(valid, found, -1)
-        answer_ns[mine] = np.where(valid, packets.after_ns[found] + trip_ns[mine], 0)
+        valid = (found >= 0) & (found < answering)
+        cause[answering] = np.where(valid, found, -1)
+        answer_ns[answering] = np.where(valid, packets.after_ns[found] + trip_ns[answering], 0)
     return cause, answer_ns
 
 
-def _first_exchange(packets: Carried, asking: Ints, answering: Ints, seen_ns: Ints) -> Ints:
+def _windows(packets: Carried, trip_ns: Ints) -> tuple[Ints, Ints]:
+    """The packet that has to be acknowledged before each may come, or -1, and the round trip that takes.
+
+    Of a conversation and direction no more packets are under way at a time than there were in the recording.
+    """
+    count = len(packets.at_ns)
+    talks = int(packets.conversation.max(initial=-1)) + 1
+    way = 2 * packets.conversation + packets.up
+    longest = np.zeros(talks, np.int64)
+    for up in (False, True):
+        mine = np.flatnonzero(packets.up == up)
+        a_trip = np.full(talks, _NEVER)
+        a_trip[packets.conversation[mine]] = trip_ns[mine]
+        longest = np.minimum(longest + a_trip, _NEVER)
+    around_ns = longest[packets.conversation]
+    order = np.argsort(way, kind="stable")
+    place = np.empty(count, np.int64)
+    place[order] = np.arange(count) - np.searchsorted(way[order], way[order], side="left")
+    every = np.arange(count)
+    found = np.full(count, -1)
+    for up in (False, True):
+        mine = every[packets.up == up]
+        found[mine] = _last_before(
+            packets.conversation, mine, packets.at_ns[mine], mine, packets.at_ns[mine] - around_ns[mine]
+        )
+    under_way = place - np.where(found >= 0, place[found], -1)
+    window = np.zeros(2 * talks, np.int64)
+    np.maximum.at(window, way, under_way)
+    back = window[way]
+    has = (place >= back) & (around_ns < _NEVER) & (back > 0)
+    start = np.searchsorted(way[order], way, side="left")
+    before = np.where(has, order[np.where(has, start + place - back, 0)], -1)
+    return before, np.where(has, around_ns, 0)
+
+
+def _last_before(conversation: Ints, offered: Ints, offered_ns: Ints, asking: Ints, asking_ns: Ints) -> Ints:
+    """For each of ``asking`` the last of ``offered`` of its conversation at or before a time, or -1."""
+    order = np.lexsort(
+        (
+            np.r_[np.zeros(len(offered)), np.ones(len(asking))],
+            np.r_[offered_ns, asking_ns],
+            np.r_[conversation[offered], conversation[asking]],
+        )
+    )
+    asks = order >= len(offered)
+    who = np.r_[offered, asking][order]
+    last = np.maximum.accumulate(np.where(asks, -1, np.arange(len(order))))
+    of = np.where(last >= 0, who[last], -1)[asks]
+    mine = who[asks]
+    found = np.empty(len(asking), np.int64)
+    found[order[asks] - len(offered)] = np.where((of >= 0) & (conversation[of] == conversation[mine]), of, -1)
+    return found
+
+
+def _first_exchange(packets: Carried, asking: Ints, answering: Ints) -> Ints:
     """From the first packet that asks to the first one that answers it, in each packet's conversation."""
+    seen_ns = packets.at_ns + packets.after_ns
     talks = int(packets.conversation.max(initial=-1)) + 1
     asked = np.full(talks, _NEVER)
     np.minimum.at(asked, packets.conversation[asking], seen_ns[asking])
