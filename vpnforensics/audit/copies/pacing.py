@@ -12,9 +12,9 @@ in which they come:
 
 *Causality.* A packet that answered another one cannot come before it. It is taken for the answer to the last
 packet of the other direction that was then a round trip old, the round trip being that of the conversation's
-first exchange, and it comes no sooner than one round trip after that one's new time. Conversations keep the order of
-their packets, and no more of them are under way at a time than were in the recording. So a transfer takes longer,
-as it does over a longer path, and a pause absorbs what it can.
+first exchange, and it comes no sooner than one round trip after that one's new time. Conversations keep the
+order of their packets, and no more of them are under way at a time than were in the recording. So a transfer
+takes longer, as it does over a longer path, and a pause absorbs what it can.
 
 Known weaknesses: a stream paced by a clock (a call) is held back as if each of its packets were an answer;
 no window opens further because the path has become longer; packets that found the queue full are gone, and
@@ -105,6 +105,11 @@ def paced(
     cover.refuse_too_many(known, pace)
     packets = carried(known)
     held = hold_back(packets, pace, len(known.tunnels))
+    filling = cover.nothing()
+    if pace.tick_ns:
+        ticks = cover.ticks_of(known, pace, rng)
+        filling = cover.filling(known, packets, held, pace, ticks)
+        held = replace(held, left_ns=cover.seen_at(packets, held, pace, ticks))
     later_ns = np.where(packets.up, held.left_ns, held.came_ns) - packets.at_ns
     lost = held.left_ns == DROPPED
     seen = packets.row >= 0
@@ -116,7 +121,6 @@ def paced(
     has_record = packets.record >= 0
     left_ns = np.where(packets.up, held.left_ns, held.left_ns + packets.after_ns)
     record_ns[packets.record[has_record]] = np.where(lost, DROPPED, left_ns)[has_record]
-    filling = cover.filling(known, packets, held, pace)
     ingress = sent_again(known, ingress, record_ns, filling, rng)
     return in_order(ingress), in_order(replace(egress, ts_ns=egress_ns).take(kept))
 
@@ -196,7 +200,7 @@ def hold_back(packets: Carried, pace: Pace, tunnels: int) -> Held:
 def _pace(known: Belonging, batch_s: float, cover_hz: float, rng: np.random.Generator) -> Pace:
     """Clocks of the server, common to all its tunnels, and of each client."""
     tick_ns = round(_NS / cover_hz) if cover_hz else 0
-    begin_ns = int(known.ingress.ts_ns.min(initial=0))
+    begin_ns = int(known.ingress.ts_ns.min())
     tunnels = len(known.tunnels)
     phase = rng.integers(0, max(tick_ns, 1), tunnels + 1)
     phase_ns = begin_ns + np.stack([np.full(tunnels, phase[0]), phase[1:]], axis=1).ravel()
