@@ -225,3 +225,21 @@ def test_what_the_ends_agreed_on_is_the_variant(tmp_path, suite, variant, from_f
     assert (found.protocol, found.sure) == ("ssh", False)
     unread = "" if suite.hidden else ssh.PACKETS
     assert found.variant == (variant if from_file else unread)
+
+
+def test_after_a_hole_a_bulk_transfer_is_taken_up_where_its_length_comes_again(tmp_path):
+    """Full segments, in which packets begin anywhere, and none with two lengths in it."""
+    rng = np.random.default_rng(6)
+    stream = b"".join(sealed(rng, [1424] * 300, GCM))
+    talk = Talk()
+    talk.syn(server=SERVER)
+    segments = segments_of([[b"".join(opening_of(GCM))], [stream]])
+    for n, (seq, data) in enumerate(segments):
+        if n % 40 != 20:
+            talk.segment(True, seq, data, server=SERVER, step_s=0.05)
+        talk.segment(False, 5000, b"", ack=seq + len(data), server=SERVER)
+    found, pieces = followed(talk.from_file(tmp_path / "c.pcap"), GCM)
+    health = found.health((0, 1), pieces.holes_bytes)
+    assert health.breaks > 3
+    assert set(found.size.tolist()) == {1424}
+    assert len(found) >= 300 - 3 * health.breaks

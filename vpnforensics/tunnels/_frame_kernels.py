@@ -107,8 +107,9 @@ def _convincing(framing: Any, head: Any, got: Any, state: Any, likely: Any) -> A
     """Whether a header must be one where none was expected; ``likely`` where a segment begins."""
     if not _sound(framing, head, got, state):
         return False
-    if framing == SSH:
-        return likely and _length_of(framing, head) >= 2 * SSH_BLOCK
+    if framing == SSH:  # four bytes of a bulk transfer's packets, all as long as the largest, are no chance
+        length = _length_of(framing, head)
+        return length >= 2 * SSH_BLOCK and (likely or length == state[LARGEST] or length == state[PREVIOUS])
     if framing == TLS:
         return head[0] == 23 or (head[0] == 22 and head[2] <= 3)
     if framing == WIREGUARD:
