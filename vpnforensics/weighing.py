@@ -13,6 +13,7 @@ from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
 from vpnforensics.evidence.kept_bytes import with_kept_bytes
+from vpnforensics.evidence.shipped import lend
 from vpnforensics.options import Options
 from vpnforensics.sides import Progress
 from vpnforensics.tunnels.plain import plain_clients
@@ -64,7 +65,8 @@ def weigh(
     if case.by_writes or case.kept is not None:
         return Weighed(case, decision)
     tell("reading header fields", 0.0)
-    return Weighed(case, weigh_fields(case, decision, options.engines, rng=rng))
+    decision = weigh_fields(case, decision, options.engines, rng=rng)
+    return Weighed(case, lend(case, decision))
 
 
 def _weigh_exactly(

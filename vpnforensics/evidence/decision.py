@@ -58,6 +58,8 @@ class Decision:
     null_comparisons: int = 0
     """Comparisons known to be false behind the likelihood ratios."""
     decoys: Decoys = NO_DECOYS
+    lent: str = ""
+    """What calibration was lent to a case too small for its own, or why none was."""
 
     @property
     def expected_false_links(self) -> float:
@@ -290,9 +292,9 @@ def _voice(
 ) -> Voice:
     llr = found.unlisted_llr[scores.flow]
     llr[: len(found.llr)] = found.llr  # the listed come first
-    return Voice(
-        engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), _found(scores.hits, sizes, engine)
-    )
+    claim = calibration.unbounded(llr)
+    found_of = _found(scores.hits, sizes, engine)
+    return Voice(engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), found_of, claim)
 
 
 def _found(hits: Int32s, sizes: Ints, what: str = "packets") -> tuple[str, ...]:

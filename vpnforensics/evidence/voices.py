@@ -23,6 +23,8 @@ class Voice:
     """Packets compared."""
     note: tuple[str, ...]
     """What was compared, or why nothing was."""
+    claim: Floats | None = None
+    """log10 likelihood ratio before it was bounded by the case's comparisons; kept of the joint model's."""
 
     def take(self, index: npt.NDArray[np.intp]) -> Voice:
         """What it says of the pairs at ``index``."""
@@ -36,4 +38,5 @@ class Voice:
             np.r_[self.llr, np.nan][row],
             np.r_[self.n, np.int32(0)][row],
             tuple(map((*self.note, reason).__getitem__, row.tolist())),
+            None if self.claim is None else np.r_[self.claim, np.nan][row],
         )

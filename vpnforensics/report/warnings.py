@@ -90,6 +90,7 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
             " `vpnf engines` says what each needs"
         )
     elif decision.engine in (packets.NAME, writes.NAME):
+        found += [decision.lent] if decision.lent else []
         found += [
             f"tunnel of {tunnel.client} ({tunnel.protocol}): no length map known or learned;"
             " no flow can be linked to it"

@@ -29,11 +29,15 @@ class Damage:
     without: str = ""
     """``addr:port`` of the client whose packets are not in the ingress capture."""
     seed: int = 1
+    window_s: tuple[float, float] | None = None
+    """Only what was captured between these times, from the first packet of either side on: a small case."""
 
     @property
     def any(self) -> bool:
         """Whether there is any."""
-        return bool(self.jitter_ms or self.loss or self.offset_s or self.drift_ppm or self.without)
+        return bool(
+            self.jitter_ms or self.loss or self.offset_s or self.drift_ppm or self.without or self.window_s
+        )
 
     @property
     def text(self) -> str:
@@ -41,6 +45,7 @@ class Damage:
         parts = [f"jitter sd {self.jitter_ms:g} ms"] * bool(self.jitter_ms)
         parts += [f"{self.loss:.3g} lost"] * bool(self.loss)
         parts += ["other clock"] * bool(self.offset_s or self.drift_ppm)
+        parts += [f"{self.window_s[0]:g} to {self.window_s[1]:g} s"] if self.window_s else []
         parts += [f"without {self.without}"] * bool(self.without)
         return ", ".join(parts) or "none"
 
@@ -73,6 +78,10 @@ def degrade(ingress: PacketTable, egress: PacketTable, damage: Damage) -> Damage
     """
     if not damage.any:
         return Damaged(ingress, egress, int(egress.ts_ns[0]) if len(egress) else 0)
+    if damage.window_s:
+        begin_ns = int(min(ingress.ts_ns.min(), egress.ts_ns.min()))
+        low, high = (begin_ns + round(at * 1e9) for at in damage.window_s)
+        ingress, egress = (side.take((side.ts_ns >= low) & (side.ts_ns < high)) for side in (ingress, egress))
     rng = np.random.default_rng(damage.seed)
     ingress = ingress.take(rng.random(len(ingress)) >= damage.loss)
     egress = egress.take(rng.random(len(egress)) >= damage.loss)
