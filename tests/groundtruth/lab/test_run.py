@@ -89,7 +89,7 @@ def udp_id_steps(frames: list[bytes]) -> Counter[int]:
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("kind", [needing(kind) for kind in sorted(DRIVERS)])
 def test_every_driver_records(kind, tmp_path):
-    result = run(usual(kind, 3, 6, seed=6), tmp_path)
+    result = run(usual(kind, 3, 4, seed=6), tmp_path)
     truth = check(tmp_path)
     assert {t["protocol"] for t in truth["tunnels"]} == {kind}
     idle = 1 if DRIVERS[kind].relay else 0  # many connect only when there is something to carry
