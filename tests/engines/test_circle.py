@@ -70,3 +70,33 @@ def test_on_a_short_circle_an_eighth_is_away():
     short = Circle(0, 8 * S, np.array([0.0, 8.0 * S]), np.array([0.0, 1.0]))
     _, away = short.turned(np.zeros(3, np.int64), np.array([0.124, 0.126, 0.876]))
     assert away.tolist() == [False, True, False]
+
+
+def test_share_of_a_moment_is_the_busy_time_before_it_and_a_tenth_of_all():
+    """Busy is what lies within two seconds of a beginning that has a record within two seconds."""
+    rng = np.random.default_rng(11)
+    for _ in range(40):
+        records = np.unique(rng.integers(0, 120, rng.integers(2, 12)))
+        if len(records) < 2:
+            continue
+        begins = rng.integers(-5, 130, rng.integers(0, 9))
+        circle = circle_of(begins * S, records * S)
+        first, period = records[0], records[-1] - records[0]
+        assert (circle.origin_ns, circle.period_ns) == (first * S, period * S)
+        near = [b - first for b in begins if 0 < b - first < period and np.abs(records - b).min() < 2]
+        half = np.arange(0, period, 0.5) + 0.25  # middles of half seconds
+        busy = np.array([any(abs(t - b) < 2 for b in near) for t in half], bool)
+        for at in range(period + 1):
+            share = at / period
+            if near:
+                share = 0.1 * share + 0.9 * busy[: 2 * at].sum() / busy.sum()
+            assert np.interp(at * S, circle.at_ns, circle.share) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("period_s", "least_s"), [(24, 3), (40, 5), (64, 5)])
+def test_a_copy_is_away_from_five_seconds_or_an_eighth_of_the_circle_on(period_s, least_s):
+    even = Circle(0, period_s * S, np.array([0.0, period_s * S]), np.array([0.0, 1.0]))
+    for seconds, far in ((least_s - 0.5, False), (least_s, True), (period_s / 2, True)):
+        for turn in (seconds, period_s - seconds):
+            shift_ns, away = even.turned(np.array([0]), turn / period_s)
+            assert (shift_ns.tolist(), away.tolist()) == ([turn * S], [far])
