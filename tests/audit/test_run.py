@@ -38,6 +38,7 @@ def test_what_an_audit_says(result: AuditResult) -> None:
     assert rows["scrub-ip-id"].more_bytes == 0.0
     assert rows["batch"].delay_ns is not None
     assert rows["batch"].delay_ns > 10e6
+    assert rows["batch"].tied == pytest.approx(result.now.tied_share, abs=0.01)  # no field is rewritten
     assert [r.change_points for r in result.ranked] == sorted(r.change_points for r in result.ranked)
 
 

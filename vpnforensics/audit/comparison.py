@@ -9,7 +9,7 @@ alike differ, too: those with countermeasures that change neither lengths nor ti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -103,10 +103,6 @@ class Summary:
     predicted: float | None
     worst_points: float | None
     """Largest difference between a prediction and its recording."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def summary_of(comparison: Comparison, name: str) -> Summary:

@@ -135,6 +135,12 @@ def effect_of(
         measure(copy, who, allowed=levels, owners=owners)[1]
         for who in (best, replace(best, knows_clocks=False))
     )
+    if each.change.is_paced:
+        # Stacks number packets and read their clocks when sending; the copy's would do so at other times.
+        still = measure(each.change.of_fields.apply(known, seed), Adversary(seed=seed), allowed=levels)[1]
+        informed, uninformed = (
+            replace(seen, tied=round(still.tied_share * seen.flows)) for seen in (informed, uninformed)
+        )
     return Effect(each, informed, uninformed)
 
 

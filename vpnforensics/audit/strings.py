@@ -58,8 +58,6 @@ HEADINGS = {
     "clients": ("client", "flows linked"),
 }
 
-UNIT = "points"
-
 MEANING = (
     "linked: share of all flows whose tunnel is named, and rightly, while so many false links are allowed in"
     " the whole case; the adversary has both captures, knows the clocks and how lengths are padded.",

@@ -140,3 +140,18 @@ def test_no_more_packets_are_under_way_than_were(known: Belonging) -> None:
     assert (packets.up[mine] == packets.up[before[mine]]).all()
     assert (packets.at_ns[mine] - packets.at_ns[before[mine]] >= around_ns[mine]).all()  # as it was, too
     assert (held.came_ns[mine] >= held.left_ns[before[mine]] + around_ns[mine]).all()
+
+
+def test_ticks_are_late_and_the_servers_are_its_own(known: Belonging) -> None:
+    from vpnforensics.audit.copies.cover import ticks_of
+
+    pace = pacing._pace(known, 0.0, COVER_HZ, np.random.default_rng(0))
+    ticks = ticks_of(known, pace, np.random.default_rng(0))
+    for clock in range(2 * len(known.tunnels)):
+        seen_ns = ticks.seen_ns[ticks.begin[clock] : ticks.begin[clock + 1]]
+        due_ns = pace.phase_ns[clock] + (ticks.first[clock] + np.arange(len(seen_ns))) * pace.tick_ns
+        assert (seen_ns >= due_ns).all()
+        assert (np.diff(seen_ns) >= 0).all()
+    down = [set(ticks.seen_ns[ticks.begin[c] : ticks.begin[c + 1]].tolist()) for c in (0, 2)]
+    shared = len(down[0] & down[1]) / min(map(len, down))
+    assert shared > 0.95  # all but those that wait for an earlier tick of one tunnel alone

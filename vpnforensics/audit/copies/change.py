@@ -37,6 +37,16 @@ class Change:
         """How records grow: datagrams at a constant rate are of one size."""
         return to_mtu if self.cover_hz else self.pad
 
+    @property
+    def is_paced(self) -> bool:
+        """Whether packets are held back."""
+        return bool(self.batch_s or self.cover_hz)
+
+    @property
+    def of_fields(self) -> Change:
+        """What is rewritten, without what is padded and held back."""
+        return Change(scrubs=self.scrubs)
+
     def __add__(self, other: Change) -> Change:
         """Both at once; of two paddings the second."""
         return Change(
@@ -57,12 +67,12 @@ class Change:
         rng = np.random.default_rng(seed)
         pad = self.padding
         ingress, egress = known.ingress, known.egress
-        if (pad or self.batch_s or self.cover_hz) and not known.mapped.any():
+        if (pad or self.is_paced) and not known.mapped.any():
             raise NoCopyError("no tunnel here has a packet for each record and a known length map")
         if pad:
             ingress = padded(known, ingress, pad)
         for scrub in self.scrubs:
             ingress, egress = scrub(known, ingress, egress, rng)
-        if self.batch_s or self.cover_hz:
+        if self.is_paced:
             ingress, egress = paced(known, ingress, egress, self.batch_s, self.cover_hz, rng)
         return Recording(ingress, egress)

@@ -18,7 +18,8 @@ takes longer, as it does over a longer path, and a pause absorbs what it can.
 
 Known weaknesses: a stream paced by a clock (a call) is held back as if each of its packets were an answer;
 no window opens further because the path has become longer; packets that found the queue full are gone, and
-nobody sends them again.
+nobody sends them again. Timestamps and IP IDs stay those of the times at which packets were sent in the
+recording, so that a copy does not show how flows of one device are tied.
 """
 
 from __future__ import annotations
