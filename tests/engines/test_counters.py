@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+from math import log10
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,3 +177,73 @@ def test_the_advance_between_two_times():
     asked = [(0, 10, 40), (1, 10, 40), (1, 11, 40), (1, 10, 41), (1, 9, 40), (1, 20, 31)]
     group, first, last = (np.array(column) for column in zip(*asked, strict=True))
     assert found.between(group, first, last).tolist() == [-1, 9, 4, -1, -1, 4]
+
+
+MS = 1_000_000
+
+
+def made_case(monkeypatch, sent, flows):
+    """Each tunnel's times (ms) going down and up, one packet each; each flow's packets as (ms, up)."""
+    groups = [sorted(way) for tunnel in sent for way in tunnel]
+    start = np.r_[0, np.cumsum([len(way) for way in groups])]
+    total = np.concatenate([np.arange(1, len(way) + 1) for way in groups]).astype(np.int64)
+    ts_ns = np.concatenate([np.array(way, float) for way in groups]) * MS
+    monkeypatch.setattr(counters, "advances", lambda _: Advances(start, ts_ns.astype(np.int64), total))
+    packets = [packet for flow in flows for packet in flow]
+    egress = SimpleNamespace(
+        start=np.r_[0, np.cumsum([len(flow) for flow in flows])],
+        ts_ns=np.array([round(ms * MS) for ms, _ in packets], np.int64),
+        up=np.array([up for _, up in packets], bool),
+    )
+    return SimpleNamespace(flows=range(len(flows)), egress=egress, tunnels=range(len(sent)))
+
+
+def test_each_quarter_of_a_second_that_the_counter_came_less_far_speaks_against_a_pair(monkeypatch):
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        sent = [
+            [rng.uniform(0, 4000, rng.integers(8, 300)).round(), np.r_[0, 4000, rng.integers(0, 4000, 60)]]
+            for _ in range(3)
+        ]
+        flows = [
+            sorted((float(ms), bool(rng.random() < 0.6)) for ms in rng.integers(0, 4000, size))
+            for size in (9, 10, 60, 200)
+        ]
+        found = counters.score(made_case(monkeypatch, sent, flows))
+        wanted = []
+        for t, tunnel in enumerate(sent):
+            for f, flow in enumerate(flows[1:], 1):
+                short = compared = 0
+                for window in range(16):
+                    for up in (False, True):
+                        count = sum(int(ms // 250) == window and way == up for ms, way in flow)
+                        first, last = 250 * window - 75, 250 * window + 325
+                        known = first >= tunnel[up].min() and last <= tunnel[up].max()
+                        if count and known:
+                            compared += count
+                            short += np.sum((tunnel[up] >= first) & (tunnel[up] < last)) < int(0.95 * count)
+                if compared:
+                    wanted.append((f, t, max(short * log10(0.03), -6.0), compared))
+        assert len(found) == len(wanted)
+        got = zip(found.flow, found.tunnel, found.score.round(9), found.n, strict=True)
+        assert list(got) == [(f, t, round(score, 9), n) for f, t, score, n in wanted]
+        assert found.silence == {"flow of fewer than 10 packets": 1}
+
+
+def test_one_in_twenty_packets_may_be_a_fragment_or_a_copy(monkeypatch):
+    """Of forty packets in a window thirty-eight are enough."""
+    flow = [(1100.0 + i, True) for i in range(40)]
+    for carried, score in ((38, 0.0), (37, log10(0.03))):
+        sent = [[[0.0] * 9, [0.0, *(1100.0 + i for i in range(carried)), 3000.0]]]
+        found = counters.score(made_case(monkeypatch, sent, [flow]))
+        assert (found.score.tolist(), found.n.tolist()) == ([pytest.approx(score)], [40])
+        assert found.silence == {}
+
+
+def test_a_tunnel_that_was_not_there_is_not_compared(monkeypatch):
+    flow = [(1100.0 + i, True) for i in range(40)]
+    sent = [[[0.0] * 9, [2000.0, 3000.0]], [[], []]]
+    found = counters.score(made_case(monkeypatch, sent, [flow]))
+    assert (len(found), found.silence) == (0, {"tunnel without a clear counter": 1})
+    alone = counters.score(made_case(monkeypatch, sent[:1], [flow]))
+    assert (len(alone), alone.silence) == (0, {"no flow at the time of a tunnel": 1})
