@@ -87,6 +87,9 @@ def main() -> None:
     for kind in document["worst"].values():
         for each in kind:
             each["ingress"], each["egress"] = short(each["ingress"]), short(each["egress"])
+    for row in document["cases"]:
+        if "failed" in row:
+            row["failed"] = " ".join(short(word) if "/" in word else word for word in row["failed"].split())
     images = DOCS / "images"
     for name, drawn in pictures(document).items():
         if name in ("method-fused", "conditions", "stated"):

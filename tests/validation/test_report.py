@@ -150,3 +150,21 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys) -> None:
     assert main(["validate", str(tmp_path)]) == 3
     assert "no truth.json" in capsys.readouterr().err
     assert main(["validate", str(samples.FOLDER / "shadowsocks")]) in (0, 3)
+
+
+def test_wrong_links_are_among_what_misleads_most(material: Material, document: dict) -> None:
+    """Tunnels padded to the MTU, 2 ms of jitter: what the model takes for sure is shown where it is wrong."""
+    wrong = int((material.flows.linked & material.flows.wrong & material.flows.there).sum())
+    told = document["worst"]["link"]
+    assert len(told) >= min(wrong, 1)
+    for each in told:
+        assert each["verdict"].startswith("linked to")
+        assert each["frames"]
+        assert 0 < each["error"] < 0.01
+
+
+def test_the_client_left_out_had_packets() -> None:
+    session = open_sessions([samples.FOLDER / "open-set"])[0]
+    left_out = {d.without for _, d in every([session], [Damage(without="*", seed=n) for n in range(5)])}
+    captured = {row["client"] for row in session.truth["tunnels"] if row["captured"]}
+    assert left_out == captured

@@ -172,7 +172,8 @@ def draw_condition(ax: Axes, name: str, rows: list[Mapping[str, Any]]) -> None:
         ax.plot([n, n], row["linked_interval"], color=UP, lw=2)
         share = row["linked"] / row["carried"]
         ax.plot(n, share, marker="o", color=UP)
-        ax.text(n, share - 0.06, f"{share:.1%}", ha="center", va="top", fontsize=7.5, backgroundcolor="white")
+        off, at = (-0.06, "top") if share > 0.5 else (0.06, "bottom")
+        ax.text(n, share + off, f"{share:.1%}", ha="center", va=at, fontsize=7.5 if len(rows) < 9 else 6)
         if row["wrong"]:
             ax.text(n, 0.03, f"{row['wrong']} wrong", rotation=90, ha="center", va="bottom", color=DOWN)
     ax.set_xticks(range(len(rows)), [visible(row["value"]) for row in rows], rotation=30, ha="right")

@@ -68,7 +68,8 @@ def _costs(document: Document) -> TextTable:
         rows.append((name, *spoken, *told, f"{low:+.2f} to {high:+.2f}", ""))
     return TextTable(
         "What the likelihood ratios are worth",
-        "Cllr in bits: 0 perfect, 1 worthless; Cllr_min is what the best calibration in hindsight leaves,"
+        "Methods speak of different pairs: two are comparable only where these columns agree."
+        " Cllr in bits: 0 perfect, 1 worthless; Cllr_min is what the best calibration in hindsight leaves,"
         " Cllr_cal the rest. devPAV in decades. Brackets: 95 %, over whole sessions. Engines that go by"
         " header fields are asked of listed pairs only, which are mostly true ones: their figures are of"
         " those, not of all.",
@@ -258,6 +259,7 @@ def damage_text(damage: Mapping[str, Any]) -> str:
 def misleading_tables(document: Document) -> Iterator[tuple[str, TextTable]]:
     """The worst comparisons: what each is, and its packets."""
     kinds = {
+        "link": "Wrong link",
         "false": "Speaks for a tunnel that did not carry the flow",
         "true": "Speaks least for the true tunnel",
     }
@@ -265,7 +267,8 @@ def misleading_tables(document: Document) -> Iterator[tuple[str, TextTable]]:
         for each in document["worst"][kind]:
             about = (
                 f"{title}: {each['flow']} ({each['flow_ends']}) with {each['tunnel']} ({each['client']}) in"
-                f" {each['session']}, damage {each['damage']}; log10 LR {each['llr']:+.2f}; {each['packets']}"
+                f" {each['session']}, damage {each['damage']}; log10 LR {each['llr']:+.2f},"
+                f" stated error {each['error']:.2g}; {each['packets']}"
                 f" packets, {each['verdict']}"
             )
             rows = [

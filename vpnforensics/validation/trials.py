@@ -82,7 +82,8 @@ def trials(plan: Plan, options: Options, tell: Progress) -> Iterator[Trial | Fai
 def _named(damage: Damage, session: Session) -> Damage:
     if damage.without != "*":
         return damage
-    carried = sorted({flow["client"] for flow in session.truth["flows"]})
+    there = {row["client"] for row in session.truth["tunnels"] if row.get("captured", True)}
+    carried = sorted({flow["client"] for flow in session.truth["flows"]} & there)
     return replace(damage, without=carried[damage.seed % len(carried)] if carried else "")
 
 

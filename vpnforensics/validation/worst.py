@@ -15,13 +15,13 @@ from vpnforensics.validation.trials import Trial
 
 Ints = npt.NDArray[np.int64]
 
-MOST = 5
+MOST, MOST_LINKS = 5, 20
 _PACKETS = 12
 """Frames shown of a flow, at most: the first ones."""
 _REACH_NS = 50_000_000
 """An outer packet further from an egress packet than this is none that could have carried it."""
 
-Kind = Literal["false", "true"]
+Kind = Literal["link", "false", "true"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,10 @@ class Misleading:
     """A comparison and what speaks the wrong way."""
 
     kind: Kind
-    """``false``: the tunnel did not carry the flow; ``true``: it did."""
+    """``link``: a wrong link; ``false``: the tunnel did not carry the flow; ``true``: it did."""
     llr: float
+    error: float
+    """Stated, of the flow's likeliest tunnel."""
     session: str
     ingress: str
     egress: str
@@ -64,7 +66,7 @@ class Misleading:
 
 
 def worst(trial: Trial, table: Comparisons) -> list[Misleading]:
-    """Of one case: false comparisons with the largest, and true ones with the least likelihood ratio.
+    """Of one case: wrong links, false comparisons with the largest and true ones with the least ratio.
 
     Parameters
     ----------
@@ -73,7 +75,8 @@ def worst(trial: Trial, table: Comparisons) -> list[Misleading]:
         Its own.
     """
     llr = table.values[FUSED]
-    rows: list[tuple[Kind, int]] = []
+    linked = trial.decision.tunnel[table.flow] == table.tunnel
+    rows: list[tuple[Kind, int]] = [("link", int(row)) for row in np.flatnonzero(linked & ~table.h1)]
     for kind, of, sign in (("false", ~table.h1, -1.0), ("true", table.h1, 1.0)):
         some = np.flatnonzero(of & np.isfinite(llr))
         order = np.lexsort((table.tunnel[some], table.flow[some], sign * llr[some]))[:MOST]
@@ -83,11 +86,11 @@ def worst(trial: Trial, table: Comparisons) -> list[Misleading]:
 
 def most_misleading(found: Sequence[Misleading]) -> dict[Kind, list[Misleading]]:
     """Of all cases; one of each flow of a session, however often it was damaged."""
-    chosen: dict[Kind, list[Misleading]] = {"false": [], "true": []}
+    chosen: dict[Kind, list[Misleading]] = {"link": [], "false": [], "true": []}
     seen = set()
-    for each in sorted(found, key=lambda m: -m.llr if m.kind == "false" else m.llr):
+    for each in sorted(found, key=lambda m: m.llr if m.kind == "true" else -m.llr):
         key = each.kind, each.session, each.flow_ends
-        if key not in seen and len(chosen[each.kind]) < MOST:
+        if key not in seen and len(chosen[each.kind]) < (MOST_LINKS if each.kind == "link" else MOST):
             seen.add(key)
             chosen[each.kind].append(each)
     return chosen
@@ -101,6 +104,7 @@ def _misleading(trial: Trial, table: Comparisons, kind: Kind, row: int) -> Misle
     return Misleading(
         kind,
         said.pop(FUSED),
+        float(trial.decision.error[flow]),
         trial.session.name,
         str(trial.session.ingress),
         str(trial.session.egress),
