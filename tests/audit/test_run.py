@@ -70,3 +70,10 @@ def test_pairs_exclude_what_is_one_thing() -> None:
 
 def test_every_measure_says_how_it_is_set() -> None:
     assert all(m.settings and all(s.where and s.line for s in m.settings) for m in measures(Strength()))
+
+
+def test_of_a_relay_no_copy_is_made() -> None:
+    found = _audit(Path(__file__).parents[2] / "samples" / "shadowsocks")
+    assert found.now == found.now_uninformed
+    assert all(e.informed is None and "relay" in e.why_not for e in found.effects)
+    assert not found.ranked

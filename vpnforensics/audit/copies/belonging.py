@@ -103,9 +103,13 @@ def belonging(recording: Recording, found: Weighed) -> Belonging:
     Raises
     ------
     NoCopyError
-        The clocks cannot be aligned, so that nothing is known of what carried what.
+        The clocks cannot be aligned, so that nothing is known of what carried what; or it is a relay's.
     """
     case = found.case
+    if case.by_writes:
+        raise NoCopyError(
+            "a relay's streams have no packets of their clients, whose fields or times could change"
+        )
     if not case.alignment.usable:
         raise NoCopyError(f"the clocks cannot be aligned: {case.alignment.reason}")
     return Belonging(
