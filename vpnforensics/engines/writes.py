@@ -11,7 +11,8 @@ the egress side has packets, each of which was a write.
 Three things differ. Only writes of one segment are looked for: larger ones are read in pieces, and have no
 single partner (of 444 bulk writes through a real Shadowsocks, 19 had). A first write whose address is as long
 as its destination's name is not looked for either. And writes that follow one another closely are read as
-one, so that more have no partner than packets have no record (``miss``); what is missing denies no tunnel.
+one, so that more have no partner than packets have no record: how many is measured, by direction, and asked
+of a flow accordingly. What is missing denies no tunnel.
 
 Assumptions: the write law is known; aligned clocks.
 
@@ -32,6 +33,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.arrays import Bools
 from vpnforensics.engines import packets
 from vpnforensics.engines._hole_kernels import KINDS
@@ -40,11 +42,40 @@ from vpnforensics.engines.containment import Containment
 
 NAME = "writes"
 
-_MISS = 0.3
-"""Share of writes of one segment without a partner: of real relays 0.5 % up and half of those down."""
+_NEAR_NS, _WIDTHS = 5_000_000, 2
+"""A write's partner is looked for within this, or so many widths of the delay law."""
+_NULL_SHIFTS_NS = (3_100_000_000, -4_700_000_000, 7_300_000_000)
+_MISS_RANGE = (0.03, 0.95)
+"""Share of writes of one segment without a partner: of real relays 6 to 27 % up, 43 to 89 % down."""
 
 
 def prepare(case: Case, seen: Bools) -> Containment | None:
     """As :func:`vpnforensics.engines.packets.prepare`, of a case whose tunnels are carriers."""
     containment = packets.prepare(case, seen)
-    return None if containment is None else replace(containment, miss=np.full(KINDS, _MISS))
+    if containment is None:
+        return None
+    miss = np.array([_missed(containment, up) for up in (False, True)])
+    return replace(containment, miss=np.tile(miss, KINDS // 2), expected=1.0 - miss)
+
+
+def _missed(containment: Containment, up: bool) -> float:
+    """Share of a direction's writes that have no partner within the delay law, chance taken off."""
+    egress, classes = containment.egress, containment.classes
+    size_class = np.max(containment.egress_class, axis=0)
+    asked = np.flatnonzero((size_class != IN_PIECES) & (egress.up == up))
+    if not len(asked):
+        return _MISS_RANGE[1]
+    # One ascending number a record: its class, then its time in microseconds.
+    begin = min(int(egress.ts_ns.min()), int(classes.ts_ns.min()))
+    span = (max(int(egress.ts_ns.max()), int(classes.ts_ns.max())) - begin) // 1000 + 20_000_000
+    record = np.repeat(np.arange(len(classes)), classes.counts) * span + (classes.ts_ns - begin) // 1000
+    near = max(_NEAR_NS, round(_WIDTHS * containment.law.width_ns)) // 1000
+    of_class = size_class[asked].astype(np.int64)
+
+    def found(shift_ns: int) -> float:
+        at = of_class * span + (egress.ts_ns[asked] - begin + shift_ns) // 1000
+        between = np.searchsorted(record, at + near, side="right") - np.searchsorted(record, at - near)
+        return float(np.mean((between > 0) & (of_class >= 0)))
+
+    chance = float(np.mean([found(shift) for shift in _NULL_SHIFTS_NS]))
+    return float(np.clip(1.0 - (found(0) - chance) / max(1.0 - chance, 1e-9), *_MISS_RANGE))

@@ -166,12 +166,15 @@ def _settle(
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
 
 
-def _sought(containment: Containment, tunnel: Ints32) -> npt.NDArray[np.int64]:
-    """Packets of each flow that its tunnel would have carried as one; of a flow without one, the first."""
+def _sought(containment: Containment, tunnel: Ints32) -> Floats:
+    """Packets of each flow that its tunnel would have carried as one, as far as it is asked to have them; of
+    a flow without a tunnel, by the first.
+    """
     start = containment.egress.start
     number = np.repeat(containment.map_of_tunnel[np.maximum(tunnel, 0)], np.diff(start))
     size_class = np.stack(containment.egress_class)[np.maximum(number, 0), np.arange(len(number))]
-    return np.add.reduceat(size_class != IN_PIECES, start[:-1], dtype=np.int64)
+    asked = containment.expected[containment.egress.up.astype(np.intp)]
+    return np.asarray(np.add.reduceat(np.where(size_class != IN_PIECES, asked, 0.0), start[:-1]))
 
 
 def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:

@@ -166,9 +166,8 @@ class _Solver:
     ) -> None:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
         self.containment = containment
-        self.most_miss = np.repeat(
-            [_MISS_RANGE[1], _MISS_IN_HOLE, max(_MISS_RANGE[1], containment.miss[-1])], 2
-        )
+        uncounted = np.maximum(_MISS_RANGE[1], containment.miss[-2:])
+        self.most_miss = np.r_[np.repeat([_MISS_RANGE[1], _MISS_IN_HOLE], 2), uncounted]
         law = containment.law
         self.flows, self.tunnels = len(containment.egress.start) - 1, containment.tunnels
         room = int(len(law.up) * _ROOM)
@@ -209,7 +208,7 @@ class _Solver:
         graph = self.graph
         links, pairs = len(graph.link_flow), len(graph.pair_tunnel)
         self.unexplained = np.full(len(self.cell_size), _UNEXPLAINED)
-        self.miss = np.repeat([_MISS, *self.containment.miss[2::2]], 2)
+        self.miss = np.r_[_MISS, _MISS, self.containment.miss[2:]]
         rates = self._rates()
         messages = Messages(
             np.zeros(links),
