@@ -185,3 +185,23 @@ def test_intervals_go_over_sessions_and_need_some(wireguard: Trial) -> None:
     low, high = over_sessions(table, "m", share, rng)[:, 0]
     assert low < table.h1.mean() < high
     assert high - low < 0.05
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unattributed": [{"src": "a:1", "dst": "b:1", "reason": "the server's own"}]},
+        {"unattributed": 3},
+        {"alignment": {"offset_ns": [], "drift_ppm": {}, "reference_ns": None}},
+        {"tunnels": [{"client": "c:1", "also": 7}]},
+        {"flows": [{"src": "a:1", "dst": "b:1", "client": "c:1", "first_ns": 1 << 80, "last_ns": 1 << 80}]},
+    ],
+)
+def test_a_truth_of_another_form_fails_its_session_only(tmp_path, change: dict) -> None:
+    for path in (samples.FOLDER / "wireguard").glob("*.pcap"):
+        (tmp_path / path.name).symlink_to(path)
+    truth = json.loads((samples.FOLDER / "wireguard" / "truth.json").read_text())
+    (tmp_path / "truth.json").write_text(json.dumps(truth | change))
+    found = try_session(open_sessions([tmp_path])[0], Damage(), Options(), lambda step, share: None)
+    assert isinstance(found, Failed)
+    assert "truth.json: is not in the lab's form" in found.reason

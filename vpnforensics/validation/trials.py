@@ -101,8 +101,17 @@ def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -
     weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
     if not len(weighed.case.tunnels):
         raise CaseError(f"{session.folder}: no tunnel was found at ingress")
-    labels = label(
-        weighed.case, session.truth, lambda ns: damage.shown(ns, damaged.first_ns) if damage.any else ns
-    )
-    facts = facts_of(session, damage, weighed.case, labels, damaged.first_ns)
+    try:
+        labels = label(
+            weighed.case, session.truth, lambda ns: damage.shown(ns, damaged.first_ns) if damage.any else ns
+        )
+        facts = facts_of(session, damage, weighed.case, labels, damaged.first_ns)
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+    ) as error:  # what the required keys do not cover
+        path = session.folder / "truth.json"
+        raise CaptureError(path, None, f"is not in the lab's form: {error!r}") from error
     return Trial(session, damage, facts, weighed.case, weighed.decision, labels)
