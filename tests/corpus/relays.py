@@ -117,9 +117,10 @@ def _relays() -> Iterator[Specimen]:
         ("socks5", "socks5", Socks, 1080, True),
         ("connect", "http-proxy", Connect, 8080, True),
         ("shadowsocks", "stream", Shadowsocks, 8388, False),
+        ("shadowsocks-in-one-capture", "stream", Shadowsocks, 8388, False),
         ("trojan", "", Trojan, 443, False),
     ):
-        draft = Draft(f"relay-{name}", "relays", apart=True)
+        draft = Draft(f"relay-{name}", "relays", apart="one-capture" not in name)
         server = Endpoint(_SERVER, port)
 
         def outer(client: Endpoint, server: Endpoint, kind=kind, draft=draft) -> Outer:

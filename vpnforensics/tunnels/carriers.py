@@ -20,12 +20,15 @@ import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.find import find_tunnels
+from vpnforensics.tunnels.protocol import SURE
 from vpnforensics.tunnels.relays import Relay, find_relays
 from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.write_law import MOST_WRITE_BYTES, OPENING, VARIES, WriteLaw
 from vpnforensics.tunnels.writes import WriteTable, find_writes
 
 TRANSPORT = "stream"
+_MANY_HOSTS = 3
+"""A relay's client talks to one relay, or to two."""
 _NO_WRITE_BYTES = 3 * OPENING
 """Size of what stands for a flow without writes: more than any law's."""
 
@@ -103,6 +106,8 @@ def find_carriers(conversations: FlowTable, framed: TunnelSet) -> Carriers:
             key = int(client[number]), relay.server, relay.protocol
             of.setdefault(key, []).append(number)
             relays.setdefault(key, relay)
+    outward = _opening_outward(conversations, writes, forward)
+    of = {key: mine for key, mine in of.items() if relays[key].confidence >= SURE or key[0] not in outward}
     carrier_of = np.full(len(conversations), -1, np.int64)
     tunnels: list[Tunnel] = []
     for key, numbers in sorted(of.items(), key=lambda item: min(item[1])):
@@ -137,6 +142,20 @@ def list_tunnels(conversations: FlowTable) -> TunnelSet:
         if not known & {t.conversation, *t.beside}
     )
     return replace(kept, tunnels=(*kept.tunnels, *more))
+
+
+def _opening_outward(
+    conversations: FlowTable, writes: WriteTable, forward: npt.NDArray[np.bool_]
+) -> set[int]:
+    """Addresses that talk to many hosts: no relay's client, which has its relay for that, but a relay's
+    outside (in a capture of both its sides), or a host that browses.
+    """
+    talked = np.diff(writes.start) > 0
+    client = np.where(forward, conversations.src, conversations.dst)[talked]
+    server = np.where(forward, conversations.dst, conversations.src)[talked]
+    pairs = np.unique(np.stack([client, server]), axis=1)
+    address, hosts = np.unique(pairs[0], return_counts=True)
+    return set(address[hosts >= _MANY_HOSTS].tolist())
 
 
 def _forward(conversations: FlowTable, writes: WriteTable) -> npt.NDArray[np.bool_]:
