@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from vpnforensics.evidence.attribution import surest
-from vpnforensics.validation.binomial import poisson_tail
+from vpnforensics.validation.binomial import interval, poisson_tail
 from vpnforensics.validation.outcomes import Outcomes
+from vpnforensics.validation.splits import design_effect
 
 EDGES = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 0.5)
 """Beyond, a flow is likelier wrong than right, and is linked to nothing."""
@@ -27,6 +28,8 @@ class Stated:
     stated: float
     """Sum of the errors: wrong ones to expect."""
     observed: int
+    at_most: float
+    """95 % upper limit of the share that is wrong, at what the flows are worth: no smaller error is supported."""
     chance: float
     """P(so many wrong, or more) if what is stated is right: small where it is stated too small."""
 
@@ -41,7 +44,10 @@ def stated(table: Outcomes) -> list[Stated]:
     for low, high in pairwise(EDGES):
         mine = (table.error >= low) & (table.error < high)
         expected, wrong = float(table.error[mine].sum()), int(table.wrong[mine].sum())
-        rows.append(Stated(low, high, int(mine.sum()), expected, wrong, poisson_tail(wrong, expected)))
+        effect = design_effect(table.wrong[mine], table.identity[mine])
+        at_most = interval(wrong / effect, mine.sum() / effect)[1]
+        chance = poisson_tail(wrong, expected)
+        rows.append(Stated(low, high, int(mine.sum()), expected, wrong, at_most, chance))
     return rows
 
 

@@ -157,6 +157,7 @@ def _stated(document: Document) -> TextTable:
             f"{row['flows']:,}",
             f"{row['stated']:.3g}",
             f"{row['observed']:,}",
+            f"{row['at_most']:.2g}",
             f"{row['chance']:.2g}",
         )
         for row in document["stated"]
@@ -165,7 +166,7 @@ def _stated(document: Document) -> TextTable:
         "Stated and observed errors",
         "Of all flows, linked or not, the stated error of their likeliest tunnel. P: of so many wrong ones or"
         " more if what is stated were right; below 0.05 the errors are stated too small.",
-        ("stated error", "flows", "wrong, stated", "wrong, observed", "P"),
+        ("stated error", "flows", "wrong, stated", "wrong, observed", "share, at most (95 %)", "P"),
         tuple(rows),
     )
 
