@@ -29,7 +29,7 @@ class Stated:
     """Sum of the errors: wrong ones to expect."""
     observed: int
     at_most: float
-    """95 % upper limit of the share that is wrong, at what the flows are worth: no smaller error is supported."""
+    """95 % upper limit of the share that is wrong, at what the flows are worth: no smaller error is shown."""
     chance: float
     """P(so many wrong, or more) if what is stated is right: small where it is stated too small."""
 
