@@ -13,7 +13,7 @@ from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.sessions import open_sessions, together
 from vpnforensics.validation.splits import design_effect, folds, held_out, over_sessions
-from vpnforensics.validation.trials import Failed, Trial, try_session
+from vpnforensics.validation.trials import Failed, Trial, every, try_session
 
 
 def tried(name: str, damage: Damage = Damage()) -> Trial:  # noqa: B008 - frozen
@@ -205,3 +205,11 @@ def test_a_truth_of_another_form_fails_its_session_only(tmp_path, change: dict) 
     found = try_session(open_sessions([tmp_path])[0], Damage(), Options(), lambda step, share: None)
     assert isinstance(found, Failed)
     assert "truth.json: is not in the lab's form" in found.reason
+
+
+def test_one_capture_of_both_sides_has_no_other_clock() -> None:
+    sessions = open_sessions([samples.FOLDER / name for name in ("sll2", "wireguard")])
+    plan = every(sessions, [Damage(), Damage(jitter_ms=2.0), Damage(window_s=(0.0, 5.0))])
+    assert [(s.name, d.jitter_ms) for s, d in plan] == [
+        ("sll2", 0.0), ("sll2", 0.0), ("wireguard", 0.0), ("wireguard", 2.0), ("wireguard", 0.0),
+    ]  # fmt: skip

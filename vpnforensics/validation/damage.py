@@ -35,9 +35,12 @@ class Damage:
     @property
     def any(self) -> bool:
         """Whether there is any."""
-        return bool(
-            self.jitter_ms or self.loss or self.offset_s or self.drift_ppm or self.without or self.window_s
-        )
+        return self.of_one_side or bool(self.without or self.window_s)
+
+    @property
+    def of_one_side(self) -> bool:
+        """Whether it sets one side's clock, times or losses apart from the other's."""
+        return bool(self.jitter_ms or self.loss or self.offset_s or self.drift_ppm)
 
     @property
     def text(self) -> str:

@@ -67,9 +67,15 @@ Plan = Sequence[tuple[Session, Damage]]
 def every(sessions: Sequence[Session], damages: Sequence[Damage]) -> Plan:
     """Every session under every damage.
 
-    A damage ``without`` the name ``*`` leaves out one client, another for each seed.
+    A damage ``without`` the name ``*`` leaves out one client, another for each seed. One capture of both sides
+    has one tap and one clock: it is worked on without what befalls one side.
     """
-    return [(session, _named(damage, session)) for session in sessions for damage in damages]
+    return [
+        (session, _named(damage, session))
+        for session in sessions
+        for damage in damages
+        if session.ingress != session.egress or not damage.of_one_side
+    ]
 
 
 def trials(plan: Plan, options: Options, tell: Progress) -> Iterator[Trial | Failed]:
