@@ -67,8 +67,8 @@ Plan = Sequence[tuple[Session, Damage]]
 def every(sessions: Sequence[Session], damages: Sequence[Damage]) -> Plan:
     """Every session under every damage.
 
-    A damage ``without`` the name ``*`` leaves out one client, another for each seed. One capture of both sides
-    has one tap and one clock: it is worked on without what befalls one side.
+    A damage ``without`` the name ``*`` leaves out one client, another for each seed. One capture of both
+    sides has one tap and one clock: it is worked on without what befalls one side.
     """
     return [
         (session, _named(damage, session))
