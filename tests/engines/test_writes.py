@@ -7,6 +7,7 @@ import pytest
 
 import vpnforensics as vf
 from tests.align.test_relays import relayed
+from tests.truth import load, tally
 from vpnforensics import samples
 from vpnforensics.tunnels.write_law import OPENING
 
@@ -59,3 +60,36 @@ def test_rows_tell_true_sizes_and_clocks_of_clients_are_not_made_up(name):
     assert case.flows["ip_id_class"].isna().all()
     assert (case.decoys["linked"]) == 0
     assert np.isfinite(case.expected_false_links)
+
+
+def cut(packets, rows):
+    return packets.take(np.asarray(rows))
+
+
+@pytest.mark.parametrize("name", ["shadowsocks", "ssh-tun", "trojan"])
+@pytest.mark.parametrize("damage", ["second half", "lost", "doubled", "gap"])
+def test_damaged_captures_link_nothing_wrong(name, damage):
+    """Streams joined in their middle, holes, retransmissions: fewer links, no wrong one, no denial."""
+    recording = load(samples.FOLDER / name)
+    ingress, rng = recording.ingress, np.random.default_rng(1)
+    n = len(ingress)
+    rows = {
+        "second half": np.arange(n // 2, n),
+        "lost": np.flatnonzero(rng.random(n) > 0.05),
+        "doubled": np.sort(np.r_[np.arange(n), rng.integers(0, n, n // 20)]),
+        "gap": np.r_[: n // 3, n // 2 : n],
+    }[damage]
+    case = vf.correlate(cut(ingress, rows), recording.egress)
+    found = tally(recording, case)
+    assert found.wrong == 0
+    assert found.long_linked + found.short_linked >= 5
+    assert "no_tunnel" not in set(case.links["verdict"])
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_one_direction_of_a_relay_is_refused(up):
+    recording = load(samples.FOLDER / "shadowsocks")
+    server = recording.ingress.addresses.texts.index("198.51.100.1")
+    side = recording.ingress.dst if up else recording.ingress.src
+    with pytest.raises(vf.errors.CaseError, match="no VPN tunnel recognised"):
+        vf.correlate(cut(recording.ingress, np.flatnonzero(side == server)), recording.egress)
