@@ -84,6 +84,9 @@ validate-scenes: .venv/dev.stamp ## links on simulated scenes that are hard each
 validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside the number allowed
 	$(PY) benchmarks/error_rate.py
 
+validate-streams: .venv/dev.stamp ## links through relays, on the samples damaged step by step
+	$(PY) benchmarks/streams.py $(addprefix samples/,shadowsocks trojan socks http-proxy-squid ssh-tun ssh-tun-gcm)
+
 validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused and recorded (root: 10 min more)
 	$(PY) benchmarks/fields.py
 	$(PY) benchmarks/fields_lab.py
@@ -108,4 +111,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate validate-truth validate-scenes validate-errors validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness clean
