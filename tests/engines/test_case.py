@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from tests.tables import table, tcp, udp
 from vpnforensics.align.alignment import Alignment
@@ -73,6 +77,14 @@ def test_a_turned_case_has_its_flows_whole_elsewhere_and_all_else_in_place():
     assert "outer" not in vars(fresh)
 
 
+@pytest.mark.parametrize(
+    ("transports", "by_writes"), [([], False), (["stream"] * 2, True), (["stream", "udp"], False)]
+)
+def test_a_case_is_by_writes_where_all_its_tunnels_are_carriers(transports, by_writes):
+    tunnels = SimpleNamespace(tunnels=[SimpleNamespace(transport=each) for each in transports])
+    assert replace(made(), tunnels=tunnels).by_writes == by_writes
+
+
 def test_tables_of_scores_end_to_end():
     one = ScoreTable(
         np.array([1], np.int32), np.array([2], np.int32), np.array([3.0]), np.array([4], np.int32)
@@ -80,5 +92,6 @@ def test_tables_of_scores_end_to_end():
     two = concatenate([one, one.take(np.zeros(0, np.intp)), one])
     assert (len(one), len(two), len(concatenate([]))) == (1, 2, 0)
     for column, value in (("flow", 1), ("tunnel", 2), ("score", 3.0), ("hits", 4)):
+        assert len(getattr(concatenate([]), column)) == 0
         assert getattr(two, column).tolist() == [value] * 2
         assert getattr(two, column).dtype == getattr(concatenate([]), column).dtype
