@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.tunnels.streams import Talk
+from vpnforensics.align import relays
 from vpnforensics.align.alignment import same_clock
 from vpnforensics.align.relays import settle_relays
 from vpnforensics.tunnels.carriers import find_carriers
@@ -92,3 +93,11 @@ def test_who_is_beside_a_relay_is_no_carrier():
 
 def test_one_direction_alone_proves_no_relay():
     assert settled(*relayed(4, frame=34, reply=False, flows=20)) is None
+
+
+def test_carriers_too_small_to_prove_themselves_are_none_where_others_look_alike(monkeypatch):
+    sides = relayed(5, frame=34, clients=12, flows=2)
+    assert len(settled(*sides).settled.tunnels) == 12
+    monkeypatch.setattr(relays, "_LIKE_OTHERS", ("stream",))
+    monkeypatch.setattr(relays, "followed", lambda carriers, *rest: np.zeros(len(carriers), np.bool_))
+    assert settled(*sides) is None

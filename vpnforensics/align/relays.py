@@ -91,23 +91,23 @@ def settle_relays(
     groups = _groups(carriers)[:_MOST_GROUPS]
     trials = [(group, _best(carriers, group, flows, writes, known_clock, rng)) for group in groups]
     proved = [(group, trial) for group, trial in trials if trial is not None]
-    if not proved:
-        settled = _without_laws(carriers, flows, writes, known_clock, rng)
-        return None if settled is None else Relayed(settled, flows, flows, alike)
-    main = max((trial for _, trial in proved), key=lambda trial: trial.share)
+    main = max((trial for _, trial in proved), key=lambda trial: trial.share, default=None)
     laws: dict[int, WriteLaw] = {}
     for group, trial in proved:
+        assert main is not None
         if (trial.law.of_packets, trial.law.opening) == (main.law.of_packets, main.law.opening):
             laws.update(dict.fromkeys(_carrying(group, carriers, trial, main.alignment, rng), trial.law))
-    keep = np.zeros(len(carriers), np.bool_)
-    keep[list(laws)] = True
-    kept = np.flatnonzero(keep).tolist()
+    if main is None or not laws:
+        settled = _without_laws(carriers, flows, writes, known_clock, rng)
+        return None if settled is None else Relayed(settled, flows, flows, alike)
+    keep = np.array([t.sure or n in laws for n, t in enumerate(carriers.tunnels)], np.bool_)
     maps = tuple(dict.fromkeys(laws.values()))
-    map_of = np.array([maps.index(laws[n]) for n in kept], np.int64)
     chosen = carriers.select(keep)
+    law_of = [laws.get(n) for n in np.flatnonzero(keep).tolist()]
+    map_of = np.array([-1 if law is None else maps.index(law) for law in law_of], np.int64)
     tunnels = tuple(
-        replace(t, protocol=laws[n].name or t.protocol, variant=laws[n].variant)
-        for n, t in zip(kept, chosen.tunnels, strict=True)
+        t if law is None else replace(t, protocol=law.name or t.protocol, variant=law.variant)
+        for law, t in zip(law_of, chosen.tunnels, strict=True)
     )
     records = _records(chosen, maps, map_of)
     settled = Settled(main.alignment, TunnelSet(tunnels, records, np.zeros(0, np.int64)), maps, map_of)
