@@ -68,6 +68,9 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PY) benchmarks/correlating.py
 	$(PY) benchmarks/report.py
 
+bench-scale: .venv/dev.stamp ## columns on disk, memory within a budget, first looks, on a case of 10 M packets
+	$(PY) benchmarks/scale.py
+
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
 	$(PY) benchmarks/tunnel.py journal
@@ -111,4 +114,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness clean

@@ -52,6 +52,7 @@ def test_what_was_selected_is_said_and_verified(run, folder, tmp_path):
         "tcp",
     ]
     assert "the same when made again" in run("verify", saved)[0]
+    assert "IP packets captured: tcp" in run("info", sides[1], "--select", "tcp")[0]
     for bad in (["--server", "example.org"], ["--select-out", "tcp or"]):
         _, err = run("correlate", *sides, *bad, code=2)
         assert "Invalid value" in err

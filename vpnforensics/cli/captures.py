@@ -142,6 +142,8 @@ def _info_view(rows: list[dict[str, Any]]) -> RenderableType:
         )
         grid.add_row("stored", f"{size(row['bytes'])} ({row['bytes']:,} bytes)")
         grid.add_row("packets", f"{row['packets']:,} IP, {size(row['ip_bytes'])}")
+        if chosen := row["selection"]:
+            grid.add_row("of", f"{chosen['of']:,} IP packets captured: {visible(chosen['which'])}")
         if row["packets"]:
             grid.add_row("first", utc(row["first_ns"]))
             grid.add_row("last", f"{utc(row['last_ns'])} ({span(row['duration_ns'])} later)")

@@ -37,6 +37,7 @@ class ColumnFiles:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        self._folder = folder
         names = [spec.name for spec in PacketTable.schema()]
         self._files = {name: tempfile.TemporaryFile(dir=folder) for name in names}  # noqa: SIM115
 
@@ -49,8 +50,12 @@ class ColumnFiles:
 
     def append(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Rows more, of all columns."""
-        for name, file in self._files.items():
-            file.write(np.ascontiguousarray(columns[name]).data)
+        try:
+            for name, file in self._files.items():
+                file.write(np.ascontiguousarray(columns[name]).data)
+        except OSError as error:
+            why = f"scratch files cannot be written: {error.strerror}"
+            raise OSError(error.errno, why, str(self._folder)) from error
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """All rows by column, mapped: they stay when this object is closed."""

@@ -164,6 +164,11 @@ def _ours(folder: Path, begun: dict[str, Any]) -> Iterator[None]:
         raise ConversionError(f"{folder}: cannot be made: {error.strerror}") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise ConversionError(f"{folder}: is no folder") from error
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(
+            error.errno, f"cannot be written: {why}; started again, it goes on", str(folder)
+        ) from error
     except (CaptureError, ValueError):
         if made and not any((folder / PACKETS).glob("*.parquet")):  # the capture was none
             shutil.rmtree(folder, ignore_errors=True)
