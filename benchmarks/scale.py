@@ -91,11 +91,12 @@ def growing(one: Path, many: Path, work: Path) -> None:
     whole = ran(
         vpnf("correlate", many / "ingress.pcap", many / "egress.pcap", *alone, "-o", work / "many.json")
     )
-    budget = ["--memory", f"{whole.anonymous_bytes >> 20}MiB", "--scratch", work]
+    budget = ["--memory", f"{3 * whole.resident_bytes >> 21}MiB", "--scratch", work]
     bound = ran(
         vpnf("correlate", work / "ingress", work / "egress", *alone, "-o", work / "bound.json", *budget)
     )
     figure("packets", f"{small:,} and {large:,}")
+    figure("budget: 1.5 times what the large case had resident", budget[1])
     for what, step, n in (
         ("small", first, small),
         ("large", whole, large),

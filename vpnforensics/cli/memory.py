@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class MemorySize(click.ParamType[int]):
                 raise ValueError
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no size of memory: write 4GiB; at least 512MiB", param, ctx)
+        # Arrow's own allocator sets a gibibyte aside, unless it is told otherwise before Arrow is loaded.
+        os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
         return int(wanted)
 
 
@@ -51,6 +54,7 @@ def within(memory: int | None) -> Iterator[None]:
     if memory is None:
         yield
         return
+    _with_reserves()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
@@ -65,3 +69,14 @@ def within(memory: int | None) -> Iterator[None]:
         ) from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _with_reserves() -> None:
+    """Have libraries take what they set aside before there is a limit.
+
+    OpenBLAS, of numpy and (which numba loads) of scipy, asks again and again where it gets no buffers.
+    """
+    import numba.np.arraymath  # noqa: F401
+    import numpy as np
+
+    _ = np.ones((512, 512)) @ np.ones((512, 512))  # large enough for all its threads

@@ -139,6 +139,8 @@ class _Part:
             return
         try:
             yield from self.file.iter_batches(batch_size=GROUP_PACKETS, row_groups=groups)
+        except MemoryError:  # which Arrow's own is, too
+            raise
         except (OSError, pa.ArrowException) as error:
             raise CaptureError(self.path, None, f"damaged: {_first_line(error)}; {_REMEDY}") from error
 
