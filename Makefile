@@ -110,8 +110,14 @@ likeness: .venv/dev.stamp ## record a scenario, simulate it, and compare their d
 	  .venv/bin/vpnf lab run benchmarks/likeness.yaml -o "$$folder" && \
 	  $(PY) -m vpnforensics.groundtruth.simulate.compare benchmarks/likeness.yaml "$$folder"
 
+package: .venv/dev.stamp ## sdist and wheel into dist/: built, checked, each installed and used in a bare environment
+	.ci/package
+
+man: .venv/dev.stamp ## man pages of every command, into dist/man
+	$(PY) docs/generate/man.py dist/man
+
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package man clean
