@@ -54,8 +54,8 @@ format: .venv/dev.stamp ## put the code into the project's form
 validate: .venv/dev.stamp ## evidence held against captures with truth: makes docs/validation.md anew (under 30 min)
 	$(PY) benchmarks/validation.py
 
-notebooks: .venv/dev.stamp ## open the first case in Jupyter
-	$(PY) -m jupyter lab notebooks/01-first-case.ipynb
+notebooks: .venv/dev.stamp ## open the notebooks in Jupyter
+	$(PY) -m jupyter lab --notebook-dir=notebooks notebooks/01-first-case.ipynb
 
 screenshot: .venv/dev.stamp ## make the README's picture of the HTML report anew (needs Chromium)
 	$(PY) docs/images/screenshot.py
