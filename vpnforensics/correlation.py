@@ -22,7 +22,7 @@ from vpnforensics.joined.usage_logs import join
 from vpnforensics.joined.zeek_logs import join_zeek
 from vpnforensics.logs.read import read_logs
 from vpnforensics.logs.session import LogBook
-from vpnforensics.options import ENGINES, EXPECTED_FALSE_LINKS, Options
+from vpnforensics.options import EXPECTED_FALSE_LINKS, Options
 from vpnforensics.report import rows, warnings
 from vpnforensics.report.inputs import input_row
 from vpnforensics.report.limit import twins
@@ -41,7 +41,7 @@ def correlate(
     expected_false_links: float = EXPECTED_FALSE_LINKS,
     seed: int = 0,
     same_clock: bool = False,
-    engines: str | Sequence[str] = ENGINES,
+    engines: str | Sequence[str] | None = None,
     select_ingress: str = "",
     select_egress: str = "",
     logs: Sequence[str | Path] = (),
@@ -69,8 +69,8 @@ def correlate(
         Seeds all sampling; the same inputs, options and seed give the same result.
     same_clock : bool
         Both captures were stamped by one clock, known from elsewhere: do not estimate an offset.
-    engines : str or sequence of str
-        The engines that may speak.
+    engines : str or sequence of str, optional
+        The engines that may speak; all there are by default, those of other packages included.
     select_ingress, select_egress : str
         Which packets of a side to read, as :func:`vpnforensics.read_capture` takes it. Where tunnels may have
         been left out so, no flow is denied.
@@ -108,8 +108,7 @@ def correlate(
     ValueError, TypeError
         An option is out of its range, or of another type.
     """
-    chosen = (engines,) if isinstance(engines, str) else tuple(engines)
-    options = Options(expected_false_links, seed, same_clock, chosen)
+    options = Options(expected_false_links, seed, same_clock, **_chosen(engines))
     say = progress or (lambda step, share: None)
     rng = np.random.default_rng(options.seed)
     select = (select_ingress, select_egress)
@@ -178,6 +177,12 @@ def correlate(
             usage=joined.usage,
             zeek=logged.told,
         )
+
+
+def _chosen(engines: str | Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    if engines is None:
+        return {}
+    return {"engines": (engines,) if isinstance(engines, str) else tuple(engines)}
 
 
 def _logs(paths: Sequence[str | Path], zone: str, year: int, sides: Sides) -> LogBook:

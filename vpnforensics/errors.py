@@ -81,3 +81,22 @@ class TunnelError(VpnForensicsError):
 
 class ScenarioError(VpnForensicsError):
     """A ground-truth scenario is impossible or cannot be run here."""
+
+
+class PlugInError(VpnForensicsError):
+    """A plug-in of another package does not work.
+
+    Parameters
+    ----------
+    group : str
+        Of entry points: what kind it is.
+    name, package : str
+        Its name, and the package that brings it, with version.
+    reason : str
+        What is wrong.
+    """
+
+    def __init__(self, group: str, name: str, package: str, reason: str) -> None:
+        self.group, self.name, self.package, self.reason = group, name, package, reason
+        kind = group.rpartition(".")[2].removesuffix("s")
+        super().__init__(f"the {kind} {name!r} of {package} was set aside: {reason}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vpnforensics.engines import registry
+from vpnforensics.engines import plugged, registry
 from vpnforensics.evidence.policy import Policy
 
 EXPECTED_FALSE_LINKS = Policy().expected_false_links
 ENGINES = tuple(registry.ENGINES)
+"""Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Options:
     expected_false_links: float = EXPECTED_FALSE_LINKS
     seed: int = 0
     same_clock: bool = False
-    engines: tuple[str, ...] = ENGINES
+    engines: tuple[str, ...] = field(default_factory=lambda: tuple(plugged.all_engines()))
+    """Ours and those of other packages, unless some are chosen."""
 
     @property
     def policy(self) -> Policy:
@@ -36,10 +38,13 @@ class Options:
 
     def parameters(self) -> dict[str, Any]:
         """The result contract's ``tool.parameters``, as far as the user set them."""
+        there = plugged.installed().working
+        plugins = {name: there[name].package for name in self.engines if name in there}
         return {
             "expected_false_links": self.expected_false_links,
             "same_clock": self.same_clock,
             "engines": list(self.engines),
+            **({"plugins": plugins} if plugins else {}),
         }
 
     def __post_init__(self) -> None:
@@ -56,7 +61,13 @@ class Options:
         object.__setattr__(self, "expected_false_links", float(self.expected_false_links))
         object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "same_clock", bool(self.same_clock))
-        unknown = [engine for engine in self.engines if engine not in ENGINES]
+        if self.engines and all(engine in ENGINES for engine in self.engines):
+            return  # no other package is asked
+        there = plugged.all_engines()
+        unknown = [engine for engine in self.engines if engine not in there]
+        for engine in unknown:
+            if (broken := plugged.installed().broken.get(engine)) is not None:
+                raise ValueError(str(broken))
         if unknown or not self.engines:
             given = ", ".join(map(repr, unknown)) or "none"
-            raise ValueError(f"engines are some of {', '.join(ENGINES)}; not {given}")
+            raise ValueError(f"engines are some of {', '.join(there)}; not {given}")

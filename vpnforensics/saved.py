@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vpnforensics.engines.plugged import installed
 from vpnforensics.errors import SavedCaseError
 from vpnforensics.options import Options
 from vpnforensics.report.contract import contract_of
@@ -141,6 +142,9 @@ def recomputed(
             if _packets_of(contract, role) == _packets_of(contract, side["role"])
         ]
         tables[side["role"]] = tables[same[0]] if same else _read(mine, side, progress)
+    for name, package in contract["tool"]["parameters"].get("plugins", {}).items():
+        if name not in installed().working:
+            raise SavedCaseError("the case", f"made with the engine {name!r} of {package}, which is not here")
     known = {each.name for each in fields(Options)}
     chosen = {key: value for key, value in contract["tool"]["parameters"].items() if key in known}
     if usage := contract["usage"]:

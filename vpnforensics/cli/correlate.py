@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vpnforensics.cli.answering import FORMS, answer, question_options
+from vpnforensics.cli.engines import completed, known_engines
 from vpnforensics.cli.logs import log_time_options
 from vpnforensics.cli.memory import MemorySize, within
 from vpnforensics.cli.output import Output
@@ -51,7 +52,8 @@ class FiniteRange(click.FloatRange):
 @click.option("--egress", "egresses", multiple=True, metavar="FILE", help="Likewise of the egress side.")
 @output_options(*FORMS)
 @click.option(
-    "--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)),
+    "--engine", "engines", multiple=True, metavar=f"[{'|'.join(ENGINES)}]",
+    callback=known_engines, shell_complete=completed,
     help="Use only this engine; may be given several times. `vpnf engines` lists them.",
 )  # fmt: skip
 @click.option(
@@ -172,7 +174,7 @@ def correlate(
             zeek=zeek,
             progress=show,
             argv=session.argv,
-            engines=tuple(dict.fromkeys(engines)) or tuple(ENGINES),
+            engines=engines or None,
         )
     answer(session, case, output, form, asked)
 

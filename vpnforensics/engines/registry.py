@@ -1,7 +1,8 @@
 """The engines there are: what each goes by, needs, and when it holds its tongue.
 
-The one list of engines. A new one is a module with a ``score``, and an entry here. The list holds text only,
-so that it can be read without loading any of them.
+The one list of our engines. A new one is a module with a ``score``, and an entry here. The list holds text
+only, so that it can be read without loading any of them. Those of other packages are in
+:mod:`vpnforensics.engines.plugged`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Engine:
     own tables: see :mod:`vpnforensics.evidence.decision`.)"""
     finds_pairs: bool = False
     """It speaks seldom, only for a pair, and finds those pairs itself, by a join."""
+    module: str | None = None
+    """Of a plug-in: the module whose ``score`` it is, with dots."""
+    package: str | None = None
+    """Of a plug-in: the package that brings it, with version; filled in when it is found."""
 
     def score(self, case: Case, only: Pairs | None = None) -> EngineScores:
         """Scores of the pairs wanted, or of all that are worth it; of an engine of header fields.
@@ -47,6 +52,10 @@ class Engine:
 
         if not case.alignment.usable:
             return silent(self.name, {"the two clocks cannot be aligned": len(case.flows)})
+        if self.package is not None:
+            from vpnforensics.engines.plugged import ask
+
+            return ask(self, case, only)
         scores: EngineScores = import_module(f"{__package__}.{self.name}").score(case, only)
         return scores
 

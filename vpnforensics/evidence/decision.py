@@ -60,6 +60,8 @@ class Decision:
     decoys: Decoys = NO_DECOYS
     lent: str = ""
     """What calibration was lent to a case too small for its own, or why none was."""
+    unheard: tuple[str, ...] = ()
+    """Engines of other packages that do not work: a sentence each."""
 
     @property
     def expected_false_links(self) -> float:

@@ -14,6 +14,9 @@ engine says, to their likeliest tunnel, in order of the stated error, as far as 
 Where the joint model has looked, it must itself speak for the pair: fields decide ties, and contradict
 nothing.
 
+Engines of other packages go the same road behind ours. One that fails is left out, and the case weighed anew
+from where it began, so that the result is as if it were not installed.
+
 Known weakness: the known pairs come from containment. An engine that errs where containment errs looks
 better than it is; the bounds limit by how much.
 """
@@ -28,9 +31,11 @@ import numpy as np
 
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines import packets as packets_engine
+from vpnforensics.engines import plugged
 from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable
 from vpnforensics.engines.registry import ENGINES, Engine
 from vpnforensics.engines.scores import EngineScores, Pairs
+from vpnforensics.errors import PlugInError
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
 from vpnforensics.evidence.decision import Decision, present
@@ -78,9 +83,26 @@ def weigh_fields(
         Those that may speak.
     rng : numpy.random.Generator
     """
-    chosen = [engine for engine in FIELDS if engine.name in engines]
-    if not chosen or not case.alignment.usable or not len(case.tunnels):
-        return decision
+    plug_ins = plugged.installed()
+    of_others = [engine for name, engine in plug_ins.working.items() if name in engines]
+    chosen = [*(engine for engine in FIELDS if engine.name in engines), *of_others]
+    begin = rng.bit_generator.state
+    all_ours = all(name in engines for name in ENGINES)  # as where none were chosen
+    unheard = list(map(str, plug_ins.broken.values())) if all_ours else []
+    while chosen and case.alignment.usable and len(case.tunnels):
+        try:
+            decision = _weighed(case, decision, chosen, rng)
+        except PlugInError as error:
+            chosen = [engine for engine in chosen if engine.name != error.name]
+            unheard.append(str(error))
+            rng.bit_generator.state = begin
+        else:
+            break
+    return replace(decision, unheard=tuple(unheard)) if unheard else decision
+
+
+def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.random.Generator) -> Decision:
+    """The decision with what these engines say; at least one, on aligned clocks."""
     alive = present(case)
     h1, h2 = _known(case, decision, rng)
     fields = {e.name: _by_itself(case, e, decision, h1, alive, rng) for e in chosen if e.finds_pairs}

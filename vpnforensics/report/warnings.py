@@ -98,7 +98,7 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
             if number < 0
         ]
         found += _too_strict(decision)
-    return found
+    return found + list(decision.unheard)
 
 
 def _too_strict(decision: Decision) -> list[str]:
