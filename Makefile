@@ -54,6 +54,9 @@ format: .venv/dev.stamp ## put the code into the project's form
 validate: .venv/dev.stamp ## evidence held against captures with truth: makes docs/validation.md anew (under 30 min)
 	$(PY) benchmarks/validation.py
 
+baselines: .venv/dev.stamp ## what others do on the same pairs: makes docs/baselines.md anew (15 min)
+	$(PY) benchmarks/baselines.py
+
 notebooks: .venv/dev.stamp ## open the notebooks in Jupyter
 	$(PY) -m jupyter lab --notebook-dir=notebooks notebooks/01-first-case.ipynb
 
@@ -120,4 +123,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package man clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package man clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,10 @@ _NAMES = ("report.json", "report.html", "report.txt")
     "--expected-false-links", type=click.FloatRange(0, min_open=True, max=1e6), default=0.01,
     show_default=True, metavar="X", help="As `vpnf correlate` takes it, in each case.",
 )  # fmt: skip
+@click.option(
+    "--baselines", "compared", is_flag=True,
+    help="Beside it, what others do: RAPTOR's Spearman, binned volume, counts, header fields.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
 @talk_options
 @pass_session
@@ -62,6 +67,7 @@ def validate(
     missing: bool,
     repeat: int,
     expected_false_links: float,
+    compared: bool,
     seed: int,
 ) -> None:
     """Hold the evidence against captures whose truth is known.
@@ -82,15 +88,19 @@ def validate(
         import matplotlib  # noqa: F401 - its absence should show before the work, not after
     with session.talk.progress("correlate") as show:
         from vpnforensics.options import Options
+        from vpnforensics.validation.baselines.table import all_timed
         from vpnforensics.validation.report import gather, report
         from vpnforensics.validation.sessions import open_sessions
         from vpnforensics.validation.trials import every
 
         options = Options(expected_false_links=expected_false_links, seed=seed)
         plan = every(open_sessions(folders), _damages(jitters, loss, missing, repeat))
-        material = gather(plan, options, show)
+        baselines = all_timed() if compared else {}
+        began = time.perf_counter()
+        material = gather(plan, options, show, baselines)
+        case_s = time.perf_counter() - began - sum(each.took_s for each in baselines.values())
         show("reckoning", 1.0)
-        document = report(material, options, session.argv)
+        document = report(material, options, session.argv, baselines, case_s)
     if folder is not None:
         for name, text in _all_forms(document):
             (folder / name).write_text(text, encoding="utf-8")

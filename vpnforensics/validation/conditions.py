@@ -65,10 +65,10 @@ def conditions(
         Whose likelihood ratios.
     """
     rows = [
-        _row(
-            "packets", _range(n, PACKETS), flows, table, method, _in(flows.packets, n), _in(table.packets, n)
+        _row("packets", text, flows, table, method, of_flows, of_table)
+        for (text, of_flows), (_, of_table) in zip(
+            by_packets(flows.packets), by_packets(table.packets), strict=True
         )
-        for n in range(len(PACKETS))
     ]
     for name, value in _OF_CASES.items():
         of = [value(each) for each in facts]
@@ -110,6 +110,11 @@ def _row(
         worth.cllr,
         worth.cllr_min,
     )
+
+
+def by_packets(packets: npt.NDArray[np.int32]) -> list[tuple[str, Bools]]:
+    """The ranges of packets of a flow, in words, and which rows are in each."""
+    return [(_range(n, PACKETS), _in(packets, n)) for n in range(len(PACKETS))]
 
 
 def _in(packets: npt.NDArray[np.int32], number: int) -> Bools:

@@ -43,7 +43,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
     for table in tables(document):
         yield f"\n## {table.caption}\n"
         yield table.note + "\n"
-        yield _table(table)
+        yield table_text(table)
         if table.caption in _PICTURES:
             name = _PICTURES[table.caption]
             yield f"\n![{table.caption}](images/validation-{name}.svg)"
@@ -52,7 +52,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
     yield "it would have.\n"
     for _, table in misleading_tables(document):
         yield f"{table.caption}, `{table.note}`:\n"
-        yield _table(table) + "\n"
+        yield table_text(table) + "\n"
     yield "## Sessions\n"
     yield "SHA-256 of the captures and their truth.\n"
     rows = tuple(
@@ -60,14 +60,15 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
          f"`{row['truth_sha256'][:16]}…`")
         for row in document["sessions"]
     )  # fmt: skip
-    yield _table(TextTable("", "", ("session", "folder", "ingress", "egress", "truth"), rows))
+    yield table_text(TextTable("", "", ("session", "folder", "ingress", "egress", "truth"), rows))
 
 
 def _digest(file: Mapping[str, str]) -> str:
     return f"`{file['sha256'][:16]}…`"
 
 
-def _table(table: TextTable) -> str:
+def table_text(table: TextTable) -> str:
+    """A table, without its caption and note."""
     lines = [table.headings, tuple("---" for _ in table.headings), *table.rows]
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in lines)
 

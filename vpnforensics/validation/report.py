@@ -20,6 +20,7 @@ from vpnforensics.evidence.calibration import LEAST_KNOWN
 from vpnforensics.options import Options
 from vpnforensics.report.limit import twins
 from vpnforensics.report.provenance import tool_row
+from vpnforensics.validation.baselines.table import Timed, section
 from vpnforensics.validation.comparisons import FUSED, Comparisons, Scorer, compare, joined
 from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.curves import at_rates
@@ -102,7 +103,13 @@ def gather(
     return Material(sessions, cases, facts, table, all_outcomes(flows), found)
 
 
-def report(material: Material, options: Options, argv: Sequence[str]) -> Document:
+def report(
+    material: Material,
+    options: Options,
+    argv: Sequence[str],
+    baselines: Mapping[str, Timed] | None = None,
+    case_s: float | None = None,
+) -> Document:
     """The document.
 
     Parameters
@@ -111,10 +118,14 @@ def report(material: Material, options: Options, argv: Sequence[str]) -> Documen
     options : Options
     argv : sequence of str
         The command line, for the record.
+    baselines : mapping of str to Timed, optional
+        Those that the material was gathered with. The seconds they took differ from run to run.
+    case_s : float, optional
+        Seconds that gathering took without them.
     """
     table, flows = material.table, material.flows
     rng = np.random.default_rng(options.seed)
-    methods = {name: _method(table, name, rng) for name in table.values}
+    methods = {name: _method(table, name, rng) for name in table.values if name not in (baselines or {})}
     document = {
         "schema": SCHEMA,
         "tool": tool_row(options.parameters(), options.policy.to_dict(), options.seed, argv),
@@ -131,6 +142,8 @@ def report(material: Material, options: Options, argv: Sequence[str]) -> Documen
             kind: [m.to_dict() for m in each] for kind, each in most_misleading(material.misleading).items()
         },
     }
+    if baselines:
+        document["baselines"] = section(table, baselines, case_s)
     document["warnings"] = list(_warnings(document))
     return _plain(document)  # type: ignore[no-any-return]
 
