@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "pyroute2": "lab",
         "cryptography": "tunnel",
         "nacl": "tunnel",
+        "jax": "networks",
     }
 )
 """Modules that come with an extra only."""

@@ -37,6 +37,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "devices": ("vpnforensics.cli.fields:devices", "Which flows share one operating system's stack."),
         "logs": ("vpnforensics.cli.logs:logs", "The sessions in a VPN server's usage logs."),
         "validate": ("vpnforensics.cli.validate:validate", "How good the evidence is, by known truth."),
+        "train-baselines": (
+            "vpnforensics.cli.train_baselines:train_baselines",
+            "Train the networks that validate compares with.",
+        ),
         "exercise": (
             "vpnforensics.cli.exercise:exercise",
             "Blind cases for analysts, and marks for answers.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ from vpnforensics.cli.session import Session, pass_session, talk_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from vpnforensics.validation.baselines.table import Timed
     from vpnforensics.validation.damage import Damage
+    from vpnforensics.validation.sessions import Session as Recorded
 
 OTHER_CLOCK = (4393.217, 40.0)
 """Seconds that a damaged egress clock is ahead, and ppm that it drifts."""
@@ -54,6 +56,10 @@ _NAMES = ("report.json", "report.html", "report.txt")
     "--baselines", "compared", is_flag=True,
     help="Beside it, what others do: RAPTOR's Spearman, binned volume, counts, header fields.",
 )  # fmt: skip
+@click.option(
+    "--networks", metavar="FILE", type=click.Path(path_type=Path),
+    help="With --baselines, also networks that `vpnf train-baselines` trained.",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seeds all sampling.")
 @talk_options
 @pass_session
@@ -68,6 +74,7 @@ def validate(
     repeat: int,
     expected_false_links: float,
     compared: bool,
+    networks: Path | None,
     seed: int,
 ) -> None:
     """Hold the evidence against captures whose truth is known.
@@ -94,8 +101,11 @@ def validate(
         from vpnforensics.validation.trials import every
 
         options = Options(expected_false_links=expected_false_links, seed=seed)
-        plan = every(open_sessions(folders), _damages(jitters, loss, missing, repeat))
-        baselines = all_timed() if compared else {}
+        sessions = open_sessions(folders)
+        plan = every(sessions, _damages(jitters, loss, missing, repeat))
+        baselines = all_timed() if compared or networks else {}
+        if networks is not None:
+            baselines |= _trained(networks, sessions)
         began = time.perf_counter()
         material = gather(plan, options, show, baselines)
         case_s = time.perf_counter() - began - sum(each.took_s for each in baselines.values())
@@ -108,6 +118,17 @@ def validate(
         return
     assert output is not None
     _write(output, form, document)
+
+
+def _trained(path: Path, sessions: Sequence[Recorded]) -> dict[str, Timed]:
+    import jax  # noqa: F401 - its absence should show before the work, not after
+
+    from vpnforensics.validation.baselines.networks.training import refuse_trained_on, timed
+    from vpnforensics.validation.baselines.networks.weights import load
+
+    networks = load(path)
+    refuse_trained_on(networks, sessions)
+    return timed(networks)
 
 
 def _damages(jitters: tuple[float, ...], loss: float, missing: bool, repeat: int) -> list[Damage]:

@@ -269,10 +269,11 @@ def baseline_tables(document: Document) -> list[TextTable]:
     hits = TextTable(
         "Baselines to be beaten: true positives at stated false positive rates",
         "Other methods on the same pairs in the same run, with the same tunnels and clocks given to them, by"
-        " packets of the flow. Where a method is silent, it has no hit. Each has its best threshold in"
-        " hindsight, in each row. Fused is better by so many points where the 95 % intervals are apart, ahead"
-        " where they are not; NOT BEATEN: the baseline has as many hits or more. A rate that the independent"
-        " false comparisons of the row cannot support is refused, and what they are worth is told.",
+        " packets of the flow. Where a method is silent, it has no hit; one that is mostly silent stands once"
+        " more with the pairs that it speaks of. Each has its best threshold in hindsight, in each row. Fused"
+        " is better by so many points where the 95 % intervals are apart, ahead where they are not; NOT"
+        " BEATEN: the baseline has as many hits or more. A rate that the independent false comparisons of the"
+        " row cannot support is refused, and what they are worth is told.",
         ("packets", "method", "true pairs", *(t for r in rates for t in (f"hits at {r}", "fused is"))),
         tuple(rows),
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from vpnforensics.align.alignment import Alignment
 from vpnforensics.case import grouped, known_clock, make_case
 from vpnforensics.engines.case import Case
 from vpnforensics.errors import CaptureError, CaseError
@@ -93,8 +95,29 @@ def _named(damage: Damage, session: Session) -> Damage:
     return replace(damage, without=carried[damage.seed % len(carried)] if carried else "")
 
 
-def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -> Trial:
-    rng = np.random.default_rng(options.seed)
+def labelled(session: Session, damage: Damage, options: Options) -> tuple[Case, Labels]:
+    """The case of a session and its truth, not weighed.
+
+    Raises
+    ------
+    CaptureError, CaseError
+        As of :func:`try_session`'s reasons.
+    """
+    made = _made(session, damage, options, np.random.default_rng(options.seed), lambda step, done: None)
+    return made.case, _labels(session, damage, made.case, made.first_ns)
+
+
+class _Made(NamedTuple):
+    case: Case
+    clock: Alignment | None
+    one: bool
+    first_ns: int
+    """From where on the damage's clock drifts."""
+
+
+def _made(
+    session: Session, damage: Damage, options: Options, rng: np.random.Generator, tell: Progress
+) -> _Made:
     outer = read_capture(session.ingress)
     inner = outer if session.egress == session.ingress else read_capture(session.egress)
     damaged = degrade(outer, inner, damage)
@@ -104,20 +127,33 @@ def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -
     flows.set_result(grouped(sides.egress))
     clock = known_clock(sides, options.same_clock)
     case, _ = make_case(sides, flows, clock, rng, tell)
-    weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
+    return _Made(case, clock, sides.are_one, damaged.first_ns)
+
+
+def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -> Trial:
+    rng = np.random.default_rng(options.seed)
+    made = _made(session, damage, options, rng, tell)
+    weighed = weigh(made.case, options, rng, tell, clock=made.clock, one=made.one)
     if not len(weighed.case.tunnels):
         raise CaseError(f"{session.folder}: no tunnel was found at ingress")
+    labels = _labels(session, damage, weighed.case, made.first_ns)
     try:
-        labels = label(
-            weighed.case, session.truth, lambda ns: damage.shown(ns, damaged.first_ns) if damage.any else ns
-        )
-        facts = facts_of(session, damage, weighed.case, labels, damaged.first_ns)
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-    ) as error:  # what the required keys do not cover
-        path = session.folder / "truth.json"
-        raise CaptureError(path, None, f"is not in the lab's form: {error!r}") from error
+        facts = facts_of(session, damage, weighed.case, labels, made.first_ns)
+    except _FORM as error:
+        raise _not_in_form(session, error) from error
     return Trial(session, damage, facts, weighed.case, weighed.decision, labels)
+
+
+_FORM = (KeyError, TypeError, AttributeError, OverflowError)
+"""What a truth that has the required keys, and is in no known form all the same, may raise."""
+
+
+def _labels(session: Session, damage: Damage, case: Case, first_ns: int) -> Labels:
+    try:
+        return label(case, session.truth, lambda ns: damage.shown(ns, first_ns) if damage.any else ns)
+    except _FORM as error:
+        raise _not_in_form(session, error) from error
+
+
+def _not_in_form(session: Session, error: Exception) -> CaptureError:
+    return CaptureError(session.folder / "truth.json", None, f"is not in the lab's form: {error!r}")

@@ -66,8 +66,23 @@ def test_silence_is_no_hit_and_no_excuse() -> None:
     fused = np.where(h1, 1.0, 0.0)
     made = section(comparisons(true, false, **{FUSED: fused, "half": half}), {"half": timed("half")})
     assert of(made["rows"], "all", "half")["at_rates"][0]["tpr"] == 0.5
+    assert all(row["packets"] != "all that it speaks of" for row in made["rows"])  # it speaks of most
     cost = next(row for row in made["cost"] if row["method"] == "half")
     assert (cost["spoken_true"], cost["true"]) == (200, 400)
+
+
+def test_what_speaks_seldom_is_judged_there_as_well() -> None:
+    true, false = 400, 8000
+    h1 = np.arange(true + false) < true
+    seldom = np.where(np.arange(len(h1)) % 4 == 0, h1, np.nan)
+    made = section(
+        comparisons(true, false, **{FUSED: 0.0 * h1, "seldom": seldom}), {"seldom": timed("seldom")}
+    )
+    assert of(made["rows"], "all", "seldom")["at_rates"][0]["tpr"] == 0.25
+    there = of(made["rows"], "all that it speaks of", "seldom")
+    assert there["true"] == 100
+    assert there["at_rates"][0]["refused"] or there["at_rates"][0]["tpr"] == 1.0
+    assert of(made["rows"], "all that it speaks of", FUSED)["true"] == 100
 
 
 def test_likelihood_ratios_are_fitted_on_other_sessions() -> None:

@@ -24,7 +24,9 @@ from vpnforensics.validation.splits import held_out
 from vpnforensics.validation.tally import tally
 
 RATES = (1e-3, 1e-5)
-ALL = "all"
+ALL, SPOKEN = "all", "all that it speaks of"
+_SELDOM = 0.5
+"""A method that speaks of a smaller share of the pairs is judged on those alone as well."""
 
 
 @dataclass(eq=False)
@@ -72,6 +74,10 @@ def section(
         judged = judged.with_values(name, np.where(np.isnan(value), -np.inf, value))
     ranges = [(ALL, np.ones(len(table), np.bool_)), *by_packets(table.packets)]
     rows = [row for packets, of in ranges for row in _rows(judged.take(of), packets, list(baselines))]
+    for name in baselines:
+        spoken = ~np.isnan(table.values[name])
+        if 0 < spoken.mean() < _SELDOM:
+            rows += _rows(judged.take(spoken), SPOKEN, [name])
     return {"rows": rows, "cost": list(_costs(table, baselines, case_s))}
 
 

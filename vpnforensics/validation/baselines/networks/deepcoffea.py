@@ -1,0 +1,159 @@
+"""A DeepCoFFEA-style embedding (Oh et al. 2022, IEEE S&P): windows of either side as points on a sphere.
+
+Theory of operation
+-------------------
+Time is cut into overlapping windows. One network embeds what a flow did in a window, another what a tunnel
+did, on a sphere; a triplet loss draws a flow's window to its own tunnel's and pushes it from those of other
+tunnels. Each window is embedded once, so that a pair costs an inner product a window, and several windows of
+one flow make the evidence stronger (amplification).
+
+What differs from the paper: windows of 2 s each second instead of 11 of 5 s, on one clock for all instead of
+from each flow's begin; the mean of the windows' cosines instead of votes above a threshold, so that one score
+orders all pairs; three convolutions instead of four blocks.
+
+Known weakness: a tunnel's window is one point for all the flows in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.arrays import Floats, Ints
+from vpnforensics.engines.case import Case
+from vpnforensics.validation.baselines.networks import layers
+from vpnforensics.validation.baselines.networks.layers import Weights
+from vpnforensics.validation.baselines.networks.sequences import CHANNELS, Float32s, sequences
+from vpnforensics.validation.baselines.sightings import Sightings, inner_packets, of_pairs, outer_packets
+from vpnforensics.validation.comparisons import Scores
+from vpnforensics.validation.labels import Labels
+
+NAME = "deepcoffea"
+_STEP_NS, _WINDOW_NS = 1_000_000_000, 2_000_000_000
+OF_FLOW, OF_TUNNEL = 64, 128
+"""Packets of a direction and window that are read."""
+POINT = 64
+"""Dimensions of the sphere, as in the paper."""
+_TAPS, _TAPS_3, _POOL, _FILTERS, _LAST = 8, 5, 4, 32, 64
+_MARGIN = 0.1
+"""By which the own tunnel's cosine has to exceed others', as in the paper."""
+_BATCH, _RATE, _AT_ONCE = 128, 1e-3, 256
+
+
+def _shapes(side: str, length: int) -> dict[str, tuple[int, ...]]:
+    flat = ((length - 2 * (_TAPS - 1)) // _POOL - _TAPS_3 + 1) // _POOL * _LAST
+    return {
+        f"{side}1.w": (_TAPS, CHANNELS, _FILTERS), f"{side}1.b": (_FILTERS,),
+        f"{side}2.w": (_TAPS, _FILTERS, _FILTERS), f"{side}2.b": (_FILTERS,),
+        f"{side}3.w": (_TAPS_3, _FILTERS, _LAST), f"{side}3.b": (_LAST,),
+        f"{side}4.w": (flat, POINT), f"{side}4.b": (POINT,),
+    }  # fmt: skip
+
+
+SHAPES = _shapes("flow", OF_FLOW) | _shapes("tunnel", OF_TUNNEL)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """What senders did in the windows in which they have packets, by sender and window."""
+
+    sender: Ints
+    window: Ints
+    seen: Float32s
+    """Shape (n, length, 4)."""
+
+
+def windows(packets: Sightings, origin_ns: int, length: int) -> Windows:
+    """All windows of one side; window w begins w steps after ``origin_ns``."""
+    senders, numbers, seen = [], [], [np.zeros((0, length, CHANNELS), np.float32)]
+    over = _WINDOW_NS // _STEP_NS - 1
+    for sender in range(len(packets.start) // 2):
+        ts_ns = packets.ts_ns[packets.start[2 * sender] : packets.start[2 * sender + 2]]
+        last = np.unique((ts_ns - origin_ns) // _STEP_NS)
+        mine = np.unique(last[:, None] - np.arange(over + 1)) if len(last) else last
+        begin_ns = origin_ns + mine * _STEP_NS
+        senders.append(np.full(len(mine), sender, np.int64))
+        numbers.append(mine)
+        seen.append(sequences(packets, sender, begin_ns, begin_ns + _WINDOW_NS, length))
+    none = np.zeros(0, np.int64)
+    return Windows(np.concatenate([none, *senders]), np.concatenate([none, *numbers]), np.concatenate(seen))
+
+
+def both_sides(case: Case) -> tuple[Windows, Windows]:
+    """Windows of the flows and of the tunnels, on one clock."""
+    inner, outer = inner_packets(case), outer_packets(case)
+    origin_ns = int(min(inner.ts_ns.min(), outer.ts_ns.min(initial=inner.ts_ns.min())))
+    return windows(inner, origin_ns, OF_FLOW), windows(outer, origin_ns, OF_TUNNEL)
+
+
+def points(weights: Weights, side: str, seen: Any) -> Any:
+    """Points on the sphere, shape (n, POINT)."""
+    import jax.numpy as jnp
+
+    x = layers.convolved(weights, f"{side}2", layers.convolved(weights, f"{side}1", seen))
+    x = layers.pooled(layers.convolved(weights, f"{side}3", layers.pooled(x, _POOL)), _POOL)
+    x = layers.dense(weights, f"{side}4", x.reshape(x.shape[0], -1))
+    return x / jnp.sqrt((x * x).sum(axis=1, keepdims=True) + 1e-9)
+
+
+def scores(case: Case, weights: Weights) -> Scores:
+    """Mean cosine of the flow's windows with the tunnel's; a window without the tunnel counts as -1."""
+    import jax
+
+    if not case.alignment.usable:
+        return of_pairs(case, lambda mine, tunnel: np.zeros(len(mine)))
+    flows, tunnels = both_sides(case)
+    made = jax.jit(points, static_argnums=1)
+    of_flow, of_tunnel = (
+        layers.in_batches(lambda seen, side=side: made(weights, side, seen), _AT_ONCE, each.seen)
+        for side, each in (("flow", flows), ("tunnel", tunnels))
+    )
+    total = np.zeros((len(case.flows), len(case.tunnels)))
+    for window in np.unique(flows.window).tolist():
+        f, t = flows.window == window, tunnels.window == window
+        cosine = np.full((int(f.sum()), len(case.tunnels)), -1.0)
+        if t.any():
+            cosine[:, tunnels.sender[t]] = of_flow[f] @ of_tunnel[t].T
+        total[flows.sender[f]] += cosine  # a flow is once in a window
+    mean = total / np.bincount(flows.sender, minlength=len(case.flows))[:, None]
+
+    def score(mine: Ints, tunnel: int) -> Floats:
+        return np.asarray(mean[mine, tunnel])
+
+    return of_pairs(case, score)
+
+
+def trained(cases: list[tuple[Case, Labels]], steps: int, rng: np.random.Generator) -> Weights:
+    """Weights after so many batches of windows of true pairs, each of one case; crossed, they are false."""
+    import jax.numpy as jnp
+
+    known = [_true_windows(case, labels) for case, labels in cases]
+
+    def batch() -> tuple[npt.NDArray[Any], ...]:
+        flows, tunnels, of_flow, of_tunnel, owner = known[int(rng.integers(len(known)))]
+        drawn = rng.integers(0, len(of_flow), _BATCH)
+        return flows.seen[of_flow[drawn]], tunnels.seen[of_tunnel[drawn]], owner[drawn]
+
+    def loss(weights: Weights, flow: Any, tunnel: Any, owner: Any) -> Any:
+        cosine = points(weights, "flow", flow) @ points(weights, "tunnel", tunnel).T
+        over = jnp.maximum(0.0, cosine - jnp.diag(cosine)[:, None] + _MARGIN)
+        other = owner[:, None] != owner[None, :]
+        wrong = other & (over > 0)  # triplets that are right already teach nothing
+        return (over * wrong).sum() / jnp.maximum(wrong.sum(), 1)
+
+    return layers.fitted(layers.initial(SHAPES, rng), loss, batch, steps, _RATE)
+
+
+def _true_windows(case: Case, labels: Labels) -> tuple[Windows, Windows, Ints, Ints, Ints]:
+    """Both sides, and the rows of each pair of windows of a flow and its tunnel, with the client."""
+    flows, tunnels = both_sides(case)
+    client = labels.of_tunnel[tunnels.sender]
+    row = {key: n for n, key in enumerate(zip(client.tolist(), tunnels.window.tolist(), strict=True))}
+    wanted = zip(labels.of_flow[flows.sender].tolist(), flows.window.tolist(), strict=True)
+    its = np.array([row.get(key, -1) for key in wanted], np.int64)
+    its[labels.of_flow[flows.sender] < 0] = -1
+    of_flow = np.flatnonzero(its >= 0)
+    return flows, tunnels, of_flow, its[of_flow], client[its[of_flow]]
