@@ -9,10 +9,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import vpnforensics as vf
+from tests.truth import host, known_clients
 from vpnforensics import samples
 from vpnforensics.validation.metrics import cllr
 
@@ -28,14 +32,14 @@ class Judged:
 
 def judge(sample: samples.Sample, case: vf.CaseResult) -> Judged:
     """Links and likelihood ratios of ``case`` against the truth."""
-    clients: dict[tuple[str, str], set[str]] = {}
+    clients: dict[tuple[str, str], set[str | None]] = {}
     for flow in sample.truth["flows"]:
-        clients.setdefault((flow["src"], flow["dst"]), set()).add(flow["client"])
+        clients.setdefault((flow["src"], flow["dst"]), set()).update((flow["client"], host(flow["client"])))
     ends = dict(zip(case.flows["id"], zip(case.flows["src"], case.flows["dst"], strict=True), strict=True))
-    client_of = dict(zip(case.tunnels["id"], case.tunnels["client"], strict=True))
+    client_of = known_clients(case)
 
     def true(flow: str, tunnel: str) -> bool:
-        return client_of[tunnel] in clients.get(ends[flow], set())
+        return not clients.get(ends[flow], set()).isdisjoint(client_of[tunnel])
 
     links = case.links[case.links["verdict"] == "linked"]
     wrong = sum(not true(f, t) for f, t in zip(links["flow"], links["tunnel"], strict=True))

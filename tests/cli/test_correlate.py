@@ -95,7 +95,7 @@ def test_output_goes_to_a_file_whole_or_not_at_all(run, sides, tmp_path):
     target = tmp_path / "links.csv"
     target.write_text("old")
     target.chmod(0o640)
-    out, err = run("correlate", *sides, "-f", "csv", "-o", target)
+    out, err = run("correlate", "-q", *sides, "-f", "csv", "-o", target)
     assert (out, err) == ("", "")
     assert target.read_text().startswith("flow,verdict")
     assert target.stat().st_mode & 0o777 == 0o640

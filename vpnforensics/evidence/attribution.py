@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.model import Posterior, solve
-from vpnforensics.evidence.joint.placing import best_pairs, place_strong, with_room
+from vpnforensics.evidence.joint.placing import best_pairs, place_strong
 from vpnforensics.evidence.policy import Policy
 
 Ints32 = npt.NDArray[np.int32]
@@ -128,9 +127,7 @@ def _settle(
     """The strong first, the others jointly, and the unsure of those once more, without the sure ones.
 
     In a burst of equal packets each flow's claims are diluted by all the others': every one could do with
-    another's record. Once the surest have left with theirs, what the rest need is what is left. And one flow
-    more than there are records for looks as sure as the others: who is left without most of its own was not
-    there.
+    another's record. Once the surest have left with theirs, what the rest need is what is left.
 
     The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
@@ -144,37 +141,20 @@ def _settle(
     # Of long ones, packets that only continue a burst cost much there and say little.
     telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
     posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
-    short = sizes < policy.long
-    flows = np.flatnonzero(jointly & (posterior.error < policy.sure)).astype(np.int32)
-    least = policy.room * np.where(short, _sought(rest, posterior.best), 0)
-    kept, owned = with_room(rest, flows, posterior.best[flows], -posterior.error[flows], least[flows])
-    sure = np.zeros(len(sizes), np.bool_)
-    sure[flows[kept]] = True
+    sure = jointly & (posterior.error < policy.sure)
     if sure.any():
-        rest = rest.take_out(flows[kept], owned, record)
+        flows = np.flatnonzero(sure).astype(np.int32)
+        owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
+        rest = rest.take_out(flows, owned, record)
         unsure = np.repeat(jointly & ~sure, sizes) & telling
         posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
-    error = np.where(jointly & ~short, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
-    flows = np.flatnonzero(jointly & ~sure & (error < 0.5)).astype(np.int32)
-    least = policy.room * np.where(short, _sought(rest, likeliest), 0)
-    kept, _ = with_room(rest, flows, likeliest[flows], -error[flows], least[flows])
-    error[flows[~kept]] = 1.0
+    long = jointly & (sizes >= policy.long)
+    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
-
-
-def _sought(containment: Containment, tunnel: Ints32) -> Floats:
-    """Packets of each flow that its tunnel would have carried as one, as far as it is asked to have them; of
-    a flow without a tunnel, by the first.
-    """
-    start = containment.egress.start
-    number = np.repeat(containment.map_of_tunnel[np.maximum(tunnel, 0)], np.diff(start))
-    size_class = np.stack(containment.egress_class)[np.maximum(number, 0), np.arange(len(number))]
-    asked = containment.expected[containment.egress.up.astype(np.intp)]
-    return np.asarray(np.add.reduceat(np.where(size_class != IN_PIECES, asked, 0.0), start[:-1]))
 
 
 def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:

@@ -29,8 +29,6 @@ class Policy:
     long: int = 10
     """Packets from which on a flow's error is at least what its containment score leaves to chance. Without
     it, flows of a client whose tunnel was missing were linked at the least error; shorter ones lack it."""
-    room: float = 0.5
-    """Share of a flow's packets that must find records once all flows as sure as it have theirs."""
     least_error: float = 1e-7
     """No single link's error is stated smaller: the model is not better known. A case of 100,000 links
     cannot be stated to 0.01."""

@@ -144,6 +144,29 @@ def test_one_flow_that_may_have_swapped_with_two_is_a_coin_flip(monkeypatch: pyt
     assert _solve([*flows, a, b, c], [*records, *held], 2).error[-3:].min() < exact / 4
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_of_a_burst_with_one_flow_too_many_none_is_sure(jitter: float) -> None:
+    """Six lookups and records for five, of one tunnel: each may be the one that was not there."""
+    at = 1000.0 + jitter * np.arange(6)
+    beside = list(np.arange(0.0, 900.0, 30.0))
+    flows = [_lookup(float(t)) for t in [*at, *beside]]
+    records = [r for t in [*at[:5], *beside] for r in _carried(float(t), 0)]
+    found = _solve(flows, records, 1)
+    assert (found.error[:6] > 0.05).all()
+    assert (found.error[6:] < 1e-3).all()
+    # With records for all six, there is no doubt.
+    found = _solve(flows, records + _carried(float(at[5]), 0), 1)
+    assert (found.error < 1e-3).all()
+
+
+def test_who_does_not_fit_in_anothers_place_takes_no_part_in_the_doubt() -> None:
+    flows = [_lookup(t) for t in (1000.0, 1000.5, 1000.2, 1100.0)]
+    records = [r for t in (1000.0, 1000.5, 1100.0) for r in _carried(t, 0)]
+    found = _solve(flows, records, 1)
+    assert (found.error[:3] > 0.2).all()
+    assert found.error[3] < 1e-3
+
+
 def test_a_missed_record_left_a_hole_in_the_counter() -> None:
     """Of two tunnels with half of a flow each, it was in the one whose counter has a hole for the rest."""
     flow = [_lookup(1000.0)]

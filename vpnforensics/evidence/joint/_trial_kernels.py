@@ -9,6 +9,9 @@ from __future__ import annotations
 from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum_forward, use_of_edge
 from vpnforensics.kernels import kernel
 
+SURELY = 1e12
+"""Times the rate of unexplained records: a claim that leaves nothing to others."""
+
 
 @kernel
 def fit(graph, rates, trial, pair, scratch):  # type: ignore[no-untyped-def]
@@ -41,6 +44,31 @@ def set_claims(graph, trial, first, last, claims):  # type: ignore[no-untyped-de
 def set_all_claims(graph, trial, flow, claims):  # type: ignore[no-untyped-def]
     """:func:`set_claims` of a flow in every tunnel."""
     set_claims(graph, trial, graph.flow_pairs[flow], graph.flow_pairs[flow + 1], claims)
+
+
+@kernel
+def give(graph, rates, trial, owner, scratch):  # type: ignore[no-untyped-def]
+    """Let each record be claimed, surely, by the flow that it is given to, and by nobody else.
+
+    Parameters
+    ----------
+    graph, rates
+    trial : Messages
+        Its claims are made anew, and the weights of all pairs beside them.
+    owner : ndarray of int32, one a record
+        Flow, or -1.
+    scratch
+    """
+    trial.claim[:] = 0.0
+    trial.claimed[:] = 0.0
+    for i in range(owner.size):
+        for x in range(graph.record_links[i], graph.record_links[i + 1]):
+            y = graph.links_by_record[x]
+            if owner[i] >= 0 and graph.link_flow[y] == owner[i]:
+                trial.claim[y] = trial.claimed[i] = SURELY * rates.chance[i]
+                break
+    for p in range(graph.pair_tunnel.size):
+        trial.weight[p] = fit(graph, rates, trial, p, scratch)
 
 
 @kernel
