@@ -117,11 +117,15 @@ likeness: .venv/dev.stamp ## record a scenario, simulate it, and compare their d
 package: .venv/dev.stamp ## sdist and wheel into dist/: built, checked, each installed and used in a bare environment
 	.ci/package
 
+docs: .venv/dev.stamp ## the documentation site into build/site; fails on any warning
+	$(PY) docs/generate/site.py build/docs
+	$(PY) -m zensical build --strict --clean
+
 man: .venv/dev.stamp ## man pages of every command, into dist/man
 	$(PY) docs/generate/man.py dist/man
 
 clean: ## remove the environment and caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package man clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package docs man clean
