@@ -48,8 +48,8 @@ Made by `make baselines`; what stands here is overwritten by the next run.
 What other methods make of the comparisons that `vpnf validate` judges. `vpnf validate DIR... --baselines`
 does the same on your captures. None of these methods is part of a verdict.
 
-- **spearman (RAPTOR)**, **pearson**, **cosine**: bytes of flow and tunnel in 32 bins over the flow's time,
-  correlated; by ranks as RAPTOR does (Sun et al. 2015).
+- **spearman (RAPTOR)**, **pearson**, **cosine**: bytes of flow and tunnel in 512 bins over the flow's
+  time, correlated; by ranks as RAPTOR does (Sun et al. 2015).
 - **count containment**: the share of the flow's packets for which the tunnel has one in the same bin.
 - **fields (CapMaster-like)**: TCP header fields compared connection by connection with the weights that the
   [CapMaster](https://github.com/rickypin/capmaster) tool states. It speaks only where both sides can be read:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from tests.readable import write_readable
 from vpnforensics import samples
@@ -14,12 +13,14 @@ from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import there
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.options import Options
-from vpnforensics.validation.baselines import CLASSICAL, counts, fields, volume
+from vpnforensics.validation.baselines import CLASSICAL, counts, fields, sightings, volume
 from vpnforensics.validation.baselines.sightings import in_bins, outer_packets
 from vpnforensics.validation.comparisons import Scores
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.sessions import open_sessions
 from vpnforensics.validation.trials import Trial, try_session
+
+stats = pytest.importorskip("scipy.stats")
 
 
 def tried(name: str) -> Trial:
@@ -65,7 +66,7 @@ def test_correlations_are_scipys_and_constant_rows_have_the_least() -> None:
 def test_a_score_is_what_its_packets_give(wireguard: Trial) -> None:
     """Of single pairs: bytes put into bins one packet at a time, then scipy."""
     case = wireguard.case
-    edges = in_bins(case, weighed=True).edges
+    edges = in_bins(case, weighed=True)(np.arange(len(case.flows))).edges
     spearman = as_table(case, volume.spearman(case))
     contained = as_table(case, counts.contained(case))
     outer, rows = outer_packets(case), case.egress
@@ -93,8 +94,18 @@ def test_a_score_is_what_its_packets_give(wireguard: Trial) -> None:
 
 
 def test_all_flow_packets_are_in_bins(wireguard: Trial) -> None:
-    binned = in_bins(wireguard.case, weighed=False)
-    np.testing.assert_array_equal(binned.flows.sum(axis=(0, 2)), np.diff(wireguard.case.egress.start))
+    some = np.arange(5, len(wireguard.case.flows) - 3)
+    binned = in_bins(wireguard.case, weighed=False)(some)
+    packets = np.diff(wireguard.case.egress.start)[some]
+    np.testing.assert_array_equal(binned.flows.sum(axis=(0, 2)), packets)
+
+
+def test_scores_are_the_same_in_parts(wireguard: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    for method in (volume.spearman, counts.contained):
+        whole = as_table(wireguard.case, method(wireguard.case))
+        monkeypatch.setattr(sightings, "_AT_ONCE", 7)
+        np.testing.assert_array_equal(as_table(wireguard.case, method(wireguard.case)), whole)
+        monkeypatch.undo()
 
 
 def test_every_pair_that_was_there_has_a_score_and_true_ones_higher_ones(wireguard: Trial) -> None:

@@ -49,9 +49,9 @@ def test_sequences_are_the_packets_from_a_moment_on() -> None:
 
 
 def test_windows_are_all_in_which_a_sender_has_packets() -> None:
-    ts_ns = np.array([500, 2_600, 100]) * 1_000_000
+    ts_ns = np.array([50, 260, 10]) * 1_000_000
     packets = Sightings(np.array([0, 2, 2, 2, 3]), ts_ns, np.full(3, 60, np.int32))
-    found = deepcoffea.windows(packets, 0, 8)
+    found = deepcoffea.windows(packets, 0, 8, range(2))
     assert list(zip(found.sender.tolist(), found.window.tolist(), strict=True)) == [
         (0, -1), (0, 0), (0, 1), (0, 2), (1, -1), (1, 0),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case
-from vpnforensics.validation.baselines.sightings import in_bins, of_pairs
+from vpnforensics.validation.baselines.sightings import Score, in_bins, of_pairs
 from vpnforensics.validation.comparisons import Scores
 
 _OF_FEWER = 1e-3
@@ -22,12 +22,17 @@ _OF_FEWER = 1e-3
 
 def contained(case: Case) -> Scores:
     """Share of packets contained, and a little for the share of the tunnel's own that it explains."""
-    binned = in_bins(case, weighed=False)
-    packets = binned.flows.sum(axis=(0, 2))
+    in_their_bins = in_bins(case, weighed=False)
 
-    def score(mine: Ints, tunnel: int) -> Floats:
-        seen = binned.tunnel(tunnel, mine)
-        both = np.minimum(binned.flows[:, mine], seen).sum(axis=(0, 2))
-        return np.asarray(both / packets[mine] + _OF_FEWER * both / np.maximum(seen.sum(axis=(0, 2)), 1))
+    def prepared(flows: Ints) -> Score:
+        binned = in_their_bins(flows)
+        packets = binned.flows.sum(axis=(0, 2))
 
-    return of_pairs(case, score)
+        def score(mine: Ints, tunnel: int) -> Floats:
+            seen = binned.tunnel(tunnel, mine)
+            both = np.minimum(binned.flows[:, mine], seen).sum(axis=(0, 2))
+            return np.asarray(both / packets[mine] + _OF_FEWER * both / np.maximum(seen.sum(axis=(0, 2)), 1))
+
+        return score
+
+    return of_pairs(case, prepared)

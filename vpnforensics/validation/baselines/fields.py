@@ -26,7 +26,7 @@ from vpnforensics.engines.case import LONGEST_STAY_NS, Case
 from vpnforensics.evidence.decision import there
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_SYN
-from vpnforensics.validation.baselines.sightings import tunnel_of_conversation
+from vpnforensics.validation.baselines.sightings import silent, tunnel_of_conversation
 from vpnforensics.validation.comparisons import Scores
 
 _WEIGHTS = {
@@ -54,10 +54,9 @@ class Connections:
 
 def matched(case: Case) -> Scores:
     """Weight of the features that agree; silent where the ingress side cannot be read."""
-    none = np.zeros(0, np.int64)
     tunnels = case.tunnels.tunnels
     if not tunnels or any(tunnel.protocol != "plain" for tunnel in tunnels):
-        return Scores(none, none, np.zeros(0), np.nan)
+        return silent()
     outer, inner = both_sides(case.conversations, case.flows)
     flow, conversation = _sharing(inner, outer)
     if case.alignment.usable:

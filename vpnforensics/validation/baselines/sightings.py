@@ -18,12 +18,19 @@ from vpnforensics.flows.grouping import rows_in_time
 from vpnforensics.tunnels.plain import plain_clients
 from vpnforensics.validation.comparisons import Scores
 
-BINS = 32
-_BEFORE = 4
+BINS = 512
+_BEFORE = 32
 """Bins before the flow's first packet, and at least as many after its last: where it is silent, a tunnel that
 is silent, too, is more like it."""
-_LEAST_BIN_NS = 20_000_000
-"""Bins as narrow as jitter would part a packet from its own record: twice the largest that is added."""
+_LEAST_BIN_NS = 1_000_000
+"""Width of the bins of flows that are over at once.
+
+Of 16 to 512 bins and 1 to 100 ms these did best for all three kinds of score together, on simulated sessions
+that are neither trained on nor judged, half of them with 2 ms of jitter. Each doubling of the bins gained a
+few points, for twice the time.
+"""
+_AT_ONCE = 4096
+"""Flows whose bins are in memory at a time: about 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,30 +82,43 @@ def tunnel_of_conversation(case: Case) -> tuple[Ints, Bools]:
     return found, turned
 
 
-def of_pairs(case: Case, score: Callable[[Ints, int], Floats]) -> Scores:
+Score = Callable[[Ints, int], Floats]
+"""From flows, by their place among some, and one tunnel, to a score for each of the flows."""
+
+
+def of_pairs(case: Case, prepared: Callable[[Ints], Score]) -> Scores:
     """Scores of all flows with the tunnels that were there at their time.
 
     Parameters
     ----------
     case : Case
-    score : callable
-        From flows, ascending, and one tunnel, to a score for each of the flows.
+    prepared : callable
+        From some flows, ascending, to what scores them.
     """
     if not case.alignment.usable:
-        none = np.zeros(0, np.int64)
-        return Scores(none, none, np.zeros(0), np.nan)
+        return silent()
+    none = np.zeros(0, np.int64)
     present = there(case)
-    flows = [np.flatnonzero(present[:, tunnel]) for tunnel in range(len(case.tunnels))]
-    scores = [score(mine, tunnel) for tunnel, mine in enumerate(flows)]
-    tunnel = np.repeat(np.arange(len(flows)), [len(mine) for mine in flows])
-    return Scores(
-        np.concatenate([*flows, np.zeros(0, np.int64)]), tunnel, np.concatenate([*scores, np.zeros(0)])
-    )
+    parts = [(none, none, np.zeros(0))]
+    for at in range(0, len(case.flows), _AT_ONCE):
+        flows = np.arange(at, min(at + _AT_ONCE, len(case.flows)))
+        score = prepared(flows)
+        for tunnel in range(len(case.tunnels)):
+            mine = np.flatnonzero(present[flows, tunnel])
+            parts.append((flows[mine], np.full(len(mine), tunnel, np.int64), score(mine, tunnel)))
+    flow, tunnels, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Scores(flow, tunnels, scores)
+
+
+def silent() -> Scores:
+    """Of a method that says nothing of a case."""
+    none = np.zeros(0, np.int64)
+    return Scores(none, none, np.zeros(0), np.nan)
 
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """Flows in bins over their own time, and tunnels in the same bins."""
+    """Some flows in bins over their own time, and tunnels in the same bins."""
 
     edges: Ints
     """Shape (flows, bins + 1)."""
@@ -107,14 +127,14 @@ class Binned:
     outer: Sightings
     weighed: bool
 
-    def tunnel(self, number: int, flows: Ints) -> Floats:
-        """What a tunnel did in the bins of these flows, shape (2, flows, bins)."""
-        edges = self.edges[flows]
+    def tunnel(self, number: int, mine: Ints) -> Floats:
+        """What a tunnel did in the bins of these of the flows, shape (2, flows, bins)."""
+        edges = self.edges[mine]
         return np.stack([_in_bins(*self.outer.of(number, up), edges, self.weighed) for up in (0, 1)])
 
 
-def in_bins(case: Case, *, weighed: bool) -> Binned:
-    """Both sides in bins.
+def in_bins(case: Case, *, weighed: bool) -> Callable[[Ints], Binned]:
+    """What puts flows, and tunnels beside them, into bins.
 
     Parameters
     ----------
@@ -122,17 +142,23 @@ def in_bins(case: Case, *, weighed: bool) -> Binned:
     weighed : bool
         Bytes; else packets.
     """
-    inner, rows = inner_packets(case), case.egress
-    first = np.minimum.reduceat(rows.ts_ns, rows.start[:-1])
-    life = np.maximum.reduceat(rows.ts_ns, rows.start[:-1]) - first
-    width = np.maximum(life // (BINS - 2 * _BEFORE) + 1, _LEAST_BIN_NS)
-    edges = first[:, None] + width[:, None] * (np.arange(BINS + 1) - _BEFORE)
-    sender = np.repeat(np.arange(len(inner.start) - 1), np.diff(inner.start))
-    flow, up = sender // 2, sender % 2
-    place = (up * len(first) + flow) * BINS + (inner.ts_ns - edges[flow, 0]) // width[flow]
-    weight = inner.size.astype(np.float64) if weighed else None
-    flows = np.bincount(place, weight, 2 * len(first) * BINS).astype(np.float64)
-    return Binned(edges, flows.reshape(2, len(first), BINS), outer_packets(case), weighed)
+    inner, outer = inner_packets(case), outer_packets(case)
+
+    def of(flows: Ints) -> Binned:
+        low, high = inner.start[2 * flows[0]], inner.start[2 * flows[-1] + 2]
+        start = inner.start[2 * flows[0] : 2 * flows[-1] + 3 : 2] - low
+        ts_ns, size = inner.ts_ns[low:high], inner.size[low:high]
+        first = np.minimum.reduceat(ts_ns, start[:-1])
+        life = np.maximum.reduceat(ts_ns, start[:-1]) - first
+        width = np.maximum(life // (BINS - 2 * _BEFORE) + 1, _LEAST_BIN_NS)
+        edges = first[:, None] + width[:, None] * (np.arange(BINS + 1) - _BEFORE)
+        ways = np.diff(inner.start[2 * flows[0] : 2 * flows[-1] + 3])
+        flow, up = np.divmod(np.repeat(np.arange(len(ways)), ways), 2)
+        place = (up * len(flows) + flow) * BINS + (ts_ns - edges[flow, 0]) // width[flow]
+        binned = np.bincount(place, size.astype(np.float64) if weighed else None, 2 * len(flows) * BINS)
+        return Binned(edges, binned.astype(np.float64).reshape(2, len(flows), BINS), outer, weighed)
+
+    return of
 
 
 def _in_bins(ts_ns: Ints, size: Int32s, edges: Ints, weighed: bool) -> Floats:

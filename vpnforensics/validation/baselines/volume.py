@@ -17,44 +17,44 @@ import numpy as np
 
 from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines.case import Case
-from vpnforensics.validation.baselines.sightings import Binned, in_bins, of_pairs
+from vpnforensics.validation.baselines.sightings import Score, in_bins, of_pairs
 from vpnforensics.validation.comparisons import Scores
 
 
 def spearman(case: Case) -> Scores:
     """Rank correlation of bytes."""
-    binned = in_bins(case, weighed=True)
-    return _correlated(case, binned, np.stack([ranks(way) for way in binned.flows]), ranks, pearson_rows)
+    return _correlated(case, ranks, pearson_rows)
 
 
 def pearson(case: Case) -> Scores:
     """Correlation of bytes."""
-    binned = in_bins(case, weighed=True)
-    return _correlated(case, binned, binned.flows, _as_is, pearson_rows)
+    return _correlated(case, _as_is, pearson_rows)
 
 
 def cosine(case: Case) -> Scores:
     """Cosine of bytes."""
-    binned = in_bins(case, weighed=True)
-    return _correlated(case, binned, binned.flows, _as_is, cosine_rows)
+    return _correlated(case, _as_is, cosine_rows)
 
 
 def _correlated(
-    case: Case,
-    binned: Binned,
-    flows: Floats,
-    made: Callable[[Floats], Floats],
-    alike: Callable[[Floats, Floats], Floats],
+    case: Case, made: Callable[[Floats], Floats], alike: Callable[[Floats, Floats], Floats]
 ) -> Scores:
-    spoke = np.asarray(binned.flows.any(axis=2))
+    in_their_bins = in_bins(case, weighed=True)
 
-    def score(mine: Ints, tunnel: int) -> Floats:
-        seen = binned.tunnel(tunnel, mine)
-        ways = np.stack([alike(flows[up, mine], made(seen[up])) for up in (0, 1)])
-        counts = spoke[:, mine]
-        return np.asarray(np.where(counts, ways, 0.0).sum(axis=0) / counts.sum(axis=0))
+    def prepared(flows: Ints) -> Score:
+        binned = in_their_bins(flows)
+        ways = [made(way) for way in binned.flows]
+        spoke = np.asarray(binned.flows.any(axis=2))
 
-    return of_pairs(case, score)
+        def score(mine: Ints, tunnel: int) -> Floats:
+            seen = binned.tunnel(tunnel, mine)
+            found = np.stack([alike(ways[up][mine], made(seen[up])) for up in (0, 1)])
+            counts = spoke[:, mine]
+            return np.asarray(np.where(counts, found, 0.0).sum(axis=0) / counts.sum(axis=0))
+
+        return score
+
+    return of_pairs(case, prepared)
 
 
 def pearson_rows(a: Floats, b: Floats) -> Floats:

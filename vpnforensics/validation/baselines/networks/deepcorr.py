@@ -25,7 +25,7 @@ from vpnforensics.engines.case import Case
 from vpnforensics.validation.baselines.networks import layers
 from vpnforensics.validation.baselines.networks.layers import Weights
 from vpnforensics.validation.baselines.networks.sequences import CHANNELS, Float32s, sequences
-from vpnforensics.validation.baselines.sightings import inner_packets, of_pairs, outer_packets
+from vpnforensics.validation.baselines.sightings import inner_packets, of_pairs, outer_packets, silent
 from vpnforensics.validation.comparisons import Scores
 from vpnforensics.validation.labels import Labels
 
@@ -82,16 +82,16 @@ def scores(case: Case, weights: Weights) -> Scores:
     import jax
 
     if not case.alignment.usable:
-        return of_pairs(case, lambda mine, tunnel: np.zeros(len(mine)))
+        return silent()
     pairs, made = Pairs(case), jax.jit(alike)
 
-    def score(mine: Ints, tunnel: int) -> Floats:
+    def score(flows: Ints, tunnel: int) -> Floats:
         found = layers.in_batches(
-            lambda *two: made(weights, *two), _AT_ONCE, pairs.flows[mine], pairs.tunnel(tunnel, mine)
+            lambda *two: made(weights, *two), _AT_ONCE, pairs.flows[flows], pairs.tunnel(tunnel, flows)
         )
         return found.astype(np.float64)
 
-    return of_pairs(case, score)
+    return of_pairs(case, lambda some: lambda mine, tunnel: score(some[mine], tunnel))
 
 
 def trained(cases: list[tuple[Case, Labels]], steps: int, rng: np.random.Generator) -> Weights:
