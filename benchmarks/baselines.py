@@ -30,6 +30,7 @@ from vpnforensics.validation.baselines.networks.training import (
     timed,
     train,
 )
+from vpnforensics.validation.baselines.networks.weights import load
 from vpnforensics.validation.baselines.table import all_timed
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.markdown import table_text
@@ -70,11 +71,14 @@ exist. Nothing in them was chosen on the sessions judged here.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only the samples; prints the tables")
+    parser.add_argument(
+        "--networks", type=Path, metavar="FILE", help="trained before, by vpnf train-baselines"
+    )
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     options, baselines = Options(seed=chosen.seed), all_timed()
     if not chosen.quick:
-        networks = trained(chosen.seed)
+        networks = load(chosen.networks) if chosen.networks else trained(chosen.seed)
         baselines |= timed(networks)
     with tempfile.TemporaryDirectory() as folder:
         folders = [samples.FOLDER]

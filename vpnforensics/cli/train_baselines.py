@@ -27,7 +27,7 @@ _SEED = 900_000
     "--sessions", type=click.IntRange(1, 1000), default=len(PROTOCOLS), show_default=True, metavar="N",
     help="To simulate, where no DIR is given.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), metavar="N", help="Batches of each network; 1500.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="Batches of each network; 4000.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of sessions and weights.")
 @talk_options
 @pass_session

@@ -10,7 +10,8 @@ from vpnforensics.validation.tables import TextTable, misleading_tables, tables
 _HEAD = """# Validation
 
 Made by `make validate`; what stands here is overwritten by the next run. What it means, the hypotheses, the
-formulas and the limits are in [method.md](method.md).
+formulas and the limits are in [method.md](method.md); what other methods make of such comparisons, in
+[baselines.md](baselines.md).
 """
 _AGAIN = """
 Every cell can be made again: the samples and recordings are in the repository, and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import sys
 import zipfile
@@ -137,6 +138,25 @@ def test_without_jax_the_command_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "jax", None)
     assert main(["train-baselines", "-o", str(tmp_path / "w.npz")]) == 2
     assert "this needs jax, which is not installed" in capsys.readouterr().err
+
+
+def test_trained_by_one_command_and_judged_by_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jax")
+    weights, report = tmp_path / "w.npz", tmp_path / "report.json"
+    seen, unseen = str(samples.FOLDER / "nebula"), str(samples.FOLDER / "wireguard")
+    train_command = ["train-baselines", seen, "-o", str(weights), "--steps", "3", "-q"]
+    assert main(train_command) == 0
+    assert main(train_command) == 2  # nothing is written over
+    assert main(["validate", seen, unseen, "--networks", str(weights)]) == 3
+    assert "nebula: the networks were trained on it" in capsys.readouterr().err
+    command = ["validate", unseen, "--networks", str(weights), "-f", "json", "-o", str(report), "-q"]
+    assert main(command) == 0
+    cost = {row["method"]: row for row in json.loads(report.read_text())["baselines"]["cost"]}
+    for name in NAMES:
+        assert cost[f"{name} (style)"]["spoken_true"] == cost["fused"]["true"]
+        assert cost[f"{name} (style)"]["trained_s"] > 0
 
 
 def test_a_convolution_is_numpys() -> None:

@@ -19,8 +19,8 @@ from vpnforensics.validation.labels import Labels
 from vpnforensics.validation.sessions import Session
 from vpnforensics.validation.trials import Plan, labelled
 
-STEPS = 1500
-"""Batches of each network: minutes on two cores."""
+STEPS = 4000
+"""Batches of each network: some minutes on two cores for both."""
 DAMAGES = (Damage(), Damage(2.0, 0.01, 4393.217, 40.0))
 """What befalls sessions to train on: as they are, and as much as those that the networks are judged on."""
 _METHODS = {deepcorr.NAME: deepcorr, deepcoffea.NAME: deepcoffea}
