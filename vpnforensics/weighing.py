@@ -8,8 +8,9 @@ import numpy as np
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import exact, packets, writes
+from vpnforensics.engines import connections, exact, packets, writes
 from vpnforensics.engines.case import Case
+from vpnforensics.evidence.connections import with_connections
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
 from vpnforensics.evidence.kept_bytes import with_kept_bytes
@@ -59,6 +60,8 @@ def weigh(
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
+    if case.by_writes and case.kept is None and {connections.NAME, writes.NAME} <= set(options.engines):
+        decision = with_connections(case, decision, rng)
     if case.kept is not None and exact.NAME in options.engines:
         decision = with_kept_bytes(case, case.kept, decision)
     # A relay's own connections have no header field of its clients.

@@ -91,6 +91,19 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 of_fields=False,
             ),
             Engine(
+                name="connections",
+                source="onsets of stepping stones: Zhang & Paxson 2000 (USENIX Security); packet counting: "
+                "Serjantov & Sewell 2003; one to one by this project",
+                evidence="an outer connection begins, goes on and ends with the flow, and carries its bytes "
+                "and what the relay's write law adds; each connection carries one flow",
+                needs="a relay that opens a connection for each of its client's, flows that `writes` linked "
+                "(it learns from them), and aligned clocks",
+                speaks_when="Shadowsocks, trojan, TLS around SOCKS",
+                silent_when="connections carry many flows (ssh, Tor, a multiplexer), fewer than 20 pairs are "
+                "known, or the flow has no bytes; never denies a tunnel",
+                of_fields=False,
+            ),
+            Engine(
                 name="exact",
                 source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "

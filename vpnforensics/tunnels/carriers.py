@@ -97,7 +97,7 @@ def find_carriers(conversations: FlowTable, framed: TunnelSet) -> Carriers:
         What was found in them that has records, candidates included.
     """
     writes = find_writes(conversations)
-    forward = _forward(conversations, writes)
+    forward = client_is_source(conversations, writes)
     of: dict[tuple[int, int, str], list[int]] = {}
     relays: dict[tuple[int, int, str], Relay] = {}
     for relay in find_relays(conversations, writes, forward):
@@ -158,7 +158,7 @@ def _opening_outward(
     return set(address[hosts >= _MANY_HOSTS].tolist())
 
 
-def _forward(conversations: FlowTable, writes: WriteTable) -> npt.NDArray[np.bool_]:
+def client_is_source(conversations: FlowTable, writes: WriteTable) -> npt.NDArray[np.bool_]:
     """Whether the flow table's client is one; where nobody was seen to open, a service is what many share."""
     ends = [
         address.astype(np.int64) << 16 | port

@@ -1,0 +1,276 @@
+"""What whole connections add to a decision on relays that open one for each of their client's.
+
+Known pairs come from the writes: a linked flow's records stand in one outer connection. How often those have
+each class of what is noted (:mod:`vpnforensics.engines.connections`), against how often copies of the flows
+turned in time and linked flows in other tunnels' connections have it, is the class's worth; a pair's score
+is the sum. Scores become odds where flows and connections contend, each to be had once
+(:mod:`vpnforensics.evidence.contest`); who is sure there is known, too, and the worth is learned again: the
+first known pairs are all of connections with many small writes.
+
+Classes of a pair depend on each other, and no rate behind them was counted further than the case goes. So
+what the odds are worth is measured: copies of the flows, turned in time, contend with the case's flows, and
+no odds are believed further than theirs allow (:mod:`vpnforensics.evidence.calibration`). Flows that have no
+link are then linked in order of the stated error, as far as the sum of errors allows.
+
+What writes are sure of contends for the connections of its tunnel only; the rest of their links contend as
+all flows do, and have the smaller of both errors where both find the same tunnel: both see the same bytes.
+Where a linked flow is left without a connection, or with another tunnel's, its writes stood in several or in
+another flow's, and it is linked no more: one whose client was not captured had found all of nine writes
+with another. Nothing is denied, and where known pairs share connections, nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vpnforensics.arrays import Bools, Floats, Ints
+from vpnforensics.engines import connections as engine
+from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.connections import ConnectionPairs, Connections
+from vpnforensics.evidence.attribution import surest
+from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_slope
+from vpnforensics.evidence.contest import Contest, Outcome, settle_contest
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.evidence.fusion import CLEAR
+from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.grouping import places
+from vpnforensics.tunnels.write_law import WriteLaw
+
+_LEAST_ALONE = 0.7
+"""Connections for each known flow; with fewer, connections carry many. Under 10 ms of jitter, writes that
+stand in the wrong connection of the right client leave 0.86; one ssh stream a client has 0.05."""
+_ROUNDS, _BELIEVED = 3, 1.5
+"""How often the worth is learned, and the decades from which on a pair is known the next time."""
+_PRIOR_COUNTS = 2.0
+"""Counts of chance that each feature's known ones begin with: a class never seen is no proof."""
+_BY_WRITES = 5.0
+"""Decades by which a connection leads that has the writes of a flow that they linked."""
+_TURNS_LEARNED, _TURNS_TRIED, _LEAST_TURNS = 4, 10, 2
+_COMPARED = 150_000
+"""Turned copies compared with connections, at most but for the least turns: a bound of work."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Learned:
+    """What classes are worth, and what the case's own pairs come to."""
+
+    connections: Connections
+    least: tuple[int, int]
+    worth: Floats
+    compared: Bools
+    """Flows that were compared with any connection."""
+    contest: Contest
+    outcome: Outcome
+
+
+def with_connections(case: Case, decision: Decision, rng: np.random.Generator) -> Decision:
+    """The decision with what whole connections say.
+
+    Parameters
+    ----------
+    case : Case
+        Its tunnels are carriers.
+    decision : Decision
+        By writes.
+    rng : numpy.random.Generator
+        Turns the copies.
+    """
+    connection = _of_records(case, decision)
+    known = np.flatnonzero(connection >= 0)
+    if len(known) < LEAST_KNOWN or len(np.unique(connection[known])) < _LEAST_ALONE * len(known):
+        return decision
+    number = int(np.bincount(case.map_of_tunnel[decision.tunnel[known]]).argmax())
+    law = case.maps[number]
+    assert isinstance(law, WriteLaw)
+    connections = engine.prepare(case, case.map_of_tunnel == number, law.frame)
+    learned = _learn(case, connections, connection, decision, rng)
+    claims, tried, compared = _copies(case, learned, rng)
+    slope = chance_slope(claims, tried)
+    outcome = learned.outcome
+    doubt = np.maximum(_error(slope * outcome.claim), decision.policy.least_error)
+    contradicted = learned.compared & (outcome.tunnel != decision.tunnel) & (decision.tunnel >= 0)
+    decision = _unlinked(case, decision, contradicted)
+    stands = decision.tunnel >= 0
+    error = np.where(stands & (outcome.tunnel >= 0), np.minimum(decision.error, doubt), decision.error)
+    decision = replace(decision, error=error)
+    doubt = np.where(stands | contradicted, 1.0, doubt)
+    linked = surest(doubt, decision.policy.expected_false_links - decision.expected_false_links)
+    worst = float(doubt[linked].max(initial=0.0))
+    wrongly = int((_error(slope * claims) <= worst).sum())
+    decided = replace(
+        decision,
+        tunnel=np.where(linked, outcome.tunnel, decision.tunnel).astype(np.int32),
+        error=np.where(linked, doubt, decision.error),
+        decoys=replace(
+            decision.decoys,
+            tried=decision.decoys.tried + tried,
+            linked=decision.decoys.linked + wrongly,
+            comparisons=decision.decoys.comparisons + compared,
+        ),
+    )
+    return _heard(case, decided, learned, slope, linked)
+
+
+def _error(claim: Floats) -> Floats:
+    """Probability that log10 odds leave; of none that are against, more than it is right."""
+    return np.asarray(1.0 / (1.0 + 10.0 ** np.clip(claim, 0.0, 300.0)))
+
+
+def _unlinked(case: Case, decision: Decision, which: Bools) -> Decision:
+    return replace(
+        decision,
+        tunnel=np.where(which, -1, decision.tunnel).astype(np.int32),
+        error=np.where(which, 1.0, decision.error),
+        record=np.where(np.repeat(which, np.diff(case.egress.start)), -1, decision.record),
+    )
+
+
+def _of_records(case: Case, decision: Decision) -> Ints:
+    """Ingress conversation in which most of each linked flow's records stand, -1 without."""
+    found = np.flatnonzero(decision.record >= 0)
+    rows = case.tunnels.records.row[decision.record[found]]
+    flow = np.repeat(np.arange(len(case.flows)), np.diff(case.egress.start))[found]
+    width = np.int64(max(len(case.conversations), 1))
+    pair, count = np.unique(flow * width + case.conversations.flow[rows], return_counts=True)
+    order = np.argsort(count, kind="stable")
+    connection = np.full(len(case.flows), -1, np.int64)
+    connection[pair[order] // width] = pair[order] % width
+    return np.where(decision.tunnel >= 0, connection, -1)
+
+
+def _learn(
+    case: Case, connections: Connections, by_writes: Ints, decision: Decision, rng: np.random.Generator
+) -> _Learned:
+    still = np.zeros(len(case.flows), np.int64)
+    pairs = connections.candidates(still)
+    known = by_writes[pairs.flow] == pairs.connection
+    least = connections.least_amounts(pairs.take(known))
+    observed = connections.observe(pairs, still, least)
+    tunnel = connections.tunnel_of[pairs.connection]
+    linked = decision.tunnel[pairs.flow]
+    chance = observed.counts(connections.classes, (linked >= 0) & (tunnel != linked))
+    for turned, shift_ns in _turned(case, connections, _TURNS_LEARNED, rng):
+        chance += connections.observe(turned, shift_ns, least).counts(connections.classes)
+    sure = (decision.tunnel >= 0) & (decision.error <= decision.policy.sure)
+    allowed = ~sure[pairs.flow] | (tunnel == linked)
+    lead = np.where(known & sure[pairs.flow], _BY_WRITES, 0.0)
+    for _ in range(_ROUNDS):
+        worth = _worth(observed.counts(connections.classes, known), chance, connections.features)
+        contest = _contest(connections, pairs, observed.sums(worth, len(pairs)) + lead).take(allowed)
+        outcome = settle_contest(contest, len(case.flows), len(case.conversations))
+        believed = np.where(outcome.claim > _BELIEVED, outcome.connection, -1)
+        known = believed[pairs.flow] == pairs.connection
+    compared = np.bincount(pairs.flow, minlength=len(case.flows)) > 0
+    return _Learned(connections, least, worth, compared, contest, outcome)
+
+
+def _worth(known: Floats, chance: Floats, features: list[int]) -> Floats:
+    """log10 of how much oftener known pairs have each class than chance has it."""
+    feature = np.repeat(np.arange(len(features)), features)
+    seen = np.bincount(feature, (known + chance) > 0)[feature]
+    by_chance = (chance + 1.0) / (np.bincount(feature, chance)[feature] + np.maximum(seen, 1))
+    true = (known + _PRIOR_COUNTS * by_chance) / (np.bincount(feature, known)[feature] + _PRIOR_COUNTS)
+    return np.asarray(np.log10(true / by_chance))
+
+
+def _contest(connections: Connections, pairs: ConnectionPairs, score: Floats) -> Contest:
+    """Scores as weights: beforehand a flow is as likely in none as in any of the connections it is
+    compared with.
+    """
+    flow = pairs.flow.astype(np.int64)
+    decades = score - np.log10(np.bincount(flow)[flow]) if len(flow) else score
+    connection = pairs.connection.astype(np.int64)
+    return Contest(flow, connection, connections.tunnel_of[connection], decades)
+
+
+def _turned(
+    case: Case, connections: Connections, turns: int, rng: np.random.Generator
+) -> Iterator[tuple[ConnectionPairs, Ints]]:
+    """Pairs of flows moved in time, away from their place, and by how much."""
+    compared = 0
+    for turn in range(turns):
+        if turn >= _LEAST_TURNS and compared >= _COMPARED:
+            return
+        shift_ns, away = case.circle.turned(connections.inner.begin_ns, rng.random(len(case.flows)))
+        pairs = connections.candidates(shift_ns)
+        pairs = pairs.take(away[pairs.flow])
+        compared += len(pairs)
+        yield pairs, shift_ns
+
+
+def _copies(case: Case, learned: _Learned, rng: np.random.Generator) -> tuple[Floats, int, int]:
+    """What copies claim that contend with the case's flows; how many they are, and their comparisons."""
+    connections, flows = learned.connections, len(case.flows)
+    claims, tried, compared = [np.zeros(0)], 0, 0
+    for pairs, shift_ns in _turned(case, connections, _TURNS_TRIED, rng):
+        observed = connections.observe(pairs, shift_ns, learned.least)
+        copies = _contest(connections, pairs, observed.sums(learned.worth, len(pairs)))
+        mine = learned.contest
+        both = Contest(
+            np.r_[mine.flow, copies.flow + flows],
+            np.r_[mine.connection, copies.connection],
+            np.r_[mine.tunnel, copies.tunnel],
+            np.r_[mine.decades, copies.decades],
+        )
+        outcome = settle_contest(both, 2 * flows, len(case.conversations))
+        claims.append(outcome.claim[flows:][outcome.tunnel[flows:] >= 0])
+        tried += len(np.unique(pairs.flow))
+        compared += len(pairs)
+    return np.concatenate(claims), tried, compared
+
+
+def _heard(case: Case, decision: Decision, learned: _Learned, slope: float, linked: Bools) -> Decision:
+    """With the engine's voice on every pair that is listed, or that it speaks for.
+
+    A flow that it linked has its ratios; others have those of writes, where these are clear, else the one
+    that says more: both look at the same bytes.
+    """
+    tunnels = len(case.tunnels)
+    outcome = learned.outcome
+    pair = outcome.pairs.flow * tunnels + outcome.pairs.tunnel
+    keys, of = np.unique(pair, return_inverse=True)
+    flow = keys // tunnels
+    every = learned.contest.flow * tunnels + learned.contest.tunnel
+    compared = np.bincount(learned.contest.flow, minlength=len(case.flows))[flow]
+    of_tunnel = np.searchsorted(np.sort(every), keys + 1) - np.searchsorted(np.sort(every), keys)
+    strength = np.bincount(of, outcome.strength, len(keys))
+    whole = 1.0 + np.bincount(flow, strength, len(case.flows))[flow]
+    odds = np.log10(strength / np.maximum(whole - strength, 1e-12 * whole))
+    best = outcome.tunnel[flow] == keys % tunnels
+    odds = np.where(best, np.minimum(odds, outcome.claim[flow]), odds)
+    prior = np.log10(of_tunnel / (2.0 * compared - of_tunnel))
+    bound = np.log10(max(decision.null_comparisons, 1))
+    score = odds - prior
+    llr = np.clip(slope * score, -np.log10(max(int((decision.tunnel >= 0).sum()), 1)), bound)
+    listed = decision.scores.flow.astype(np.int64) * tunnels + decision.scores.tunnel
+    shown = np.unique(np.r_[listed, keys[(llr >= CLEAR) | (best & linked[flow])]])
+    before, mine = places(listed, shown), places(keys, shown)
+    notes = tuple(
+        f"its likeliest connection opened at {case.conversations.source(c)}"
+        if c >= 0 and ours
+        else "contended"
+        for c, ours in zip(outcome.connection[flow].tolist(), best.tolist(), strict=True)
+    )
+    voice = Voice(engine.NAME, score, llr, of_tunnel.astype(np.int32), notes)
+    voice = voice.spread(mine, "none of its connections opened then and carried as much")
+    theirs, ours = np.r_[decision.llr, np.nan][before], voice.llr
+    stronger = np.where(np.abs(np.nan_to_num(ours)) > np.abs(np.nan_to_num(theirs)), ours, theirs)
+    fused = np.where(np.abs(np.nan_to_num(theirs)) >= CLEAR, theirs, stronger)
+    fused = np.where(linked[shown // tunnels] & np.isfinite(ours), ours, fused)
+    of_flow, of_tunnels = (column.astype(np.int32) for column in np.divmod(shown, tunnels))
+    order = np.lexsort((of_tunnels, -np.nan_to_num(fused, nan=-np.inf), of_flow))
+    scores = ScoreTable(
+        of_flow,
+        of_tunnels,
+        np.r_[decision.scores.score, np.nan][before],
+        np.r_[decision.scores.hits, np.int32(0)][before],
+    )
+    return replace(
+        decision,
+        scores=scores.take(order),
+        llr=fused[order],
+        voices=(*(v.spread(before[order], "no writes alike") for v in decision.voices), voice.take(order)),
+    )
