@@ -18,7 +18,7 @@ ENV PATH=/opt/vpnf/bin:$PATH \
     NUMBA_CACHE_DIR=/opt/vpnf/kernels \
     MPLCONFIGDIR=/tmp/matplotlib
 COPY --from=build /opt/vpnf /opt/vpnf
-RUN vpnf warm-up && useradd --create-home --uid 1000 analyst
+RUN vpnf warm-up && chmod -R a+rX,go-w /opt/vpnf/kernels && useradd --create-home --uid 1000 analyst
 USER 1000
 WORKDIR /case
 ENTRYPOINT ["vpnf"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import pickle
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -210,6 +213,27 @@ def test_code_that_another_user_may_have_put_there_is_not_run(tmp_path: Path, ho
     else:
         place.chmod(0o777)
     assert _compiled(bare)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("readable", [True, False], ids=["for all", "root's alone"])
+def test_kernels_that_root_made_serve_all_users_who_can_read_them(readable: bool) -> None:
+    """As in an image, which is older than a day."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name, "vpnforensics")
+        place.mkdir()
+        body = pickle.dumps("machine code")
+        file = place / "made"
+        file.write_bytes(hashlib.blake2b(body, digest_size=16).digest() + body)
+        os.utime(file, (0, 0))
+        Path(name).chmod(0o755)
+        place.chmod(0o755 if readable else 0o700)
+        os.seteuid(65534)
+        try:
+            assert kernels._is_ours(place) == readable
+            assert kernels._load(file) == ("machine code" if readable else None)
+        finally:
+            os.seteuid(0)
 
 
 def test_what_was_longest_unused_is_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,14 @@ def test_the_image_is_made_of_what_it_copies_and_runs_as_nobody_special() -> Non
     assert "warm-up" in recipe[:last]
 
 
+def test_every_extra_is_said() -> None:
+    given = re.search(r"\[project.optional-dependencies\]\n(.*?)\n\[", _project(), re.DOTALL)
+    extras = re.findall(r"^(\w+) = \[", given[1], re.MULTILINE)  # type: ignore[index]
+    page = (ROOT / "docs/install.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page.partition("## Extras")[2], re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(extras)
+
+
 def test_each_command_has_a_man_page(tmp_path: Path) -> None:
     pytest.importorskip("click_man", reason="click-man writes the pages, and is not installed")
     command = [sys.executable, str(ROOT / "docs/generate/man.py"), str(tmp_path)]

@@ -292,7 +292,8 @@ def _is_ours(place: Path) -> bool:
         status = place.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+    safe = stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+    return safe and os.access(place, os.R_OK | os.X_OK, effective_ids=True)  # root's may be root's alone
 
 
 @cache
@@ -327,7 +328,8 @@ def _load(file: Path) -> Any:
         with file.open("rb") as opened:
             mark, body = opened.read(_MARK_BYTES), opened.read()
             if os.fstat(opened.fileno()).st_mtime < time.time() - _DAY_S:
-                os.utime(file)  # it is still in use
+                with suppress(PermissionError):  # of root's, which nobody prunes
+                    os.utime(file)  # it is still in use
     except OSError:
         return None
     if mark != hashlib.blake2b(body, digest_size=_MARK_BYTES).digest():

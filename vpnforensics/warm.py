@@ -222,6 +222,7 @@ def runs_over(samples: Path) -> list[list[str]]:
     for folder in sorted(path.parent for path in samples.glob("*/manifest.json")):
         captures = sorted(map(str, folder.glob("*.pcap*")), reverse=True)  # ingress, egress; or one of both
         runs.append(["more", "correlate", *captures, "-f", "json"])
+    runs.append(["more", "correlate", *sides, "-f", "html"])  # with the packets of each link
     return runs
 
 
