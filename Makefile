@@ -117,6 +117,9 @@ likeness: .venv/dev.stamp ## record a scenario, simulate it, and compare their d
 package: .venv/dev.stamp ## sdist and wheel into dist/: built, checked, each installed and used in a bare environment
 	.ci/package
 
+dataset: .venv/run.stamp ## a labelled data set into DIR (dist/dataset), SIZE=small|medium|large (root: with the lab's)
+	$(PY) -m vpnforensics.groundtruth.dataset $(or $(DIR),dist/dataset) --size $(or $(SIZE),small)
+
 docs: .venv/dev.stamp ## the documentation site into build/site; fails on any warning
 	$(PY) docs/generate/site.py build/docs
 	$(PY) -m zensical build --strict --clean
@@ -128,4 +131,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package docs man clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package dataset docs man clean

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vpnforensics._version import __version__
 
 if TYPE_CHECKING:
-    from vpnforensics import errors, samples
+    from vpnforensics import datasets, errors, samples
     from vpnforensics.correlation import correlate
     from vpnforensics.errors import (
         CaptureError,
@@ -63,7 +63,7 @@ _HOMES = {
         "vpnforensics.errors",
     ),
 }
-_MODULES = ("errors", "samples")
+_MODULES = ("datasets", "errors", "samples")
 
 __all__ = [
     "CaptureError",
@@ -83,6 +83,7 @@ __all__ = [
     "__version__",
     "convert",
     "correlate",
+    "datasets",
     "errors",
     "open_case",
     "read_capture",
