@@ -100,6 +100,7 @@ def make_case(
     elif relayed is not None:
         settled, flows, whole = relayed.settled, relayed.flows, relayed.captured
     said = _warnings(sides, flows, settled.alignment, len(everything) - len(flows))
+    said += tunnels.unheard
     if recognised:  # nobody will look at payloads again
         sides.forget_heads(conversations.packets, flows.packets)
     if not len(flows):

@@ -9,6 +9,7 @@ import numpy as np
 
 from vpnforensics.engines import plugged, registry
 from vpnforensics.evidence.policy import Policy
+from vpnforensics.tunnels import plugged as tunnels_of_others
 
 EXPECTED_FALSE_LINKS = Policy().expected_false_links
 ENGINES = tuple(registry.ENGINES)
@@ -40,11 +41,13 @@ class Options:
         """The result contract's ``tool.parameters``, as far as the user set them."""
         there = plugged.installed().working
         plugins = {name: there[name].package for name in self.engines if name in there}
+        protocols = {name: each.package for name, each in tunnels_of_others.installed().working.items()}
         return {
             "expected_false_links": self.expected_false_links,
             "same_clock": self.same_clock,
             "engines": list(self.engines),
             **({"plugins": plugins} if plugins else {}),
+            **({"protocols": protocols} if protocols else {}),
         }
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from vpnforensics.options import Options
 from vpnforensics.report.contract import contract_of
 from vpnforensics.report.escaping import visible
 from vpnforensics.report.result import CaseResult, result_of
+from vpnforensics.tunnels.plugged import installed as protocols_of_others
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +146,11 @@ def recomputed(
     for name, package in contract["tool"]["parameters"].get("plugins", {}).items():
         if name not in installed().working:
             raise SavedCaseError("the case", f"made with the engine {name!r} of {package}, which is not here")
+    for name, package in contract["tool"]["parameters"].get("protocols", {}).items():
+        if name not in protocols_of_others().working:
+            raise SavedCaseError(
+                "the case", f"made with the protocol {name!r} of {package}, which is not here"
+            )
     known = {each.name for each in fields(Options)}
     chosen = {key: value for key, value in contract["tool"]["parameters"].items() if key in known}
     if usage := contract["usage"]:

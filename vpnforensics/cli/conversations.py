@@ -103,7 +103,10 @@ def tunnels(
 
         show("finding tunnels", 0.0)
         packets = without_copies(packets).packets
-        frame = list_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf)).to_pandas()
+        found = list_tunnels(assemble_flows(packets, idle_tcp_s=np.inf, idle_other_s=np.inf))
+        frame = found.to_pandas()
+    for broken in found.unheard:
+        session.talk.warn(broken)
     if form == "table":
         output.show(_tunnels_view(frame, top, output.width))
     else:

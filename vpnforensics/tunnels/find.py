@@ -16,9 +16,10 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.errors import PlugInError
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
-from vpnforensics.tunnels import dtls, esp, ike, nebula, openvpn, tinc, unknown, wireguard
+from vpnforensics.tunnels import dtls, esp, ike, nebula, openvpn, plugged, tinc, unknown, wireguard
 from vpnforensics.tunnels._record_kernels import in_order_of_file
 from vpnforensics.tunnels.protocol import (
     CONSISTENT,
@@ -58,6 +59,18 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
     TunnelSet
         Ordered by first packet.
     """
+    plug_ins = plugged.installed()
+    protocols: dict[str, VpnProtocol] = {**PROTOCOLS, **cast(Mapping[str, VpnProtocol], plug_ins.working)}
+    unheard = list(map(str, plug_ins.broken.values()))
+    while True:
+        try:
+            return replace(_found(conversations, protocols), unheard=tuple(unheard))
+        except PlugInError as error:  # found anew, as if it were not installed
+            del protocols[error.name]
+            unheard.append(str(error))
+
+
+def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> TunnelSet:
     packets = conversations.packets
     connections, greeting = _tcp_connections(conversations)
     degree = _degrees(conversations)
@@ -80,7 +93,7 @@ def find_tunnels(conversations: FlowTable) -> TunnelSet:
         sample = _datagrams(packets, conversations, number, rows[:_SAMPLE_DATAGRAMS])
         services = (_service(conversations, number, reverse=reverse) for reverse in (False, True))
         twin = next((connections[service] for service in services if service in connections), -1)
-        protocol, recognition = _recognise(sample, greeted=twin in greeting)
+        protocol, recognition = _recognise(sample, protocols, greeted=twin in greeting)
         if recognition is None:
             plain.append(number)
             continue
@@ -129,10 +142,12 @@ def _datagrams(
     )
 
 
-def _recognise(sample: Datagrams, *, greeted: bool) -> tuple[VpnProtocol, Recognition | None]:
+def _recognise(
+    sample: Datagrams, protocols: Mapping[str, VpnProtocol], *, greeted: bool
+) -> tuple[VpnProtocol, Recognition | None]:
     """The protocol that is surest of a conversation; tinc's tells only by its greeting over TCP."""
     best: tuple[VpnProtocol, Recognition | None] = (PROTOCOLS["unknown"], None)
-    for protocol in PROTOCOLS.values():
+    for protocol in protocols.values():
         found = protocol.recognise(sample)
         if found is not None and (best[1] is None or found.confidence > best[1].confidence):
             best = (protocol, found)

@@ -85,6 +85,8 @@ class TunnelSet:
     records: RecordTable
     plain: npt.NDArray[np.int64]
     """Conversations that are neither tunnel nor candidate, by number in the FlowTable."""
+    unheard: tuple[str, ...] = ()
+    """Protocols of other packages that do not work, as they were found: a sentence each."""
 
     def __len__(self) -> int:
         return len(self.tunnels)
@@ -123,6 +125,7 @@ class TunnelSet:
             tuple(t for t, kept in zip(self.tunnels, keep, strict=True) if kept),
             records,
             np.sort(np.concatenate([self.plain, np.array(dropped, np.int64)])),
+            self.unheard,
         )
 
     def at_times(self, conversations: FlowTable) -> TunnelSet:
@@ -138,7 +141,7 @@ class TunnelSet:
             )
             for t in self.tunnels
         )
-        return TunnelSet(tuple(tunnels), replace(records, ts_ns=ts_ns).take(order), self.plain)
+        return TunnelSet(tuple(tunnels), replace(records, ts_ns=ts_ns).take(order), self.plain, self.unheard)
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a tunnel or candidate."""
