@@ -1,13 +1,14 @@
-"""Every notebook runs from beginning to end, says what it was stored with, and names no machine.
+"""Every notebook runs from beginning to end, says in essence what it was stored with, and names no machine.
 
 ``pytest tests/test_notebooks.py --remake-golden`` stores the outputs anew.
 """
 
 from __future__ import annotations
 
+import re
+import resource
 import socket
 from pathlib import Path
-from time import monotonic
 
 import nbformat
 import pytest
@@ -15,12 +16,24 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 LONGEST_S = 90
-"""What a reader waits for one."""
+"""What a reader waits for one, at most."""
 
 
 def _outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def _cpu_s():
+    """Seconds that kernels which have ended computed: the same on a busy machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _of_the_lab(cell):
+    """Whether it records where that can be done: what it says differs from run to run."""
+    return "lab" in cell.metadata.get("tags", ())
 
 
 def _said(notebook):
@@ -32,8 +45,27 @@ def _said(notebook):
             sum("text/html" in o.get("data", {}) for o in cell.outputs),
         )
         for cell in notebook.cells
-        if cell.cell_type == "code"
+        if cell.cell_type == "code" and not _of_the_lab(cell)
     ]
+
+
+def _alike(now, then):
+    """The same words, and numbers within a fifth: a better model need not store every notebook anew."""
+    words = [re.sub(r"[\s(]+", " ", _NUMBER.sub("#", text)).strip() for text in (now, then)]
+    numbers = [[float(n.replace(",", "")) for n in _NUMBER.findall(text)] for text in (now, then)]
+    return words[0] == words[1] and all(
+        abs(a - b) <= max(0.2 * abs(a), 0.2 * abs(b), 0.02) for a, b in zip(*numbers, strict=True)
+    )
+
+
+def _run(notebook, folder):
+    NotebookClient(
+        notebook,
+        timeout=LONGEST_S,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": folder}},
+    ).execute()
 
 
 # What Jupyter's own packages warn about is not this project's.
@@ -43,21 +75,32 @@ def test_it_runs_and_says_what_is_stored(path, tmp_path, request):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     stored = _said(notebook)
-    began = monotonic()
-    NotebookClient(
-        notebook,
-        timeout=LONGEST_S,
-        kernel_name="python3",
-        record_timing=False,
-        resources={"metadata": {"path": tmp_path}},
-    ).execute()
-    assert monotonic() - began < LONGEST_S
+    began_s = _cpu_s()
+    recorded = [cell.outputs for cell in notebook.cells if _of_the_lab(cell)]
+    _run(notebook, tmp_path)
+    assert _cpu_s() - began_s < LONGEST_S
     assert not [output for output in _outputs(notebook) if output.get("name") == "stderr"]
     if request.config.getoption("--remake-golden"):
-        notebook.metadata.pop("language_info", None)
+        for cell, outputs in zip(filter(_of_the_lab, notebook.cells), recorded, strict=True):
+            cell.outputs = outputs  # a test sees none of the lab's programs
         nbformat.write(notebook, path)
     else:
-        assert _said(notebook) == stored
+        for now, then in zip(_said(notebook), stored, strict=True):
+            assert now[1:] == then[1:]
+            assert _alike(now[0], then[0]), f"{now[0]}\n-- was --\n{then[0]}"
+
+
+@pytest.mark.needs("linux", "root", "/dev/net/tun", "network", "reftunnel")
+@pytest.mark.filterwarnings("ignore")
+def test_where_the_lab_can_record_it_does(tmp_path):
+    notebook = nbformat.read(ROOT / "notebooks" / "06-ground-truth.ipynb", as_version=4)
+    needed = [cell for cell in notebook.cells if _of_the_lab(cell) or cell.source.startswith("import")]
+    assert len(needed) == 3
+    notebook.cells = needed
+    _run(notebook, tmp_path)
+    said = "".join(o.get("text", "") for o in _outputs(notebook))
+    assert "right, wrong, flows: (" in said
+    assert "100% of 160 packets obey" in said
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
