@@ -54,7 +54,7 @@ format: .venv/dev.stamp ## put the code into the project's form
 validate: .venv/dev.stamp ## evidence held against captures with truth: makes docs/validation.md anew (under 30 min)
 	$(PY) benchmarks/validation.py
 
-baselines: .venv/dev.stamp ## what others do on the same pairs: makes docs/baselines.md anew (7 min)
+baselines: .venv/dev.stamp ## what others do on the same pairs: makes docs/baselines.md anew (10 min)
 	$(PIP) install -q -e '.[networks]'
 	$(PY) benchmarks/baselines.py
 

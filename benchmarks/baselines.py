@@ -59,10 +59,10 @@ does the same on your captures. None of these methods is part of a verdict.
   convolved together. **deepcoffea (style)**: small embeddings after DeepCoFFEA (Oh et al. 2022): windows of
   either side as points, the mean of their cosines. Both are trained by `vpnf train-baselines -o FILE`, the
   same every time, on simulated sessions with seeds of their own, as they are and with jitter and loss; and
-  both are far smaller than their models, which were trained for hours on real Tor traffic.
+  both are far smaller than their models, which were trained on real Tor traffic.
 
 All are given the tunnels, directions and clocks that vpnforensics found: taken alone, they would have to find
-those first. All but the last were made for two ends of one connection; that a tunnel carries many flows at a
+those first. All but counting were made for two ends of one connection; that a tunnel carries many flows at a
 time is what they are not made for. How they are written here is ours, not their authors': a better one may
 exist. Nothing in them was chosen on the sessions judged here.
 """
