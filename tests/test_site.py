@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.documented import DOCS
+from vpnforensics.engines.registry import ENGINES
 
 ROOT = DOCS.parent
 HOME = "https://github.com/vpnforensics/vpnforensics/blob/main/"
@@ -108,6 +109,8 @@ def test_the_reference_is_of_the_program_and_the_schema(site: Path) -> None:
     assert "--expected-false-links" in text("cli.html")
     for name in ("correlate", "read_capture", "open_case", "CaseResult", "EngineScores", "PlugInError"):
         assert name in text("api.html"), name
+    for name in ENGINES:
+        assert name in text("engines.html"), name
     schema = json.loads((ROOT / "vpnforensics/report/result.schema.json").read_text())
     fields = text("result-fields.html")
     objects = [schema, *(each for each in schema["$defs"].values() if "properties" in each)]
