@@ -133,6 +133,9 @@ def _settle(
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
     does not. So no error of a long flow is stated below what the containment score leaves to chance, which
     counts all records and asks for nearly all packets.
+
+    Flows that the model was not asked about, because too many records are in reach of each packet, are linked
+    only if they are strong.
     """
     sizes = np.diff(containment.egress.start)
     placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy.strong)
@@ -141,6 +144,7 @@ def _settle(
     # Of long ones, packets that only continue a burst cost much there and say little.
     telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
     posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
+    jointly &= posterior.asked
     sure = jointly & (posterior.error < policy.sure)
     if sure.any():
         flows = np.flatnonzero(sure).astype(np.int32)
