@@ -92,9 +92,9 @@ class ConnectionPairs(Columns):
 class Observed:
     """What is noted of pairs: classes, several a pair."""
 
-    pair: Ints
+    pair: Int32s
     """Row of the pair."""
-    seen: Ints
+    seen: Int32s
     """Class, below ``Connections.classes``."""
 
     def counts(self, classes: int, of: Bools | None = None) -> Floats:
@@ -131,17 +131,17 @@ class Connections:
         """Of all features together."""
         return sum(self.features)
 
-    def candidates(self, shift_ns: Ints) -> ConnectionPairs:
-        """Pairs worth a look, with each flow moved by a time."""
+    def candidates(self, shift_ns: Ints, of: Bools) -> ConnectionPairs:
+        """Pairs worth a look of the flows ``of`` them, with each flow moved by a time."""
         inner, outer = self.inner, self.outer
         connection = np.flatnonzero((self.tunnel_of >= 0) & outer.has[::2])
         opened = outer.first_ns[outer.start[2 * connection]]
         order = np.argsort(opened, kind="stable")
         connection, opened = connection[order], opened[order]
-        flow = np.flatnonzero(inner.has.reshape(-1, 2).any(axis=1))
+        flow = np.flatnonzero(inner.has.reshape(-1, 2).any(axis=1) & of)
         begin = inner.begin_ns[flow] + shift_ns[flow]
-        of, at = runs(np.searchsorted(opened, begin - _LATE_NS), np.searchsorted(opened, begin + _EARLY_NS))
-        flow, connection = flow[of], connection[at]
+        nth, at = runs(np.searchsorted(opened, begin - _LATE_NS), np.searchsorted(opened, begin + _EARLY_NS))
+        flow, connection = flow[nth], connection[at]
         had, needed = (side.total_bytes.reshape(-1, 2) for side in (outer, inner))
         enough = (had[connection] >= needed[flow] * (1.0, _LEAST_CARRIED)).all(axis=1)
         return ConnectionPairs(flow[enough].astype(np.int32), connection[enough].astype(np.int32))
@@ -278,11 +278,12 @@ class _Notes:
 
     def __init__(self, features: list[int]) -> None:
         self._base = np.r_[0, np.cumsum(features)].tolist()
-        self._noted: list[tuple[Ints, Ints]] = []
+        self._noted: list[tuple[Int32s, Int32s]] = []
 
     def add(self, pair: Ints, value: Ints | Bools) -> None:
         """The next feature's values of some pairs."""
-        self._noted.append((pair, value + np.int64(self._base[len(self._noted)])))
+        seen = value + np.int32(self._base[len(self._noted)])
+        self._noted.append((pair.astype(np.int32), seen.astype(np.int32)))
 
     def all(self) -> Observed:
         """Of all features."""

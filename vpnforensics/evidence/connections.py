@@ -49,8 +49,10 @@ _PRIOR_COUNTS = 2.0
 _BY_WRITES = 5.0
 """Decades by which a connection leads that has the writes of a flow that they linked."""
 _TURNS_LEARNED, _TURNS_TRIED, _LEAST_TURNS = 4, 10, 2
+_AT_ONCE = 100_000
 _COMPARED = 150_000
-"""Turned copies compared with connections, at most but for the least turns: a bound of work."""
+"""Comparisons of turned copies with connections from which on no further turn is made, and of a turn: a bound
+of work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,8 @@ class _Learned:
     connections: Connections
     least: tuple[int, int]
     worth: Floats
+    share: float
+    """Of the flows that are copied: in a busy case all of them would be compared too often."""
     compared: Bools
     """Flows that were compared with any connection."""
     contest: Contest
@@ -145,15 +149,18 @@ def _learn(
     case: Case, connections: Connections, by_writes: Ints, decision: Decision, rng: np.random.Generator
 ) -> _Learned:
     still = np.zeros(len(case.flows), np.int64)
-    pairs = connections.candidates(still)
+    pairs = connections.candidates(still, np.ones(len(still), np.bool_))
+    compared = np.bincount(pairs.flow, minlength=len(still)) > 0
+    share = min(_COMPARED / max(len(pairs), 1), 1.0)
     known = by_writes[pairs.flow] == pairs.connection
     least = connections.least_amounts(pairs.take(known))
     observed = connections.observe(pairs, still, least)
     tunnel = connections.tunnel_of[pairs.connection]
     linked = decision.tunnel[pairs.flow]
     chance = observed.counts(connections.classes, (linked >= 0) & (tunnel != linked))
-    for turned, shift_ns in _turned(case, connections, _TURNS_LEARNED, rng):
-        chance += connections.observe(turned, shift_ns, least).counts(connections.classes)
+    for turned, shift_ns in _turned(case, connections, share, _TURNS_LEARNED, rng):
+        for part in _parts(turned):
+            chance += connections.observe(part, shift_ns, least).counts(connections.classes)
     sure = (decision.tunnel >= 0) & (decision.error <= decision.policy.sure)
     allowed = ~sure[pairs.flow] | (tunnel == linked)
     lead = np.where(known & sure[pairs.flow], _BY_WRITES, 0.0)
@@ -163,8 +170,7 @@ def _learn(
         outcome = settle_contest(contest, len(case.flows), len(case.conversations))
         believed = np.where(outcome.claim > _BELIEVED, outcome.connection, -1)
         known = believed[pairs.flow] == pairs.connection
-    compared = np.bincount(pairs.flow, minlength=len(case.flows)) > 0
-    return _Learned(connections, least, worth, compared, contest, outcome)
+    return _Learned(connections, least, worth, share, compared, contest, outcome)
 
 
 def _worth(known: Floats, chance: Floats, features: list[int]) -> Floats:
@@ -187,27 +193,35 @@ def _contest(connections: Connections, pairs: ConnectionPairs, score: Floats) ->
 
 
 def _turned(
-    case: Case, connections: Connections, turns: int, rng: np.random.Generator
+    case: Case, connections: Connections, share: float, turns: int, rng: np.random.Generator
 ) -> Iterator[tuple[ConnectionPairs, Ints]]:
-    """Pairs of flows moved in time, away from their place, and by how much."""
+    """Pairs of a share of the flows moved in time, away from their place, and by how much."""
     compared = 0
     for turn in range(turns):
         if turn >= _LEAST_TURNS and compared >= _COMPARED:
             return
         shift_ns, away = case.circle.turned(connections.inner.begin_ns, rng.random(len(case.flows)))
-        pairs = connections.candidates(shift_ns)
-        pairs = pairs.take(away[pairs.flow])
+        pairs = connections.candidates(shift_ns, away & (rng.random(len(away)) < share))
         compared += len(pairs)
         yield pairs, shift_ns
+
+
+def _parts(pairs: ConnectionPairs) -> Iterator[ConnectionPairs]:
+    """The pairs, so many at a time that what is noted of them stays small."""
+    for first in range(0, len(pairs), _AT_ONCE):
+        yield pairs.take(np.arange(first, min(first + _AT_ONCE, len(pairs))))
 
 
 def _copies(case: Case, learned: _Learned, rng: np.random.Generator) -> tuple[Floats, int, int]:
     """What copies claim that contend with the case's flows; how many they are, and their comparisons."""
     connections, flows = learned.connections, len(case.flows)
     claims, tried, compared = [np.zeros(0)], 0, 0
-    for pairs, shift_ns in _turned(case, connections, _TURNS_TRIED, rng):
-        observed = connections.observe(pairs, shift_ns, learned.least)
-        copies = _contest(connections, pairs, observed.sums(learned.worth, len(pairs)))
+    for pairs, shift_ns in _turned(case, connections, learned.share, _TURNS_TRIED, rng):
+        scores = [
+            connections.observe(part, shift_ns, learned.least).sums(learned.worth, len(part))
+            for part in _parts(pairs)
+        ]
+        copies = _contest(connections, pairs, np.concatenate([np.zeros(0), *scores]))
         mine = learned.contest
         both = Contest(
             np.r_[mine.flow, copies.flow + flows],
