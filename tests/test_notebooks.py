@@ -61,7 +61,8 @@ def _alike(now, then):
 def _run(notebook, folder):
     NotebookClient(
         notebook,
-        timeout=LONGEST_S,
+        timeout=5 * LONGEST_S,  # of waiting, on a busy machine
+        startup_timeout=5 * LONGEST_S,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": folder}},
