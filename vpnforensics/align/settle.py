@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.align.beginnings import beginnings
 from vpnforensics.align.classes import classify_records
 from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.estimate import estimate_alignment
@@ -227,22 +226,7 @@ def _align_by_volume(
                 best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
-    if hides_lengths(_records_of(found, list(best[1])), packets.ip_len_bytes):
-        return _clocks_by_beginnings(found, best[1], flows, rng), best[1]
     return clocks(found, best[1], flows, begins_at, rng), best[1]
-
-
-def _clocks_by_beginnings(
-    found: TunnelSet, chosen: dict[int, LengthMap], flows: FlowTable, rng: np.random.Generator
-) -> Alignment:
-    """:func:`clocks` where all packets look alike: by those after a silence. Steps are not found."""
-    records = found.records
-    first_out = beginnings(2 * records.tunnel.astype(np.int64) + records.up, records.ts_ns)
-    first_in = beginnings(2 * flows.flow.astype(np.int64) + flows.up, flows.packets.ts_ns)
-    rows = np.flatnonzero(first_in)
-    begun = replace(flows, packets=flows.packets.take(rows), flow=flows.flow[rows], up=flows.up[rows])
-    of_begun = clocks(replace(found, records=records.take(first_out)), chosen, begun, (), rng)
-    return replace(of_begun, breaks=(), astray=())
 
 
 def _settle_maps(

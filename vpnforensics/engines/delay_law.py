@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpnforensics.align._kernels import pairs_within
-from vpnforensics.align.beginnings import beginnings
-from vpnforensics.align.classes import SIZE_BITS, SizeClasses
+from vpnforensics.align.classes import SizeClasses
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._kernels import Delays
 from vpnforensics.engines.case import EgressRows
@@ -29,9 +28,6 @@ _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
 """Bins at the mode are as narrow as a quick server's delays need, and grow by this factor away from it."""
 _TAIL_SHARE = 0.005
 """Of the law, spread evenly: a stalled server delays as many as this beyond all that was seen."""
-_MOST_GROUND, _GROUND_BINS, _PILE_BINS, _SURELY = 0.8, 200, 5, 6.0
-"""Share of wrong pairs beyond which the law is a pile on their ground; bins of the window, of a pile, and the
-standard deviations of the ground by which it must stand out."""
 _COVER = 0.997
 """Of the law that its table covers: what is left out counts as missed."""
 _LEAST_PAIRS, _MOST_PAIRS = 30, 200_000
@@ -88,8 +84,7 @@ def observed_delays(
     """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
 
     Of each direction the widest window that yields enough: a narrow one cuts the law's tail, but in a short
-    capture of much traffic few sizes are rare within a wide one. Where none yields enough, because all sizes
-    are alike, those of all pairs of packets after a silence: wrong ones are most of them, and spread evenly.
+    capture of much traffic few sizes are rare within a wide one.
 
     Parameters
     ----------
@@ -115,11 +110,6 @@ def observed_delays(
                 found[way], window[way] = mine, window_ns
         if min(map(len, found.values())) >= _LEAST_PAIRS:
             break
-    lacking = [way for way in (True, False) if len(found[way]) < _LEAST_PAIRS]
-    if lacking:
-        delay_ns, up = _after_silence(classes, egress, egress_class, _WINDOWS_NS[0])
-        for way in lacking:
-            found[way], window[way] = delay_ns[up == way], _WINDOWS_NS[0]
     up = np.repeat([True, False], [len(found[True]), len(found[False])])
     return np.concatenate([found[True], found[False]]), up, (window[True], window[False])
 
@@ -151,34 +141,6 @@ def _without_rivals(
         left, right = left[alone], right[alone]
         forward = egress.up[chosen][left]
         difference = egress.ts_ns[chosen][left] - classes.ts_ns[right]
-        delays.append(np.where(forward, difference, -difference))
-        ups.append(forward)
-    return np.concatenate(delays), np.concatenate(ups)
-
-
-def _after_silence(
-    classes: SizeClasses, egress: EgressRows, egress_class: tuple[Int32s, ...], window_ns: int
-) -> tuple[Ints, Bools]:
-    """Delays of all pairs of packets before which flow and tunnel were silent."""
-    up_of_class = (classes.key >> SIZE_BITS) & 1
-    side = 2 * classes.tunnel.astype(np.int64) + np.repeat(up_of_class, classes.counts)
-    first = classes.keep(beginnings(side, classes.ts_ns))
-    flow = np.repeat(np.arange(len(egress.start) - 1), np.diff(egress.start))
-    begins = beginnings(2 * flow + egress.up, egress.ts_ns)
-    delays, ups = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
-    for per_map in egress_class:
-        rows = np.flatnonzero(begins & (per_map >= 0))
-        left, right = pairs_within(
-            egress.ts_ns[rows],
-            per_map[rows],
-            first.start,
-            first.ts_ns,
-            -window_ns,
-            window_ns,
-            10 * _MOST_PAIRS,
-        )
-        forward = egress.up[rows][left]
-        difference = egress.ts_ns[rows][left] - first.ts_ns[right]
         delays.append(np.where(forward, difference, -difference))
         ups.append(forward)
     return np.concatenate(delays), np.concatenate(ups)
@@ -253,8 +215,6 @@ def _unimodal(delay_ns: Ints, window_ns: int) -> _Histogram | None:
         return None
     far_ns = _GROUND_FROM * window_ns
     ground = float(np.sum(np.abs(near) >= far_ns)) / (2.0 * (window_ns - far_ns))
-    if 2.0 * window_ns * ground > _MOST_GROUND * len(near):
-        return _above_ground(near, window_ns, ground)
     mode = _mode(near)
     arms = int(np.log(window_ns / _FIRST_BIN_NS * (_BIN_GROWTH - 1) + 1) / np.log(_BIN_GROWTH))
     reach = _FIRST_BIN_NS * np.cumsum(_BIN_GROWTH ** np.arange(arms))
@@ -270,25 +230,6 @@ def _unimodal(delay_ns: Ints, window_ns: int) -> _Histogram | None:
     if mass.sum() <= 0:
         return None
     return _Histogram(edges, mass / mass.sum(), len(near))
-
-
-def _above_ground(near: Floats, window_ns: int, ground: float) -> _Histogram | None:
-    """The law of a few right pairs on a ground of many wrong ones, in bins as wide as it can be told."""
-    width = 2.0 * window_ns / _GROUND_BINS
-    edges = np.linspace(-window_ns, window_ns, _GROUND_BINS + 1)
-    excess = np.histogram(near, edges)[0] - ground * width
-    piles = np.convolve(excess, np.ones(_PILE_BINS), "same")
-    mode = int(np.argmax(piles))
-    if piles[mode] < _SURELY * np.sqrt(ground * width * _PILE_BINS + 1.0):
-        return None
-    weights = np.ones(_GROUND_BINS)
-    left = decreasing(excess[: mode + 1][::-1], weights[: mode + 1])[::-1]
-    right = decreasing(excess[mode:], weights[mode:])
-    mass = np.maximum(np.r_[left, right[1:]], 0.0)
-    # What is left of the ground far out is noise of it.
-    noise = np.sqrt(ground * width + 1.0)
-    mass[mass < noise] = 0.0
-    return _Histogram(edges, mass / mass.sum(), len(near)) if mass.sum() > 0 else None
 
 
 def _mode(ascending: Floats) -> float:
