@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.flows.grouping import places, rows_in_time, runs
+from vpnforensics.flows.grouping import changes, places, rows_in_time, runs
 
 
 @pytest.mark.parametrize("late", [0, 5])
@@ -17,6 +17,14 @@ def test_rows_in_time(late):
     for g in range(6):
         mine = sorted(np.flatnonzero(group == g).tolist(), key=lambda i: t[i])
         assert rows[start[g] : start[g + 1]].tolist() == mine
+
+
+def test_where_any_column_changes():
+    a, b = np.array([1, 1, 1, 2, 2]), np.array([5, 5, 6, 6, 6])
+    assert changes(a).tolist() == [True, False, False, True, False]
+    assert changes(a, b).tolist() == [True, False, True, True, False]
+    assert changes(a[:1], b[:1]).tolist() == [True]
+    assert changes(a[:0]).tolist() == []
 
 
 def test_runs_of_rows_one_after_the_other():

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from vpnforensics.align._kernels import count_offsets, list_offsets
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.egress_packets import EgressPackets
+from vpnforensics.flows.grouping import changes
 
 _COARSE_PAIRS = 4_000_000
 COARSE_BIN_NS = 50_000_000
@@ -65,7 +66,7 @@ def sparse_excess(
             total[np.searchsorted(slot, at + bins, "right")] - total[np.searchsorted(slot, at - bins)]
         )
 
-    at = slot[np.r_[True, slot[1:] != slot[:-1]]]
+    at = slot[changes(slot)]
     around = (
         within(_APART - 1) + within(_APART) + within(_APART + 1)
     )  # each bin in three piles but at the ends

@@ -29,7 +29,7 @@ from vpnforensics.align.onsets import align_by_onsets, followed
 from vpnforensics.align.settle import Settled, clocks, egress_lengths
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.carriers import Carriers, as_carried
-from vpnforensics.tunnels.table import RecordTable, TunnelSet
+from vpnforensics.tunnels.table import RecordTable, TunnelSet, merge_records
 from vpnforensics.tunnels.write_law import LAWS, WriteLaw
 from vpnforensics.tunnels.writes import WriteTable, find_writes
 
@@ -190,7 +190,8 @@ def _tried(
     alignment = alignment if alignment.usable else by_onsets
     if not alignment.usable:
         return None
-    share = _share(law, records, carried, alignment, rng)
+    egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))
+    share = share_obeying(law, records, egress, rng)
     return _Trial(law, alignment, share, carried, records) if share >= _PROVED_SHARE else None
 
 
@@ -213,13 +214,6 @@ def _learned(
     return replace(law, frame=found.length_map.overhead, unit=block, room=block, extra=found.length_map.extra)
 
 
-def _share(
-    law: WriteLaw, records: RecordTable, carried: FlowTable, alignment: Alignment, rng: np.random.Generator
-) -> float:
-    egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))
-    return share_obeying(law, records, egress, rng)
-
-
 def _carrying(
     group: list[int],
     carriers: Carriers,
@@ -228,23 +222,18 @@ def _carrying(
     rng: np.random.Generator,
 ) -> list[int]:
     """The carriers of a group that obey its law themselves, as far as they can be asked."""
+    egress = egress_lengths(trial.flows, alignment.to_ingress(trial.flows.packets.ts_ns))
+    alike = carriers.tunnels[group[0]].protocol in _LIKE_OTHERS
     found = []
     for place, n in enumerate(sorted(group)):
         mine = trial.records.take(trial.records.tunnel == place)
         few = len(mine) < _LEAST_WRITES
-        if carriers.tunnels[n].protocol in _LIKE_OTHERS:
-            if not few and _share(trial.law, mine, trial.flows, alignment, rng) >= _OWN_SHARE:
-                found.append(n)
-        elif few or _share(trial.law, mine, trial.flows, alignment, rng) >= _OWN_SHARE:
+        if (not alike) if few else share_obeying(trial.law, mine, egress, rng) >= _OWN_SHARE:
             found.append(n)
     return found
 
 
 def _records(carriers: Carriers, maps: tuple[WriteLaw, ...], map_of: npt.NDArray[np.int64]) -> RecordTable:
     """The writes of carriers by the law of each, in order of time."""
-    parts = [carriers.records(law) for law in maps]
-    parts = [part.take(map_of[part.tunnel] == number) for number, part in enumerate(parts)]
-    merged = RecordTable(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
-    )
-    return merged.take(np.lexsort((merged.row, merged.ts_ns)))
+    parts = (carriers.records(law) for law in maps)
+    return merge_records([part.take(map_of[part.tunnel] == number) for number, part in enumerate(parts)])

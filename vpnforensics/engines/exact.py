@@ -37,6 +37,7 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import LONGEST_STAY_NS
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.flows.grouping import changes
 from vpnforensics.packets.table import PROTO_TCP, PROTO_UDP, PacketTable
 
 NAME = "exact"
@@ -166,7 +167,7 @@ def _tally(
     pair, votes = _distinct_votes(flow * len(conversations) + of_row, key[packet])
     voter, chosen = np.divmod(pair, len(conversations))
     order = np.lexsort((chosen, -votes, voter))
-    lead = order[np.r_[True, np.diff(voter[order]) > 0]]
+    lead = order[changes(voter[order])]
     conversation[voter[lead]] = chosen[lead]
     distinct, rival = np.zeros(count, np.int64), np.zeros(count, np.int64)
     distinct[voter[lead]] = votes[lead]
@@ -189,8 +190,7 @@ def _distinct_votes(pair: Ints, key: npt.NDArray[np.uint64]) -> tuple[Ints, Ints
     """Pairs of flow and conversation, ascending, and how many distinct packets they share."""
     order = np.lexsort((key, pair))
     pair, key = pair[order], key[order]
-    new = np.r_[True, (pair[1:] != pair[:-1]) | (key[1:] != key[:-1])]
-    found, votes = np.unique(pair[new], return_counts=True)
+    found, votes = np.unique(pair[changes(pair, key)], return_counts=True)
     return found, votes
 
 

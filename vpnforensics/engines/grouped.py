@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.arrays import Bools, Ints
+from vpnforensics.flows.grouping import changes
 
 Numbers = npt.NDArray[np.integer]
 
@@ -60,16 +61,9 @@ def count_between(start: Ints, ts_ns: Ints, group: Numbers, first_ns: Ints, last
     return count
 
 
-def _changes(column: Numbers) -> Bools:
-    """Whether a value differs from the one before it; the first one does."""
-    changes = np.ones(len(column), np.bool_)
-    changes[1:] = column[1:] != column[:-1]
-    return changes
-
-
 def _members(group: Numbers) -> Iterator[tuple[int, Ints]]:
     """Each group that occurs, and its rows."""
     order = np.argsort(group, kind="stable")
-    begin = np.flatnonzero(_changes(group[order]))
+    begin = np.flatnonzero(changes(group[order]))
     for rows in np.split(order, begin[1:]) if len(begin) else []:
         yield int(group[rows[0]]), rows

@@ -24,6 +24,7 @@ from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
 from vpnforensics.evidence.observability import Observability, Why, at_work, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.flows.grouping import changes
 from vpnforensics.packets.selection import leaves_out
 
 
@@ -272,8 +273,7 @@ def _listed(containment: Containment, found: Attribution) -> ScoreTable:
     without[found.pairs.flow] = False
     rest = containment.score(np.flatnonzero(without).astype(np.int32), thorough=True)
     rest = rest.take(np.lexsort((rest.tunnel, -rest.score, rest.flow)))
-    lead = np.r_[True, rest.flow[1:] != rest.flow[:-1]] if len(rest) else np.zeros(0, np.bool_)
-    return concatenate([found.pairs, rest.take(lead)])
+    return concatenate([found.pairs, rest.take(changes(rest.flow))])
 
 
 def _null_comparisons(found: Attribution, alive: Ints) -> int:

@@ -41,7 +41,7 @@ from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrat
 from vpnforensics.evidence.decision import Decision, present
 from vpnforensics.evidence.fusion import CLEAR, fuse
 from vpnforensics.evidence.voices import Voice
-from vpnforensics.flows.grouping import places
+from vpnforensics.flows.grouping import changes, places
 
 FIELDS = tuple(engine for engine in ENGINES.values() if engine.of_fields)
 
@@ -245,7 +245,7 @@ def _link(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Key
     order = np.lexsort((pairs.tunnel, -claims, pairs.flow))
     order = order[tunnel[pairs.flow[order]] < 0]
     flow, claim = pairs.flow[order], claims[order]
-    lead = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]][: len(flow)])
+    lead = np.flatnonzero(changes(flow))
     count = np.diff(np.r_[lead, len(flow)])
     best = np.repeat(claim[lead], count)
     rivals = np.bincount(np.repeat(np.arange(len(lead)), count), 10.0 ** (claim - best), len(lead)) - 1.0

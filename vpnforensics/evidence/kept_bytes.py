@@ -24,7 +24,7 @@ from vpnforensics.engines.case import Case, ScoreTable
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.voices import Voice
-from vpnforensics.flows.grouping import places
+from vpnforensics.flows.grouping import changes, places
 
 _LEAST_PROVED = 5
 """Flows whose payloads were found, so that it is known that they are kept and captured."""
@@ -127,7 +127,7 @@ def _likeliest(decision: Decision, flows: int) -> npt.NDArray[np.int32]:
     """Tunnel of each flow's best listed pair, -1 without."""
     scores = decision.scores
     order = np.lexsort((-np.nan_to_num(decision.llr, nan=-np.inf), scores.flow))
-    lead = order[np.r_[True, np.diff(scores.flow[order]) > 0][: len(order)]]
+    lead = order[changes(scores.flow[order])]
     likeliest = np.full(flows, -1, np.int32)
     likeliest[scores.flow[lead]] = scores.tunnel[lead]
     return likeliest

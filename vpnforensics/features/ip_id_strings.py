@@ -32,6 +32,7 @@ import numpy.typing as npt
 from vpnforensics.features._kernels import id_strings
 from vpnforensics.features.gap_law import LOG_CHANCE, best_scale, step_log_p
 from vpnforensics.features.wraparound import signed_difference
+from vpnforensics.flows.grouping import changes
 
 Ints = npt.NDArray[np.int64]
 _LN10 = float(np.log(10.0))
@@ -184,7 +185,7 @@ def weigh_members(member: Ints, ip_id: Ints, heads: Ints) -> tuple[Ints, Ints, n
     """
     steps = signed_difference(ip_id[1:], ip_id[:-1], 16)
     scale = best_scale(steps)[0]
-    begin = np.flatnonzero(np.r_[True, member[1:] != member[:-1]])
+    begin = np.flatnonzero(changes(member))
     end = np.r_[begin[1:], len(member)] - 1
     owner = member[begin]
     first, last = begin == 0, end == len(member) - 1

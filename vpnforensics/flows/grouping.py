@@ -25,6 +25,14 @@ def rows_in_time(
     return rows, start
 
 
+def changes(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Whether a row differs from the one before it in any of some columns; the first one does."""
+    changed = np.ones(len(columns[0]), np.bool_)
+    if len(changed):
+        changed[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return changed
+
+
 def runs(
     first: npt.NDArray[np.integer], stop: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

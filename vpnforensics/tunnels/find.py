@@ -30,7 +30,7 @@ from vpnforensics.tunnels.protocol import (
     Records,
     VpnProtocol,
 )
-from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet, no_records
+from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet, merge_records
 from vpnforensics.tunnels.tcp_streams import FoundStream, find_streams
 
 __all__ = ["PROTOCOLS", "SURE", "RecordTable", "Tunnel", "TunnelSet", "find_tunnels"]
@@ -127,7 +127,7 @@ def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> Tu
         )
     halves = _halves(conversations, tunnels)
     tunnels = [replace(t, beside=beside) for t, beside in zip(tunnels, halves, strict=True)]
-    return TunnelSet(tuple(tunnels), _merge([single.table(), *parts]), np.array(plain, np.int64))
+    return TunnelSet(tuple(tunnels), merge_records([single.table(), *parts]), np.array(plain, np.int64))
 
 
 def _datagrams(
@@ -300,18 +300,3 @@ class _DatagramRecords:
                 packets.payload_bytes,
             )
         )
-
-
-def _merge(parts: list[RecordTable]) -> RecordTable:
-    """Records of all tunnels in order of time (ties: order of the file, then of the stream)."""
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return no_records()
-    merged = parts[0]
-    if len(parts) > 1:
-        merged = RecordTable(
-            *(np.concatenate([getattr(p, name) for p in parts]) for name in RecordTable.__dataclass_fields__)
-        )
-    elif (merged.ts_ns[1:] >= merged.ts_ns[:-1]).all() and (merged.row[1:] >= merged.row[:-1]).all():
-        return merged  # the usual case
-    return merged.take(np.lexsort((merged.row, merged.ts_ns)))

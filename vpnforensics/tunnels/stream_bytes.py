@@ -16,6 +16,7 @@ import numpy.typing as npt
 from vpnforensics.capture import encapsulations
 from vpnforensics.capture.payloads import can_be_read_again, chosen_frames
 from vpnforensics.errors import CaptureError
+from vpnforensics.flows.grouping import changes
 from vpnforensics.packets.table import HEAD_BYTES, PacketTable
 from vpnforensics.tunnels._kernels import copy_payloads, locate_payloads
 from vpnforensics.tunnels.reassembly import Pieces
@@ -58,7 +59,7 @@ def parts_from_file(packets: PacketTable, pieces: Pieces, *, part_bytes: int = _
     assert packets.source is not None
     order = np.argsort(pieces.row, kind="stable")
     rows = pieces.row[order]
-    first_of_row = np.r_[True, rows[1:] != rows[:-1]] if len(rows) else np.zeros(0, np.bool_)
+    first_of_row = changes(rows)
     segments = rows[first_of_row]  # ascending, each once
     segment_of = np.empty(len(pieces), np.int64)
     segment_of[order] = np.cumsum(first_of_row) - 1

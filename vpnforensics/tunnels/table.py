@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -166,3 +167,17 @@ def no_records() -> RecordTable:
     none = np.zeros(0, np.int64)
     small = none.astype(np.int32)
     return RecordTable(none, small, none.astype(np.bool_), small, none, small)
+
+
+def merge_records(parts: Sequence[RecordTable]) -> RecordTable:
+    """Records of several tables in order of time (ties: order of the file, then of the table)."""
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return no_records()
+    if len(parts) > 1:
+        merged = RecordTable.joined(parts)
+    else:
+        merged = parts[0]
+        if (merged.ts_ns[1:] >= merged.ts_ns[:-1]).all() and (merged.row[1:] >= merged.row[:-1]).all():
+            return merged  # the usual case
+    return merged.take(np.lexsort((merged.row, merged.ts_ns)))

@@ -22,6 +22,7 @@ from vpnforensics.evidence.joint._kernels import (
     first_of_groups,
     kinds_of_runs,
 )
+from vpnforensics.flows.grouping import changes
 
 Ints = npt.NDArray[np.int64]
 Ints32 = npt.NDArray[np.int32]
@@ -142,10 +143,10 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
     key, packet, size_class, record, slot, up, ts_ns = (
         c[order] for c in (key, packet, size_class, record, slot, up, ts_ns)
     )
-    first_edge = _changes(key, packet)
+    first_edge = changes(key, packet)
     run_edges = _starts(first_edge)
     run_key, run_record = key[first_edge], record[first_edge]
-    run_pair = np.cumsum(_changes(run_key)) - 1
+    run_pair = np.cumsum(changes(run_key)) - 1
     run_up = up[first_edge]
     run_tunnel = (run_key % tunnels).astype(np.int32)
     run_kind = kinds_of_runs(
@@ -154,7 +155,7 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
     begins = first_of_groups(run_pair, size_class[first_edge], run_record, run_edges, _MOST_RUNS)
     group_runs = _starts(begins)
     group_pair = run_pair[begins]
-    first_group = _changes(group_pair)
+    first_group = changes(group_pair)
     pair_key = run_key[begins][first_group]
     pair_flow = (pair_key // tunnels).astype(np.int32)
     # Links: from the first record of a group's runs to the last.
@@ -204,14 +205,6 @@ def _unseen(containment: Containment, asked: Asked, graph: Graph, run_pair: Ints
     )
     seen = np.bincount(run_pair * KINDS + graph.run_kind, minlength=pairs * KINDS)
     return np.asarray(sought - seen.reshape(pairs, KINDS))
-
-
-def _changes(*keys: npt.NDArray[np.integer[Any]]) -> Bools:
-    """True where a row differs from the one before in any key."""
-    changed = np.ones(len(keys[0]), np.bool_)
-    if len(changed):
-        changed[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    return changed
 
 
 def _starts(first: Bools) -> Ints:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment, Ownership
+from vpnforensics.flows.grouping import changes
 
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
@@ -108,7 +109,7 @@ def best_pairs(pairs: ScoreTable, flows: int) -> tuple[npt.NDArray[np.int64], np
     """Row of each flow's best pair, -1 without, and how far its score is above 0 and above the next one's."""
     order = np.lexsort((pairs.tunnel, -pairs.score, pairs.flow))
     flow = pairs.flow[order]
-    leads = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.zeros(0, np.int64)
+    leads = np.flatnonzero(changes(flow))
     best = np.full(flows, -1, np.int64)
     best[flow[leads]] = order[leads]
     following = np.minimum(leads + 1, max(len(flow) - 1, 0))
