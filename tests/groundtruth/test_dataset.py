@@ -20,7 +20,7 @@ TINY = Size(3, 1, 4)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("dataset") / "made"
-    make(place, TINY, seed=5, kinds=["wireguard", "ssh-tun"])
+    make(place, TINY, seed=5, kinds=["wireguard", "ssh-tun", "socks"])
     return place
 
 
@@ -28,7 +28,9 @@ def test_it_opens_whole_and_split_by_session(folder: Path) -> None:
     data = vf.datasets.load(folder)
     assert data.changed() == []
     assert data.table.groupby(["protocol", "split"]).size().to_dict() == {
-        (kind, split): 1 for kind in ("wireguard", "ssh-tun") for split in ("train", "validation", "test")
+        (kind, split): 1
+        for kind in ("wireguard", "ssh-tun", "socks")
+        for split in ("train", "validation", "test")
     }
     seen = set()
     for session in data.sessions:
@@ -42,7 +44,7 @@ def test_it_opens_whole_and_split_by_session(folder: Path) -> None:
         scenario = yaml.safe_load((session.folder / "scenario.yaml").read_text())
         assert abs(scenario["capture"]["egress"]["clock_offset_s"]) > 1
         seen.add((session.seed, scenario["capture"]["egress"]["clock_offset_s"]))
-    assert len(seen) == 6
+    assert len(seen) == 9
     with pytest.raises(ValueError, match="splits are train, validation, test; not 'dev'"):
         data.split("dev")
     (session,) = (s for s in data.split("test") if s.protocol == "wireguard")
@@ -51,7 +53,7 @@ def test_it_opens_whole_and_split_by_session(folder: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(folder: Path, tmp_path: Path) -> None:
-    again = make(tmp_path / "again", TINY, seed=5, kinds=["wireguard", "ssh-tun"])
+    again = make(tmp_path / "again", TINY, seed=5, kinds=["wireguard", "ssh-tun", "socks"])
     assert json.loads((folder / "manifest.json").read_text()) == again
     for name in ("README.md", "LICENSE", "SHA256SUMS", "splits.csv"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

@@ -129,6 +129,20 @@ def test_absent_clients_have_no_tunnel() -> None:
     assert len(questions("c", truth, 7, np.random.default_rng(0))) == 7
 
 
+def test_each_of_a_relays_connections_names_its_client() -> None:
+    truth = json.loads((samples.FOLDER / "socks" / "truth.json").read_text())
+    found = questions("c", truth, 10_000, np.random.default_rng(0))
+    several = [each for each in found if each.also]
+    assert len({each.client for each in several}) == 2  # the third client opened one connection only
+    marks = mark(several, {each.key: Answer(each.also[-1], None) for each in several})["all"]
+    assert marks["right"] == len(several)
+    other = {each.client: each.also[0] for each in several}
+    clients = sorted(other)
+    swapped = dict(zip(clients, (other[client] for client in reversed(clients)), strict=True))
+    marks = mark(several, {each.key: Answer(swapped[each.client], None) for each in several})["all"]
+    assert marks["wrong"] == len(several)
+
+
 def test_another_truth_or_damaged_answers_are_refused(made: Path, tmp_path: Path, capsys) -> None:
     truth = made / "sealed-truth.json"
     with pytest.raises(CaseError, match="not the truth that was sealed"):

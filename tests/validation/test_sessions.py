@@ -7,10 +7,13 @@ import pytest
 
 from vpnforensics import samples
 from vpnforensics.errors import CaptureError, CaseError
+from vpnforensics.groundtruth.simulate.mixes import mixed_case
+from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.options import Options
 from vpnforensics.validation.comparisons import FUSED, Scores, compare, joined
 from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.damage import Damage
+from vpnforensics.validation.outcomes import outcomes
 from vpnforensics.validation.sessions import open_sessions, together
 from vpnforensics.validation.splits import design_effect, folds, held_out, over_sessions
 from vpnforensics.validation.trials import Failed, Trial, every, try_session
@@ -43,6 +46,17 @@ def test_comparisons_are_flows_with_tunnels_that_were_there(wireguard: Trial) ->
     assert table.h1.sum() == len(wireguard.case.flows)
     assert (table.values[FUSED][table.h1] > 0).all()
     assert (table.values[FUSED][~table.h1] < 0).all()
+
+
+def test_a_simulated_relays_client_is_one_whatever_its_connections(tmp_path) -> None:
+    simulate(mixed_case(3, 12, "socks", 25.0, scale=0.15), tmp_path, 7)
+    found = try_session(open_sessions([tmp_path])[0], Damage(), Options(), lambda step, share: None)
+    assert isinstance(found, Trial), found
+    assert len(found.labels.clients) == len(set(found.labels.of_tunnel.tolist())) == 3
+    assert max(1 + len(tunnel.beside) for tunnel in found.case.tunnels.tunnels) > 3
+    flows = outcomes(found, 0)
+    assert flows.linked.sum() > 20
+    assert not (flows.linked & flows.wrong).any()
 
 
 def test_another_clock_and_loss_change_no_truth() -> None:

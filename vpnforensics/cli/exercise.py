@@ -31,8 +31,9 @@ side (egress). Their clocks may differ, packets may be missing from either, leng
 client's packets may be missing from the ingress capture altogether.
 
 answers.csv asks for flows of the egress captures. Fill in `client`, the client endpoint (addr:port, as the
-ingress capture shows it) of the tunnel that carried the flow; `none` if no tunnel in the ingress capture did;
-nothing if you cannot tell. `llr`, if you state one, is the decimal logarithm of your likelihood ratio for it.
+ingress capture shows it) of the tunnel that carried the flow (of a relay's client, of any of its
+connections); `none` if no tunnel in the ingress capture did; nothing if you cannot tell. `llr`, if you state
+one, is the decimal logarithm of your likelihood ratio for it.
 
 The truth is sealed. SHA-256 of its file: {digest}
 Ask for that file once you have answered, and compare.

@@ -31,10 +31,9 @@ from vpnforensics.groundtruth.scenario import loads
 SCHEMA_VERSION = 1
 SIMULATED = (
     "wireguard", "openvpn-udp", "strongswan", "ocserv-dtls", "nebula", "tinc", "openvpn-tcp", "ocserv-tls",
-    "ssh-tun",
+    "ssh-tun", "socks", "http-proxy", "shadowsocks", "trojan", "ssh-socks", "tor",
 )  # fmt: skip
-"""What the simulator plays. Relays with a connection for each flow are the lab's alone: the simulator's truth
-of them names connections, where the lab's names clients."""
+"""What the simulator plays of what the lab records."""
 _CUT = (
     "wireguard", "openvpn-udp", "strongswan", "strongswan-kernel", "ocserv-dtls", "nebula", "tinc",
     "reftunnel",

@@ -4,9 +4,9 @@ The truth is committed to before anyone answers: its SHA-256 stands in what part
 it keeps anyone from guessing it by trying. Whoever marks shows the file that has this digest; nobody can
 change anything afterwards.
 
-Answers are CSV, a row a question: ``client`` is the tunnel's client endpoint (``addr:port``), ``none`` (no
-tunnel in the ingress capture carried the flow) or empty (undecided); ``llr`` is optional: the decimal
-logarithm of the likelihood ratio for that client.
+Answers are CSV, a row a question: ``client`` is the tunnel's client endpoint (``addr:port``; of a relay's
+client, of any of its connections), ``none`` (no tunnel in the ingress capture carried the flow) or empty
+(undecided); ``llr`` is optional: the decimal logarithm of the likelihood ratio for that client.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from vpnforensics.errors import CaseError
 from vpnforensics.evidence.calibration import LEAST_KNOWN
 from vpnforensics.validation.binomial import interval
 from vpnforensics.validation.metrics import cost
+from vpnforensics.validation.sessions import endpoints, sent_by_the_server
 from vpnforensics.validation.tally import tally
 
 SCHEMA = "vpnforensics exercise 1"
@@ -49,6 +50,8 @@ class Question:
     last_ns: int
     packets: int
     client: str
+    also: tuple[str, ...] = ()
+    """Ends of the client's other conversations: where a relay has several, each names the tunnel."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -68,20 +71,17 @@ def questions(case: str, truth: Mapping[str, Any], most: int, rng: np.random.Gen
         Questions, at most.
     rng : numpy.random.Generator
     """
-    captured = {row["client"] for row in truth["tunnels"] if row.get("captured", True)}
-    flows = [
-        *truth["flows"],
-        *(row for row in truth.get("unattributed", ()) if "server's own" in row["reason"]),
-    ]
-    flows = [flow for flow in flows if {"src", "dst"} <= flow.keys()]
+    captured = {row["client"]: endpoints(row) for row in truth["tunnels"] if row.get("captured", True)}
+    flows = [*truth["flows"], *sent_by_the_server(truth)]
     chosen = np.sort(rng.choice(len(flows), min(most, len(flows)), replace=False)).tolist()
     ordered = sorted((flows[n] for n in chosen), key=lambda f: (f["first_ns"], f["src"], f["dst"]))
+    clients = [captured.get(flow.get("client"), [NONE]) for flow in ordered]
     return [
         Question(
             case, number, flow.get("proto", ""), flow["src"], flow["dst"], flow["first_ns"], flow["last_ns"],
-            flow["packets"], flow["client"] if flow.get("client") in captured else NONE,
+            flow["packets"], client, tuple(also),
         )
-        for number, flow in enumerate(ordered, 1)
+        for number, (flow, (client, *also)) in enumerate(zip(ordered, clients, strict=True), 1)
     ]  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _row(asked: Question, answer: Answer) -> dict[str, Any]:
     elif answer.client.lower() == NONE:
         told = "rightly none" if asked.client == NONE else "wrongly none"
     else:
-        told = "right" if answer.client == asked.client else "wrong"
+        told = "right" if answer.client in (asked.client, *asked.also) else "wrong"
     return asdict(asked) | {"answer": answer.client, "llr": answer.llr, "mark": told}
 
 

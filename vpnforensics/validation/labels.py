@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import Case
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from vpnforensics.validation.sessions import endpoints, sent_by_the_server
 
 UNKNOWN = -1
 NO_CLIENT = -2
 """Sent by no client: the server's own."""
 _APART_NS = 5_000_000_000
 """A flow of the case is one of the truth's if it began within that one's time, give or take this."""
-_OWN = "the server's own"
-"""How the truth says, of a flow that it attributes to nobody, that no tunnel carried it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +66,7 @@ def _of_flows(
     case: Case, truth: dict[str, Any], clients: dict[str, int], clock: Callable[[Ints], Ints] | None
 ) -> Ints:
     rows = [(row, clients[row["client"]]) for row in truth["flows"]]
-    rows += [
-        (row, NO_CLIENT)
-        for row in truth.get("unattributed", ())
-        if _OWN in str(row.get("reason")) and {"src", "dst"} <= row.keys()
-    ]
+    rows += [(row, NO_CLIENT) for row in sent_by_the_server(truth)]
     times = np.array([(row["first_ns"], row["last_ns"]) for row, _ in rows], np.int64).reshape(-1, 2)
     times = times if clock is None else clock(times)
     known: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
@@ -94,12 +87,9 @@ def _of_flows(
 
 def _of_tunnels(case: Case, truth: dict[str, Any], clients: dict[str, int]) -> Ints:
     """By the endpoint of the client; else by an endpoint of its other conversations, or its address."""
-    by_endpoint = {row["client"]: clients[row["client"]] for row in truth["tunnels"]} | clients
-    for row in truth["tunnels"]:
-        for text in row.get("also", ()):
-            by_endpoint.setdefault(
-                str(text).split(" ")[1] if " " in str(text) else "", clients[row["client"]]
-            )
+    by_endpoint = {
+        end: clients[row["client"]] for row in truth["tunnels"] for end in endpoints(row)
+    } | clients
     hosts: dict[str, set[int]] = defaultdict(set)
     for endpoint, number in clients.items():
         hosts[endpoint.rsplit(":", 1)[0]].add(number)

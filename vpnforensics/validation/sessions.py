@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ _ENDS = (".pcap", ".pcapng", ".pcap.zst", ".pcap.gz", ".pcapng.zst", ".pcapng.gz
 _SHARED = 0.5
 """Share of the smaller folder's flows from which on two folders are one session. Client ports are drawn anew
 in each recording: by chance a few in a hundred agree."""
+_OWN = "the server's own"
+"""How the truth says, of a flow that it attributes to nobody, that no tunnel carried it."""
 _NEEDED = {"flows": ("src", "dst", "first_ns", "last_ns", "client"), "tunnels": ("client",)}
 
 
@@ -67,6 +69,24 @@ def open_sessions(folders: Sequence[Path]) -> list[Session]:
     return [
         Session(folder, folder.resolve().name, number, *rest)
         for folder, number, rest in zip(found, numbers, opened, strict=True)
+    ]
+
+
+def endpoints(tunnel: Mapping[str, Any]) -> list[str]:
+    """The client's ends of a tunnel of the truth: what names it, then those of its other conversations.
+
+    >>> endpoints({"client": "192.0.2.7:400", "also": ["tcp 192.0.2.7:401 192.0.2.1:1080"]})
+    ['192.0.2.7:400', '192.0.2.7:401']
+    """
+    return [tunnel["client"], *(end for text in tunnel.get("also", ()) for end in text.split(" ")[1:2])]
+
+
+def sent_by_the_server(truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The truth's flows that no tunnel carried."""
+    return [
+        row
+        for row in truth.get("unattributed", ())
+        if _OWN in str(row.get("reason")) and {"src", "dst"} <= row.keys()
     ]
 
 

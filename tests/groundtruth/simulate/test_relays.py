@@ -76,14 +76,28 @@ def test_same_seed_same_bytes(make, tmp_path, protocol):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
+def also(tunnel):
+    """The client's ends of its other connections."""
+    rows = [text.split(" ") for text in tunnel.also]
+    assert {(proto, server) for proto, _, server in rows} <= {("tcp", tunnel.server)}
+    return [client for _, client, _ in rows]
+
+
 @pytest.mark.parametrize("protocol", ["ssh-tun", *RELAYS])
 def test_truth_has_the_form_of_the_labs(make, protocol):
     case = make(small(protocol))
     document = json.loads((case.folder / "truth.json").read_text())
     jsonschema.validate(document, json.loads(Path(lab.__file__).with_name("truth.schema.json").read_text()))
-    tunnels = {tunnel.client for tunnel in case.truth.tunnels}
-    assert tunnels == {f"{p.src}:{p.transport.sport}" for p in case.ingress if p.dst == SERVER}
-    assert {flow.client for flow in case.truth.flows} <= tunnels
+    told = [end for tunnel in case.truth.tunnels for end in (tunnel.client, *also(tunnel))]
+    assert len(told) == len(set(told))
+    assert set(told) == {f"{p.src}:{p.transport.sport}" for p in case.ingress if p.dst == SERVER}
+    tunnels = {tunnel.client: {tunnel.client, *also(tunnel)} for tunnel in case.truth.tunnels}
+    assert len(tunnels) == len(case.spec.clients), "a client is one tunnel, whatever its connections"
+    assert {device.client for device in case.truth.devices.values()} == set(tunnels)
+    for flow in case.truth.flows:
+        assert flow.client in tunnels
+        assert (flow.connection is None) == (protocol == "ssh-tun")
+        assert flow.connection is None or flow.connection in tunnels[flow.client]
     assert {flow.inner is None for flow in case.truth.flows} == {protocol in RELAYS}
     told = {flow.src: flow.packets for flow in case.truth.flows if flow.proto == "tcp"}
     seen = {f"{PUBLIC}:{port}": len(up) + len(down) for port, (up, down) in egress_flows(case).items()}
@@ -160,7 +174,7 @@ def test_shadowsocks_opens_one_connection_a_flow_and_truth_names_it(make):
     for flow in case.truth.flows:
         if flow.proto != "tcp":
             continue
-        inner, carrier = flows[int(flow.src.rpartition(":")[2])], outer[flow.client]
+        inner, carrier = flows[int(flow.src.rpartition(":")[2])], outer[flow.connection]
         assert carrier[0][0].ts_ns < inner[0][0].ts_ns, "the client opens first"
         first = next(p for p in carrier[0] if p.payload)
         assert first.ts_ns < inner[0][0].ts_ns, "and says where to"
@@ -172,7 +186,7 @@ def test_shadowsocks_opens_one_connection_a_flow_and_truth_names_it(make):
         assert 4 + 10 <= (name if name >= 14 else name + 34) <= 4 + 33 + 34
         checked += own[1] >= 0 and own[1] % 34 == 0
     tcp = [flow for flow in case.truth.flows if flow.proto == "tcp"]
-    assert len({flow.client for flow in tcp}) == len(tcp)
+    assert len({flow.connection for flow in tcp}) == len(tcp)
     assert checked > 0.7 * sum(flow.packets >= 12 for flow in tcp), "chunks of 34 bytes beside their content"
 
 
@@ -204,7 +218,7 @@ def test_trojan_is_tls_records_of_what_was_said_and_22(make):
     for flow in (f for f in case.truth.flows if f.proto == "tcp"):
         inner = [reassembled(way) if way else b"" for way in flows[int(flow.src.rpartition(":")[2])]]
         for side, said in enumerate(inner):
-            records, over = tls_records(outer[flow.client][side])
+            records, over = tls_records(outer[flow.connection][side])
             assert over >= 0 or not records
             data = [size - 22 for kind, size in records if kind == 23]
             hidden = [74] if side == 0 else [28, 442, 101, 74]
@@ -247,7 +261,7 @@ def test_a_proxy_in_clear_keeps_every_byte(make, protocol):
     seen = set()
     for flow in (f for f in case.truth.flows if f.proto == "tcp"):
         up, down = (reassembled(way) if way else b"" for way in flows[int(flow.src.rpartition(":")[2])])
-        asked, answered = outer[flow.client]
+        asked, answered = outer[flow.connection]
         assert asked.startswith(asks)
         assert asked.endswith(up)
         assert answered.startswith(answers)

@@ -28,7 +28,8 @@ class _Seen:
     first_ns: Ints
     last_ns: Ints
     packets: Ints
-    outer: list[str]
+    client: str
+    connection: list[str | None]
 
 
 class Teller:
@@ -53,21 +54,23 @@ class Teller:
         server = address_text(self._around.server_address, server_port, version)
         rows = run.ingress.rows
         present = set(np.where(rows["outgoing"], rows["dport"], rows["sport"]).tolist())
-        for port, end in zip(ports, outer, strict=True):
-            if port in present:
-                self._tunnels.append(TunnelTruth(end, server, protocol.name, client.name))
+        seen = [end for port, end in zip(ports, outer, strict=True) if port in present]
+        named = (seen or outer)[0]
+        if seen:
+            also = tuple(f"{protocol.transport} {end} {server}" for end in seen[1:])
+            self._tunnels.append(TunnelTruth(named, server, protocol.name, client.name, also))
         for device in client.devices:
-            self._devices[device.name] = DeviceTruth(device.stack.clock, device.stack.ip_id, outer[0])
+            self._devices[device.name] = DeviceTruth(device.stack.clock, device.stack.ip_id, named)
         devices = [device.name for device in client.devices]
-        carriers = [outer[i] for i in run.carrier.tolist()]
-        self._seen.append(self._look(run, public, devices, carriers, inner=not protocol.relay))
+        connections = [outer[i] if protocol.relay else None for i in run.carrier.tolist()]
+        self._seen.append(self._look(run, public, devices, named, connections))
 
     def own(self, run: ClientRun, public: Ints) -> None:
         """Take in a conversation of the server itself."""
-        self._own.append(self._look(run, public, ["server"], [""] * len(run.talks)))
+        self._own.append(self._look(run, public, ["server"], "", [None] * len(run.talks)))
 
     def _look(
-        self, run: ClientRun, public: Ints, devices: list[str], outer: list[str], *, inner: bool = True
+        self, run: ClientRun, public: Ints, devices: list[str], client: str, connection: list[str | None]
     ) -> _Seen:
         version = self._spec.ip.inner
         names = _NAMES | ({ICMP: "icmpv6"} if version == 6 else {})
@@ -83,8 +86,8 @@ class Teller:
             far = address_text(int(self._around.population.address[talk.host]), far_port, version)
             keys.append((names[talk.proto], address_text(self._around.egress_address, port, version), far))
         inside = [
-            address_text(int(run.inner_address[talk.device]), port, version) if inner else None
-            for talk, port in zip(run.talks, run.inner_port.tolist(), strict=True)
+            None if relayed else address_text(int(run.inner_address[talk.device]), port, version)
+            for talk, port, relayed in zip(run.talks, run.inner_port.tolist(), connection, strict=True)
         ]
         return _Seen(
             keys,
@@ -94,7 +97,8 @@ class Teller:
             first,
             last,
             np.bincount(run.egress_flow, minlength=n),
-            outer,
+            client,
+            connection,
         )
 
     def truth(self, clock: Clocks) -> Truth:
@@ -107,7 +111,13 @@ class Teller:
                 times = first[i], last[i], int(seen.packets[i])
                 flows.append(
                     FlowTruth(
-                        *seen.keys[i], *times, seen.outer[i], seen.inner[i], seen.device[i], seen.kind[i]
+                        *seen.keys[i],
+                        *times,
+                        seen.client,
+                        seen.inner[i],
+                        seen.device[i],
+                        seen.kind[i],
+                        seen.connection[i],
                     )
                 )
         flows.sort(key=lambda flow: (flow.first_ns, flow.src, flow.dst))

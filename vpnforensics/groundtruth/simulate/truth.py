@@ -26,6 +26,8 @@ class FlowTruth:
     """``None`` at a relay, where there is no inner packet."""
     device: str
     kind: str
+    connection: str | None = None
+    """Of the client with the relay that opened it: the client's end; of what no relay opened, ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class TunnelTruth:
     protocol: str
     name: str
     also: tuple[str, ...] = ()
+    """A relay's other connections of the client."""
     captured: bool = True
 
 
@@ -73,7 +76,7 @@ class Truth:
         """As `truth.json`, in the form of the lab's."""
         document = {
             "schema_version": 1,
-            "flows": [_plain(flow) for flow in self.flows],
+            "flows": [_flow(flow) for flow in self.flows],
             "tunnels": [_plain(tunnel) for tunnel in self.tunnels],
             "devices": {
                 name: {"client": d.client, "clock": _plain(d.clock), "ip_id": _plain(d.ip_id)}
@@ -83,6 +86,14 @@ class Truth:
             "unattributed": list(self.unattributed),
         }
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _flow(flow: FlowTruth) -> dict[str, Any]:
+    """Only what came through a relay names a connection."""
+    row = _plain(flow)
+    if flow.connection is None:
+        del row["connection"]
+    return row
 
 
 def _plain(value: Any) -> dict[str, Any]:
