@@ -41,6 +41,7 @@ MODULES = {
     "evidence.fields": "evidence/test_fields_road.py evidence/test_fields_links.py",
     "evidence.fusion": "evidence/test_fusion.py",
     "evidence.kept_bytes": "evidence/test_kept_bytes.py",
+    "evidence.listing": "evidence/test_listing.py",
     "evidence.observability": "evidence/test_observability.py",
     "evidence.pairing": "evidence/test_pairing.py",
     "evidence.verbal": "evidence/test_verbal.py",

@@ -28,13 +28,14 @@ import numpy as np
 
 from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines import connections as engine
-from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.case import Case
 from vpnforensics.engines.connections import ConnectionPairs, Connections
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_slope
 from vpnforensics.evidence.contest import Contest, Outcome, settle_contest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.fusion import CLEAR
+from vpnforensics.evidence.listing import keys_of, list_pairs, rows_of
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.flows.grouping import places
 from vpnforensics.tunnels.write_law import WriteLaw
@@ -244,8 +245,7 @@ def _heard(case: Case, decision: Decision, learned: _Learned, slope: float, link
     """
     tunnels = len(case.tunnels)
     outcome = learned.outcome
-    pair = outcome.pairs.flow * tunnels + outcome.pairs.tunnel
-    keys, of = np.unique(pair, return_inverse=True)
+    keys, of = np.unique(outcome.pairs.flow * tunnels + outcome.pairs.tunnel, return_inverse=True)
     flow = keys // tunnels
     every = learned.contest.flow * tunnels + learned.contest.tunnel
     compared = np.bincount(learned.contest.flow, minlength=len(case.flows))[flow]
@@ -259,9 +259,8 @@ def _heard(case: Case, decision: Decision, learned: _Learned, slope: float, link
     bound = np.log10(max(decision.null_comparisons, 1))
     score = odds - prior
     llr = np.clip(slope * score, -np.log10(max(int((decision.tunnel >= 0).sum()), 1)), bound)
-    listed = decision.scores.flow.astype(np.int64) * tunnels + decision.scores.tunnel
-    shown = np.unique(np.r_[listed, keys[(llr >= CLEAR) | (best & linked[flow])]])
-    before, mine = places(listed, shown), places(keys, shown)
+    shown = np.union1d(keys_of(case, decision.scores), keys[(llr >= CLEAR) | (best & linked[flow])])
+    before, mine = rows_of(case, decision.scores, shown), places(keys, shown)
     notes = tuple(
         f"its likeliest connection opened at {case.conversations.source(c)}"
         if c >= 0 and ours
@@ -274,17 +273,5 @@ def _heard(case: Case, decision: Decision, learned: _Learned, slope: float, link
     stronger = np.where(np.abs(np.nan_to_num(ours)) > np.abs(np.nan_to_num(theirs)), ours, theirs)
     fused = np.where(np.abs(np.nan_to_num(theirs)) >= CLEAR, theirs, stronger)
     fused = np.where(linked[shown // tunnels] & np.isfinite(ours), ours, fused)
-    of_flow, of_tunnels = (column.astype(np.int32) for column in np.divmod(shown, tunnels))
-    order = np.lexsort((of_tunnels, -np.nan_to_num(fused, nan=-np.inf), of_flow))
-    scores = ScoreTable(
-        of_flow,
-        of_tunnels,
-        np.r_[decision.scores.score, np.nan][before],
-        np.r_[decision.scores.hits, np.int32(0)][before],
-    )
-    return replace(
-        decision,
-        scores=scores.take(order),
-        llr=fused[order],
-        voices=(*(v.spread(before[order], "no writes alike") for v in decision.voices), voice.take(order)),
-    )
+    voices = (*(v.spread(before, "no writes alike") for v in decision.voices), voice)
+    return list_pairs(case, decision, shown, fused, voices)

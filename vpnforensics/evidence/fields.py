@@ -29,19 +29,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from vpnforensics.arrays import Bools, Floats, Int32s, Ints
+from vpnforensics.arrays import Bools, Floats, Int32s
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines import plugged
-from vpnforensics.engines.case import USUAL_MISS, Case, ScoreTable
+from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.registry import ENGINES, Engine
-from vpnforensics.engines.scores import EngineScores, Pairs
+from vpnforensics.engines.scores import EngineScores
 from vpnforensics.errors import PlugInError
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration, calibrate
 from vpnforensics.evidence.decision import Decision, present
 from vpnforensics.evidence.fusion import CLEAR, fuse
+from vpnforensics.evidence.listing import Keys, keys_of, list_pairs, pairs_of, rows_of
 from vpnforensics.evidence.voices import Voice
-from vpnforensics.flows.grouping import changes, places
+from vpnforensics.flows.grouping import changes
 
 FIELDS = tuple(engine for engine in ENGINES.values() if engine.of_fields)
 
@@ -49,8 +50,6 @@ _KNOWN_FLOWS = 2_000
 """Linked flows that calibrate, at most: their bound of 3.3 is all that a field engine is ever worth."""
 _TURNS, _LEAST_TURNS, _TURNED_COMPARISONS = 20, 2, 200_000
 """How often flows are moved in time: as often as gives so many comparisons, within limits of work."""
-
-Keys = Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,13 +105,13 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
     alive = present(case)
     h1, h2 = _known(case, decision, rng)
     fields = {e.name: _by_itself(case, e, decision, h1, alive, rng) for e in chosen if e.finds_pairs}
-    keys = [_keys(case, decision.scores)]
-    keys += [_keys(case, f.said)[f.claims(f.said.score) >= CLEAR] for f in fields.values()]
+    keys = [keys_of(case, decision.scores)]
+    keys += [keys_of(case, f.said)[f.claims(f.said.score) >= CLEAR] for f in fields.values()]
     listed = np.unique(np.concatenate(keys))
     every = np.unique(np.concatenate([listed, h1, h2]))
     for engine in chosen:
         if not engine.finds_pairs:
-            said = engine.score(case, _pairs(case, every))
+            said = engine.score(case, pairs_of(case, every))
             true, false = _at(case, said, h1), _at(case, said, h2)
             fields[engine.name] = _Field(engine, said, calibrate(true, (false, len(h2))))
     said_of = [fields[engine.name] for engine in chosen]
@@ -131,17 +130,13 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     shown = np.searchsorted(every, listed)
     shown_voices = [v.take(shown) for v in (*voices, *of_fields)]
-    return _over_pairs(case, decision, listed, fused[shown], shown_voices, links)
-
-
-def _keys(case: Case, pairs: ScoreTable | EngineScores) -> Keys:
-    """One number a pair."""
-    return pairs.flow.astype(np.int64) * len(case.tunnels) + pairs.tunnel
-
-
-def _pairs(case: Case, keys: Keys) -> Pairs:
-    flow, tunnel = np.divmod(keys, len(case.tunnels))
-    return Pairs(flow.astype(np.int32), tunnel.astype(np.int32))
+    spoken = [v.engine for v in shown_voices if np.isfinite(v.score).any()]
+    return replace(
+        list_pairs(case, decision, listed, fused[shown], shown_voices),
+        engine=decision.engine or (spoken[0] if spoken else ""),
+        tunnel=links[0],
+        error=links[1],
+    )
 
 
 def _known(case: Case, decision: Decision, rng: np.random.Generator) -> tuple[Keys, Keys]:
@@ -198,14 +193,9 @@ def _own_tunnels(said: EngineScores, linked: Int32s) -> Int32s:
     return np.where(linked >= 0, linked, own)
 
 
-def _rows(case: Case, said: EngineScores | ScoreTable, keys: Keys) -> Keys:
-    """Row of ``said`` for each of the pairs, or -1."""
-    return places(_keys(case, said), keys)
-
-
 def _at(case: Case, said: EngineScores, keys: Keys) -> Floats:
     """Score of each of the pairs, NaN where there is none."""
-    return np.asarray(np.r_[said.score, np.nan][_rows(case, said, keys)])
+    return np.asarray(np.r_[said.score, np.nan][rows_of(case, said, keys)])
 
 
 def _voice(case: Case, field: _Field, keys: Keys) -> Voice:
@@ -217,7 +207,7 @@ def _voice(case: Case, field: _Field, keys: Keys) -> Voice:
     else:
         llr, note = calibration.llr(said.score), said.note
     voice = Voice(said.engine, said.score, llr, said.n, note)
-    return voice.spread(_rows(case, said, keys), silence)
+    return voice.spread(rows_of(case, said, keys), silence)
 
 
 def _looked_into(case: Case, decision: Decision, keys: Keys) -> Bools:
@@ -229,7 +219,7 @@ def _looked_into(case: Case, decision: Decision, keys: Keys) -> Bools:
 
 def _of_packets(case: Case, decision: Decision, voice: Voice, keys: Keys, looked: Bools) -> Voice:
     """What containment says of the pairs: what it did not list it looked for in vain."""
-    row = _rows(case, decision.scores, keys)
+    row = rows_of(case, decision.scores, keys)
     spread = voice.spread(row, "too few of its packets found to list")
     unlisted = decision.unlisted_llr[keys // len(case.tunnels)]
     return replace(spread, llr=np.where((row < 0) & looked, unlisted, spread.llr))
@@ -241,7 +231,7 @@ def _link(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Key
     Before, each tunnel at the time and none at all are taken for equally likely.
     """
     tunnel, error = decision.tunnel.copy(), decision.error.copy()
-    pairs = _pairs(case, keys)
+    pairs = pairs_of(case, keys)
     order = np.lexsort((pairs.tunnel, -claims, pairs.flow))
     order = order[tunnel[pairs.flow[order]] < 0]
     flow, claim = pairs.flow[order], claims[order]
@@ -258,28 +248,3 @@ def _link(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Key
     tunnel[of[place]] = pairs.tunnel[order[lead[place]]]
     error[of[place]] = of_best[of[place]]
     return tunnel, error
-
-
-def _over_pairs(
-    case: Case, decision: Decision, keys: Keys, llr: Floats, voices: list[Voice], links: tuple[Int32s, Floats]
-) -> Decision:
-    """The decision over the pairs, best first within a flow."""
-    pairs = _pairs(case, keys)
-    order = np.lexsort((pairs.tunnel, -np.nan_to_num(llr, nan=-np.inf), pairs.flow))
-    row = _rows(case, decision.scores, keys)
-    table = ScoreTable(
-        pairs.flow,
-        pairs.tunnel,
-        np.r_[decision.scores.score, np.nan][row],
-        np.r_[decision.scores.hits, np.int32(0)][row],
-    )
-    heard = [v.engine for v in voices if np.isfinite(v.score).any()]
-    return replace(
-        decision,
-        engine=decision.engine or (heard[0] if heard else ""),
-        scores=table.take(order),
-        llr=llr[order],
-        voices=tuple(v.take(order) for v in voices),
-        tunnel=links[0],
-        error=links[1],
-    )

@@ -20,9 +20,10 @@ import numpy.typing as npt
 
 from vpnforensics.align.kept_bytes import KEEPING, REWRITING, KeptBytes
 from vpnforensics.engines import exact
-from vpnforensics.engines.case import Case, ScoreTable
+from vpnforensics.engines.case import Case
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.decision import Decision
+from vpnforensics.evidence.listing import keys_of, list_pairs, rows_of
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.flows.grouping import changes, places
 
@@ -75,33 +76,19 @@ def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision
     ]
     voice = Voice(exact.NAME, kept.score[said], llr, kept.payloads[said].astype(np.int32), tuple(notes))
     mine = said.astype(np.int64) * clients + carrier[said]
-    listed = decision.scores.flow.astype(np.int64) * clients + decision.scores.tunnel
-    keys = np.unique(np.concatenate([listed, mine]))
-    at_decision, at_said = places(listed, keys), places(mine, keys)
-    flow, of = (column.astype(np.int32) for column in np.divmod(keys, clients))
-    scores = ScoreTable(
-        flow,
-        of,
-        np.r_[decision.scores.score, np.nan][at_decision],
-        np.r_[decision.scores.hits, np.int32(0)][at_decision],
-    )
-    fused = np.fmax(np.r_[decision.llr, np.nan][at_decision], np.r_[llr, np.nan][at_said])
-    order = np.lexsort((of, -fused, flow))
-    silent = "no payloads of 24 bytes to compare, or none alike"
+    keys = np.union1d(keys_of(case, decision.scores), mine)
+    before, at = rows_of(case, decision.scores, keys), places(mine, keys)
+    fused = np.fmax(np.r_[decision.llr, np.nan][before], np.r_[llr, np.nan][at])
+    voices = [v.spread(before, "no writes alike") for v in decision.voices]
+    voices.append(voice.spread(at, "no payloads of 24 bytes to compare, or none alike"))
     return replace(
-        decision,
+        list_pairs(case, decision, keys, fused, voices),
         engine=decision.engine or exact.NAME,
-        scores=scores.take(order),
-        llr=fused[order],
         chance=np.where(kept.score > 0, 1.0, decision.chance),
         comparisons_of=np.maximum(decision.comparisons_of, np.where(kept.payloads > 0, clients, 0)),
         tunnel=tunnel,
         record=np.where(rows, decision.record, -1),
         error=error,
-        voices=(
-            *(v.spread(at_decision[order], "no writes alike") for v in decision.voices),
-            voice.spread(at_said[order], silent),
-        ),
         null_comparisons=max(decision.null_comparisons, len(case.flows) * clients),
     )
 
