@@ -26,7 +26,7 @@ from vpnforensics.evidence.calibration import chance_slope
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.options import Options
 from vpnforensics.report.provenance import commit, today
-from vpnforensics.validation.comparisons import Comparisons, compare, joined
+from vpnforensics.validation.comparisons import Comparisons, by_pair, compare, joined
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.sessions import Session, open_sessions
 from vpnforensics.validation.splits import design_effect
@@ -111,10 +111,8 @@ def claims(trial: Trial, table: Comparisons) -> np.ndarray:
 
     What is not listed had no evidence for it: it speaks for nothing, and counts as compared.
     """
-    tunnels, scores = len(trial.case.tunnels), trial.decision.scores
-    known = np.full(len(trial.case.flows) * tunnels, -1.0)
-    known[scores.flow.astype(np.int64) * tunnels + scores.tunnel] = trial.decision.voices[0].claim
-    return known[table.flow.astype(np.int64) * tunnels + table.tunnel]
+    scores, claim = trial.decision.scores, trial.decision.voices[0].claim
+    return by_pair(trial.case, scores.flow, scores.tunnel, claim, unlisted=-1.0)[table.flow, table.tunnel]
 
 
 if __name__ == "__main__":

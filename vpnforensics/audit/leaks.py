@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.audit import strings
 from vpnforensics.engines.case import Case
 from vpnforensics.features.contract import ip_id_dicts
 from vpnforensics.packets.table import TCP_SYN
 from vpnforensics.weighing import Weighed
-
-Ints = npt.NDArray[np.int64]
 
 _DEALS = 50
 """Random deals whose mean is taken off: its own error is then a seventh of one deal's."""
@@ -161,7 +160,7 @@ def _values(value: Ints) -> str:
 _SHOWN = 5
 
 
-def _first_up(case: Case, which: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> Ints:
+def _first_up(case: Case, which: Bools, values: npt.NDArray[Any]) -> Ints:
     """Value of each flow's first packet from the client's side for which ``which`` holds, or -1."""
     found = np.full(len(case.flows), _NONE, np.int64)
     rows = np.flatnonzero(case.flows.up & which)[::-1]

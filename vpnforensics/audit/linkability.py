@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Int32s, Ints
 from vpnforensics.audit.adversary import Adversary
 from vpnforensics.audit.recording import Recording
 from vpnforensics.engines.case import Case
@@ -25,8 +25,6 @@ ALLOWED = (0.01, 0.1, 1.0)
 attacks users needs no court's certainty."""
 PACKETS_OF_A_FLOW = (1, 3, 10, 30, 100)
 """Where classes of flows by their packets begin: a lookup, a short exchange, a page, a transfer."""
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Linkability:
         return asdict(self) | {"linked_share": [self.share(i) for i in range(len(self.linked))]}
 
 
-def links_at(found: Weighed, allowed: float) -> npt.NDArray[np.int64]:
+def links_at(found: Weighed, allowed: float) -> Ints:
     """Tunnel of each flow that is linked while so many false links are allowed in the case, else -1.
 
     Parameters
@@ -203,7 +201,7 @@ def client_round_trip(case: Case) -> int | None:
 _NEVER = np.iinfo(np.int64).max
 
 
-def _first(flow: npt.NDArray[np.int32], ts_ns: Ints, which: npt.NDArray[np.bool_], flows: int) -> Ints:
+def _first(flow: Int32s, ts_ns: Ints, which: Bools, flows: int) -> Ints:
     first = np.full(flows, _NEVER)
     np.minimum.at(first, flow[which], ts_ns[which])
     return first

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.arrays import Ints
 from vpnforensics.capture.source import StoredFile
 from vpnforensics.packets.table import PacketTable
-
-Ints = npt.NDArray[np.int64]
 
 
 def input_row(role: str, packets: PacketTable) -> dict[str, Any]:
@@ -59,13 +58,13 @@ def _file_rows(files: Sequence[StoredFile], packets: PacketTable) -> list[dict[s
     return rows
 
 
-def _times(ts_ns: npt.NDArray[np.int64]) -> dict[str, int | None]:
+def _times(ts_ns: Ints) -> dict[str, int | None]:
     if not len(ts_ns):
         return {"first_ns": None, "last_ns": None}
     return {"first_ns": int(ts_ns.min()), "last_ns": int(ts_ns.max())}
 
 
-def file_of(frame: npt.NDArray[Any], first_frames: Sequence[int] | Ints) -> npt.NDArray[np.int64]:
+def file_of(frame: npt.NDArray[Any], first_frames: Sequence[int] | Ints) -> Ints:
     """Which of an input's files holds each frame.
 
     Parameters

@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 
 TWIN_SD = 5.3
 _SPREAD = (0.1587, 0.8413)
 """Quantiles of a normal distribution one standard deviation from its middle."""
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 def twins(case: Case, decision: Decision) -> int | None:
@@ -67,7 +65,7 @@ class _Like(NamedTuple):
     packets: Ints
 
 
-def _have_twin(like: _Like, at: Floats) -> npt.NDArray[np.bool_]:
+def _have_twin(like: _Like, at: Floats) -> Bools:
     """Which of the flows have one of another tunnel near them."""
     found = np.zeros(len(like.kind), np.bool_)
     for step in range(1, len(found)):
@@ -102,7 +100,7 @@ def _rows_of(case: Case, flows: Ints) -> tuple[Ints, Ints]:
     return start, rows
 
 
-def _kinds(size: npt.NDArray[Any], up: npt.NDArray[np.bool_], start: Ints) -> Ints:
+def _kinds(size: npt.NDArray[Any], up: Bools, start: Ints) -> Ints:
     """Number of each flow's kind: the same for flows of the same lengths and directions, in any order."""
     kinds: dict[bytes, int] = {}
     coded = (size.astype(np.int64) << 1) | up

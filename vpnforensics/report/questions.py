@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.arrays import Bools
 from vpnforensics.packets.moments import time_ns
 from vpnforensics.report.endpoints import Pattern, parted, pattern
 from vpnforensics.report.result import VERDICTS, CaseResult, Lists
@@ -19,8 +20,6 @@ GROUPS = ("client", "site", "time")
 _SECOND_NS = 1_000_000_000
 _STEPS_S = (1, 10, 60, 600, 3_600, 21_600, 86_400)
 _MOST_STEPS = 60
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

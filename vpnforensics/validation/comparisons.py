@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines import packets as packets_engine
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import there
 from vpnforensics.validation.trials import Trial
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 FUSED = "fused"
 _DIGITS = 4
@@ -47,12 +44,12 @@ Scorer = Callable[[Case], Scores]
 class Comparisons:
     """Columns of equal length."""
 
-    session: npt.NDArray[np.int32]
-    trial: npt.NDArray[np.int32]
+    session: Int32s
+    trial: Int32s
     """Number of the case: a session may have been worked on damaged in several ways."""
-    flow: npt.NDArray[np.int32]
-    tunnel: npt.NDArray[np.int32]
-    packets: npt.NDArray[np.int32]
+    flow: Int32s
+    tunnel: Int32s
+    packets: Int32s
     """Of the flow."""
     identity: Ints
     """The same for one flow of one session in all its cases."""
@@ -98,13 +95,13 @@ def compare(trial: Trial, number: int, scorers: Mapping[str, Scorer] | None = No
     said = {FUSED: decision.llr} | {voice.engine: voice.llr for voice in decision.voices}
     values = {}
     for name, llr in said.items():
-        value = _dense(case, decision.scores.flow, decision.scores.tunnel, llr)[flow, tunnel]
+        value = by_pair(case, decision.scores.flow, decision.scores.tunnel, llr)[flow, tunnel]
         if name in (FUSED, decision.engine):  # it has looked at all pairs, and lists the telling ones
             value = np.where(np.isnan(value) & _looked(trial, tunnel), decision.unlisted_llr[flow], value)
         values[name] = value.round(_DIGITS)
     for name, scorer in (scorers or {}).items():
         scores = scorer(case)
-        values[name] = _dense(case, scores.flow, scores.tunnel, scores.score, scores.unlisted)[flow, tunnel]
+        values[name] = by_pair(case, scores.flow, scores.tunnel, scores.score, scores.unlisted)[flow, tunnel]
     return Comparisons(
         np.full(len(flow), trial.session.session, np.int32),
         np.full(len(flow), number, np.int32),
@@ -127,19 +124,20 @@ def joined(tables: Sequence[Comparisons]) -> Comparisons:
     return Comparisons(**columns, values=values)
 
 
-def _dense(
+def by_pair(
     case: Case,
     flow: npt.NDArray[np.integer[Any]],
     tunnel: npt.NDArray[np.integer[Any]],
     value: Floats,
     unlisted: float = np.nan,
 ) -> Floats:
+    """Values of listed pairs as a table, shape (flows, tunnels)."""
     table = np.full((len(case.flows), len(case.tunnels)), unlisted)
     table[flow, tunnel] = value
     return table
 
 
-def _looked(trial: Trial, tunnel: npt.NDArray[np.int32]) -> Bools:
+def _looked(trial: Trial, tunnel: Int32s) -> Bools:
     """Pairs that containment could look into; where both sides are readable, all."""
     if trial.decision.engine != packets_engine.NAME:
         return np.ones(len(tunnel), np.bool_)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Int32s
 from vpnforensics.validation.binomial import interval
 from vpnforensics.validation.comparisons import FUSED, Comparisons
 from vpnforensics.validation.facts import Facts
@@ -16,8 +15,6 @@ from vpnforensics.validation.metrics import cost
 from vpnforensics.validation.outcomes import Outcomes
 from vpnforensics.validation.splits import design_effect
 from vpnforensics.validation.tally import tally
-
-Bools = npt.NDArray[np.bool_]
 
 PACKETS = (1, 2, 5, 10, 30, 100, 300, 900)
 _CLIENTS = (1, 4, 10, 30, 100, 300)
@@ -44,10 +41,6 @@ class Condition:
     """Links to a tunnel that did not carry the flow, of both."""
     cllr: float
     cllr_min: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def conditions(
@@ -112,12 +105,12 @@ def _row(
     )
 
 
-def by_packets(packets: npt.NDArray[np.int32]) -> list[tuple[str, Bools]]:
+def by_packets(packets: Int32s) -> list[tuple[str, Bools]]:
     """The ranges of packets of a flow, in words, and which rows are in each."""
     return [(_range(n, PACKETS), _in(packets, n)) for n in range(len(PACKETS))]
 
 
-def _in(packets: npt.NDArray[np.int32], number: int) -> Bools:
+def _in(packets: Int32s, number: int) -> Bools:
     above = PACKETS[number + 1] if number + 1 < len(PACKETS) else np.inf
     return np.asarray((packets >= PACKETS[number]) & (packets < above))
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats
 from vpnforensics.validation.binomial import interval
 from vpnforensics.validation.comparisons import Comparisons
 from vpnforensics.validation.splits import NEEDED, design_effect
-
-Floats = npt.NDArray[np.float64]
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -35,10 +32,6 @@ class AtRate:
     fpr_interval: tuple[float, float] | None = None
     independent: int = 0
     """False comparisons, by what they are worth."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def at_rates(table: Comparisons, method: str, rates: tuple[float, ...] = RATES) -> list[AtRate]:

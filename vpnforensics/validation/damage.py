@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Ints
 from vpnforensics.packets.table import PacketTable
-
-Ints = npt.NDArray[np.int64]
+from vpnforensics.report.endpoints import parted
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def degrade(ingress: PacketTable, egress: PacketTable, damage: Damage) -> Damage
 
 def _without(ingress: PacketTable, client: str) -> PacketTable:
     """Without one client's packets."""
-    host = client.rsplit(":", 1)[0].strip("[]")
+    host, _ = parted(client)
     if host not in ingress.addresses.texts:
         raise ValueError(f"no packet of {client} in the ingress capture")
     address = ingress.addresses.texts.index(host)

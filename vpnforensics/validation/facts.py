@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,6 @@ class Facts:
     """Whether a client of the truth has no packet at ingress."""
     made_by: str
     """``lab``, ``simulate``, or ``other``."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def facts_of(session: Session, damage: Damage, case: Case, labels: Labels, first_ns: int) -> Facts:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import Case
+from vpnforensics.report.endpoints import parted
 from vpnforensics.validation.sessions import endpoints, sent_by_the_server
 
 UNKNOWN = -1
@@ -92,10 +93,10 @@ def _of_tunnels(case: Case, truth: dict[str, Any], clients: dict[str, int]) -> I
     } | clients
     hosts: dict[str, set[int]] = defaultdict(set)
     for endpoint, number in clients.items():
-        hosts[endpoint.rsplit(":", 1)[0]].add(number)
+        hosts[parted(endpoint)[0]].add(number)
     found = []
     for tunnel in case.tunnels.tunnels:
-        alone = hosts.get(tunnel.client.rsplit(":", 1)[0], set())
+        alone = hosts.get(parted(tunnel.client)[0], set())
         other = next(iter(alone)) if len(alone) == 1 else UNKNOWN
         found.append(by_endpoint.get(tunnel.client, other))
     return np.array(found, np.int64)

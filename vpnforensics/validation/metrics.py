@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats
 from vpnforensics.validation.tally import Tally, pav
-
-Floats = npt.NDArray[np.float64]
 
 _STEP = 0.01
 """Of thresholds for NBE, as its authors have it."""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Columns, Floats, Int32s, Ints
 from vpnforensics.report.limit import likeliest
-from vpnforensics.validation.comparisons import identities
+from vpnforensics.validation.comparisons import by_pair, identities
 from vpnforensics.validation.trials import Trial
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcomes:
-    """Columns of equal length; flows whose truth is not known are not in it."""
+class Outcomes(Columns):
+    """Of flows whose truth is known."""
 
-    session: npt.NDArray[np.int32]
-    trial: npt.NDArray[np.int32]
+    session: Int32s
+    trial: Int32s
     identity: Ints
-    packets: npt.NDArray[np.int32]
+    packets: Int32s
     there: Bools
     """A tunnel of the case carried it."""
     linked: Bools
@@ -38,13 +32,6 @@ class Outcomes:
     implied: Floats
     """What its likelihood ratio comes to where each tunnel at the time, and none, are equally likely before;
     0 where the ratio stands at its bound."""
-
-    def __len__(self) -> int:
-        return len(self.session)
-
-    def take(self, index: npt.NDArray[Any]) -> Outcomes:
-        """The rows at ``index``."""
-        return Outcomes(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     @property
     def right(self) -> Bools:
@@ -73,16 +60,8 @@ def outcomes(trial: Trial, number: int) -> Outcomes:
 
 
 def _implied(trial: Trial, flow: Ints, tunnel: Ints) -> Floats:
-    decision, tunnels = trial.decision, len(trial.case.tunnels)
-    pairs = decision.scores.flow.astype(np.int64) * tunnels + decision.scores.tunnel
-    of = {pair: n for n, pair in enumerate(pairs.tolist())}
-    row = np.array([of.get(pair, -1) for pair in (flow * tunnels + tunnel).tolist()], np.int64)
-    llr, bounded = np.r_[decision.llr, np.nan][row], np.r_[decision.bounded(), True][row]
+    decision = trial.decision
+    unbounded = np.where(decision.bounded(), np.nan, decision.llr)
+    llr = by_pair(trial.case, decision.scores.flow, decision.scores.tunnel, unbounded)[flow, tunnel]
     odds = 10.0**llr / np.maximum(decision.comparisons_of[flow], 1)
-    return np.where(bounded | np.isnan(llr), 0.0, 1 / (1 + odds))
-
-
-def all_outcomes(tables: Sequence[Outcomes]) -> Outcomes:
-    """One table of several."""
-    names = Outcomes.__dataclass_fields__
-    return Outcomes(*(np.concatenate([getattr(table, name) for table in tables]) for name in names))
+    return np.where((tunnel < 0) | np.isnan(llr), 0.0, 1 / (1 + odds))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats
 from vpnforensics.errors import CaseError
 from vpnforensics.evidence.calibration import LEAST_KNOWN
 from vpnforensics.options import Options
@@ -26,7 +26,7 @@ from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.facts import Facts
 from vpnforensics.validation.metrics import cost, ece, elub, misleading, nbe, thresholds
-from vpnforensics.validation.outcomes import Outcomes, all_outcomes, outcomes
+from vpnforensics.validation.outcomes import Outcomes, outcomes
 from vpnforensics.validation.sessions import Session
 from vpnforensics.validation.splits import over_sessions
 from vpnforensics.validation.stated import allowances, coherence, stated
@@ -34,7 +34,6 @@ from vpnforensics.validation.tally import Tally, pav, tally
 from vpnforensics.validation.trials import Failed, Plan, trials
 from vpnforensics.validation.worst import Misleading, most_misleading, worst
 
-Floats = npt.NDArray[np.float64]
 Document = dict[str, Any]
 
 SCHEMA = "vpnforensics validation 1"
@@ -100,7 +99,7 @@ def gather(
         raise CaseError(
             "no flow of the captures is in their truth: are captures and truth.json of one recording?"
         )
-    return Material(sessions, cases, facts, table, all_outcomes(flows), found)
+    return Material(sessions, cases, facts, table, Outcomes.joined(flows), found)
 
 
 def report(
@@ -133,14 +132,12 @@ def report(
         "cases": material.cases,
         "counts": _counts(material),
         "methods": methods,
-        "conditions": [row.to_dict() for row in conditions(flows, table, material.facts)],
-        "stated": [row.to_dict() for row in stated(flows)],
+        "conditions": conditions(flows, table, material.facts),
+        "stated": stated(flows),
         "allowances": allowances(flows),
         "coherence": coherence(flows),
         "limit": _limit(material.cases),
-        "worst": {
-            kind: [m.to_dict() for m in each] for kind, each in most_misleading(material.misleading).items()
-        },
+        "worst": most_misleading(material.misleading),
     }
     if baselines:
         document["baselines"] = section(table, baselines, case_s)
@@ -173,7 +170,7 @@ def _method(table: Comparisons, name: str, rng: np.random.Generator) -> Document
         "elub": [lower, upper],
         "largest": float(counted.llr[-1]),
         "least": float(counted.llr[0]),
-        "at_rates": [each.to_dict() for each in at_rates(table, name)],
+        "at_rates": at_rates(table, name),
         "tippett": _tippett(counted),
         "reliability": _reliability(counted),
         "ece": {"log_odds": LOG_ODDS, "given": given, "calibrated": calibrated, "none": none},
@@ -212,7 +209,7 @@ def _thinned(columns: dict[str, Floats]) -> Document:
 def _case_row(number: int, facts: Facts, flows: Outcomes, table: Comparisons) -> Document:
     return {
         "case": number,
-        **facts.to_dict(),
+        **asdict(facts),
         "flows": len(flows),
         "carried": int(flows.there.sum()),
         "linked": int(flows.right.sum()),
@@ -284,7 +281,9 @@ def _warnings(document: Document) -> Iterable[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Of JSON: no arrays, no NaN, no infinity."""
+    """Of JSON: no dataclasses, no arrays, no NaN, no infinity."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, np.ndarray):

@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.errors import CaseError
 from vpnforensics.validation.comparisons import Comparisons
 from vpnforensics.validation.tally import Tally, pav, tally
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 NEEDED = 3.0
 RESAMPLES = 400
@@ -90,7 +88,7 @@ def with_misleading(counted: Tally) -> Tally:
     return Tally(ends, low + np.r_[0.0, counted.h1, 0.0], high + np.r_[0.0, counted.h2, 0.0])
 
 
-def design_effect(hit: Bools, cluster: npt.NDArray[np.int64]) -> float:
+def design_effect(hit: Bools, cluster: Ints) -> float:
     """By how much dependence within clusters widens the variance of a share: at least 1.
 
     1 where nothing, or everything, is hit: then the data do not show it.

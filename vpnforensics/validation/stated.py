@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.validation.binomial import interval, poisson_tail
@@ -32,10 +31,6 @@ class Stated:
     """95 % upper limit of the share that is wrong, at what the flows are worth: no smaller error is shown."""
     chance: float
     """P(so many wrong, or more) if what is stated is right: small where it is stated too small."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def stated(table: Outcomes) -> list[Stated]:

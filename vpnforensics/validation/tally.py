@@ -9,11 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Floats
 from vpnforensics.features._kernels import upper_hull
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class Tally:
         return _from_above(self.h1), _from_above(self.h2)
 
 
-def tally(llr: Floats, h1: npt.NDArray[np.bool_], weight: Floats | None = None) -> Tally:
+def tally(llr: Floats, h1: Bools, weight: Floats | None = None) -> Tally:
     """Count likelihood ratios.
 
     Parameters

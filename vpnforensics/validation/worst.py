@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.report.quantities import utc
 from vpnforensics.validation.comparisons import FUSED, Comparisons
 from vpnforensics.validation.trials import Trial
-
-Ints = npt.NDArray[np.int64]
 
 MOST, MOST_LINKS = 5, 20
 _PACKETS = 12
@@ -59,10 +57,6 @@ class Misleading:
     packets: int
     engines: dict[str, float | None]
     frames: tuple[Packet, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def worst(trial: Trial, table: Comparisons) -> list[Misleading]:
@@ -151,7 +145,7 @@ def _frames(trial: Trial, flow: int, tunnel: int) -> list[Packet]:
     return found
 
 
-def _like(trial: Trial, of_tunnel: Ints, at: int, size: int) -> npt.NDArray[np.bool_]:
+def _like(trial: Trial, of_tunnel: Ints, at: int, size: int) -> Bools:
     """Records that may have carried a packet: of its direction and size, near in time."""
     records, egress = trial.case.tunnels.records, trial.case.egress
     near = np.abs(records.ts_ns[of_tunnel] - egress.ts_ns[at]) <= _REACH_NS

@@ -26,8 +26,8 @@ def comparisons(true: int, false: int, **values: np.ndarray) -> Comparisons:
     )  # fmt: skip
 
 
-def timed(name: str) -> Timed:
-    return Timed(name, lambda case: Scores(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)))
+def timed() -> Timed:
+    return Timed(lambda case: Scores(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)))
 
 
 def of(rows: list[dict], packets: str, method: str) -> dict:
@@ -42,7 +42,7 @@ def test_a_better_and_a_worse_baseline_are_called_so() -> None:
     weak = np.where(h1, rng.random(len(h1)) < 0.5, 0.0)
     made = section(
         comparisons(true, false, **{FUSED: weak, "better": sure, "worse": rng.random(len(h1))}),
-        {name: timed(name) for name in ("better", "worse")},
+        {name: timed() for name in ("better", "worse")},
     )
     ours, better, worse = (of(made["rows"], "all", name) for name in (FUSED, "better", "worse"))
     assert better["at_rates"][0]["tpr"] == 1.0
@@ -64,7 +64,7 @@ def test_silence_is_no_hit_and_no_excuse() -> None:
     h1 = np.arange(true + false) < true
     half = np.where(h1, np.where(np.arange(len(h1)) % 2, 1.0, np.nan), 0.0)
     fused = np.where(h1, 1.0, 0.0)
-    made = section(comparisons(true, false, **{FUSED: fused, "half": half}), {"half": timed("half")})
+    made = section(comparisons(true, false, **{FUSED: fused, "half": half}), {"half": timed()})
     assert of(made["rows"], "all", "half")["at_rates"][0]["tpr"] == 0.5
     assert all(row["packets"] != "all that it speaks of" for row in made["rows"])  # it speaks of most
     cost = next(row for row in made["cost"] if row["method"] == "half")
@@ -75,9 +75,7 @@ def test_what_speaks_seldom_is_judged_there_as_well() -> None:
     true, false = 400, 8000
     h1 = np.arange(true + false) < true
     seldom = np.where(np.arange(len(h1)) % 4 == 0, h1, np.nan)
-    made = section(
-        comparisons(true, false, **{FUSED: 0.0 * h1, "seldom": seldom}), {"seldom": timed("seldom")}
-    )
+    made = section(comparisons(true, false, **{FUSED: 0.0 * h1, "seldom": seldom}), {"seldom": timed()})
     assert of(made["rows"], "all", "seldom")["at_rates"][0]["tpr"] == 0.25
     there = of(made["rows"], "all that it speaks of", "seldom")
     assert there["true"] == 100
@@ -91,14 +89,14 @@ def test_likelihood_ratios_are_fitted_on_other_sessions() -> None:
     number = np.arange(true + false)
     h1 = number < true
     score = np.where(h1 == (number % 2 == 0), 1.0, 0.0)
-    made = section(comparisons(true, false, **{FUSED: score, "fickle": score}), {"fickle": timed("fickle")})
+    made = section(comparisons(true, false, **{FUSED: score, "fickle": score}), {"fickle": timed()})
     assert made["cost"][1]["cllr"] > 1.5
 
 
 def test_time_and_pairs_are_counted() -> None:
     ticks = iter([1.0, 3.5, 10.0, 10.5])
     three = np.arange(3)
-    method = Timed("m", lambda case: Scores(three, three, three / 1.0), clock=lambda: next(ticks))
+    method = Timed(lambda case: Scores(three, three, three / 1.0), clock=lambda: next(ticks))
     for _ in range(2):
         method(None)  # type: ignore[arg-type]
     assert (method.pairs, method.took_s) == (6, 3.0)

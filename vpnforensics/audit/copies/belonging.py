@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.audit.recording import Recording
 from vpnforensics.engines.case import Case
 from vpnforensics.errors import VpnForensicsError
@@ -21,8 +21,6 @@ from vpnforensics.packets.table import PacketTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
 from vpnforensics.tunnels.table import RecordTable, Tunnel
 from vpnforensics.weighing import Weighed
-
-Ints = npt.NDArray[np.int64]
 
 USUAL_MTU_BYTES = 1420
 """Inner MTU of a tunnel that has shown no full packet: WireGuard's default, 1500 less 80 of overhead."""
@@ -50,12 +48,12 @@ class Belonging:
     """Tunnel of each flow, or -1."""
 
     @cached_property
-    def datagrams(self) -> npt.NDArray[np.bool_]:
+    def datagrams(self) -> Bools:
         """Tunnels of a record a packet; those over TCP have streams, which are not copied."""
         return np.array([t.transport in ("udp", "esp") for t in self.tunnels], np.bool_)
 
     @cached_property
-    def mapped(self) -> npt.NDArray[np.bool_]:
+    def mapped(self) -> Bools:
         """Tunnels of datagrams whose length map is known."""
         return self.datagrams & (self.case.map_of_tunnel >= 0)
 

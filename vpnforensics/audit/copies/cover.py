@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.audit.copies._kernels import DROPPED, Pace
 from vpnforensics.audit.copies.belonging import Belonging, NoCopyError
 
 if TYPE_CHECKING:
     from vpnforensics.audit.copies.pacing import Carried, Held
 
-Ints = npt.NDArray[np.int64]
 
 MOST_DATAGRAMS = 400_000
 """In a copy: all look alike, so that each may have carried each packet, and a case of more takes hours."""
@@ -33,7 +32,7 @@ class Filling:
 
     ts_ns: Ints
     tunnel: Ints
-    up: npt.NDArray[np.bool_]
+    up: Bools
 
 
 def refuse_too_many(known: Belonging, pace: Pace) -> None:

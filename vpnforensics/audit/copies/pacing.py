@@ -27,16 +27,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.audit.copies import cover
 from vpnforensics.audit.copies._kernels import DROPPED, Arrivals, Pace, departures
 from vpnforensics.audit.copies.belonging import Belonging, in_order
 from vpnforensics.audit.copies.sending import sent_again
 from vpnforensics.packets.table import PacketTable
-
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 MOST_QUEUED = 1024
 """Packets that wait for their tick, at most: the reference tunnel's."""
@@ -53,7 +50,7 @@ class Carried:
     record: Ints
     """Row in the RecordTable; -1 of a packet whose record is not known."""
     tunnel: Ints
-    up: Flags
+    up: Bools
     conversation: Ints
     at_ns: Ints
     """At the queue that holds it: of what travels down, when it came to the server; of what travels up, when

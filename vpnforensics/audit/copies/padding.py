@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Ints
 from vpnforensics.audit.copies.belonging import Belonging
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
 
-Ints = npt.NDArray[np.int64]
 Pad = Callable[[Ints, Ints], Ints]
 """Inner lengths and the MTU of each to lengths that may be above the MTU or below the packet; both are
 mended."""

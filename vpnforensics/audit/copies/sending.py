@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools, Ints
 from vpnforensics.audit.copies._kernels import DROPPED
 from vpnforensics.audit.copies.belonging import Belonging
 from vpnforensics.audit.copies.cover import Filling
 from vpnforensics.packets.table import HEAD_BYTES, PacketTable
 
-Ints = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
 _COMPARED = 64
@@ -120,7 +120,7 @@ def _templates(known: Belonging) -> Ints:
     return template
 
 
-def _sessions(known: Belonging, sent: Ints, who: Ints, empty: npt.NDArray[np.bool_], order: Ints) -> Ints:
+def _sessions(known: Belonging, sent: Ints, who: Ints, empty: Bools, order: Ints) -> Ints:
     """Number of the key in use at each datagram, rising within a sender; in order of sending."""
     records = known.records
     sender = 2 * records.tunnel.astype(np.int64) + records.up
@@ -136,9 +136,7 @@ def _sessions(known: Belonging, sent: Ints, who: Ints, empty: npt.NDArray[np.boo
     return np.maximum.accumulate(np.where(empty, first[who], stated))
 
 
-def _blank(
-    known: Belonging, head: U8, who: Ints, empty: npt.NDArray[np.bool_], rng: np.random.Generator
-) -> None:
+def _blank(known: Belonging, head: U8, who: Ints, empty: Bools, rng: np.random.Generator) -> None:
     """Random bytes in empty datagrams, but for those that all records of their sender have in common."""
     if not empty.any():
         return
@@ -161,7 +159,7 @@ def _renumber(
     head: U8,
     who: Ints,
     session: Ints,
-    empty: npt.NDArray[np.bool_],
+    empty: Bools,
     order: Ints,
 ) -> None:
     """Counters in the order of sending: those that were there, or one after the other with empty ones."""

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vpnforensics.arrays import Bools, Ints
+
 LISTED_PACKETS = 100_000
 """Packets listed one by one in a report: about 4 MB."""
 LISTED_RUNS = 600_000
 """Runs of frames named in a report: about 4 MB."""
 FIELDS = ("inner_ip_id", "inner_tsval", "outer_ip_id", "outer_tsval")
 """Header fields that pages may draw, of packets going up."""
-Ints = npt.NDArray[np.int64]
 
 
 def packet_lists(
@@ -129,7 +130,7 @@ def _listed(mine: dict[str, Any], most: int, fields: Collection[str]) -> dict[st
     return made | ({"fields": there} if there else {})
 
 
-def _spread(values: Ints, found: npt.NDArray[np.bool_]) -> list[int | None]:
+def _spread(values: Ints, found: Bools) -> list[int | None]:
     """Values at their places, None between them."""
     rest = iter(values.tolist())
     return [next(rest) if there else None for there in found.tolist()]

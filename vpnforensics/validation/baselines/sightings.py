@@ -15,6 +15,7 @@ from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import there
 from vpnforensics.flows.grouping import rows_in_time
+from vpnforensics.report.endpoints import parted
 from vpnforensics.tunnels.plain import plain_clients
 from vpnforensics.validation.comparisons import Scores
 
@@ -78,7 +79,7 @@ def tunnel_of_conversation(case: Case) -> tuple[Ints, Bools]:
     for number, tunnel in enumerate(tunnels):
         for conversation in (tunnel.conversation, *tunnel.beside):
             found[conversation] = number
-            turned[conversation] = _host(conversations.source(conversation)) != _host(tunnel.client)
+            turned[conversation] = parted(conversations.source(conversation))[0] != parted(tunnel.client)[0]
     return found, turned
 
 
@@ -164,10 +165,6 @@ def in_bins(case: Case, *, weighed: bool) -> Callable[[Ints], Binned]:
 def _in_bins(ts_ns: Ints, size: Int32s, edges: Ints, weighed: bool) -> Floats:
     total = np.r_[0, np.cumsum(size, dtype=np.int64)] if weighed else np.arange(len(ts_ns) + 1)
     return np.diff(total[np.searchsorted(ts_ns, edges)], axis=1).astype(np.float64)
-
-
-def _host(endpoint: str) -> str:
-    return endpoint.rpartition(":")[0]
 
 
 def _sightings(owner: Ints, up: Bools, ts_ns: Ints, size: Int32s, senders: int) -> Sightings:

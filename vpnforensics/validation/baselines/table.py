@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ _SELDOM = 0.5
 class Timed:
     """A baseline that counts the pairs it was asked of and the time it took: a figure, so it is measured."""
 
-    name: str
     scorer: Scorer
     trained_s: float | None = None
     """Seconds to train it; None of what is not trained."""
@@ -52,7 +51,7 @@ class Timed:
 
 def all_timed() -> dict[str, Timed]:
     """The baselines that need no training."""
-    return {name: Timed(name, scorer) for name, scorer in CLASSICAL.items()}
+    return {name: Timed(scorer) for name, scorer in CLASSICAL.items()}
 
 
 def section(
@@ -90,7 +89,7 @@ def _rows(table: Comparisons, packets: str, baselines: list[str]) -> list[dict[s
             "packets": packets,
             "method": name,
             "true": int(table.h1.sum()),
-            "at_rates": [each.to_dict() for each in rates],
+            "at_rates": [asdict(each) for each in rates],
             "beaten": [_beaten(ours, each) for ours, each in zip(found[FUSED], rates, strict=True)]
             if name != FUSED
             else None,

@@ -89,7 +89,6 @@ def timed(networks: Iterable[Trained]) -> dict[str, Timed]:
     """The networks as baselines."""
     return {
         f"{each.name} (style)": Timed(
-            f"{each.name} (style)",
             lambda case, each=each: _METHODS[each.name].scores(case, each.weights),  # type: ignore[misc]
             each.seconds,
         )
