@@ -18,8 +18,8 @@ from types import ModuleType
 import pytest
 
 import vpnforensics
-from vpnforensics import kernels
-from vpnforensics.kernels import _prune, digest
+from vpnforensics import kernel_files
+from vpnforensics.kernels import digest
 
 PACKAGE = Path(vpnforensics.__file__).parent
 
@@ -195,8 +195,8 @@ def test_a_user_without_a_writable_home_is_served(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_every_run_compiles(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(kernels, "_places", lambda: (Path("/proc/nowhere"), Path("/proc/nowhere/either")))
-    assert kernels._place_to_write.__wrapped__() is None
+    monkeypatch.setattr(kernel_files, "places", lambda: (Path("/proc/nowhere"), Path("/proc/nowhere/either")))
+    assert kernel_files.place_to_write.__wrapped__() is None
     assert [record.getMessage() for record in caplog.records] == [
         "neither /proc/nowhere nor /proc/nowhere/either can be written: kernels are compiled in every run"
     ]
@@ -230,17 +230,17 @@ def test_kernels_that_root_made_serve_all_users_who_can_read_them(readable: bool
         place.chmod(0o755 if readable else 0o700)
         os.seteuid(65534)
         try:
-            assert kernels._is_ours(place) == readable
-            assert kernels._load(file) == ("machine code" if readable else None)
+            assert kernel_files.is_ours(place) == readable
+            assert kernel_files._read(file) == ("machine code" if readable else None)
         finally:
             os.seteuid(0)
 
 
 def test_what_was_longest_unused_is_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vpnforensics.kernels._LIMIT_BYTES", 250)
+    monkeypatch.setattr("vpnforensics.kernel_files._LIMIT_BYTES", 250)
     for age in range(5):
         file = tmp_path / f"file{age}"
         file.write_bytes(bytes(100))
         os.utime(file, (10_000 - age, 10_000 - age))
-    _prune(tmp_path)
+    kernel_files._prune(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file0", "file1"]

@@ -1,4 +1,4 @@
-"""One decorator for all kernels, and where their machine code is kept between runs.
+"""One decorator for all kernels, and the names under which their machine code is kept between runs.
 
 Numba's own cache asks only whether the file of the compiled function has changed. It does not see that a
 function called from another file, or a constant imported from one, is a different one now: the caller goes
@@ -9,9 +9,7 @@ of named tuples, numba's version, Python's, and the processor. What has changed 
 ever overwritten by something different, so processes that compile at the same time do not disturb each other;
 where two need the same kernel, one waits for the other's.
 
-The code lies in ``vpnforensics`` in the folder that ``NUMBA_CACHE_DIR`` or ``XDG_CACHE_HOME`` names, or in
-``~/.cache``; where none of them can be written, in a folder of the user's own below the temporary one. A
-folder of another user, or one that others may write to, is not used: code in it would be run.
+Where the code lies is :mod:`vpnforensics.kernel_files`.
 
 Not covered: a kernel that depends on anything but its arguments, constants, and other kernels. The
 digest refuses what it cannot describe, with an error that names it.
@@ -19,20 +17,13 @@ digest refuses what it cannot describe, with an error that names it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
-import os
-import pickle
-import stat
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from functools import cache, partial
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -40,28 +31,21 @@ import llvmlite
 import numba
 import numpy as np
 from numba import types
-from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 
+from vpnforensics import kernel_files
 from vpnforensics.callees import inside_their_callers
 
 _rebuild: Any = CompileResult._rebuild
 _dumps: Any = dumps
-_settings: Any = config
 _log = logging.getLogger(__name__)
 _PACKAGE = __name__.partition(".")[0]
-_LIMIT_BYTES = 200_000_000
-"""Kept code above which the longest unused is deleted: some twenty versions of all kernels."""
-_MARK_BYTES = 16
 _ELSEWHERE = {"numpy", "numba", "llvmlite", "math", "builtins"}
 """Packages whose versions are in a name; what comes from them is not looked into."""
 _PLAIN = (int, float, complex, str, bytes, np.generic, np.dtype, types.Type)
-_DAY_S = 86_400
-_LONGEST_WAIT_S = 60.0
-_WAIT_STEP_S = 0.01
 
 
 def kernel(function: Any = None, /, **options: Any) -> Any:
@@ -119,7 +103,7 @@ class _KernelCache(_Cache):
 
     @property
     def cache_path(self) -> str:
-        return str(_places()[0])
+        return str(kernel_files.places()[0])
 
     def enable(self) -> None:
         self._on = True
@@ -128,7 +112,7 @@ class _KernelCache(_Cache):
         self._on = False
 
     def flush(self) -> None:
-        for place in _places():
+        for place in kernel_files.places():
             for file in place.glob(f"{_name(self._dispatcher)}-*"):
                 file.unlink(missing_ok=True)
 
@@ -138,11 +122,11 @@ class _KernelCache(_Cache):
         if not self._on:
             return None
         name = self._file_name(sig, target_context.codegen())
-        payload = _load_any(name)
-        if payload is None and _claim(name, wait=True):
-            payload = _load_any(name)  # another process may just have made it
+        payload = kernel_files.load(name)
+        if payload is None and kernel_files.claim(name, wait=True):
+            payload = kernel_files.load(name)  # another process may just have made it
             if payload is not None:
-                _release(name)
+                kernel_files.release(name)
         for watcher in _watchers:
             watcher(self._dispatcher, sig, payload is not None)
         if payload is not None:
@@ -160,18 +144,18 @@ class _KernelCache(_Cache):
             data.codegen.set_env(environment.env_name, environment)
         if self._on and not data.lifted and not data.library.has_dynamic_globals:
             name = self._file_name(sig, data.codegen)
-            _save(name, _dumps(data._reduce()))
-            _release(name)
+            kernel_files.save(name, _dumps(data._reduce()))
+            kernel_files.release(name)
 
     def is_kept(self, signature: Any) -> bool:
         """Whether the form for these argument types need not be compiled."""
         name = self._file_name(signature, self._dispatcher.targetctx.codegen())
-        return any((place / name).is_file() for place in filter(_is_ours, _places()))
+        return any((place / name).is_file() for place in filter(kernel_files.is_ours, kernel_files.places()))
 
     def make(self, signature: Any) -> None:
         """Compile the form for these argument types, unless it is kept or another process is at it."""
         name = self._file_name(signature, self._dispatcher.targetctx.codegen())
-        if not self.is_kept(signature) and _claim(name, wait=False):
+        if not self.is_kept(signature) and kernel_files.claim(name, wait=False):
             self._dispatcher.compile(signature)
 
     def _file_name(self, signature: Any, codegen: Any) -> str:
@@ -272,140 +256,6 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 # --- where code is kept ---------------------------------------------------------------------------
-
-
-def _places() -> tuple[Path, Path]:
-    """The folder that the user's settings name, and the one to use where that cannot be written."""
-    # Not tempfile's own answer: it writes a file to find out, and most runs never need the place.
-    spare = Path(os.environ.get("TMPDIR") or "/tmp") / f"{_PACKAGE}-{os.geteuid()}"  # noqa: S108
-    named = _settings.CACHE_DIR or os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        usual = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # a user without a home
-        return spare, spare
-    return usual / _PACKAGE, spare
-
-
-def _is_ours(place: Path) -> bool:
-    """Whether nobody but this user, or root, can have put code here."""
-    try:
-        status = place.lstat()
-    except OSError:
-        return False
-    safe = stat.S_ISDIR(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
-    return safe and os.access(place, os.R_OK | os.X_OK, effective_ids=True)  # root's may be root's alone
-
-
-@cache
-def _place_to_write() -> Path | None:
-    """The first place that can be written, made if need be."""
-    usual, spare = _places()
-    for place in (usual, spare):
-        try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_ours(place):
-                tempfile.TemporaryFile(dir=place).close()
-                if place != usual:
-                    _log.warning("%s cannot be written: compiled kernels are kept in %s", usual, place)
-                return place
-        except OSError:
-            continue
-    _log.warning("neither %s nor %s can be written: kernels are compiled in every run", usual, spare)
-    return None
-
-
-def _load_any(name: str) -> Any:
-    for place in filter(_is_ours, _places()):
-        payload = _load(place / name)
-        if payload is not None:
-            return payload
-    return None
-
-
-def _load(file: Path) -> Any:
-    """What was kept in a file; None where there is none, or it is damaged."""
-    try:
-        with file.open("rb") as opened:
-            mark, body = opened.read(_MARK_BYTES), opened.read()
-            if os.fstat(opened.fileno()).st_mtime < time.time() - _DAY_S:
-                with suppress(PermissionError):  # of root's, which nobody prunes
-                    os.utime(file)  # it is still in use
-    except OSError:
-        return None
-    if mark != hashlib.blake2b(body, digest_size=_MARK_BYTES).digest():
-        return None
-    return pickle.loads(body)  # noqa: S301 - from a folder that only this user can write to
-
-
-def _save(name: str, body: bytes) -> None:
-    place = _place_to_write()
-    if place is None:
-        return
-    try:
-        handle, path = tempfile.mkstemp(dir=place)
-        try:
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(hashlib.blake2b(body, digest_size=_MARK_BYTES).digest() + body)
-            Path(path).replace(place / name)
-        except BaseException:
-            Path(path).unlink(missing_ok=True)
-            raise
-        _prune(place)
-    except OSError:
-        return  # a full disk costs the next run some seconds, not this one its result
-
-
-_claims: dict[str, int] = {}
-"""Open lock files of what this process is compiling; the system unlocks them when it ends."""
-
-
-def _claim(name: str, *, wait: bool) -> bool:
-    """Whether this process may now compile what a file is to hold; without ``wait``, not if another does."""
-    place = _place_to_write()
-    if place is None or name in _claims:
-        return True
-    try:
-        lock = os.open(place / f"{name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError:
-        return True
-    until_s = time.monotonic() + (_LONGEST_WAIT_S if wait else 0.0)
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except OSError:
-            if time.monotonic() >= until_s:
-                os.close(lock)
-                return wait
-            time.sleep(_WAIT_STEP_S)
-    _claims[name] = lock
-    return True
-
-
-def _release(name: str) -> None:
-    lock, place = _claims.pop(name, None), _place_to_write()
-    if lock is not None and place is not None:
-        (place / f"{name}.lock").unlink(missing_ok=True)
-        os.close(lock)
-
-
-@cache  # once in a process
-def _prune(place: Path) -> None:
-    """Delete what was longest not used, where all together is too much."""
-    files = []
-    for file in place.iterdir():
-        with suppress(FileNotFoundError):  # another process prunes, too
-            status = file.stat()
-            files.append((status.st_mtime, status.st_size, file))
-    excess = sum(size for _, size, _ in files) - _LIMIT_BYTES
-    for _, size, file in sorted(files):
-        if excess <= 0:
-            return
-        excess -= size
-        file.unlink(missing_ok=True)
-
-
-# --- what several kernels share ------------------------------------------------------------------
 
 
 @kernel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vpnforensics import kernels
+from vpnforensics import kernel_files
 from vpnforensics.errors import TunnelError
 from vpnforensics.logs.read import read_logs
 from vpnforensics.reftunnel.endpoint import Endpoint
@@ -169,7 +169,7 @@ def test_with_the_log_off_nothing_about_a_peer_reaches_a_disk(netlab, tmp_path):
         path for path in opened.read_text().splitlines() if not path.startswith(("/dev/", "/proc/sys/"))
     }
     # Compiled code, of this package's own, may be cached; it knows no peer. A number is a file opened before.
-    kept = tuple(map(str, kernels._places()))
+    kept = tuple(map(str, kernel_files.places()))
     others = {path for path in written if "__pycache__" not in path and not path.startswith(kept)}
     assert {path for path in others if not path.isdigit()} == set()
     for path in tmp_path.rglob("*"):
