@@ -24,21 +24,17 @@ from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
 from vpnforensics.kernels import kernel
 from vpnforensics.packets._headers import (
     CONTRADICTORY,
-    CUT,
     HEADER_CUT,
-    NOT_IP,
     OPTIONS_CUT,
     SOUND,
-    UNTOLD,
     icmp_header,
     ipv4_header,
     ipv6_header,
-    link_payload,
     skip_extensions,
     tcp_header,
     udp_header,
-    wrapped_in,
 )
+from vpnforensics.packets._layers import CUT, NOT_IP, UNTOLD, link_payload, wrapped_in
 from vpnforensics.packets.table import (
     FRAG_FIRST,
     FRAG_LATER,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vpnforensics.kernels import kernel
-from vpnforensics.packets._headers import ip_packet
+from vpnforensics.packets._layers import ip_packet
 from vpnforensics.packets.table import TCP_ACK, TCP_SYN
 
 HELD_SEGMENTS = 1024
