@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Bools
 from vpnforensics.packets.moments import time_ns
 from vpnforensics.packets.table import (
     FRAG_LATER,
@@ -38,8 +39,8 @@ from vpnforensics.packets.table import (
     PacketTable,
 )
 
-Bools = npt.NDArray[np.bool_]
-Columns = Mapping[str, npt.NDArray[Any]]
+Table = Mapping[str, npt.NDArray[Any]]
+"""Columns by name."""
 Bounds = Mapping[str, tuple[Any, Any]]
 """Least and largest value of columns; one that is not known is left out."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -63,7 +64,7 @@ class _Range:
     low: int
     high: int
 
-    def mask(self, columns: Columns, _: Sieve) -> Bools:
+    def mask(self, columns: Table, _: Sieve) -> Bools:
         values = columns[self.column]
         return np.asarray((values >= self.low) & (values <= self.high))
 
@@ -82,7 +83,7 @@ class _Port:
     low: int
     high: int
 
-    def mask(self, columns: Columns, _: Sieve) -> Bools:
+    def mask(self, columns: Table, _: Sieve) -> Bools:
         found = np.zeros(len(columns["proto"]), np.bool_)
         for end in self.ends:
             ports = columns["sport" if end == "src" else "dport"]
@@ -102,7 +103,7 @@ class _Address:
     ends: tuple[str, ...]
     network: Network
 
-    def mask(self, columns: Columns, sieve: Sieve) -> Bools:
+    def mask(self, columns: Table, sieve: Sieve) -> Bools:
         inside = sieve.of_addresses(self, self.each)
         found = [inside[columns[end]] for end in self.ends]
         return np.asarray(found[0] | found[-1])
@@ -134,7 +135,7 @@ class _Sample:
 
     of: int
 
-    def mask(self, columns: Columns, sieve: Sieve) -> Bools:
+    def mask(self, columns: Table, sieve: Sieve) -> Bools:
         digest = sieve.of_addresses(self, _digests)
         with np.errstate(over="ignore"):
             pair = _mixed(digest[columns["src"]] + digest[columns["dst"]])
@@ -148,7 +149,7 @@ class _Sample:
 class _Not:
     inner: Test
 
-    def mask(self, columns: Columns, sieve: Sieve) -> Bools:
+    def mask(self, columns: Table, sieve: Sieve) -> Bools:
         return ~self.inner.mask(columns, sieve)
 
     def may(self, bounds: Bounds) -> tuple[bool, bool]:
@@ -157,13 +158,13 @@ class _Not:
 
 
 @dataclass(frozen=True)
-class _All:
-    """All of its parts hold, or (``least`` being 1) one of them."""
+class _Several:
+    """All of its parts hold, or one of them where that is enough."""
 
     parts: tuple[Test, ...]
     one_is_enough: bool = False
 
-    def mask(self, columns: Columns, sieve: Sieve) -> Bools:
+    def mask(self, columns: Table, sieve: Sieve) -> Bools:
         found = self.parts[0].mask(columns, sieve)
         for part in self.parts[1:]:
             more = part.mask(columns, sieve)
@@ -175,7 +176,12 @@ class _All:
         return (any(holds), all(fails)) if self.one_is_enough else (all(holds), any(fails))
 
 
-Test = _Range | _Port | _Address | _Sample | _Not | _All
+Test = _Range | _Port | _Address | _Sample | _Not | _Several
+
+
+def _demands(test: Test) -> tuple[Test, ...]:
+    """What all has to hold: the parts of a test that asks for all of them, or the test itself."""
+    return test.parts if isinstance(test, _Several) and not test.one_is_enough else (test,)
 
 
 @dataclass(frozen=True)
@@ -201,10 +207,7 @@ class Selection:
     @property
     def is_of_time(self) -> bool:
         """Whether it is a span of time, in which nothing is left out."""
-        parts = (
-            self.test.parts if isinstance(self.test, _All) and not self.test.one_is_enough else (self.test,)
-        )
-        return all(isinstance(part, _Range) and part.column == "ts_ns" for part in parts)
+        return all(isinstance(each, _Range) and each.column == "ts_ns" for each in _demands(self.test))
 
     def may_hold(self, bounds: Bounds) -> bool:
         """Whether packets within these bounds may be among those that are meant."""
@@ -237,7 +240,7 @@ class Sieve:
         self._addresses = addresses
         self._known: dict[Test, npt.NDArray[Any]] = {}
 
-    def mask(self, columns: Columns) -> Bools:
+    def mask(self, columns: Table) -> Bools:
         """Which rows are meant."""
         return self.selection.test.mask(columns, self)
 
@@ -282,16 +285,14 @@ class _Parser:
         parts = [self._both()]
         while self._next("or", "||"):
             parts.append(self._both())
-        return parts[0] if len(parts) == 1 else _All(tuple(parts), one_is_enough=True)
+        return parts[0] if len(parts) == 1 else _Several(tuple(parts), one_is_enough=True)
 
     def _both(self) -> Test:
         parts = [self._one()]
         while self._next("and", "&&"):
             parts.append(self._one())
-        flat = [
-            sub for p in parts for sub in (p.parts if isinstance(p, _All) and not p.one_is_enough else (p,))
-        ]
-        return flat[0] if len(flat) == 1 else _All(tuple(flat))
+        flat = [each for part in parts for each in _demands(part)]
+        return flat[0] if len(flat) == 1 else _Several(tuple(flat))
 
     def _one(self) -> Test:
         self.depth += 1
@@ -312,7 +313,7 @@ class _Parser:
         if word in _PROTOCOLS:
             proto = _Range("proto", _PROTOCOLS[word], _PROTOCOLS[word])
             if self._peek() in ("port", "portrange", "src", "dst"):  # as in: udp port 53
-                return _All((proto, self._primitive(self._word("a port"))))
+                return _Several((proto, self._primitive(self._word("a port"))))
             return proto
         if word in _VERSIONS:
             return _Range("ip_version", _VERSIONS[word], _VERSIONS[word])
