@@ -12,8 +12,6 @@ from vpnforensics.evidence.policy import Policy
 from vpnforensics.tunnels import plugged as tunnels_of_others
 
 EXPECTED_FALSE_LINKS = Policy().expected_false_links
-ENGINES = tuple(registry.ENGINES)
-"""Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Options:
         object.__setattr__(self, "expected_false_links", float(self.expected_false_links))
         object.__setattr__(self, "seed", int(self.seed))
         object.__setattr__(self, "same_clock", bool(self.same_clock))
-        if self.engines and all(engine in ENGINES for engine in self.engines):
+        if self.engines and all(engine in registry.ENGINES for engine in self.engines):
             return  # no other package is asked
         there = plugged.all_engines()
         unknown = [engine for engine in self.engines if engine not in there]

@@ -116,7 +116,7 @@ def test_engines_are_listed(run):
 
 
 def test_the_registry_is_the_engines_there_are():
-    assert set(ENGINES) == set(options.ENGINES)
+    assert set(ENGINES) == set(options.Options().engines)
     for name, engine in ENGINES.items():
         assert engine.name == name
         assert name == import_module(f"vpnforensics.engines.{name}").NAME

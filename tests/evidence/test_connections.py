@@ -8,7 +8,7 @@ import pytest
 import vpnforensics as vf
 from tests.truth import degrade, known_clients, load, tally, without_client
 from vpnforensics import samples
-from vpnforensics.options import ENGINES
+from vpnforensics.engines.registry import ENGINES
 
 WITHOUT = [name for name in ENGINES if name != "connections"]
 
