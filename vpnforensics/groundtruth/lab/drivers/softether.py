@@ -19,7 +19,7 @@ _LISTENS = 5555
 """One of the ports that a new server listens on."""
 _PASSWORD = "lab"  # noqa: S105 - of a server that lives for a minute in a namespace
 _FOLDERS = ("/var/lib", "/var/log", "/run")
-_MADE = ("/var/lib/softether", "/var/log/softether", "/run/softether")
+"""Each holds a folder ``softether``."""
 
 
 class SoftEther(Driver):
@@ -99,9 +99,11 @@ class SoftEther(Driver):
     def _start(self, name: str, namespace: str, program: str) -> None:
         own = "".join(f"mount -t tmpfs none {folder} && " for folder in _FOLDERS)
         # It asks for its makers' servers, and for who comes; the answers are at hand, or there are none.
-        for name in ("hosts", "resolv.conf"):
-            own += f"mount --bind {self.folder}/softether-{name} /etc/{name} && "
-        script = f"{own}mkdir {' '.join(_MADE)} && exec {program} execsvc"
+        for file in ("hosts", "resolv.conf"):
+            own += f"mount --bind {self.folder}/softether-{file} /etc/{file} && "
+        script = (
+            f"{own}mkdir {' '.join(f'{folder}/softether' for folder in _FOLDERS)} && exec {program} execsvc"
+        )
         self.processes.start(name, namespace, ["unshare", "-m", "sh", "-c", script])
 
     def _tell(self, name: str, namespace: str, role: str, lines: Sequence[str]) -> None:
