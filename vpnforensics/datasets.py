@@ -6,12 +6,12 @@ Nothing is read but the manifest until a session is used.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vpnforensics.errors import CaptureError
+from vpnforensics.validation.sessions import document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +50,14 @@ class Session:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """Which client's tunnel carried which flow."""
-        document: dict[str, Any] = json.loads((self.folder / "truth.json").read_text())
-        return document
+        """Which client's tunnel carried which flow.
+
+        Raises
+        ------
+        CaptureError
+            It cannot be read.
+        """
+        return _read(self.folder / "truth.json")
 
     def changed(self) -> list[str]:
         """Files that are gone, or are not what the manifest says."""
@@ -119,17 +124,10 @@ def load(folder: str | Path) -> DataSet:
     """
     folder = Path(folder)
     path = folder / "manifest.json"
+    manifest = _read(path)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CaptureError(path, None, f"cannot be read: {error.strerror}; is this a data set?") from error
-    except (ValueError, RecursionError) as error:
-        raise CaptureError(path, getattr(error, "pos", None), f"is no JSON: {error}") from error
-    try:
-        if manifest["schema_version"] != _KNOWN_VERSION:
-            raise CaptureError(
-                path, None, f"is of version {manifest['schema_version']!r}, not {_KNOWN_VERSION}"
-            )
+        if (version := manifest["schema_version"]) != _KNOWN_VERSION:
+            raise CaptureError(path, None, f"is of version {version!r}, not {_KNOWN_VERSION}")
         sessions = tuple(_session(folder, path, row) for row in manifest["sessions"])
         return DataSet(folder, str(manifest["name"]), str(manifest["tool"]), int(manifest["seed"]), sessions)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -144,6 +142,13 @@ def _session(folder: Path, path: Path, row: dict[str, Any]) -> Session:
     seed, tunnels, flows = (int(row[key]) for key in _NUMBERS)
     files = {str(each): str(digest) for each, digest in row["files"].items()}
     return Session(name, split, maker, protocol, seed, tunnels, flows, folder / split / name, files)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return document(path, path.read_bytes())
+    except OSError as error:
+        raise CaptureError(path, None, f"cannot be read: {error.strerror}; is this a data set?") from error
 
 
 def _digest(path: Path) -> str:

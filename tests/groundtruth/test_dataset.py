@@ -72,6 +72,18 @@ def test_what_was_changed_is_told(folder: Path, tmp_path: Path) -> None:
     assert data.changed() == [f"train/{first.name}/egress.pcap", f"train/{first.name}/ingress.pcap"]
 
 
+def test_a_truth_that_is_cut_is_told(tmp_path: Path) -> None:
+    make(tmp_path / "set", TINY, seed=5, kinds=["wireguard"])
+    session = vf.datasets.load(tmp_path / "set").sessions[0]
+    truth = session.folder / "truth.json"
+    truth.write_bytes(truth.read_bytes()[:-9])
+    with pytest.raises(vf.CaptureError, match=r"truth\.json.* is no JSON"):
+        _ = session.truth
+    truth.unlink()
+    with pytest.raises(vf.CaptureError, match=r"truth\.json.* cannot be read"):
+        _ = session.truth
+
+
 def test_nothing_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "evidence.pcap").write_bytes(b"mine")
     assert main([str(tmp_path), "wireguard", "--no-lab"]) == 2
@@ -83,7 +95,7 @@ def test_nothing_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ("text", "said"),
     [
         ("{", "is no JSON"),
-        ("[]", "is no manifest of a data set"),
+        ("[]", "is no JSON object"),
         ('{"schema_version": 7}', "is of version 7, not 1"),
         ('{"schema_version": 1, "sessions": [{}]}', "is no manifest of a data set: KeyError"),
         (None, "is this a data set"),

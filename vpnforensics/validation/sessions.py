@@ -126,10 +126,10 @@ def _open(folder: Path) -> tuple[Path, Path, dict[str, Any], str, dict[str, Any]
     assert ingress is not None
     assert egress is not None
     text = (folder / "truth.json").read_bytes()
-    truth = _document(folder / "truth.json", text)
+    truth = document(folder / "truth.json", text)
     _require(folder / "truth.json", truth)
     beside = folder / "manifest.json"
-    manifest = _document(beside, beside.read_bytes()) if beside.is_file() else {}
+    manifest = document(beside, beside.read_bytes()) if beside.is_file() else {}
     return ingress, egress, truth, hashlib.sha256(text).hexdigest(), manifest
 
 
@@ -137,14 +137,21 @@ def _capture(folder: Path, name: str) -> Path | None:
     return next((folder / f"{name}{end}" for end in _ENDS if (folder / f"{name}{end}").is_file()), None)
 
 
-def _document(path: Path, text: bytes) -> dict[str, Any]:
+def document(path: Path, text: bytes) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises
+    ------
+    CaptureError
+        Its text is none.
+    """
     try:
-        document = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CaptureError(path, getattr(error, "pos", None), f"is no JSON: {error}") from error
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise CaptureError(path, None, "is no JSON object")
-    return document
+    return found
 
 
 def _require(path: Path, truth: dict[str, Any]) -> None:
