@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +20,12 @@ SMALL = "vpn: {kind: wireguard}\nclients: [{}]\n"
 
 def test_the_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(schema())
+
+
+def test_scenarios_that_documents_show_are_scenarios():
+    pages = (Path(__file__).parents[2] / "docs").rglob("*.md")
+    shown = [text for page in pages for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert [loads(text, name="shown").vpn.kind for text in shown] == ["wireguard"]
 
 
 def test_defaults():
