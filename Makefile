@@ -74,6 +74,7 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 
 bench-scale: .venv/dev.stamp ## columns on disk, memory within a budget, first looks, on a case of 10 M packets
 	$(PY) benchmarks/scale.py
+	$(PY) benchmarks/memory.py
 
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
