@@ -55,7 +55,6 @@ validate: .venv/dev.stamp ## evidence held against captures with truth: makes do
 	$(PY) benchmarks/validation.py
 
 baselines: .venv/dev.stamp ## what others do on the same pairs: makes docs/baselines.md anew (10 min)
-	$(PIP) install -q -e '.[networks]'
 	$(PY) benchmarks/baselines.py
 
 notebooks: .venv/dev.stamp ## open the notebooks in Jupyter
