@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from tests.tables import table, tcp
+from vpnforensics.align import kept_bytes
 from vpnforensics.align.alignment import same_clock
-from vpnforensics.align.kept_bytes import find_kept_bytes, never_twice
+from vpnforensics.align.kept_bytes import find_kept_bytes
+from vpnforensics.align.payload_heads import PayloadHeads
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.tunnels.find import find_tunnels
@@ -238,32 +240,6 @@ def test_with_too_few_for_the_clocks_nothing_is_said():
     assert find_kept_bytes(carriers, flows, same_clock("known"), np.random.default_rng(1)) is not None
 
 
-@pytest.mark.parametrize(
-    ("begins", "made_anew"),
-    [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", True),
-        (b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03", True),
-        (b"\x16\x03\x03\x03\xe8\x0b\x00\x03\xe4\x00\x03", False),  # a certificate
-        (b"\x17\x03\x03\x01\x00", True),
-        (b"\x15\x03\x03\x00\x1a", False),
-        (b"\x17\x02\x03\x01\x00", False),
-        (b"\x17\x03\x07\x01\x00", False),
-        (b"\x00\x00\x05\xdc\x06\x14", True),  # KEXINIT
-        (b"\x00\x00\x05\xdc\x06\x1e", False),
-        (b"\x01\x00\x05\xdc\x06\x14", False),
-        (b"", False),
-    ],
-)
-def test_what_is_made_anew_each_time(begins, made_anew):
-    rng = np.random.default_rng(4)
-    head = np.frombuffer(begins + rng.bytes(24 - len(begins)), np.uint8)[None]
-    assert never_twice(head).tolist() == [made_anew]
-    flat = np.frombuffer(begins.ljust(24, b"\x99"), np.uint8)[None]
-    assert never_twice(flat).tolist() == [False]
-    text = np.frombuffer(begins + b"abcdefghijklmnopqrstuvwx"[len(begins) :], np.uint8)[None]
-    assert never_twice(text).tolist() == [False]
-
-
 def test_how_much_a_payload_is_worth():
     """By chance: 18 flows in 34 s, and windows of some milliseconds; beside what is never the same twice."""
     relay = Relayed()
@@ -274,3 +250,25 @@ def test_how_much_a_payload_is_worth():
     proved = np.delete(kept.score, of_text)
     assert 3.0 < kept.score[of_text] < 11.0 < proved.min()
     assert found == true
+
+
+def test_how_far_others_may_lie_is_by_the_delays_of_the_proved_of_their_direction():
+    down, up = np.arange(0, 2_001_000, 1000), np.arange(0, 4_001_000, 1000)
+    delays = np.r_[down, up[:1] + 9_000_000]
+    low, high = kept_bytes._window(delays, np.arange(len(delays)) == len(delays) - 1)
+    # From the median, 1.5 times as far as 99 % lie, and 5 ms; unknown of the other direction.
+    assert low.tolist() == [pytest.approx(1_000_000 - 1_485_000 - 5_000_000, abs=2), -250_000_000]
+    assert high.tolist() == [pytest.approx(1_000_000 + 1_485_000 + 5_000_000, abs=2), 250_000_000]
+    low, high = kept_bytes._window(np.r_[down, up], np.arange(len(down) + len(up)) >= len(down))
+    assert low.tolist()[1] == pytest.approx(2_000_000 - 2_970_000 - 5_000_000, abs=2)
+    assert high.tolist()[1] == pytest.approx(2_000_000 + 2_970_000 + 5_000_000, abs=2)
+
+
+def test_a_payload_is_rare_among_those_of_its_size_and_direction():
+    up = np.array([True, True, True, False, False])
+    size = np.array([50, 50, 50, 50, 51])
+    head = np.zeros((5, 24), np.uint8)
+    heads = PayloadHeads(np.array([0, 1, 2, 3, 4]), np.zeros(5, np.int64), up, size, head)
+    often = np.array([1, 2, 5, 1, 1])
+    expected = [np.log10(4 / 2), np.log10(4 / 3), 0.0, 0.0, 0.0]
+    assert kept_bytes._rarity(heads, often).tolist() == pytest.approx(expected)
