@@ -24,7 +24,7 @@ from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.groundtruth.simulate.spec import Capture, Countermeasures, SimulationSpec
 from vpnforensics.options import Options
 from vpnforensics.validation.damage import Damage
-from vpnforensics.validation.markdown import document_text
+from vpnforensics.validation.markdown import DRAWN, document_text
 from vpnforensics.validation.plots import pictures
 from vpnforensics.validation.report import gather, report
 from vpnforensics.validation.sessions import Session, open_sessions
@@ -92,7 +92,7 @@ def main() -> None:
             row["failed"] = " ".join(short(word) if "/" in word else word for word in row["failed"].split())
     images = DOCS / "images"
     for name, drawn in pictures(document).items():
-        if name in ("method-fused", "conditions", "stated"):
+        if name in DRAWN:
             (images / f"validation-{name}.svg").write_text(drawn, encoding="utf-8")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{time.monotonic() - began:.0f} s, {peak:,.0f} MiB")

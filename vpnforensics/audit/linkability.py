@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -138,11 +138,18 @@ Owners = Mapping[FlowKey, str]
 
 def flow_keys(case: Case) -> list[FlowKey]:
     """The flows' names that outlast a change of their times."""
+    order = np.argsort(case.flows.first_ns, kind="stable").tolist()
+    keys = numbered((case.flows.source(f), case.flows.destination(f)) for f in order)
+    of = dict(zip(order, keys, strict=True))
+    return [of[f] for f in range(len(case.flows))]
+
+
+def numbered(flows: Iterable[tuple[str, str]]) -> list[FlowKey]:
+    """Endpoints of flows, in order of time, each with how many of the same stand before it."""
     met: Counter[tuple[str, str]] = Counter()
-    keys: list[FlowKey] = [("", "", 0)] * len(case.flows)
-    for f in np.argsort(case.flows.first_ns, kind="stable").tolist():
-        ends = case.flows.source(f), case.flows.destination(f)
-        keys[f] = (*ends, met[ends])
+    keys: list[FlowKey] = []
+    for ends in flows:
+        keys.append((*ends, met[ends]))
         met[ends] += 1
     return keys
 
@@ -165,13 +172,11 @@ def count(found: Weighed, allowed: tuple[float, ...], owners: Owners) -> Linkabi
     known = [owners.get(key) for key in flow_keys(case)] if owners else [None] * len(case.flows)
     owner = np.array([-1 if who is None else number.get(who, len(clients)) for who in known], np.int64)
     wrong = tuple(int(((tunnel >= 0) & (owner >= 0) & (tunnel != owner)).sum()) for tunnel in named)
-    edges = (*PACKETS_OF_A_FLOW, None)
     classes = []
-    for low, high in pairwise(edges):
-        inside = (packets >= (low or 0)) & (True if high is None else packets < high)
+    for low, high in zip_longest(PACKETS_OF_A_FLOW, PACKETS_OF_A_FLOW[1:]):
+        inside = (packets >= low) & (True if high is None else packets < high)
         linked = tuple(int((link & inside).sum()) for link in links)
-        most = None if high is None else high - 1
-        classes.append(SizeClass(low or 0, most, int(inside.sum()), linked))
+        classes.append(SizeClass(low, None if high is None else high - 1, int(inside.sum()), linked))
     conversations = np.unique([t.conversation for t in case.tunnels.tunnels])
     return Linkability(
         flows=len(case.flows),

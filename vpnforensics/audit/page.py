@@ -7,20 +7,14 @@ from collections.abc import Iterator
 from vpnforensics.audit import strings, view
 from vpnforensics.audit.result import AuditResult
 from vpnforensics.report.html.assets import policy, style
-from vpnforensics.report.html.markup import element, escaped, facts, listed, plain_table
+from vpnforensics.report.html.markup import element, facts, listed, page_head, plain_table
 from vpnforensics.report.provenance import made_by
 
 
 def audit_page(result: AuditResult) -> Iterator[str]:
     """The report, in pieces; the same audit gives the same bytes."""
     looks = style()
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    content = escaped(policy(of_style=looks, of_script=""))
-    yield f'<meta http-equiv="Content-Security-Policy" content="{content}">\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield '<meta name="referrer" content="no-referrer">\n'
-    yield element("title", strings.PAGE["title"]) + "\n"
-    yield f"<style>{looks}</style>\n</head>\n<body>\n"
+    yield page_head(strings.PAGE["title"], looks, policy(of_style=looks, of_script=""))
     made = element("p", strings.PAGE["made_by"].format(tool=made_by(result.tool)), class_="made")
     yield element("header", element("h1", strings.PAGE["title"]), made) + "\n<main>\n"
     yield element("h2", strings.PAGE["summary"]) + facts(view.summary(result)) + "\n"

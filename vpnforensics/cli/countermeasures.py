@@ -16,7 +16,7 @@ from typing import Any
 from vpnforensics.audit.adversary import Adversary
 from vpnforensics.audit.comparison import NONE, Comparison, Trial
 from vpnforensics.audit.copies.belonging import Belonging, NoCopyError, belonging
-from vpnforensics.audit.linkability import ALLOWED, FlowKey, Owners, measure
+from vpnforensics.audit.linkability import ALLOWED, Owners, measure, numbered
 from vpnforensics.audit.measures import Measure, Strength, measures, pairs
 from vpnforensics.audit.recording import Recording, read_recording
 from vpnforensics.errors import ScenarioError
@@ -26,7 +26,6 @@ from vpnforensics.report.provenance import tool_row
 from vpnforensics.sides import Progress
 
 SCENARIO = Path(__file__).parents[1] / "groundtruth" / "countermeasures.yaml"
-SEEDS = (31, 32, 33)
 
 
 def switches(strength: Strength) -> dict[str, dict[str, Any]]:
@@ -155,13 +154,9 @@ def _read(folder: Path, seconds: float) -> tuple[Recording, Owners]:
         outer, inner = recording.ingress, recording.egress
         recording = Recording(outer.take(outer.ts_ns < until_ns), inner.take(inner.ts_ns < until_ns))
     flows = json.loads((folder / "truth.json").read_text())["flows"]
-    owners: dict[FlowKey, str] = {}
-    met: dict[tuple[str, str], int] = {}
-    for flow in sorted(flows, key=lambda f: f["first_ns"]):
-        ends = flow["src"], flow["dst"]
-        owners[*ends, met.get(ends, 0)] = flow["client"]
-        met[ends] = met.get(ends, 0) + 1
-    return recording, owners
+    flows.sort(key=lambda flow: flow["first_ns"])
+    keys = numbered((flow["src"], flow["dst"]) for flow in flows)
+    return recording, {key: flow["client"] for key, flow in zip(keys, flows, strict=True)}
 
 
 def _base(folder: Path, seconds: float) -> tuple[Belonging, Owners]:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpnforensics.cli.errors import OutputError
-from vpnforensics.cli.output import Output
+from vpnforensics.cli.output import Output, refuse_used
 from vpnforensics.cli.session import Session, SuggestingGroup, output_options, pass_session, talk_options
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ def make(
     session: Session, folder: Path, recordings: tuple[Path, ...], cases: int, most: int, seed: int | None
 ) -> None:
     """Make a blind case set in DIR, which must be new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: is there already, and is no empty folder; name another one")
+    refuse_used(folder)
     with session.talk.progress() as show:
         show("making cases", 0.0)
         import numpy as np

@@ -92,6 +92,17 @@ class Output:
             raise click.UsageError(f"{what} is binary; write it to a file with -o FILE")
 
 
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder that is not new or empty: nothing is overwritten.
+
+    Raises
+    ------
+    OutputError
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: is there already, and is no empty folder; name another one")
+
+
 def _refuse_impossible(path: Path, inputs: Iterable[str]) -> None:
     try:
         if path.is_dir():

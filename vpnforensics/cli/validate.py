@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vpnforensics.cli.errors import OutputError
-from vpnforensics.cli.output import Output
+from vpnforensics.cli.output import Output, refuse_used
 from vpnforensics.cli.session import Session, pass_session, talk_options
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OTHER_CLOCK = (4393.217, 40.0)
 """Seconds that a damaged egress clock is ahead, and ppm that it drifts."""
-_NAMES = ("report.json", "report.html", "report.txt")
+_FORMS = {"report.json": "json", "report.html": "html", "report.txt": "table"}
 
 
 @click.command()
@@ -112,9 +112,8 @@ def validate(
         show("reckoning", 1.0)
         document = report(material, options, session.argv, baselines, case_s)
     if folder is not None:
-        for name, text in _all_forms(document):
-            (folder / name).write_text(text, encoding="utf-8")
-        session.talk.warn(f"{folder}: {', '.join(_NAMES)} and pictures")
+        _write_all(folder, document)
+        session.talk.warn(f"{folder}: {', '.join(_FORMS)} and pictures")
         return
     assert output is not None
     _write(output, form, document)
@@ -147,10 +146,9 @@ def _damages(jitters: tuple[float, ...], loss: float, missing: bool, repeat: int
 
 
 def _folder(target: str) -> Path:
-    """A folder that is new or empty: nothing is overwritten."""
+    """A folder that is new or empty."""
     folder = Path(target)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: is there already, and is no empty folder; name another one")
+    refuse_used(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -158,15 +156,13 @@ def _folder(target: str) -> Path:
     return folder
 
 
-def _all_forms(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from vpnforensics.report.escaping import json_text
-    from vpnforensics.validation.html import html_form
+def _write_all(folder: Path, document: Mapping[str, Any]) -> None:
     from vpnforensics.validation.plots import pictures
 
-    yield "report.json", json_text(document, indent=1) + "\n"
-    yield "report.html", "".join(html_form(document))
-    yield "report.txt", _plain_text(document)
-    yield from ((f"{name}.svg", drawn) for name, drawn in pictures(document).items())
+    for name, form in _FORMS.items():
+        _write(Output(str(folder / name)), form, document)
+    for name, drawn in pictures(document).items():
+        Output(str(folder / f"{name}.svg")).write([drawn])
 
 
 def _write(output: Output, form: str, document: Mapping[str, Any]) -> None:
@@ -182,18 +178,6 @@ def _write(output: Output, form: str, document: Mapping[str, Any]) -> None:
         output.show(_view(document))
 
 
-def _plain_text(document: Mapping[str, Any]) -> str:
-    import io
-
-    from rich.console import Console
-
-    target = io.StringIO()
-    Console(file=target, width=140, no_color=True, highlight=False, markup=False, emoji=False).print(
-        _view(document), crop=False
-    )
-    return "\n".join(line.rstrip() for line in target.getvalue().splitlines()) + "\n"
-
-
 def _view(document: Mapping[str, Any]) -> RenderableType:
     """The tables as rich renders them."""
     from rich.console import Group
@@ -204,10 +188,9 @@ def _view(document: Mapping[str, Any]) -> RenderableType:
     from vpnforensics.validation.tables import misleading_tables, tables
 
     parts: list[RenderableType] = []
-    worst = [table for _, table in misleading_tables(document)]
     for warning in document["warnings"]:
         parts += [whole_line(Text(f"! {warning}")), Text()]
-    for table in (*tables(document), *worst):
+    for table in (*tables(document), *misleading_tables(document)):
         made = plain_table(title=Text(visible(table.caption)))
         for heading in table.headings:
             made.add_column(heading)

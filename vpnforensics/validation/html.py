@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vpnforensics.report.html.assets import policy, style
-from vpnforensics.report.html.markup import Markup, element, escaped, listed, plain_table
+from vpnforensics.report.html.markup import Markup, element, escaped, listed, page_head, plain_table
 from vpnforensics.report.provenance import made_by
 from vpnforensics.validation.plots import pictures
-from vpnforensics.validation.tables import misleading_tables, tables
+from vpnforensics.validation.tables import MISLEADING, MISLEADING_NOTE, PICTURES, misleading_tables, tables
 
 _TITLE = "Validation report"
 _HYPOTHESES = (
@@ -22,33 +22,19 @@ _HYPOTHESES = (
 def html_form(document: Mapping[str, Any]) -> Iterator[str]:
     """The report, in pieces; the same document gives the same bytes. Needs the ``plot`` extra."""
     looks, drawn = style(), pictures(document)
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    content = policy(of_style=looks, of_script="") + "; img-src data:"
-    yield f'<meta http-equiv="Content-Security-Policy" content="{escaped(content)}">\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield element("title", _TITLE) + "\n"
-    yield f"<style>{looks}</style>\n</head>\n<body>\n"
+    yield page_head(_TITLE, looks, policy(of_style=looks, of_script="") + "; img-src data:")
     tool = document["tool"]
-    yield element("h1", _TITLE) + element("p", f"{made_by(tool)}", class_="made")
+    yield element("h1", _TITLE) + element("p", made_by(tool), class_="made")
     yield element("p", element("code", " ".join(tool["argv"]))) + element("p", _HYPOTHESES)
     if document["warnings"]:
         yield element("h2", "Before you read on") + listed(document["warnings"])
     for table in tables(document):
         yield element("h2", table.caption) + element("p", table.note)
         yield plain_table(table.caption, table.headings, table.rows)
-        if table.caption == "What the likelihood ratios are worth":
-            yield from (_picture(name, drawn[name]) for name in drawn if name.startswith("method-"))
-        if table.caption == "By condition":
-            yield _picture("conditions", drawn["conditions"])
-        if table.caption == "Stated and observed errors":
-            yield _picture("stated", drawn["stated"])
-    yield element("h2", "What misleads most, and the packets behind it")
-    yield element(
-        "p",
-        "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size it"
-        " would have. Frames are numbered as Wireshark does.",
-    )
-    for _, table in misleading_tables(document):
+        kind = PICTURES.get(table.caption)
+        yield from (_picture(name, drawn[name]) for name in drawn if kind and name.startswith(kind))
+    yield element("h2", MISLEADING) + element("p", MISLEADING_NOTE)
+    for table in misleading_tables(document):
         yield plain_table(table.caption, table.headings, table.rows) + element(
             "p", element("code", table.note)
         )

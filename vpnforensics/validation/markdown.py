@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vpnforensics.validation.tables import TextTable, misleading_tables, tables
+from vpnforensics.validation.tables import (
+    MISLEADING,
+    MISLEADING_NOTE,
+    PICTURES,
+    TextTable,
+    misleading_tables,
+    tables,
+)
 
 _HEAD = """# Validation
 
@@ -19,11 +26,8 @@ Every cell can be made again: the samples and recordings are in the repository, 
 case: `vpnf validate samples/wireguard --jitter 2 --missing`. Its packets: `vpnf correlate INGRESS EGRESS
 --explain FLOW`, or the frames below in Wireshark.
 """
-_PICTURES = {
-    "What the likelihood ratios are worth": "method-fused",
-    "By condition": "conditions",
-    "Stated and observed errors": "stated",
-}
+DRAWN = ("method-fused", "conditions", "stated")
+"""The pictures in it, of those of the report."""
 
 
 def document_text(document: Mapping[str, Any]) -> str:
@@ -45,13 +49,15 @@ def _parts(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n## {table.caption}\n"
         yield table.note + "\n"
         yield table_text(table)
-        if table.caption in _PICTURES:
-            name = _PICTURES[table.caption]
-            yield f"\n![{table.caption}](images/validation-{name}.svg)"
-    yield "\n## What misleads most, and the packets behind it\n"
-    yield "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size"
-    yield "it would have.\n"
-    for _, table in misleading_tables(document):
+        kind = PICTURES.get(table.caption)
+        yield from (
+            f"\n![{table.caption}](images/validation-{name}.svg)"
+            for name in DRAWN
+            if kind and name.startswith(kind)
+        )
+    yield f"\n## {MISLEADING}\n"
+    yield MISLEADING_NOTE + "\n"
+    for table in misleading_tables(document):
         yield f"{table.caption}, `{table.note}`:\n"
         yield table_text(table) + "\n"
     yield "## Sessions\n"

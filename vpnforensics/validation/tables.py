@@ -8,6 +8,17 @@ from typing import Any
 
 Document = Mapping[str, Any]
 
+_COSTS, _CONDITIONS, _STATED = (
+    "What the likelihood ratios are worth", "By condition", "Stated and observed errors",
+)  # fmt: skip
+PICTURES = {_COSTS: "method-", _CONDITIONS: "conditions", _STATED: "stated"}
+"""What the names of the pictures begin with that belong below a table, by its caption."""
+MISLEADING = "What misleads most, and the packets behind it"
+MISLEADING_NOTE = (
+    "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size it"
+    " would have. Frames are numbered as Wireshark does."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
@@ -68,7 +79,7 @@ def _costs(document: Document) -> TextTable:
         low, high = row["elub"]
         rows.append((name, *spoken, *told, f"{low:+.2f} to {high:+.2f}", ""))
     return TextTable(
-        "What the likelihood ratios are worth",
+        _COSTS,
         "Methods speak of different pairs: two are comparable only where these columns agree."
         " Cllr in bits: 0 perfect, 1 worthless; Cllr_min is what the best calibration in hindsight leaves,"
         " Cllr_cal the rest. devPAV in decades. Brackets: 95 %, over whole sessions. Engines that go by"
@@ -142,7 +153,7 @@ def _conditions(document: Document) -> TextTable:
         for row in document["conditions"]
     ]
     return TextTable(
-        "By condition",
+        _CONDITIONS,
         "Flows that a tunnel of their case carried, and how many of them were linked to it; wrong links of"
         " all flows. Conditions differ in more than one thing at a time: sessions of one protocol are"
         " sessions of their own.",
@@ -164,7 +175,7 @@ def _stated(document: Document) -> TextTable:
         for row in document["stated"]
     ]
     return TextTable(
-        "Stated and observed errors",
+        _STATED,
         "Of all flows, linked or not, the stated error of their likeliest tunnel. P: of so many wrong ones or"
         " more if what is stated were right; below 0.05 the errors are stated too small.",
         ("stated error", "flows", "wrong, stated", "wrong, observed", "share, at most (95 %)", "P"),
@@ -321,7 +332,7 @@ def damage_text(damage: Mapping[str, Any]) -> str:
     return Damage(**damage).text
 
 
-def misleading_tables(document: Document) -> Iterator[tuple[str, TextTable]]:
+def misleading_tables(document: Document) -> Iterator[TextTable]:
     """The worst comparisons: what each is, and its packets."""
     kinds = {
         "link": "Wrong link",
@@ -357,7 +368,7 @@ def misleading_tables(document: Document) -> Iterator[tuple[str, TextTable]]:
                 "outer bytes",
                 "delay, ms",
             )
-            yield kind, TextTable(about, f"{each['ingress']} {each['egress']}", headings, tuple(rows))
+            yield TextTable(about, f"{each['ingress']} {each['egress']}", headings, tuple(rows))
 
 
 def _spoken(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vpnforensics.report.escaping import json_text
 from vpnforensics.report.html.assets import policy, script, style
 from vpnforensics.report.html.data import report_data
-from vpnforensics.report.html.markup import Markup, element, escaped
+from vpnforensics.report.html.markup import Markup, element, page_head
 from vpnforensics.report.html.sections import sections
 from vpnforensics.report.html.strings import LANGUAGE, PAGE
 from vpnforensics.report.provenance import made_by
@@ -26,13 +26,7 @@ def html_form(case: CaseResult) -> Iterator[str]:
     code, looks = script(), style()
     data = json_text(report_data(case), compact=True).replace("<", "\\u003c")
     parts = list(sections(case))
-    yield f'<!DOCTYPE html>\n<html lang="{LANGUAGE}">\n<head>\n<meta charset="utf-8">\n'
-    content = escaped(policy(of_style=looks, of_script=code))
-    yield f'<meta http-equiv="Content-Security-Policy" content="{content}">\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield '<meta name="referrer" content="no-referrer">\n'
-    yield element("title", PAGE["title"]) + "\n"
-    yield f"<style>{looks}</style>\n</head>\n<body>\n"
+    yield page_head(PAGE["title"], looks, policy(of_style=looks, of_script=code), language=LANGUAGE)
     yield element("a", PAGE["skip"], href="#summary", class_="skip")
     made = element("p", PAGE["made_by"].format(tool=made_by(case.tool)), class_="made")
     yield element("header", element("h1", PAGE["title"]), made) + "\n"

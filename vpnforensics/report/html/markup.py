@@ -43,6 +43,27 @@ def escaped(value: object) -> str:
     return html.escape(visible(value))
 
 
+def page_head(title: str, looks: str, policy: str, *, language: str = "en") -> str:
+    """Begin of a page that sends nothing: to its ``body``.
+
+    Parameters
+    ----------
+    title : str
+    looks : str
+        Style sheet.
+    policy : str
+        Content Security Policy.
+    language : str
+    """
+    return (
+        f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escaped(policy)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"{element('title', title)}\n<style>{looks}</style>\n</head>\n<body>\n"
+    )
+
+
 def listed(items: Iterable[object]) -> Markup:
     """An unordered list."""
     return element("ul", *(element("li", item) for item in items))

@@ -5,7 +5,7 @@ one capture in another. Connections that share an IP ID and overlap in time are 
 the score is the weight of those that agree over the weight of those that both have. Weights are the README's:
 SYN options 0.25, IP ID 0.16, payload of the client 0.15 and of the server 0.08, initial sequence number of
 the client 0.12 and of the server 0.06, timestamps 0.10, lengths 0.08 (Jaccard index of their sets of at least
-0.6). This is written from that description, not from its code.
+0.6). Its code was read, too; what stands here is written anew, and nothing of it is copied.
 
 Changed, because a NAT stands between the sides: not the whole five-tuple has to agree but the server's
 endpoint, and a client has the score of its best connection. What it reads of SYN options and payloads is what
