@@ -14,14 +14,14 @@ from vpnforensics.tunnels.writes import find_writes
 SERVER = ("10.0.0.1", 8388)
 
 
-def spoken(rng, *conversations, opened=True):
+def spoken(rng, *conversations, opened=True, turns=24):
     """Conversations of (client, up and down writes in turn); what they have not, is ciphertext."""
     talk = Talk()
     for client, said in conversations:
         at = {True: 1000, False: 5000}
         if opened:
             talk.syn(client=client, server=SERVER)
-        for n in range(24):
+        for n in range(turns):
             for up in (True, False):
                 data = said[up][n] if n < len(said[up]) else rng.bytes(int(rng.integers(60, 900)))
                 talk.segment(up, at[up], data, client=client, server=SERVER, step_s=0.01)
@@ -52,6 +52,15 @@ def test_services_by_their_openings(up, down, protocol):
     (found,) = find_carriers(conversations, find_tunnels(conversations)).tunnels
     assert (found.protocol, found.transport) == (protocol, "stream")
     assert 1 + len(found.beside) == 3
+
+
+def test_a_service_of_many_connections_is_known_by_all_that_open():
+    """More than are looked at, and of so many writes that every n-th would seldom be a first one."""
+    rng = np.random.default_rng(8)
+    more = [rng.bytes(60) for _ in range(30)]
+    said = {True: [b"\5\2\0\1", *more], False: [b"\5\0", *more]}
+    clients = [(("10.0.0.2", 40000 + n), said) for n in range(300)]
+    assert protocol_of(spoken(rng, *clients, turns=31)) == ["socks5"]
 
 
 @pytest.mark.parametrize(

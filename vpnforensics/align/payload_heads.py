@@ -15,12 +15,12 @@ import numpy.typing as npt
 from vpnforensics.arrays import Bools, Columns, Ints
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.flows.grouping import changes, runs
+from vpnforensics.tunnels import tls
 
 HEAD_BYTES = 24
 """What a capture snapped at 96 bytes has of a payload behind IPv4, TCP and its timestamps."""
 _RANDOM_FROM, _LEAST_DISTINCT, _LEAST_HIGH = 12, 9, 3
 """Where a head has to look random: 12 random bytes have fewer than 9 values, or 3 over 127, in 2 of 100."""
-_HANDSHAKE, _DATA = 22, 23
 _CLIENT_HELLO, _SERVER_HELLO = 1, 2
 _KEXINIT = 20
 _MOST_ALIKE = 16
@@ -82,13 +82,13 @@ def first_places(number: Ints, numbers: int) -> Ints:
 
 def never_twice(head: npt.NDArray[np.uint8]) -> Bools:
     """Whether heads have what is made anew each time: Hellos, records under their own keys, ssh's cookie."""
-    tls = (head[:, 1] == 3) & (head[:, 2] <= 4)
-    hello = tls & (head[:, 0] == _HANDSHAKE) & np.isin(head[:, 5], (_CLIENT_HELLO, _SERVER_HELLO))
+    record = (head[:, 1] == 3) & (head[:, 2] <= 4)  # of TLS
+    hello = record & (head[:, 0] == tls.HANDSHAKE) & np.isin(head[:, 5], (_CLIENT_HELLO, _SERVER_HELLO))
     kexinit = (head[:, :2] == 0).all(axis=1) & (head[:, 5] == _KEXINIT)
     end = np.sort(head[:, _RANDOM_FROM:], axis=1)
     distinct = 1 + (np.diff(end, axis=1) != 0).sum(axis=1)
     random = (distinct >= _LEAST_DISTINCT) & ((end > 127).sum(axis=1) >= _LEAST_HIGH)
-    return np.asarray((hello | kexinit | (tls & (head[:, 0] == _DATA))) & random)
+    return np.asarray((hello | kexinit | (record & (head[:, 0] == tls.APPLICATION_DATA))) & random)
 
 
 def alike_beside(number: Ints, from_ns: Ints, to_ns: Ints, other: Ints, other_ns: Ints) -> tuple[Ints, Ints]:

@@ -23,6 +23,7 @@ from vpnforensics.errors import CaptureError
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.tunnels import _frame_kernels as k
 from vpnforensics.tunnels.reassembly import Pieces
+from vpnforensics.tunnels.stream import greets_as_ssh
 from vpnforensics.tunnels.stream_bytes import Part, parts_from_file, parts_from_heads, readable
 
 _UNREAD_PIECES, _LEAST_UNREAD, _MOST_UNREAD = 1 << 21, 8, 512
@@ -31,7 +32,6 @@ _UNREAD_PIECES, _LEAST_UNREAD, _MOST_UNREAD = 1 << 21, 8, 512
 Framing = Literal["openvpn", "tls", "wireguard", "ssh"]
 Origin = Literal["file", "heads"]
 _FRAMINGS: dict[Framing, int] = {"openvpn": k.OPENVPN, "tls": k.TLS, "wireguard": k.WIREGUARD, "ssh": k.SSH}
-_SSH_BANNER = np.frombuffer(b"SSH-", np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +196,5 @@ def _greets_as_ssh(packets: PacketTable, pieces: Pieces) -> npt.NDArray[np.bool_
     """Streams whose first byte was captured, and begins ssh's line of text (RFC 4253, 4.2)."""
     greets = np.zeros(pieces.streams, np.bool_)
     first = np.flatnonzero((pieces.pos == 0) & (pieces.skip == 0))
-    text = packets.head[pieces.row[first], : len(_SSH_BANNER)]
-    greets[pieces.stream[first]] = (text == _SSH_BANNER).all(axis=1)
+    greets[pieces.stream[first]] = greets_as_ssh(packets.head[pieces.row[first]])
     return greets & pieces.begun

@@ -32,7 +32,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.flows.grouping import changes, runs
 from vpnforensics.packets.table import PROTO_TCP
+from vpnforensics.tunnels import stream, tls
 from vpnforensics.tunnels.protocol import (
     LIKENESS,
     OWN_SHAPE,
@@ -54,12 +56,10 @@ CONFIDENCE = {
     "tls": POSSIBLE / 2,
     "stream": POSSIBLE,
 }
-SSH_BANNER = b"SSH-"
 _METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
-_HANDSHAKE, _DATA = 22, 23
 _TLS_EXTRA_BYTES = 17  # content type and tag of TLS 1.3
 _LOOKED_AT = 256
-"""Writes of a service that are looked at: its first ones."""
+"""Connections of a service that are looked at, and writes that are compared as ciphertext: the first ones."""
 _LEAST_CELLS, _CELL_SHARE = 8, 0.9
 _LEAST_WRITES = 4
 _MOSTLY = 0.9
@@ -98,10 +98,10 @@ def find_relays(conversations: FlowTable, writes: WriteTable, forward: npt.NDArr
     server_port = np.where(forward, conversations.dport, conversations.sport)
     service = server[numbers].astype(np.int64) << 16 | server_port[numbers]
     order = np.argsort(service, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(service[order]) != 0]) if len(order) else order
+    first = np.flatnonzero(changes(service[order]))
     found = []
-    for mine in np.split(numbers[order], first[1:]):
-        protocol = _protocol(conversations, writes, mine, forward) if len(mine) else ""
+    for mine in np.split(numbers[order], first[1:]) if len(order) else ():
+        protocol = _protocol(conversations, writes, mine, forward)
         if protocol:
             one = int(mine[0])
             found.append(Relay(protocol, int(server[one]), int(server_port[one]), mine))
@@ -115,8 +115,8 @@ def _protocol(
     forward: npt.NDArray[np.bool_],
 ) -> str:
     """What a service's connections open with, most of them; "" where that is no relay."""
-    rows = np.concatenate([np.arange(writes.start[n], writes.start[n + 1]) for n in numbers.tolist()])
-    rows = rows[:: max(1, len(rows) // _LOOKED_AT)] if len(numbers) > _LOOKED_AT else rows
+    numbers = numbers[:_LOOKED_AT]
+    _, rows = runs(writes.start[numbers], writes.start[numbers + 1])
     head = conversations.packets.head[writes.first_row[rows]]
     up = writes.up[rows] == forward[writes.connection[rows]]
     opens, size = writes.opens[rows], writes.size[rows]
@@ -129,9 +129,9 @@ def _protocol(
         return "socks4"
     if asked.proxied():
         return "http-proxy"
-    if asked.begins(SSH_BANNER) or answered.begins(SSH_BANNER):
+    if asked.begins(stream.SSH_BANNER) or answered.begins(stream.SSH_BANNER):
         return "ssh"
-    data = (head[:, 0] == _DATA) & (head[:, 1] == 3)
+    data = (head[:, 0] == tls.APPLICATION_DATA) & (head[:, 1] == 3)
     if asked.begins(b"\x16\x03") or (not len(asked.head) and data.mean() > 0.5):
         cells = (be16(head[data], 3) - _TLS_EXTRA_BYTES) % CELL_BYTES == 0
         return "tor" if len(cells) >= _LEAST_CELLS and cells.mean() >= _CELL_SHARE else "tls"

@@ -7,15 +7,24 @@ through ssh from a file copy.
 
 from __future__ import annotations
 
-from vpnforensics.tunnels.protocol import Datagrams, Recognition
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.tunnels.protocol import U8, Datagrams, Recognition
 
 SSH, UNKNOWN = "ssh", "stream"
 
 SSH_BANNER = b"SSH-"
+"""RFC 4253, 4.2."""
 _TEXT_SHARE = 0.9
 LEAST_SEGMENTS = 40
 _LEAST_EACH_WAY = 10
 _FIRST_BYTES = 16
+
+
+def greets_as_ssh(head: U8) -> npt.NDArray[np.bool_]:
+    """Whether each payload begins ssh's line of text."""
+    return np.asarray((head[:, : len(SSH_BANNER)] == np.frombuffer(SSH_BANNER, np.uint8)).all(axis=1))
 
 
 def recognise(segments: Datagrams) -> tuple[str, Recognition] | None:
@@ -26,8 +35,7 @@ def recognise(segments: Datagrams) -> tuple[str, Recognition] | None:
     segments : Datagrams
         Segments that carry something new, with their first bytes.
     """
-    firsts = [segments.head[side][:1] for side in (segments.up, ~segments.up)]
-    if any(first.tobytes().startswith(SSH_BANNER) for first in firsts):
+    if any(greets_as_ssh(segments.head[side][:1]).any() for side in segments.sides):
         return SSH, Recognition(0.3)
     each_way = min(int(segments.up.sum()), int((~segments.up).sum()))
     if len(segments) < LEAST_SEGMENTS or each_way < _LEAST_EACH_WAY:

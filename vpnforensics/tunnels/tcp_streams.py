@@ -183,9 +183,7 @@ def _worth_a_look(conversations: FlowTable, pieces: Pieces, count: int) -> list[
     whole = pieces.skip == 0
     of = pieces.stream[whole] >> 1
     enough = np.bincount(of, minlength=count) >= stream.LEAST_SEGMENTS
-    banner = np.frombuffer(stream.SSH_BANNER, np.uint8)
-    heads = conversations.packets.head[pieces.row[whole], : len(banner)]
-    enough[of[(heads == banner).all(axis=1)]] = True
+    enough[of[stream.greets_as_ssh(conversations.packets.head[pieces.row[whole]])]] = True
     return [int(k) for k in np.flatnonzero(enough)]
 
 
