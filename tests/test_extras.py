@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import sys
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,12 @@ def test_sources_that_were_never_installed(monkeypatch):
     monkeypatch.setattr(extras, "requires", gone)
     for module in EXTRAS:
         assert how_to_get(module).endswith(f"install {module}")
+
+
+def test_a_build_machine_has_every_package_that_tests_are_skipped_without():
+    """`dev` brings them all, so that there a test that was skipped is a mistake."""
+    tests = "".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
+    named = set(re.findall(r'importorskip\("(\w+)', tests))
+    assert {"jax", "zensical"} <= named
+    missing = sorted(name for name in named if find_spec(name) is None)
+    assert not missing or os.environ.get("CI") != "true"

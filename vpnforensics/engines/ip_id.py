@@ -39,7 +39,6 @@ from vpnforensics.flows.grouping import runs
 
 NAME = "ip_id"
 
-
 _SLOT_NS = 500_000_000
 """Cells of time of the search for pairs, two for as far back as a tunnel's counter may have stood there."""
 _BIN_IDS = 32

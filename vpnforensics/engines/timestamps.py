@@ -59,7 +59,6 @@ from vpnforensics.packets.table import PROTO_TCP
 
 NAME = "timestamps"
 
-
 _REACH_S = 2.0
 """Pairs farther from a common line than this are not listed."""
 _SCALE_S = 0.005

@@ -52,7 +52,9 @@ _PROTOCOLS = {
 _VERSIONS = {"ip": 4, "ip6": 6}
 _EVER_NS = (-(1 << 63), (1 << 63) - 1)
 _LONGEST = (1 << 31) - 1
+"""What the column of times, and that of lengths, can hold."""
 _MOST_DEPTH = 50
+"""Of brackets: deeper ones are nobody's, and would end at Python's own limit."""
 _ODD = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64
 
 

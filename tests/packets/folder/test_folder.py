@@ -8,7 +8,6 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -118,6 +117,7 @@ def test_a_folder_of_captures_has_parts_by_file(tmp_path, few):
 def test_other_programs_read_it(folder, capture):
     table = vf.read_capture(capture)
     files = f"{folder / PACKETS}/*.parquet"
+    duckdb = pytest.importorskip("duckdb")
     told = duckdb.execute(f"select count(*), min(ts_ns), count(head) from '{files}'").fetchall()
     assert told == [(len(table), START_NS, len(table))]
     frame = pd.read_parquet(folder / PACKETS)

@@ -23,6 +23,7 @@ THROUGH_PROXY = ("browse", "download", "upload", "longpoll", "idle", "ssh", "tel
 _READ_AHEAD_BYTES = 400_000
 _FIRST_PORT, _PORTS = 32768, 28232
 _TABLE_BYTES = 1 << 17
+"""Drawn once for all flows: of so many pairs of them, one begins at the same place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Kept:
 
     @classmethod
     def draw(cls, flows: int, random: np.random.Generator) -> Kept:
-        """Bytes that no two flows share."""
+        """Bytes that hardly two flows share."""
         table = random.integers(0, 256, _TABLE_BYTES, np.uint8)
         return cls(np.tile(table, 2), random.integers(0, _TABLE_BYTES, (flows, 2)))
 

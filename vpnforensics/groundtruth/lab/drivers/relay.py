@@ -9,6 +9,7 @@ from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.network import SERVER_OUTER
 
 _FIRST_OWN_PORT = 11000
+"""Above every relay's usual port, below those that the kernel gives to clients."""
 LOCAL_PROXY_PORT = 1080
 """Where a client's own proxy listens on its loopback."""
 

@@ -11,6 +11,8 @@ from vpnforensics.groundtruth.lab.drivers.relay import LOCAL_PROXY_PORT, LocalPr
 from vpnforensics.groundtruth.lab.network import SERVER_OUTER
 
 _LOOPBACK = "127.0.0.1"
+_BEHIND = 1000
+"""From the port of a client's end of TLS to that of its MicroSocks: more than there are clients."""
 
 
 class StunnelSocks(LocalProxy):
@@ -26,7 +28,7 @@ class StunnelSocks(LocalProxy):
         certificates(self.folder, ["server"], SERVER_OUTER)
         services = {}
         for client in self.clients:
-            port = self.own_port(client) + 1000
+            port = self.own_port(client) + _BEHIND
             self.start_as(client, "microsocks", ["microsocks", "-i", _LOOPBACK, "-p", str(port)], port)
             services[self.own_port(client)] = port
         serve(self, {f"{SERVER_OUTER}:{port}": f"{_LOOPBACK}:{to}" for port, to in services.items()})

@@ -17,6 +17,7 @@ _CHOSEN: Final = b"\x05\x00"
 SOCKS_ANSWER: Final = b"\x05\x00\x00\x01" + bytes(6)
 CONNECT_ANSWER: Final = b"HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n"
 CHUNK_BYTES: Final = 16_384
+"""Most that one read takes, assumed: programs with a smaller buffer cut large writes more often."""
 
 
 def socks_set_up(random: np.random.Generator) -> list[Control]:
