@@ -137,7 +137,8 @@ class UdpSockets:
     offload : bool
         Whether to use segmentation and receive offload.
     stamps : bool
-        Whether to ask the kernel when it received each datagram.
+        Whether to ask the kernel when it received each datagram; of the first ones it may say when they were
+        read.
     """
 
     def __init__(self, port: int = 0, *, mark: int = 0, offload: bool = True, stamps: bool = False) -> None:
