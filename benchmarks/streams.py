@@ -17,7 +17,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
-from tests.truth import OFFSET_S, Recording, carriers, degrade, host, known_clients, load, without_client
+from tests.truth import (
+    OFFSET_S,
+    Recording,
+    carriers,
+    degrade,
+    is_right,
+    known_clients,
+    load,
+    without_client,
+)
 
 KINDS = ("all", "10+ packets", "TCP 2 kB+", "TCP 10 kB+", "datagrams")
 
@@ -72,7 +81,7 @@ def judged(recording: Recording, jitter_ms: float, seed: int, gone: str | None) 
         kinds += ["10+ packets"] * (flow.packets >= 10) + ["datagrams"] * (flow.proto == "udp")
         kinds += [f"TCP {kb} kB+" for kb in (2, 10) if flow.proto == "tcp" and flow.bytes >= 1000 * kb]
         linked = known.get(tunnel, ())
-        right = true is not None and (true in linked or host(true) in linked)
+        right = is_right(linked, true)
         for kind in kinds:
             counts[kind, "wrong"] += bool(linked) and not right
             counts[kind, "right"] += right

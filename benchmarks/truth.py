@@ -19,7 +19,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
-from tests.truth import OFFSET_S, RECORDINGS, Recording, degrade, known_clients, load, numbers, without_client
+from tests.truth import (
+    OFFSET_S,
+    RECORDINGS,
+    Recording,
+    degrade,
+    is_right,
+    known_clients,
+    load,
+    numbers,
+    without_client,
+)
 from vpnforensics.flows.assemble import assemble_flows
 
 LONG = 10
@@ -94,10 +104,10 @@ def tally(
     number = np.array(numbers(recording, case, offset_s=offset_s))
     client = [recording.truth["flows"][n]["client"] if n >= 0 else None for n in number]
     clients = known_clients(case)
-    linked = [next(iter(clients.get(tunnel, ())), None) for tunnel in case.links["tunnel"]]
+    linked = [clients.get(tunnel, ()) for tunnel in case.links["tunnel"]]
     of = np.array([c is not None and c != gone for c in client])
-    right = np.array([c is not None and c == link for c, link in zip(client, linked, strict=True)])
-    wrong = sum(link is not None and c != link for c, link in zip(client, linked, strict=True))
+    right = np.array([is_right(link, c) for c, link in zip(client, linked, strict=True)])
+    wrong = sum(bool(link) and not yes for link, yes in zip(linked, right.tolist(), strict=True))
     long = case.endpoints["packets"].to_numpy() >= LONG
     twin = np.array([nearest.get(int(n), np.inf) < HIDDEN_SD * jitter_ms * 1e6 for n in number])
     counts = [

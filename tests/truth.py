@@ -103,9 +103,10 @@ def tally(
         case.endpoints["packets"], case.links["tunnel"], true_clients, strict=True
     ):
         linked = clients.get(tunnel, ())
-        wrong += bool(linked) and true not in linked and host(true) not in linked
+        right = is_right(linked, true)
+        wrong += bool(linked) and not right
         if true is not None and (only_client is None or true == only_client):
-            counts[packets >= long][0] += true in linked or host(true) in linked
+            counts[packets >= long][0] += right
             counts[packets >= long][1] += 1
     return Tally(counts[True][0], counts[True][1], counts[False][0], counts[False][1], wrong)
 
@@ -114,6 +115,11 @@ def known_clients(case: CaseResult) -> dict[str, tuple[str | None, ...]]:
     """What each tunnel's client is known by: its endpoint; of a relay's, with a port a flow, its address."""
     rows = zip(case.tunnels["id"], case.tunnels["client"], case.tunnels["transport"], strict=True)
     return {t: (host(client),) if transport == "stream" else (client,) for t, client, transport in rows}
+
+
+def is_right(linked: tuple[str | None, ...], true: str | None) -> bool:
+    """Whether the true client is the one that the linked tunnel's is known by."""
+    return true is not None and (true in linked or host(true) in linked)
 
 
 def host(endpoint: str | None) -> str | None:

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from vpnforensics.arrays import Bools, Ints
+from vpnforensics.arrays import Ints
 from vpnforensics.audit import strings
 from vpnforensics.engines.case import Case
 from vpnforensics.features.contract import ip_id_dicts
@@ -25,7 +24,8 @@ from vpnforensics.weighing import Weighed
 
 _DEALS = 50
 """Random deals whose mean is taken off: its own error is then a seventh of one deal's."""
-_NONE = -1
+_SHOWN = 5
+"""Values of a field that are named, the most frequent ones: a line has room for no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,32 +157,21 @@ def _values(value: Ints) -> str:
     return (shown or "none") + (f", … {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
 
 
-_SHOWN = 5
-
-
-def _first_up(case: Case, which: Bools, values: npt.NDArray[Any]) -> Ints:
-    """Value of each flow's first packet from the client's side for which ``which`` holds, or -1."""
-    found = np.full(len(case.flows), _NONE, np.int64)
-    rows = np.flatnonzero(case.flows.up & which)[::-1]
-    found[case.flows.flow[rows]] = values[rows]  # the first one's stays
-    return found
-
-
 def _ttl(case: Case) -> Ints:
     """TTL as it arrives at egress: initial value and hops inside."""
-    packets = case.flows.packets
-    return _first_up(case, np.ones(len(packets), np.bool_), packets.ttl)
+    flows = case.flows
+    return flows.of_first(flows.up, flows.packets.ttl)
 
 
 def _mss(case: Case) -> Ints:
-    packets = case.flows.packets
-    return _first_up(case, packets.mss > 0, packets.mss)
+    flows, packets = case.flows, case.flows.packets
+    return flows.of_first(flows.up & (packets.mss > 0), packets.mss)
 
 
 def _stamped(case: Case) -> Ints:
     """Whether the SYN has timestamps; -1 without a SYN."""
-    packets = case.flows.packets
-    return _first_up(case, packets.tcp_flags & TCP_SYN != 0, packets.has_ts)
+    flows, packets = case.flows, case.flows.packets
+    return flows.of_first(flows.up & (packets.tcp_flags & TCP_SYN != 0), packets.has_ts)
 
 
 def _ecn(case: Case) -> Ints:

@@ -238,13 +238,8 @@ def _ties(first: list[Ints], second: list[Ints], llr: list[Floats], basis: list[
 def _fingerprints(senders: Senders) -> tuple[Ints, Ints]:
     """TTL of each flow's client side, and whether its SYN has timestamps (-1 without a SYN)."""
     flows, packets = senders.flows, senders.flows.packets
-    ttl = np.full(len(flows), -1, np.int64)
-    up = np.flatnonzero(flows.up)[::-1]
-    ttl[flows.flow[up]] = packets.ttl[up]  # the first packet's: later ones are overwritten
-    stamps = np.full(len(flows), -1, np.int64)
-    syn = up[(packets.tcp_flags[up] & TCP_SYN) != 0]
-    stamps[flows.flow[syn]] = packets.has_ts[syn]
-    return ttl, stamps
+    ttl = flows.of_first(flows.up, packets.ttl)
+    return ttl, flows.of_first(flows.up & (packets.tcp_flags & TCP_SYN != 0), packets.has_ts)
 
 
 def _partition(count: int, first: Ints, second: Ints) -> npt.NDArray[np.int32]:

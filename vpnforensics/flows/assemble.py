@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,21 @@ class FlowTable:
         """Rows of one flow's packets, in file order."""
         rows, starts = self.order
         return rows[starts[flow] : starts[flow + 1]]
+
+    def of_first(
+        self, wanted: npt.NDArray[np.bool_], values: npt.NDArray[np.integer[Any]]
+    ) -> npt.NDArray[np.int64]:
+        """Of each flow the value of its first wanted packet in file order, -1 without one.
+
+        Parameters
+        ----------
+        wanted : ndarray of bool, shape (packets,)
+        values : ndarray of an integer type, shape (packets,)
+        """
+        found = np.full(len(self), -1, np.int64)
+        rows = np.flatnonzero(wanted)[::-1]
+        found[self.flow[rows]] = values[rows]  # of several the last one written, which is the first packet
+        return found
 
     def at_times(self, packets: PacketTable) -> FlowTable:
         """The same conversations of the same packets at other times."""

@@ -30,11 +30,9 @@ def timestamps(
     count = len(flows)
     offset = rng.integers(0, _MODULUS, count)
     ppm = rng.integers(0, _MOST_RATE_PPM, count)
-    base = np.zeros(count, np.int64)
-    stamped = np.flatnonzero((egress.has_ts == 1) & flows.up)[::-1]
-    base[flows.flow[stamped]] = egress.tsval[stamped]  # the first one's stays
-    passed = np.zeros(count, np.bool_)
-    passed[flows.flow[stamped]] = True
+    up = (egress.has_ts == 1) & flows.up
+    base = flows.of_first(up, egress.tsval)
+    passed = base >= 0
 
     def changed(ticks: npt.NDArray[np.uint32], flow: npt.NDArray[np.int32]) -> npt.NDArray[np.uint32]:
         since = (ticks.astype(np.int64) - base[flow] + _MODULUS // 2) % _MODULUS - _MODULUS // 2
@@ -42,7 +40,6 @@ def timestamps(
         return np.asarray(new % _MODULUS, np.uint32)
 
     echoes = (egress.has_ts == 1) & ~flows.up & (egress.tcp_flags & TCP_ACK != 0) & passed[flows.flow]
-    up = (egress.has_ts == 1) & flows.up
     return ingress, replace(
         egress,
         tsval=np.where(up, changed(egress.tsval, flows.flow), egress.tsval),

@@ -94,12 +94,12 @@ def _features(side: FlowTable, server: Ints) -> Connections:
     payload = tcp & (packets.payload_bytes > 0) & packets.head.any(axis=1)
     stamped = tcp & (packets.has_ts != 0) & side.up
     single = {
-        "syn_options": _first(side, opening & side.up, options),
-        "isn_client": _first(side, syn & side.up, packets.seq.astype(np.int64)),
-        "isn_server": _first(side, syn & ~side.up, packets.seq.astype(np.int64)),
-        "timestamp": _first(side, stamped, packets.tsval.astype(np.int64)),
-        "payload_client": _first(side, payload & side.up, _digest(packets.head)),
-        "payload_server": _first(side, payload & ~side.up, _digest(packets.head)),
+        "syn_options": side.of_first(opening & side.up, options),
+        "isn_client": side.of_first(syn & side.up, packets.seq),
+        "isn_server": side.of_first(syn & ~side.up, packets.seq),
+        "timestamp": side.of_first(stamped, packets.tsval),
+        "payload_client": side.of_first(payload & side.up, _digest(packets.head)),
+        "payload_server": side.of_first(payload & ~side.up, _digest(packets.head)),
     }
     signed = np.where(side.up, packets.payload_bytes, -packets.payload_bytes)
     return Connections(
@@ -108,14 +108,6 @@ def _features(side: FlowTable, server: Ints) -> Connections:
         _distinct(side, tcp & (packets.payload_bytes > 0), signed),
         np.where(side.proto == PROTO_TCP, server, NOTHING)[:count],
     )
-
-
-def _first(side: FlowTable, wanted: Bools, value: Ints) -> Ints:
-    """Of each conversation the value of its first wanted packet."""
-    found = np.full(len(side), NOTHING, np.int64)
-    rows = np.flatnonzero(wanted)[::-1]
-    found[side.flow[rows]] = value[rows]  # of several the last one written, which is the first packet
-    return found
 
 
 def _digest(head: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Ints:
