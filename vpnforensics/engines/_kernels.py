@@ -9,13 +9,11 @@ import numpy.typing as npt
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.arrays import Int32s, Ints
 from vpnforensics.kernels import kernel
 
 LARGE = 1e200
 """A product of steps is turned into its logarithm before it could overflow (one step is below 1e100)."""
-
-Ints = npt.NDArray[np.int64]
-Ints32 = npt.NDArray[np.int32]
 
 
 class Packets(NamedTuple):
@@ -23,7 +21,7 @@ class Packets(NamedTuple):
 
     start: Ints
     ts_ns: Ints
-    size_class: Ints32
+    size_class: Int32s
     """Under one length map; below 0 without."""
     up: npt.NDArray[np.bool_]
     fresh: npt.NDArray[np.uint8]
@@ -35,7 +33,7 @@ class Records(NamedTuple):
 
     class_start: Ints
     ts_ns: Ints
-    tunnel: Ints32
+    tunnel: Int32s
 
 
 class ByTunnel(NamedTuple):
@@ -43,7 +41,7 @@ class ByTunnel(NamedTuple):
 
     class_start: Ints
     start: Ints
-    row: Ints32
+    row: Int32s
     """Row by size class, ascending within a tunnel."""
     ts_ns: Ints
     gap_ns: npt.NDArray[np.float32]

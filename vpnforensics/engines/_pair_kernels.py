@@ -8,8 +8,9 @@ import numpy as np
 
 from vpnforensics.align._kernels import first_at_least, first_at_least_from
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.arrays import Int32s, Ints
 from vpnforensics.engines._hole_kernels import kind_of
-from vpnforensics.engines._kernels import LARGE, Ints, Ints32, reach
+from vpnforensics.engines._kernels import LARGE, reach
 from vpnforensics.engines._room_kernels import make_room
 from vpnforensics.kernels import kernel
 
@@ -20,11 +21,11 @@ _MOST_ASKED = 1024
 class Given(NamedTuple):
     """Who has which record, -1 for nobody and none."""
 
-    owner: Ints32
+    owner: Int32s
     """Flow of each record, in the order of :class:`ByTunnel`."""
-    carried: Ints32
+    carried: Int32s
     """Egress packet of each record; of one given back, its last."""
-    matched: Ints32
+    matched: Int32s
     """Record of each egress packet."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -91,8 +91,6 @@ class Containment:
     """Length map of each tunnel, -1 without one."""
     circle: Circle
     """On which rotations turn the egress times."""
-    expected: npt.NDArray[np.float64] = field(default_factory=lambda: np.ones(2))
-    """Share of packets of either direction (down, up) that a tunnel which carried them is asked to have."""
 
     def score(
         self,

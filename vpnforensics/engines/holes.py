@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Ints
 from vpnforensics.engines._hole_kernels import count_near
 from vpnforensics.features.counter_advance import advances
 from vpnforensics.tunnels.table import TunnelSet
-
-Ints = npt.NDArray[np.int64]
 
 
 class Holes(NamedTuple):

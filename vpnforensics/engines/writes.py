@@ -55,7 +55,7 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
     if containment is None:
         return None
     miss = np.array([_missed(containment, up) for up in (False, True)])
-    return replace(containment, miss=np.tile(miss, KINDS // 2), expected=1.0 - miss)
+    return replace(containment, miss=np.tile(miss, KINDS // 2))
 
 
 def _missed(containment: Containment, up: bool) -> float:

@@ -17,15 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.arrays import Floats, Int32s
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.model import Posterior, solve
 from vpnforensics.evidence.joint.placing import best_pairs, place_strong
 from vpnforensics.evidence.policy import Policy
-
-Ints32 = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
 
 _LN10 = float(np.log(10.0))
 
@@ -34,11 +32,11 @@ _LN10 = float(np.log(10.0))
 class Attribution:
     """Outcome of linking; arrays have one entry a flow unless said otherwise."""
 
-    tunnel: Ints32
+    tunnel: Int32s
     """Linked tunnel, or -1."""
     error: Floats
     """Stated probability that the likeliest tunnel, linked or not, did not carry the flow."""
-    record: Ints32
+    record: Int32s
     """RecordTable row that carried each egress packet of linked flows (rows as in EgressRows), or -1."""
     decoys: Decoys
     pairs: ScoreTable
@@ -77,7 +75,7 @@ def attribute(
     tunnel = np.where(linked, settled.likeliest, -1).astype(np.int32)
     record = _records(settled, linked)
 
-    def with_copies(extended: Containment, copies: Ints32) -> tuple[Floats, Floats]:
+    def with_copies(extended: Containment, copies: Int32s) -> tuple[Floats, Floats]:
         flows = len(alive)
         found = _settle(extended, np.r_[alive, alive[copies]], policy, settled.posterior.none_share)
         llr, _ = _likelihood_ratios(found.pairs, found, policy)
@@ -108,9 +106,9 @@ class _Settled:
     posterior: Posterior
     jointly: npt.NDArray[np.bool_]
     """Flows that the joint model decided; the others were placed before, or have no tunnel to be in."""
-    likeliest: Ints32
+    likeliest: Int32s
     error: Floats
-    record: Ints32
+    record: Int32s
     """RecordTable row of each packet of the flows that have left with their records, or -1."""
     left: npt.NDArray[np.bool_]
     """Those flows."""
@@ -151,7 +149,8 @@ def _settle(
         owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
         rest = rest.take_out(flows, owned, record)
         unsure = np.repeat(jointly & ~sure, sizes) & telling
-        posterior = posterior.completed_by(solve(rest, unsure, alive, posterior.none_share), sure)
+        later = solve(rest, unsure, alive, posterior.none_share)
+        posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
     long = jointly & (sizes >= policy.long)
@@ -161,7 +160,7 @@ def _settle(
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
 
 
-def _scores(pairs: ScoreTable, tunnel: Ints32) -> Floats:
+def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:
     """Score of each flow in its tunnel, 0 where it has none."""
     score = np.zeros(len(tunnel))
     its = pairs.tunnel == tunnel[pairs.flow]
@@ -180,7 +179,7 @@ def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:
     return linked & (error < 0.5)
 
 
-def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Ints32:
+def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Int32s:
     """RecordTable row of each egress packet of the linked flows, or -1."""
     record = settled.record
     late = np.flatnonzero(linked & ~settled.left).astype(np.int32)
@@ -190,7 +189,7 @@ def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Ints32:
     return np.where(np.repeat(linked, np.diff(settled.rest.egress.start)), record, np.int32(-1))
 
 
-def _listed(containment: Containment, pairs: ScoreTable, likeliest: Ints32) -> ScoreTable:
+def _listed(containment: Containment, pairs: ScoreTable, likeliest: Int32s) -> ScoreTable:
     """The pairs, and each flow's likeliest where it is not among them."""
     width = containment.tunnels + 1
     some = np.flatnonzero(likeliest >= 0)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from tests.evidence.joint.made import made
 from vpnforensics.engines._hole_kernels import KINDS
-from vpnforensics.evidence.joint._kernels import (
+from vpnforensics.evidence.joint._graph_kernels import Reach
+from vpnforensics.evidence.joint._message_kernels import (
     Messages,
     Rates,
-    Reach,
     open_records,
     sum_backward,
     sum_forward,

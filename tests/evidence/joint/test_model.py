@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from tests.evidence.joint.made import made
 from vpnforensics.evidence.joint import model
 from vpnforensics.evidence.joint.model import Posterior, solve
+from vpnforensics.tunnels.length_map import LengthMap
 
 LOOKUP = ((0.0, 80, True), (20.0, 120, False))
 
@@ -204,6 +206,21 @@ def test_what_is_unlisted_is_against() -> None:
         zip(found.pair_flow.tolist(), found.pair_tunnel.tolist(), strict=True)
     )
     assert pairs  # some have no packet in common
+
+
+@pytest.mark.parametrize(("equal", "asked"), [(20, True), (30, False)])
+def test_in_a_crowd_of_padded_packets_nobody_is_asked(equal: int, asked: bool) -> None:
+    """All packets of one size: with few records in reach of each the model speaks, with many it does not."""
+    at = 1000.0 + 0.01 * np.arange(equal)
+    case = made([[(float(t), 100, True)] for t in at], [(float(t), 100, True, 0) for t in at], tunnels=1)
+    padded = LengthMap(99, 2048, 0, 1, "learned")
+    assert padded.kind == "padded"
+    case = replace(case, classes=replace(case.classes, maps=(padded,)))
+    found = solve(case, np.ones(equal, np.bool_), np.ones(equal, np.int64))
+    assert (found.asked == asked).all()
+    # Lengths that tell are no crowd.
+    case = replace(case, classes=replace(case.classes, maps=(LengthMap(32),)))
+    assert solve(case, np.ones(equal, np.bool_), np.ones(equal, np.int64)).asked.all()
 
 
 def test_flows_with_too_many_possible_records_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

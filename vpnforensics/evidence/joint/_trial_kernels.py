@@ -6,7 +6,7 @@ these flows; everybody else's messages are held fixed.
 
 from __future__ import annotations
 
-from vpnforensics.evidence.joint._kernels import open_records, sum_backward, sum_forward, use_of_edge
+from vpnforensics.evidence.joint._message_kernels import open_records, sum_backward, sum_forward, use_of_edge
 from vpnforensics.kernels import kernel
 
 SURELY = 1e12

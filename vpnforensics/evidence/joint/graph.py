@@ -9,25 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence.joint._kernels import (
+from vpnforensics.evidence.joint._graph_kernels import (
     Graph,
     Packets,
     Reach,
-    Scratch,
     count_edges,
     count_kinds,
     fill_edges,
     first_of_groups,
     kinds_of_runs,
 )
+from vpnforensics.evidence.joint._message_kernels import Scratch
 from vpnforensics.flows.grouping import changes
-
-Ints = npt.NDArray[np.int64]
-Ints32 = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _MOST_RUNS = 4
 """Packets of a group, at most: the parts of a longer burst compete by their claims, as different flows do."""
@@ -37,11 +33,11 @@ _MOST_RUNS = 4
 class Asked:
     """Packets of flows, to be looked for."""
 
-    flow: Ints32
+    flow: Int32s
     """Number among those asked, ascending."""
     ts_ns: Ints
     up: Bools
-    size_class: tuple[Ints32, ...]
+    size_class: tuple[Int32s, ...]
     """Class of each under each length map; below 0 where there is none."""
     flows: int
 
@@ -149,9 +145,7 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
     run_pair = np.cumsum(changes(run_key)) - 1
     run_up = up[first_edge]
     run_tunnel = (run_key % tunnels).astype(np.int32)
-    run_kind = kinds_of_runs(
-        np.arange(len(run_up)), run_tunnel, run_up, ts_ns[first_edge], containment.holes, reach
-    )
+    run_kind = kinds_of_runs(run_tunnel, run_up, ts_ns[first_edge], containment.holes, reach)
     begins = first_of_groups(run_pair, size_class[first_edge], run_record, run_edges, _MOST_RUNS)
     group_runs = _starts(begins)
     group_pair = run_pair[begins]

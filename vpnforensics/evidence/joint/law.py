@@ -7,11 +7,9 @@ of one direction there may be none. The packets that the model has given their r
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Floats
 from vpnforensics.engines.delay_law import decreasing
-
-Floats = npt.NDArray[np.float64]
 
 _FLOOR = 0.001
 """Share of a law spread evenly over its reach: no delay within it is impossible."""

@@ -47,30 +47,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.classes import SIZE_BITS
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
-from vpnforensics.evidence.joint._kernels import (
-    Learned,
-    Messages,
-    Rates,
-    Reach,
-    flow_round,
-    records_around,
-    sum_claims,
-)
+from vpnforensics.evidence.joint._graph_kernels import Reach, records_around
+from vpnforensics.evidence.joint._message_kernels import Learned, Messages, Rates, flow_round, sum_claims
 from vpnforensics.evidence.joint._pair_kernels import pair_errors
 from vpnforensics.evidence.joint._trial_kernels import give
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
 from vpnforensics.evidence.joint.law import unimodal, widened
-
-Ints = npt.NDArray[np.int64]
-Ints32 = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
 """Where learning starts: shares of packets missed, of records unexplained, of flows without a tunnel."""
@@ -108,12 +96,12 @@ class Posterior:
 
     asked: Bools
     """Flows that took part, shape (flows,)."""
-    best: Ints32
+    best: Int32s
     """Likeliest tunnel of each flow, -1 without one."""
     error: Floats
     """P(the likeliest tunnel did not carry the flow), after the pair check; 1 without one."""
-    pair_flow: Ints32
-    pair_tunnel: Ints32
+    pair_flow: Int32s
+    pair_tunnel: Int32s
     pair_odds: Floats
     """ln posterior odds of each pair; of a flow's best, after the pair check."""
     unlisted_odds: Floats
@@ -284,7 +272,7 @@ class _Solver:
         )
 
     def _given(
-        self, rates: Rates, messages: Messages, best: Ints32, best_pair: Ints, error: Floats
+        self, rates: Rates, messages: Messages, best: Int32s, best_pair: Ints, error: Floats
     ) -> Messages:
         """The likeliest attribution of all at once, the surest first, as claims."""
         flows = np.flatnonzero(best_pair >= 0).astype(np.int32)
