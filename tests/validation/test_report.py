@@ -14,12 +14,13 @@ from vpnforensics.validation.binomial import poisson_tail
 from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.html import html_form
+from vpnforensics.validation.labels import label, unattributed
 from vpnforensics.validation.outcomes import Outcomes
 from vpnforensics.validation.report import Material, gather, report
 from vpnforensics.validation.sessions import open_sessions
 from vpnforensics.validation.stated import allowances, stated
 from vpnforensics.validation.tables import misleading_tables, tables
-from vpnforensics.validation.trials import every
+from vpnforensics.validation.trials import Failed, Trial, every, try_session
 
 SAMPLES = ("wireguard", "openvpn-udp", "nebula", "reftunnel-padded", "open-set")
 
@@ -127,6 +128,8 @@ def test_conditions_part_flows_by_their_packets(material: Material) -> None:
     by_packets = [row for row in found if row.condition == "packets"]
     assert sum(row.carried for row in by_packets) == int(material.flows.there.sum())
     assert [row.value for row in by_packets][:3] == ["1", "2-4", "5-9"]
+    for condition in {row.condition for row in found}:  # each parts the whole cost
+        assert sum(row.cost_share for row in found if row.condition == condition) == pytest.approx(1.0)
     protocols = {row.value for row in found if row.condition == "protocol"}
     assert protocols == {"wireguard", "openvpn", "nebula"}
     assert {row.value for row in found if row.condition == "jitter"} == {"0 ms", "2 ms"}
@@ -161,6 +164,32 @@ def test_wrong_links_are_among_what_misleads_most(material: Material, document: 
         assert each["verdict"].startswith("linked to")
         assert each["frames"]
         assert 0 < each["error"] < 0.01
+        assert each["true_tunnel"] != each["tunnel"]
+        assert (each["true_tunnel"] is None) == (each["true_llr"] is None)
+
+
+def test_what_no_case_is_made_of_is_counted_with_its_reason(material: Material) -> None:
+    """Two small relays, one client of them missing at ingress: too little to prove what they are."""
+    (session,) = open_sessions([samples.FOLDER / "ssh-socks"])
+    failed = try_session(session, Damage(without="198.51.100.13:46398"), Options(), lambda step, share: None)
+    assert isinstance(failed, Failed)
+    assert "of 2 that may be a relay's (ssh) none was proved" in failed.reason
+    made = gather([(session, failed.damage), (material.sessions[0], Damage())], Options(), lambda s, x: None)
+    told = report(made, Options(), [])
+    assert told["counts"]["failed_flows"] == len(session.truth["flows"])
+    assert any(f"1 case(s), with {len(session.truth['flows'])} flows" in text for text in told["warnings"])
+
+
+def test_flows_that_the_truth_gives_to_nobody_are_counted_with_its_reason() -> None:
+    (session,) = open_sessions([samples.FOLDER / "wireguard"])
+    whole = try_session(session, Damage(), Options(), lambda step, share: None)
+    assert isinstance(whole, Trial)
+    flows = session.truth["flows"]
+    nobody = [{key: row[key] for key in ("src", "dst")} | {"reason": "why"} for row in flows[:3]]
+    truth = session.truth | {"flows": flows[3:], "unattributed": nobody}
+    labels = label(whole.case, truth)
+    assert int((~labels.known).sum()) == 3
+    assert unattributed(whole.case, labels, truth) == {"why": 3}
 
 
 def test_the_client_left_out_had_packets() -> None:

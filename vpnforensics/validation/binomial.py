@@ -32,6 +32,27 @@ def interval(successes: float, trials: float, level: float = _LEVEL) -> tuple[fl
     return low, high
 
 
+def poisson_interval(events: int, level: float = _LEVEL) -> tuple[float, float]:
+    """Exact interval of a Poisson mean, from how many events were seen (Garwood 1936, Biometrika 28).
+
+    >>> low, high = poisson_interval(0)
+    >>> low, round(high, 4)
+    (0.0, 3.6889)
+    """
+    tail = (1 - level) / 2
+    low = _mean(events, tail) if events else 0.0
+    return low, _mean(events + 1, 1 - tail)
+
+
+def _mean(least: int, share: float) -> float:
+    """Poisson mean at which ``least`` or more events have this probability; halving."""
+    low, high = 0.0, 10.0 + 3.0 * least
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if poisson_tail(least, middle) < share else (low, middle)
+    return high
+
+
 def quantile(share: float, a: float, b: float) -> float:
     """Of a beta distribution: where its cumulative share is ``share``; halving in logarithms of the odds."""
     low, high = -700.0, 700.0  # beyond them, a share cannot be told from 0 or 1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpnforensics.arrays import Bools, Int32s
+from vpnforensics.arrays import Bools, Floats, Int32s
 from vpnforensics.validation.binomial import interval
 from vpnforensics.validation.comparisons import FUSED, Comparisons
 from vpnforensics.validation.facts import Facts
-from vpnforensics.validation.metrics import cost
+from vpnforensics.validation.metrics import cost, cost_parts
 from vpnforensics.validation.outcomes import Outcomes
 from vpnforensics.validation.splits import design_effect
 from vpnforensics.validation.tally import tally
@@ -41,6 +41,9 @@ class Condition:
     """Links to a tunnel that did not carry the flow, of both."""
     cllr: float
     cllr_min: float
+    cost_share: float
+    """Of the whole Cllr, what the comparisons under this condition make of it; with each kind's number taken
+    from all. A condition's values share the whole between them."""
 
 
 def conditions(
@@ -57,8 +60,10 @@ def conditions(
     method : str
         Whose likelihood ratios.
     """
+    parts = cost_parts(table.values[method], table.h1)
+    part = parts / max(parts.sum(), np.finfo(float).tiny)
     rows = [
-        _row("packets", text, flows, table, method, of_flows, of_table)
+        _row("packets", text, flows, table, method, part, of_flows, of_table)
         for (text, of_flows), (_, of_table) in zip(
             by_packets(flows.packets), by_packets(table.packets), strict=True
         )
@@ -69,7 +74,7 @@ def conditions(
             numbers = [number for number, (_, mine) in enumerate(of) if mine == text]
             rows.append(
                 _row(
-                    name, text, flows, table, method,
+                    name, text, flows, table, method, part,
                     np.isin(flows.trial, numbers), np.isin(table.trial, numbers),
                 )
             )  # fmt: skip
@@ -82,6 +87,7 @@ def _row(
     flows: Outcomes,
     table: Comparisons,
     method: str,
+    part: Floats,
     of_flows: Bools,
     of_table: Bools,
 ) -> Condition:
@@ -89,7 +95,8 @@ def _row(
     there = mine.take(mine.there)
     effect = design_effect(there.right, there.identity)
     linked = int(there.right.sum())
-    worth = cost(tally(table.values[method][of_table], table.h1[of_table]))
+    llr = table.values[method]
+    worth = cost(tally(llr[of_table], table.h1[of_table]))
     return Condition(
         condition,
         value,
@@ -102,6 +109,7 @@ def _row(
         int((mine.linked & mine.wrong).sum()),
         worth.cllr,
         worth.cllr_min,
+        float(part[of_table].sum()),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +61,16 @@ def label(case: Case, truth: dict[str, Any], clock: Callable[[Ints], Ints] | Non
     names = [row["client"] for row in (*truth["tunnels"], *truth["flows"])]
     clients = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return Labels(tuple(clients), _of_flows(case, truth, clients, clock), _of_tunnels(case, truth, clients))
+
+
+def unattributed(case: Case, labels: Labels, truth: dict[str, Any]) -> dict[str, int]:
+    """Why the truth gives flows of a case to nobody, where it says so, and how many each reason is of."""
+    reason = {
+        (row.get("src"), row.get("dst")): str(row.get("reason")) for row in truth.get("unattributed", ())
+    }
+    flows = case.flows
+    ends = ((flows.source(f), flows.destination(f)) for f in np.flatnonzero(~labels.known).tolist())
+    return dict(Counter(reason[each] for each in ends if each in reason))
 
 
 def _of_flows(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vpnforensics.arrays import Floats
+from vpnforensics.arrays import Bools, Floats
 from vpnforensics.validation.tally import Tally, pav
 
 _STEP = 0.01
@@ -58,6 +58,23 @@ def cllr(h1: Floats, h2: Floats, weight_h1: Floats | None = None, weight_h2: Flo
     for_h1 = _average(np.logaddexp(0.0, -ln10 * h1), weight_h1)
     for_h2 = _average(np.logaddexp(0.0, ln10 * h2), weight_h2)
     return (for_h1 + for_h2) / (2 * float(np.log(2.0)))
+
+
+def cost_parts(llr: Floats, h1: Bools) -> Floats:
+    """What each comparison adds to Cllr, bits: their sum is Cllr.
+
+    Parameters
+    ----------
+    llr : ndarray of float64, shape (n,)
+        log10; NaN is silence, and adds nothing.
+    h1 : ndarray of bool, shape (n,)
+    """
+    spoken = ~np.isnan(llr)
+    parts = np.zeros(len(llr))
+    for kind, sign in ((h1, -1.0), (~h1, 1.0)):
+        mine = spoken & kind
+        parts[mine] = np.logaddexp(0.0, sign * np.log(10.0) * llr[mine]) / max(int(mine.sum()), 1)
+    return np.asarray(parts / (2 * np.log(2.0)))
 
 
 def _average(values: Floats, weights: Floats | None) -> float:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from vpnforensics.validation.comparisons import FUSED, Comparisons, Scorer, comp
 from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.facts import Facts
+from vpnforensics.validation.labels import unattributed
 from vpnforensics.validation.metrics import cost, ece, elub, misleading, nbe, thresholds
 from vpnforensics.validation.outcomes import Outcomes, outcomes
 from vpnforensics.validation.sessions import Session
@@ -77,7 +79,7 @@ def gather(
         session, damage = trial.session, trial.damage
         row: Document = {"session": session.session, "name": session.name, "damage": asdict(damage)}
         if isinstance(trial, Failed):
-            cases.append(row | {"failed": trial.reason})
+            cases.append(row | {"failed": trial.reason, "flows": len(session.truth["flows"])})
             continue
         number = len(facts)
         table = compare(trial, number, scorers)
@@ -90,6 +92,7 @@ def gather(
             "decoys": {"tried": trial.decision.decoys.tried, "linked": trial.decision.decoys.linked},
             "twins": twins(trial.case, trial.decision),
             "unknown": int((~trial.labels.known).sum()),
+            "unattributed": unattributed(trial.case, trial.labels, session.truth),
             "expected_false_links": trial.decision.expected_false_links,
         })  # fmt: skip
     if not tables:
@@ -245,6 +248,7 @@ def _counts(material: Material) -> Document:
         "sessions": len(np.unique(table.session)),
         "cases": len(material.facts),
         "failed": sum("failed" in row for row in material.cases),
+        "failed_flows": sum(row["flows"] for row in material.cases if "failed" in row),
         "flows": len(flows),
         "distinct_flows": len(np.unique(flows.identity)),
         "true": int(table.h1.sum()),
@@ -272,10 +276,17 @@ def _warnings(document: Document) -> Iterable[str]:
             " says how another server, day or population would do"
         )
     if counts["failed"]:
-        yield f"{counts['failed']} case(s) could not be made and are in no figure; `cases` says why"
+        yield (
+            f"{counts['failed']} case(s), with {counts['failed_flows']:,} flows, could not be made and are in"
+            " no figure; `cases` says why"
+        )
     unknown = sum(row.get("unknown", 0) for row in document["cases"])
     if unknown:
-        yield f"{unknown:,} flows are not in the truth, and are in no figure"
+        reasons = Counter[str]()
+        for row in document["cases"]:
+            reasons.update(row.get("unattributed", {}))
+        told = "".join(f"; {count:,}, the truth says: {reason}" for reason, count in sorted(reasons.items()))
+        yield f"{unknown:,} flows are given to nobody by the truth, and are in no figure{told}"
     if not document["methods"].get(FUSED, {}).get("cost"):
         yield "too few comparisons of either kind: no cost is stated"
 

@@ -46,6 +46,7 @@ def _compared(document: Document) -> TextTable:
         ("capture sessions", counts["sessions"]),
         ("cases (a session may be worked on damaged in several ways)", counts["cases"]),
         ("cases that could not be made", counts["failed"]),
+        ("flows that the truth has in those, each case's counted", counts["failed_flows"]),
         ("flows with known truth, in all cases", counts["flows"]),
         ("distinct flows of a session", counts["distinct_flows"]),
         ("flows whose tunnel is not in the ingress capture", counts["absent_flows"]),
@@ -149,6 +150,7 @@ def _conditions(document: Document) -> TextTable:
             f"{row['wrong']:,}",
             _number(row["cllr"]),
             _number(row["cllr_min"]),
+            f"{row['cost_share']:.1%}",
         )
         for row in document["conditions"]
     ]
@@ -156,10 +158,13 @@ def _conditions(document: Document) -> TextTable:
         _CONDITIONS,
         "Flows that a tunnel of their case carried, and how many of them were linked to it; wrong links of"
         " all flows. Conditions differ in more than one thing at a time: sessions of one protocol are"
-        " sessions of their own.",
-        ("condition", "", "sessions", "linked", "share, 95 %", "absent", "wrong", "Cllr", "Cllr_min"),
+        " sessions of their own. Last, what part of the fused Cllr over all comparisons is theirs.",
+        (
+            "condition", "", "sessions", "linked", "share, 95 %", "absent", "wrong", "Cllr", "Cllr_min",
+            "of all Cllr",
+        ),
         tuple(rows),
-    )
+    )  # fmt: skip
 
 
 def _stated(document: Document) -> TextTable:
@@ -345,7 +350,7 @@ def misleading_tables(document: Document) -> Iterator[TextTable]:
                 f"{title}: {each['flow']} ({each['flow_ends']}) with {each['tunnel']} ({each['client']}) in"
                 f" {each['session']}, damage {each['damage']}; log10 LR {each['llr']:+.2f},"
                 f" stated error {each['error']:.2g}; {each['packets']}"
-                f" packets, {each['verdict']}"
+                f" packets, {each['verdict']}{_of_the_true(each)}"
             )
             rows = [
                 (
@@ -369,6 +374,16 @@ def misleading_tables(document: Document) -> Iterator[TextTable]:
                 "delay, ms",
             )
             yield TextTable(about, f"{each['ingress']} {each['egress']}", headings, tuple(rows))
+
+
+def _of_the_true(each: Mapping[str, Any]) -> str:
+    """What was said of the tunnel that a wrong link should have named."""
+    if each["kind"] != "link":
+        return ""
+    if each["true_tunnel"] is None:
+        return "; its own tunnel is not in the ingress capture"
+    said = "nothing" if each["true_llr"] is None else f"log10 LR {each['true_llr']:+.2f}"
+    return f"; of its own tunnel, {each['true_tunnel']}: {said}"
 
 
 def _spoken(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -18,6 +18,7 @@ from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.options import Options
 from vpnforensics.packets.read import read_capture
 from vpnforensics.sides import Progress, comparable, read_sides
+from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.validation.damage import Damage, degrade
 from vpnforensics.validation.facts import Facts, facts_of
 from vpnforensics.validation.labels import Labels, label
@@ -135,13 +136,24 @@ def _tried(session: Session, damage: Damage, options: Options, tell: Progress) -
     made = _made(session, damage, options, rng, tell)
     weighed = weigh(made.case, options, rng, tell, clock=made.clock, one=made.one)
     if not len(weighed.case.tunnels):
-        raise CaseError(f"{session.folder}: no tunnel was found at ingress")
+        raise CaseError(f"{session.folder}: {_why_no_tunnels(weighed.case)}")
     labels = _labels(session, damage, weighed.case, made.first_ns)
     try:
         facts = facts_of(session, damage, weighed.case, labels, made.first_ns)
     except _FORM as error:
         raise _not_in_form(session, error) from error
     return Trial(session, damage, facts, weighed.case, weighed.decision, labels)
+
+
+def _why_no_tunnels(case: Case) -> str:
+    maybe = find_carriers(case.conversations, case.tunnels).tunnels
+    if not maybe:
+        return "no tunnel was found at ingress"
+    kinds = ", ".join(sorted({each.protocol for each in maybe}))
+    return (
+        f"no tunnel was found at ingress: of {len(maybe)} that may be a relay's ({kinds}) none was proved by"
+        f" its writes with {len(case.flows)} flows"
+    )
 
 
 _FORM = (KeyError, TypeError, AttributeError, OverflowError)

@@ -54,6 +54,9 @@ class Misleading:
     tunnel: str
     client: str
     verdict: str
+    true_tunnel: str | None
+    """That carried it; None where it is none of the case's."""
+    true_llr: float | None
     packets: int
     engines: dict[str, float | None]
     frames: tuple[Packet, ...]
@@ -94,6 +97,7 @@ def _misleading(trial: Trial, table: Comparisons, kind: Kind, row: int) -> Misle
     flow, tunnel = int(table.flow[row]), int(table.tunnel[row])
     case, said = trial.case, {name: float(values[row]) for name, values in table.values.items()}
     linked = int(trial.decision.tunnel[flow])
+    true = np.flatnonzero((table.flow == flow) & table.h1)
     verdict = trial.decision.verdicts()[flow]
     return Misleading(
         kind,
@@ -108,6 +112,8 @@ def _misleading(trial: Trial, table: Comparisons, kind: Kind, row: int) -> Misle
         case.tunnels.ids[tunnel],
         case.tunnels.tunnels[tunnel].client,
         f"{verdict} to {case.tunnels.ids[linked]}" if linked >= 0 else verdict,
+        case.tunnels.ids[int(table.tunnel[true[0]])] if len(true) else None,
+        float(table.values[FUSED][true[0]]) if len(true) else None,
         int(table.packets[row]),
         {name: None if np.isnan(x) else x for name, x in said.items()},
         tuple(_frames(trial, flow, tunnel)),
