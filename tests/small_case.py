@@ -106,6 +106,7 @@ def made_up(**changes: object) -> CaseResult:
             }
         ),
         "make_stacks": lambda: {name: [None] * 3 for name in ("device", "clock", "ip_id")},
+        "make_pools": lambda: [[], []],
         "make_scores": lambda: pd.DataFrame(
             {
                 "flow": ["f1", "f2"],

@@ -146,6 +146,7 @@ def correlate(
         tell("reporting", 0.0)
         stacks = Stacks(
             case,
+            decision,
             with_clocks=timestamps.NAME in options.engines and not case.by_writes,
             with_ip_ids=ip_id.NAME in options.engines and not case.by_writes,
         )
@@ -163,6 +164,7 @@ def correlate(
                 ),
                 links=rows.link_rows(case, decision),
                 make_stacks=stacks.flow_columns,
+                make_pools=stacks.tunnel_pools,
                 make_scores=lambda: rows.score_rows(case, decision),
                 make_pairings=lambda: pairing_rows(case, decision),
             ),

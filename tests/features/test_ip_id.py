@@ -3,7 +3,7 @@ import pytest
 
 from tests.features import models
 from tests.tables import table, tcp
-from vpnforensics.features.ip_id import classify_ip_ids, find_gaps, ip_id_table, reconstruct
+from vpnforensics.features.ip_id import classify_ip_ids, ip_id_table, reconstruct
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import assemble_flows
 
@@ -79,7 +79,7 @@ def test_contract():
     assert classify_ip_ids(ids[:3], ids[:3], ids[:3], ids[:3]).to_dict() is None
 
 
-def test_tables_and_gaps_of_a_capture():
+def test_a_table_of_a_capture():
     ids = [10, 11, 12, 15, 16, 0, 17, 18, 19, 20, 21, 22]
     rows = [tcp(i * 0.1, "10.0.0.1", 40_000, "10.0.0.2", 443, ip_id=v) for i, v in enumerate(ids)]
     rows += [tcp(i * 0.1 + 0.01, "10.0.0.2", 443, "10.0.0.1", 40_000, ip_id=0) for i in range(12)]
@@ -87,9 +87,7 @@ def test_tables_and_gaps_of_a_capture():
     frame = ip_id_table(senders).to_pandas().set_index("address")
     assert frame["class"].to_dict() == {"10.0.0.1": "per_flow", "10.0.0.2": "zero"}
     assert frame["missing"]["10.0.0.1"] == 2
-    gaps = find_gaps(senders, 0)
-    assert gaps.missing.tolist() == [2]
-    assert senders.flows.packets.ip_id[gaps.row].tolist() == [15]
+    assert ip_id_table(senders).profiles[0].gaps == 1
 
 
 def test_counters_without_their_wraps():

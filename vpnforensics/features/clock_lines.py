@@ -68,6 +68,12 @@ class FlowOffsets:
         offset: Floats = (self.tsval[at] / hz - (self.at_ns[at] - origin_ns) * 1e-9) % (2.0**32 / hz)
         return offset
 
+    def of(self, senders: Ints) -> FlowOffsets:
+        """Those of some senders, as far as they have one."""
+        first, stop = (np.searchsorted(self.sender, senders, side=side) for side in ("left", "right"))
+        at = first[first < stop]
+        return FlowOffsets(self.sender[at], self.hz[at], self.sure[at], self.at_ns[at], self.tsval[at])
+
 
 @dataclass(frozen=True, eq=False)
 class ClockLineGroup:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vpnforensics.features.devices import Devices
-from vpnforensics.features.ip_id import classify_ip_ids
+from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.tcp_clock import sender_clock
 from vpnforensics.packets.table import FRAG_LATER
@@ -31,13 +31,18 @@ def clock_dicts(
     return found
 
 
-def ip_id_dicts(senders: Senders, which: Iterable[int]) -> list[dict[str, Any] | None]:
-    """``ip_id`` of the senders ``which``, each read by itself: its scope is at least the flow."""
+def ip_id_profiles(senders: Senders, which: Iterable[int]) -> list[IpIdProfile]:
+    """The IP IDs of the senders ``which``, each read by itself: its scope is at least the flow."""
     packets = senders.flows.packets
-    found: list[dict[str, Any] | None] = []
+    found = []
     for s in which:
         rows = senders.rows_of(s)
         rows = rows[(packets.ip_id[rows] >= 0) & (packets.frag[rows] != FRAG_LATER)]
         one = packets.dst[rows]
-        found.append(classify_ip_ids(packets.ts_ns[rows], packets.ip_id[rows], one, one).to_dict())
+        found.append(classify_ip_ids(packets.ts_ns[rows], packets.ip_id[rows], one, one))
     return found
+
+
+def ip_id_dicts(senders: Senders, which: Iterable[int]) -> list[dict[str, Any] | None]:
+    """``ip_id`` of the senders ``which``."""
+    return [profile.to_dict() for profile in ip_id_profiles(senders, which)]

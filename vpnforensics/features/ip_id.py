@@ -38,7 +38,7 @@ import pandas as pd
 from vpnforensics.features._kernels import id_steps
 from vpnforensics.features.gap_law import LOG_CHANCE, LOG_P, LOG_SCALES, SCALES
 from vpnforensics.features.senders import Senders
-from vpnforensics.features.wraparound import signed_difference, swap_bytes, unwrap
+from vpnforensics.features.wraparound import swap_bytes, unwrap
 from vpnforensics.packets.table import FRAG_LATER, PROTO_TCP
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _CLASS_OF_SCOPE: dict[Scope, IpIdClass] = {
     "destination": "per_destination",
     "flow": "per_flow",
 }
-_CLEAR_NATS = 2.0
+CLEAR_NATS = 2.0
 """By so much a packet must a counter beat chance; less is an odd one: ``unknown``."""
 _IDLE_NS = 100_000_000
 _IDLE_STEP = 4
@@ -88,6 +88,10 @@ class IpIdProfile:
     """Typical step: scale of the gap law."""
     missing: int | None = None
     """Packets that were counted and not seen; for ``global`` they may have gone elsewhere."""
+    gaps: int | None = None
+    """Places where such are missing."""
+    wraps: int | None = None
+    """Times that the counters began anew at 0."""
     idle_jumps: float | None = None
     """Share of the steps after 100 ms of silence that exceed 4."""
 
@@ -146,7 +150,7 @@ def classify_ip_ids(
     scope = next(s for s in _SCOPES if gains[s] >= best - 0.5)
     if best <= 0:
         return IpIdProfile("random", packets, zero_share=zero_share, gain_nats=figures)
-    if best < _CLEAR_NATS * len(ids):
+    if best < CLEAR_NATS * len(ids):
         return IpIdProfile(
             "unknown", packets, "neither a clear counter nor chance", zero_share=zero_share, gain_nats=figures
         )
@@ -158,6 +162,10 @@ def classify_ip_ids(
         named = "bucket"
     if named == "per_flow" and jumps is not None and jumps >= _IDLE_SHARE and "destination" in untested:
         named = "bucket"
+    missing, gaps, wraps = (
+        # A bucket's leaps after silence are no packets.
+        (chosen.passed[swapped], None, None) if named == "bucket" else _passed(ids, pools[scope], swapped)
+    )
     return IpIdProfile(
         named,
         packets,
@@ -168,8 +176,9 @@ def classify_ip_ids(
         figures,
         chosen.ones[swapped] / chosen.steps if chosen.steps else None,
         chosen.scale[swapped],
-        # A bucket's leaps after silence are no packets.
-        chosen.passed[swapped] if named == "bucket" else _missing(ids, pools[scope], swapped=swapped),
+        missing,
+        gaps,
+        wraps,
         jumps,
     )
 
@@ -232,40 +241,30 @@ def _tested(scope: Scope, pools: dict[str, npt.NDArray[Any]]) -> tuple[Scope, st
     return scope, ""
 
 
-def _missing(ids: Ints, pool: npt.NDArray[Any], *, swapped: bool) -> int:
-    """Values that the counters passed over."""
+def _passed(ids: Ints, pool: npt.NDArray[Any], swapped: bool) -> tuple[int, int, int]:
+    """Values that the counters of some pools passed over, in how many places, and how often they wrapped."""
     order = np.argsort(pool, kind="stable")
-    missing = 0
-    for part in np.split(ids[order], np.flatnonzero(np.diff(pool[order])) + 1):
-        seen = np.sort(reconstruct(part, swapped=swapped))
-        missing += int(seen[-1] - seen[0]) - int(np.count_nonzero(np.diff(seen)))
-    return missing
+    parts = np.split(ids[order], np.flatnonzero(np.diff(pool[order])) + 1)
+    missing, gaps, wraps = np.sum([passed_over(reconstruct(part, swapped=swapped)) for part in parts], axis=0)
+    return int(missing), int(gaps), int(wraps)
+
+
+def passed_over(line: Ints) -> tuple[int, int, int]:
+    """Values that a counter passed over, in how many places, and how often it wrapped.
+
+    Parameters
+    ----------
+    line : ndarray of int64, shape (n,)
+        Values seen, in any order, as :func:`reconstruct` gives them; at least one.
+    """
+    seen = np.unique(line)
+    steps = np.diff(seen)
+    return int((steps - 1).sum()), int((steps > 1).sum()), int(seen[-1] // 65_536 - seen[0] // 65_536)
 
 
 def reconstruct(ip_id: npt.NDArray[Any], *, swapped: bool = False) -> Ints:
     """The counter behind a pool's IDs, in order of time, without its wraps."""
     return unwrap(swap_bytes(ip_id) if swapped else ip_id, 16)
-
-
-@dataclass(frozen=True, eq=False)
-class Gaps:
-    """Where a sender's counter passed over values: packets missing at the tap, or sent elsewhere."""
-
-    row: Ints
-    """Packet-table row of the packet after each gap."""
-    since_row: Ints
-    """And of the one before it."""
-    missing: Ints
-
-
-def find_gaps(senders: Senders, sender: int) -> Gaps:
-    """Gaps in the ID sequence of one sender, for counters by flow or seen whole."""
-    packets = senders.flows.packets
-    rows = senders.rows_of(sender)
-    rows = rows[(packets.ip_id[rows] > 0) & (packets.frag[rows] != FRAG_LATER)]
-    step = signed_difference(packets.ip_id[rows][1:], packets.ip_id[rows][:-1], 16)
-    at = np.flatnonzero((step > 1) & (step <= SCALES[-1]))
-    return Gaps(rows[at + 1], rows[at], step[at] - 1)
 
 
 class IdSeries(NamedTuple):

@@ -208,6 +208,7 @@ def _with_flows(case: CaseResult, order: npt.NDArray[np.intp]) -> CaseResult:
             endpoints=lists.endpoints.iloc[order].reset_index(drop=True),
             links=lists.links.iloc[order].reset_index(drop=True),
             make_stacks=stacks,
+            make_pools=lists.make_pools,
             make_scores=scores,
             make_pairings=pairings,
         ),

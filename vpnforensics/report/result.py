@@ -43,6 +43,8 @@ class Lists:
     links: pd.DataFrame
     make_stacks: Callable[[], dict[str, list[Any]]]
     """Makes those columns, which take long in a large case."""
+    make_pools: Callable[[], list[Any]]
+    """Makes ``inner`` of the tunnels, of the same."""
     make_scores: Callable[[], pd.DataFrame]
     """Makes ``scores``: in words and numbers, what each engine said of each pair."""
     make_pairings: Callable[[], pd.DataFrame]
@@ -132,6 +134,10 @@ class CaseResult:
         return self.lists.make_stacks()
 
     @cached_property
+    def _pools(self) -> list[Any]:
+        return self.lists.make_pools()
+
+    @cached_property
     def _scores(self) -> pd.DataFrame:
         return self.lists.make_scores()
 
@@ -139,7 +145,7 @@ class CaseResult:
         """The result contract, of plain Python values."""
         about = self.about()
         lists = {
-            "tunnels": plain_rows(self.lists.tunnels),
+            "tunnels": plain_rows(self.lists.tunnels.assign(inner=pd.Series(self._pools, dtype=object))),
             "flows": plain_rows(self.lists.endpoints.assign(**self._stacks)),
             "scores": plain_rows(self._scores),
             "links": plain_rows(self.lists.links),
@@ -276,6 +282,7 @@ def result_of(
         endpoints=flows,
         links=_rows(contract["links"], _keys(dataframes.LINKS)),
         make_stacks=lambda: {key: [flow[key] for flow in contract["flows"]] for key in STACK_COLUMNS},
+        make_pools=lambda: [tunnel.get("inner", []) for tunnel in contract["tunnels"]],
         make_scores=lambda: _rows(contract["scores"], scores),
         make_pairings=pairings if callable(pairings) else lambda: pairings,
     )

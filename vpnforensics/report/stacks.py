@@ -6,8 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from vpnforensics.engines.case import Case
-from vpnforensics.features.contract import clock_dicts, ip_id_dicts
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.features.contract import clock_dicts, ip_id_profiles
+from vpnforensics.features.pooled import of_member
 from vpnforensics.features.senders import Senders, find_senders
+from vpnforensics.report.pools import Pools, pools
 
 Described = list[dict[str, Any] | None]
 
@@ -18,12 +21,14 @@ class Stacks:
     Parameters
     ----------
     case : Case
+    decision : Decision
+        What is linked to one tunnel is read together.
     with_clocks, with_ip_ids : bool
         Whether to describe devices and clocks, and IP IDs.
     """
 
-    def __init__(self, case: Case, *, with_clocks: bool, with_ip_ids: bool) -> None:
-        self._case = case
+    def __init__(self, case: Case, decision: Decision, *, with_clocks: bool, with_ip_ids: bool) -> None:
+        self._case, self._decision = case, decision
         self._with_clocks, self._with_ip_ids = with_clocks, with_ip_ids
 
     def flow_columns(self) -> dict[str, list[Any]]:
@@ -43,10 +48,16 @@ class Stacks:
         return clock_dicts(self._inner, self._of_flows(), self._case.devices)
 
     def flow_ip_ids(self) -> Described:
-        """``ip_id`` of each flow."""
+        """``ip_id`` of each flow; of one that counts with others, as their common counter has it."""
         if not self._with_ip_ids:
             return [None] * len(self._case.flows)
-        return ip_id_dicts(self._inner, self._of_flows())
+        shared = self._pools.counter_of
+        alone = ip_id_profiles(self._inner, self._of_flows())
+        return [(of_member(own, shared[f]) if f in shared else own).to_dict() for f, own in enumerate(alone)]
+
+    def tunnel_pools(self) -> list[list[dict[str, Any]]]:
+        """``inner`` of each tunnel: what its linked flows say together, and those of each device."""
+        return self._pools.rows
 
     def tunnel_clocks(self) -> Described:
         """``clock`` of each tunnel's client."""
@@ -66,6 +77,11 @@ class Stacks:
         if not self._with_ip_ids:
             return [None] * len(self._case.tunnels)
         return [profile.to_dict() for profile in self._case.outer_ip_ids]
+
+    @cached_property
+    def _pools(self) -> Pools:
+        which = {"with_clocks": self._with_clocks, "with_ip_ids": self._with_ip_ids}
+        return pools(self._case, self._inner, self._decision, **which)
 
     @cached_property
     def _inner(self) -> Senders:

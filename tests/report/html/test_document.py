@@ -176,6 +176,7 @@ def test_an_empty_case():
             endpoints=lists.endpoints.iloc[:0],
             links=lists.links.iloc[:0],
             make_stacks=lambda: {name: [] for name in ("device", "clock", "ip_id")},
+            make_pools=lambda: [[], []],
             make_scores=lambda: lists.make_scores().iloc[:0],
             make_pairings=lambda: lists.make_pairings().iloc[:0],
         )

@@ -94,6 +94,7 @@ def _tunnel(row: dict[str, Any]) -> dict[str, Any]:
         "share": row["explained_share"],
         "clock": row["clock"],
         "ip_id": row["ip_id"],
+        "inner": row["inner"],
         "filter": conversation(row["transport"], row["client"], row["server"]),
     }
 

@@ -84,19 +84,23 @@ function enginesTable(f) {
   return plainTable(fill(W.engines_caption, { flow: F.id[f] }), [W.tunnel, W.engine, W.llr, W.score, W.compared, W.note], lines, [2, 3, 4]);
 }
 
-// TCP clocks and IP IDs of the flow's client and of the tunnel's outer side, where there are any.
+// TCP clocks and IP IDs of the flow's client, of its tunnel's and its device's flows together, and of the
+// tunnel's outer side, where there are any.
 function stacks(f, packets) {
-  const whose = [[W.this_flow, D.stacks[f]], [tunnelOf(f)?.id, tunnelOf(f)]];
+  const tunnel = tunnelOf(f), device = F.device[f] < 0 ? null : text(F.device[f]);
+  const pools = (tunnel?.inner ?? []).filter((pool) => pool.device === null || pool.device === device);
+  const named = ({ device: of, flows }) => fill(W.pooled_flows, { flows: count(flows), of: of ?? tunnel.id });
+  const whose = [[W.this_flow, D.stacks[f]], ...pools.map((pool) => [named(pool), pool]), [tunnel && fill(W.outer_side, { tunnel: tunnel.id }), tunnel]];
   const rows = whose.filter(([, stack]) => stack?.clock || stack?.ip_id).map(([name, { clock, ip_id: ids }]) => {
     const skew = clock && clock.skew_ppm !== null
       ? `${digits(clock.skew_ppm, 4)} (${(clock.skew_interval_ppm ?? []).map((v) => digits(v, 4)).join(" … ")})` : "–";
-    return [name, clock?.hz ?? "–", skew, clock?.offset_s ?? "–", ids ? ids.class : "–", ids?.increments ?? "–", ids?.missing ?? "–"].map((cell) =>
+    return [name, clock?.hz ?? "–", skew, clock?.offset_s ?? "–", ids ? (ids.with_outer ? fill(W.ip_id_with_outer, { kind: ids.class }) : ids.class) : "–", ids?.increments ?? "–", ids?.missing ?? "–", ids?.gaps ?? "–", ids?.wraps ?? "–"].map((cell) =>
       typeof cell === "number" ? digits(cell, 6) : String(cell));
   });
   if (!rows.length) return [];
-  const head = [W.whose, W.clock_hz, W.clock_skew, W.clock_offset, W.ip_id_class, W.ip_id_steps, W.ip_id_missing];
+  const head = [W.whose, W.clock_hz, W.clock_skew, W.clock_offset, W.ip_id_class, W.ip_id_steps, W.ip_id_missing, W.ip_id_gaps, W.ip_id_wraps];
   const pictures = packets ? [clockPicture(f, packets), idsPicture(packets)] : [];
-  return [el("h3", {}, W.stacks), plainTable(W.stacks_caption, head, rows, [1, 2, 3, 5, 6]), ...pictures];
+  return [el("h3", {}, W.stacks), plainTable(W.stacks_caption, head, rows, [1, 2, 3, 5, 6, 7, 8]), ...pictures];
 }
 
 function packetTable(f, packets) {

@@ -242,16 +242,21 @@ SCRIPT: Mapping[str, str] = MappingProxyType(
         "delay_axis": "delay",
         "time_axis": "time since the flow's first packet, s",
         "stacks": "Clocks and IP IDs",
-        "stacks_caption": "TCP timestamp clocks and IP IDs of the sender: of the flow's client, and of the"
-        " tunnel's outer side",
+        "stacks_caption": "TCP timestamp clocks and IP IDs: of the flow's client, of all linked flows of its"
+        " tunnel (and of its device) read together, and of the tunnel's outer side",
         "whose": "of",
         "clock_hz": "clock, Hz",
         "clock_skew": "skew, ppm (95 %)",
         "clock_offset": "offset, s",
         "ip_id_class": "IP IDs",
+        "ip_id_with_outer": "{kind}, outer packets counted too",
         "ip_id_steps": "increments",
         "ip_id_missing": "missing",
+        "ip_id_gaps": "gaps",
+        "ip_id_wraps": "wraps",
         "this_flow": "this flow",
+        "pooled_flows": "{flows} flows of {of}",
+        "outer_side": "{tunnel}, outer side",
         "ip_ids_text": "IP IDs of the packets going up: of the flow's own, and of the outer packets that"
         " carried them.",
         "ip_ids_alt": "IP IDs of {n} packets over time.",
