@@ -148,9 +148,9 @@ def test_a_changed_callee_in_another_file_changes_its_caller(tmp_path: Path) -> 
 
 GROUP = """
 import numpy as np
-from vpnforensics.flows._kernels import group_rows
-assert group_rows(np.array([1, 0, 1]), 2)[0].tolist() == [1, 0, 2]
-print(bool(group_rows.stats.cache_misses))
+from vpnforensics.flows._kernels import count_groups
+assert count_groups(np.array([1, 0, 1]), 2).tolist() == [0, 1, 3]
+print(bool(count_groups.stats.cache_misses))
 """
 
 
@@ -167,7 +167,7 @@ def test_kernels_are_kept_in_the_cache_of_the_user(tmp_path: Path) -> None:
         assert _compiled(environment) == (True, "")
         assert _compiled(environment) == (False, "")
         place = cache / "vpnforensics"
-        assert [file.name.partition("-")[0] for file in place.iterdir()] == ["flows._kernels.group_rows"]
+        assert [file.name.partition("-")[0] for file in place.iterdir()] == ["flows._kernels.count_groups"]
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
 
 

@@ -39,7 +39,7 @@ def _read_only() -> np.ndarray:
 )  # fmt: skip
 def test_types_are_read_back(value: object) -> None:
     kind = typeof(value)
-    entry = warm.Entry("more", f"flows._kernels.group_rows({warm.type_text(kind)}, int64)")
+    entry = warm.Entry("more", f"flows._kernels.count_groups({warm.type_text(kind)}, int64)")
     assert entry.signature == (kind, types.int64)
 
 
@@ -56,8 +56,8 @@ def test_the_list_has_what_a_run_calls() -> None:
 
 
 def test_an_old_list_does_no_harm() -> None:
-    old = ["gone.away(int64)", "flows._kernels.gone(int64)", "flows._kernels.group_rows(int64)"]
-    old += ["flows._kernels.group_rows(int64, Array(int64, 1, 'C'))"]
+    old = ["gone.away(int64)", "flows._kernels.gone(int64)", "flows._kernels.count_groups(int64)"]
+    old += ["flows._kernels.count_groups(int64, Array(int64, 1, 'C'))"]
     entries = [warm.Entry("info", line) for line in old]
     assert warm.missing(entries) == entries[-1:]
     warm.make(entries)

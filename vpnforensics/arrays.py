@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.scratch import beside, concatenated
+
 Ints = npt.NDArray[np.int64]
 """Times, counts and rows."""
 Int32s = npt.NDArray[np.int32]
@@ -29,8 +31,12 @@ class Columns:
     @classmethod
     def joined(cls, tables: Sequence[Self]) -> Self:
         """The rows of several tables, one at least, one table after the other."""
-        return cls(*(np.concatenate([getattr(t, column.name) for t in tables]) for column in fields(cls)))
+        if len(tables) == 1:
+            return tables[0]
+        names = [column.name for column in fields(cls)]
+        return cls(*(concatenated([getattr(t, name) for t in tables]) for name in names))
 
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
         """The rows at ``index``."""
-        return type(self)(*(getattr(self, column.name)[index] for column in fields(self)))
+        arrays = [getattr(self, column.name) for column in fields(self)]
+        return type(self)(*(beside(array).taken(array, index) for array in arrays))

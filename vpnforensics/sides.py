@@ -10,8 +10,8 @@ from vpnforensics.capture.stream import Stored
 from vpnforensics.errors import CaseError
 from vpnforensics.features.capture_clock import capture_steps, on_one_clock
 from vpnforensics.flows.copies import without_copies
+from vpnforensics.packets.column_files import release
 from vpnforensics.packets.read import read_capture
-from vpnforensics.packets.scratch import release
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.findings import clock_set
 

@@ -21,7 +21,7 @@ from vpnforensics.engines._kernels import (
 )
 from vpnforensics.engines._pair_kernels import Given, own_records, score_pairs
 from vpnforensics.engines.holes import Holes
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.flows.grouping import group_rows
 
 MISS = np.repeat([0.03, 0.6, 0.2], 2)
 
@@ -255,13 +255,15 @@ def test_occupancy_is_the_covered_share_of_the_window(seed: int, width: int) -> 
     half = 50
     case = _small(seed)
     order = case.by_tunnel
-    found = chance_gaps(order.row, order.start, case.class_start, order.ts_ns, float(width), half)
+    found = np.empty(len(order.row), np.float32)
+    chance_gaps(order.row, order.start, case.class_start, order.ts_ns, float(width), half, found)
     size_class = np.repeat(np.arange(4), np.diff(case.class_start))
-    for i, t in enumerate(case.record_ns.tolist()):
+    for place, i in enumerate(order.row.tolist()):
+        t = case.record_ns[i]
         group = (size_class == size_class[i]) & (case.record_tunnel == case.record_tunnel[i])
         inside = [u for u in case.record_ns[group].tolist() if t - half <= u <= t + half]
         covered = sum(min(b - a, width) for a, b in pairwise(inside)) + width
-        np.testing.assert_allclose(found[i], width / min(1.0, covered / (2 * half)), rtol=1e-6)
+        np.testing.assert_allclose(found[place], width / min(1.0, covered / (2 * half)), rtol=1e-6)
 
 
 @settings(max_examples=60)

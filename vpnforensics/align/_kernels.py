@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from vpnforensics.arrays import Bools, Int32s, Ints
 from vpnforensics.kernels import kernel, wider
+
+
+class Unsorted(NamedTuple):
+    """Records in order of time."""
+
+    tunnel: Int32s
+    up: Bools
+    size: Int32s
+    ts_ns: Ints
+
+
+class Sorted(NamedTuple):
+    """Records by class and time."""
+
+    ts_ns: Ints
+    tunnel: Int32s
+    record: Int32s
+    """Their numbers in order of time."""
 
 
 @kernel
@@ -213,18 +234,27 @@ def nearest_of_size(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type: ignore[no-untyped-def]
+def sort_by_class(map_of_tunnel, records, maps, sizes, by_size, found):  # type: ignore[no-untyped-def]
     """Records by side (length map and direction) and size, their order kept within: two counting sorts.
 
     Records of tunnels without a map (-1) are left out; sizes from ``sizes - 1`` on count as that.
 
+    Parameters
+    ----------
+    records : Unsorted
+    by_size : ndarray of int32
+        Room for the numbers of as many.
+    found : Sorted
+        Are written, from the first on.
+
     Returns
     -------
-    sorted_ns : ndarray of int64
-    sorted_tunnel, record : ndarray of int32
     side, class_size, start : ndarray of int64
         Of each class, in order of size: ``2 * map + up``, size, and where its records start.
+    count : int
+        Of the records written.
     """
+    tunnel, up, size, ts_ns = records
     place_of_size, place_of_side = np.zeros(sizes + 1, np.int64), np.zeros(2 * maps + 1, np.int64)
     for i in range(tunnel.size):
         m = map_of_tunnel[tunnel[i]]
@@ -236,35 +266,31 @@ def sort_by_class(map_of_tunnel, tunnel, up, size, ts_ns, maps, sizes):  # type:
     for s in range(2 * maps):
         place_of_side[s + 1] += place_of_side[s]
     n = place_of_size[sizes]
-    by_size = np.empty(n, np.int32)
     for i in range(tunnel.size):
         if map_of_tunnel[tunnel[i]] >= 0:
             s = min(size[i], sizes - 1)
             by_size[place_of_size[s]] = i
             place_of_size[s] += 1
-    sorted_ns = np.empty(n, np.int64)
-    sorted_tunnel, record = np.empty(n, np.int32), np.empty(n, np.int32)
     last_size = np.full(2 * maps, -1, np.int64)
     classes = np.empty((1024, 3), np.int64)
-    found = 0
-    for i in by_size:
+    known = 0
+    for k in range(n):
+        i = by_size[k]
         side, s = 2 * map_of_tunnel[tunnel[i]] + up[i], min(size[i], sizes - 1)
         at = place_of_side[side]
         place_of_side[side] += 1
-        sorted_ns[at], sorted_tunnel[at], record[at] = ts_ns[i], tunnel[i], i
+        found.ts_ns[at], found.tunnel[at], found.record[at] = ts_ns[i], tunnel[i], i
         if last_size[side] != s:
             last_size[side] = s
-            if found == len(classes):
+            if known == len(classes):
                 classes = wider(classes)
-            classes[found, 0], classes[found, 1], classes[found, 2] = side, s, at
-            found += 1
-    return sorted_ns, sorted_tunnel, record, classes[:found, 0], classes[:found, 1], classes[:found, 2]
+            classes[known, 0], classes[known, 1], classes[known, 2] = side, s, at
+            known += 1
+    return classes[:known, 0], classes[:known, 1], classes[:known, 2], n
 
 
 @kernel
-def look_up_lengths(class_of_length, inner_bytes, up):  # type: ignore[no-untyped-def]
-    """``class_of_length[up, inner_bytes]`` of every packet, int32."""
-    found = np.empty(inner_bytes.size, np.int32)
+def look_up_lengths(class_of_length, inner_bytes, up, found):  # type: ignore[no-untyped-def]
+    """Write ``class_of_length[up, inner_bytes]`` of every packet into ``found``, int32."""
     for j in range(inner_bytes.size):
         found[j] = class_of_length[1 if up[j] else 0, inner_bytes[j]]
-    return found

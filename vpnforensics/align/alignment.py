@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.scratch import beside
+
 MOST_DRIFT_PPM = 240.0
 """No two clocks differ by more; an interval this wide says nothing of the drift."""
 Status = Literal["aligned", "same_clock", "not_identifiable"]
@@ -106,6 +108,9 @@ class Alignment:
 
     def to_ingress(self, egress_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Egress times (of a clock that was set: put straight) on the ingress clock, to the nanosecond."""
+        return beside(egress_ns).filled(len(egress_ns), np.int64, lambda rows: self._moved(egress_ns[rows]))
+
+    def _moved(self, egress_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         since = egress_ns - self.reference_ns
         drift = since * (self.drift_ppm * 1e-6)
         np.rint(drift, out=drift)

@@ -8,12 +8,14 @@ in the same direction and P is what the tunnel's length map makes of L. So recor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.align._kernels import look_up_lengths, sort_by_class
+from vpnforensics.align._kernels import Sorted, Unsorted, look_up_lengths, sort_by_class
+from vpnforensics.scratch import beside
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.write_law import LengthLaw
 
@@ -51,8 +53,12 @@ class SizeClasses:
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
-        start = np.r_[0, np.cumsum(kept, dtype=np.int32)][self.start].astype(np.int64)
-        return SizeClasses(self.maps, self.key, start, self.ts_ns[kept], self.tunnel[kept], self.record[kept])
+        each = [np.count_nonzero(kept[first:after]) for first, after in pairwise(self.start.tolist())]
+        start = np.r_[0, np.cumsum(each, dtype=np.int64)]
+        ts_ns, tunnel, record = (
+            beside(array).taken(array, kept) for array in (self.ts_ns, self.tunnel, self.record)
+        )
+        return SizeClasses(self.maps, self.key, start, ts_ns, tunnel, record)
 
     def class_of(
         self, map_number: int, inner_bytes: npt.NDArray[np.int32], up: npt.NDArray[np.bool_]
@@ -76,7 +82,9 @@ class SizeClasses:
         if length_map.kind == "block":  # its cap is the MTU
             too_long |= lengths > length_map.cap
         known[np.tile(too_long, 2)] = IN_PIECES
-        return np.asarray(look_up_lengths(known.reshape(2, -1), inner_bytes, up))
+        found = beside(up).empty(len(inner_bytes), np.int32)
+        look_up_lengths(known.reshape(2, -1), inner_bytes, up, found)
+        return found
 
 
 def classify_records(
@@ -92,12 +100,16 @@ def classify_records(
     maps : tuple of LengthMap or WriteLaw
     """
     sizes = min(int(records.size.max(initial=0)) + 1, _SIZES)
-    ts_ns, tunnel, record, side, size, start = sort_by_class(
-        map_of_tunnel, records.tunnel, records.up, records.size, records.ts_ns, len(maps), sizes
+    scratch, unsorted = beside(records.ts_ns), (records.tunnel, records.up, records.size, records.ts_ns)
+    found = Sorted(*(scratch.empty(len(records), kind) for kind in (np.int64, np.int32, np.int32)))
+    by_size = scratch.empty(len(records), np.int32)
+    side, size, start, count = sort_by_class(
+        map_of_tunnel, Unsorted(*unsorted), len(maps), sizes, by_size, found
     )
     order = np.argsort(start)
     key = _key(side >> 1, side & 1, size)[order]
-    return SizeClasses(maps, key, np.r_[start[order], len(ts_ns)], ts_ns, tunnel, record)
+    ts_ns, tunnel, record = found.ts_ns[:count], found.tunnel[:count], found.record[:count]
+    return SizeClasses(maps, key, np.r_[start[order], count], ts_ns, tunnel, record)
 
 
 def _key(

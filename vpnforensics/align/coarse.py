@@ -9,6 +9,7 @@ from vpnforensics.align._kernels import count_offsets, list_offsets
 from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.flows.grouping import changes
+from vpnforensics.scratch import beside, counted, rows_where
 
 _COARSE_PAIRS = 4_000_000
 COARSE_BIN_NS = 50_000_000
@@ -31,12 +32,17 @@ def coarse_offsets(egress: EgressPackets, classes: SizeClasses, rng: np.random.G
     low_ns = int(egress.ts_ns.min() - classes.ts_ns.max())
     bins = int((egress.ts_ns.max() - classes.ts_ns.min() - low_ns) // COARSE_BIN_NS) + 1
     # A packet of a rare class tells as much as many of a common one; the cost of a class is its pairs.
-    present = np.bincount(egress.size_class, minlength=len(counts))
+    present = counted(egress.size_class, len(counts))
     budget = _COARSE_PAIRS / max(1, int(np.count_nonzero(present)))
     if bins <= _DENSE_BINS:
         budget = max(budget, 20_000)
     kept = (budget / np.maximum(counts * present, 1)).astype(np.float32)
-    egress = egress.take(rng.random(len(egress.ts_ns), np.float32) <= kept[egress.size_class])
+    egress = egress.take(
+        rows_where(
+            len(egress),
+            lambda rows: rng.random(rows.stop - rows.start, np.float32) <= kept[egress.size_class[rows]],
+        )
+    )
     if not len(egress.ts_ns):
         return []
     weight = 1.0 / (0.05 + per_bin[egress.size_class])
@@ -107,4 +113,11 @@ def _most_telling(egress: EgressPackets, span_ns: int) -> EgressPackets:
     from_ns = np.unique(ts_ns // (span_ns // 4)) * (span_ns // 4)
     gained = told[np.searchsorted(ts_ns, from_ns + span_ns)] - told[np.searchsorted(ts_ns, from_ns)]
     first_ns = from_ns[np.argmax(gained)]
-    return egress.take((egress.ts_ns >= first_ns) & (egress.ts_ns < first_ns + span_ns))
+    ts_ns = egress.ts_ns
+    return egress.take(
+        beside(ts_ns).filled(
+            len(ts_ns),
+            np.bool_,
+            lambda rows: (ts_ns[rows] >= first_ns) & (ts_ns[rows] < first_ns + span_ns),
+        )
+    )

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +50,7 @@ from vpnforensics.align.stretches import (
     surest,
     within_one,
 )
+from vpnforensics.scratch import beside
 
 _CLEAR_OF_NEXT = 1.6
 _SURELY = 3.0  # standard deviations
@@ -91,7 +93,8 @@ def estimate_alignment(
     records_in_time = not_stray(classes.ts_ns)
     if not records_in_time.all():
         classes = classes.keep(records_in_time)
-    of_known_size = egress.size_class >= 0
+    size_class = egress.size_class
+    of_known_size = beside(size_class).filled(len(egress), np.bool_, lambda rows: size_class[rows] >= 0)
     known = egress if of_known_size.all() else egress.take(of_known_size)
     found = _search(known, classes, int(egress.ts_ns.min()) if len(egress.ts_ns) else 0, rng)
     if not found.piles:
@@ -174,7 +177,11 @@ def _followed(
     if proved is not None:
         lines = _of_stretch(found, proved, rng)
     stretches = stretches_of(sample, classes, lines or rivals)
-    files = InFile.of(sample.row, sample.ts_ns), InFile.of(row_of_record[classes.record], classes.ts_ns)
+
+    @cache
+    def files() -> tuple[InFile, InFile]:  # for few captures
+        return InFile.of(sample.row, sample.ts_ns), InFile.of(row_of_record[classes.record], classes.ts_ns)
+
     tried: list[tuple[int, int]] = []
     least = _LEAST_SHARE * len(sample.ts_ns)
     while len(tried) < _MOST_LINES:
@@ -187,9 +194,9 @@ def _followed(
         around = stretches_beside(stretches, largest)
         if lines:
             part = sample.take((sample.row >= largest.rows[0]) & (sample.row <= largest.rows[1]))
-            for beside in around:
-                sizes = likely_sizes(beside, largest, *files, row_of_record)
-                resumes = (resumed(lines[beside.line], size, part, classes) for size in sizes)
+            for neighbour in around:
+                sizes = likely_sizes(neighbour, largest, *files(), row_of_record)
+                resumes = (resumed(lines[neighbour.line], size, part, classes) for size in sizes)
                 further += [line for line in resumes if line is not None and apart(line, lines, part)]
         better = _best_of(further, lines, sample, classes, largest.packets / 2)
         # Between two of one line it takes two steps to be on another: those would show.

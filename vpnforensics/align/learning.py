@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align._kernels import nearest_of_size, pairs_beside
+from vpnforensics.scratch import beside, blocks, counted, rows_where
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import UNCAPPED, LengthMap
 from vpnforensics.tunnels.write_law import LengthLaw
@@ -74,6 +75,18 @@ class _Side:
     def take(self, index: npt.NDArray[np.intp] | slice) -> _Side:
         return _Side(self.ts_ns[index], self.size[index], self.up[index])
 
+    @property
+    def kinds(self) -> npt.NDArray[np.int64]:
+        """How many packets there are of each :meth:`kind`."""
+        counts = np.zeros(2 * int(self.size.max(initial=0)) + 2, np.int64)
+        for rows in blocks(len(self.size)):
+            counts += np.bincount(self.kind(rows), minlength=len(counts))
+        return counts
+
+    def kind(self, rows: slice) -> npt.NDArray[np.int32]:
+        """Size and direction of some packets as one number."""
+        return self.size[rows] * 2 + self.up[rows]
+
 
 def learn_length_map(
     records: RecordTable,
@@ -95,7 +108,7 @@ def learn_length_map(
     """
     if len(records) < _LEAST_PAIRS or not len(egress.ts_ns):
         return None
-    counts = np.bincount(records.size)
+    counts = counted(records.size)
     if hides_lengths(records, egress.inner_bytes):
         return _one_size(int(np.argmax(counts)), records, egress, rng)
     pairs = _pairs(records, egress, 0, near_ns, rng)
@@ -118,8 +131,8 @@ def hides_lengths(records: RecordTable, inner_bytes: npt.NDArray[np.int32]) -> b
     if not len(records) or not len(inner_bytes):
         return False
     return bool(
-        np.bincount(records.size).max() > _ONE_SIZE_SHARE * len(records)
-        and np.bincount(inner_bytes).max() <= _ONE_SIZE_SHARE * len(inner_bytes)
+        counted(records.size).max() > _ONE_SIZE_SHARE * len(records)
+        and counted(inner_bytes).max() <= _ONE_SIZE_SHARE * len(inner_bytes)
     )
 
 
@@ -134,7 +147,7 @@ def share_obeying(
     few, many = sorted(
         (
             _Side(records.ts_ns, records.size, records.up),
-            _Side(egress.ts_ns, outer_of[egress.inner_bytes], egress.up),
+            _Side(egress.ts_ns, beside(egress.ts_ns).taken(outer_of, egress.inner_bytes), egress.up),
         ),
         key=lambda side: len(side.ts_ns),
     )
@@ -202,18 +215,19 @@ def _busiest(ts_ns: npt.NDArray[np.int64]) -> slice:
 
 def _even(side: _Side, each: float) -> npt.NDArray[np.float32]:
     """Chances of packets to be kept, so that no size of a direction stands much more than ``each`` times."""
-    which = side.size * 2 + side.up
-    chance = np.minimum(1, np.float32(each) / np.maximum(np.bincount(which), 1).astype(np.float32))
-    return np.asarray(chance[which], np.float32)
+    chance = np.minimum(1, np.float32(each) / np.maximum(side.kinds, 1).astype(np.float32))
+    return beside(side.size).filled(len(side.size), np.float32, lambda rows: chance[side.kind(rows)])
 
 
 def _drawn(chance: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    return np.flatnonzero(rng.random(len(chance), np.float32) <= chance)
+    return rows_where(
+        len(chance), lambda rows: rng.random(rows.stop - rows.start, np.float32) <= chance[rows]
+    )
 
 
 def _sample(side: _Side, rng: np.random.Generator) -> _Side:
     """Packets of which no size stands much oftener than others, but for so few sizes that all are rare."""
-    sizes = int(np.count_nonzero(np.bincount(side.size * 2 + side.up)))
+    sizes = int(np.count_nonzero(side.kinds))
     kept = _even(side, max(_SAME_SIZE, _LEAST_SAMPLE / max(1, sizes)))
     kept *= min(1, _MOST_SAMPLE / max(1, float(kept.sum())))
     return side.take(_drawn(kept, rng))

@@ -26,6 +26,7 @@ from vpnforensics.align.learning import (
     volume_offsets,
 )
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.scratch import ascending, beside, counted
 from vpnforensics.tunnels.find import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.write_law import LengthLaw
@@ -111,7 +112,7 @@ def _groups(found: TunnelSet) -> list[list[int]]:
     members: dict[tuple[str, str, str], list[int]] = {}
     for n, tunnel in enumerate(found.tunnels):
         members.setdefault((tunnel.protocol, tunnel.variant, tunnel.server), []).append(n)
-    total = np.bincount(found.records.tunnel, minlength=len(found))
+    total = counted(found.records.tunnel, len(found))
     return sorted(members.values(), key=lambda group: -int(total[group].sum()))
 
 
@@ -190,15 +191,10 @@ def clocks(
     classes = classify_records(found.records, number, maps)
     packets = flows.packets
     size_class = [classes.class_of(m, packets.ip_len_bytes, flows.up) for m in range(len(maps))]
-    rows = np.arange(len(packets), dtype=np.int32)
-    egress = EgressPackets(packets.ts_ns, size_class[0], flows.up, rows)
-    if len(maps) > 1:
-        egress = EgressPackets(
-            np.tile(packets.ts_ns, len(maps)),
-            np.concatenate(size_class),
-            np.tile(flows.up, len(maps)),
-            np.tile(rows, len(maps)),
-        )
+    rows = beside(packets.ts_ns).filled(
+        len(packets), np.int32, lambda some: np.arange(some.start, some.stop, dtype=np.int32)
+    )
+    egress = EgressPackets.joined([EgressPackets(packets.ts_ns, c, flows.up, rows) for c in size_class])
     return estimate_alignment(egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at)
 
 
@@ -309,7 +305,8 @@ def _records_of(found: TunnelSet, group: list[int]) -> RecordTable:
 
 def egress_lengths(flows: FlowTable, ts_ns: npt.NDArray[np.int64]) -> EgressLengths:
     """The flows' packets in order of these times."""
-    if (ts_ns[1:] >= ts_ns[:-1]).all():
-        return EgressLengths(ts_ns, flows.packets.ip_len_bytes, flows.up)
+    lengths, up = flows.packets.ip_len_bytes, flows.up
+    if ascending(ts_ns):
+        return EgressLengths(ts_ns, lengths, up)
     order = np.argsort(ts_ns, kind="stable")
-    return EgressLengths(ts_ns[order], flows.packets.ip_len_bytes[order], flows.up[order])
+    return EgressLengths(*(beside(array).taken(array, order) for array in (ts_ns, lengths, up)))

@@ -10,6 +10,7 @@ from vpnforensics.align.classes import SizeClasses
 from vpnforensics.align.coarse import COARSE_BIN_NS, TOLD_BY
 from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.line import Pile
+from vpnforensics.scratch import counted, rows_where
 
 MAX_DRIFT_PPM = 120.0
 _FINE_PAIRS = 400_000
@@ -34,10 +35,11 @@ def rarest(
     in_reach = min(1.0, 2.0 * _reach_ns(half_span_ns) / max(_covered_ns(classes.ts_ns), 1))
     counts = classes.counts.astype(np.float32)
     # A packet's rank is at most twice its class's size: much commoner classes cannot be among the wanted.
-    present = np.bincount(egress.size_class, minlength=len(counts))
+    present = counted(egress.size_class, len(counts))
     by_size = np.argsort(counts, kind="stable")
     enough = min(int(np.searchsorted(np.cumsum(present[by_size]), wanted)), len(by_size) - 1)
-    row = np.flatnonzero((counts <= 2 * counts[by_size[enough]])[egress.size_class])
+    is_rare, size_class = counts <= 2 * counts[by_size[enough]], egress.size_class
+    row = rows_where(len(egress), lambda rows: is_rare[size_class[rows]])
     counts = counts[egress.size_class[row]]
     rank = (1 + rng.random(len(row), np.float32)) * counts
     order = np.argpartition(rank, wanted)[:wanted] if len(rank) > wanted else np.arange(len(rank))

@@ -26,6 +26,7 @@ from vpnforensics.align.stretches import LEAST_STEP_NS
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
 from vpnforensics.packets.steps import ahead_ns
 from vpnforensics.packets.table import PacketTable
+from vpnforensics.scratch import rows_where
 from vpnforensics.tunnels.find import TunnelSet
 
 _SLACK_NS = 5_000_000
@@ -113,7 +114,8 @@ def settle_straight(
 
 def goes_back(ts_ns: npt.NDArray[np.int64]) -> bool:
     """Whether times in order of the file go back somewhere, not for a packet or two but for good."""
-    back = np.flatnonzero(np.diff(ts_ns) < -LEAST_STEP_NS) + 1
+    back = rows_where(len(ts_ns), lambda rows: np.diff(ts_ns[rows.start : rows.stop + 1]) < -LEAST_STEP_NS)
+    back += 1
     back = back[(back >= _BESIDE) & (back <= len(ts_ns) - _BESIDE)][:_LOOKED_AT]
     around = back[:, None] + np.arange(-_BESIDE, _BESIDE)
     since_ns = ts_ns[around] - ts_ns[back][:, None]

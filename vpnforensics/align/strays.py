@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.scratch import beside
+
 _MIDDLE = (0.1, 0.9)
 _FAR_OUT = 1_000  # a capture of which most packets came within an hour may still go on for weeks
 _LEAST_SPAN_NS = 1_000_000_000
@@ -23,7 +25,9 @@ def not_stray(ts_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         int(x) for x in np.quantile(ts_ns[:: -(-len(ts_ns) // _LOOKED_AT)], _MIDDLE, method="nearest")
     )
     far_ns = _FAR_OUT * max(high - low, _LEAST_SPAN_NS)
-    return np.asarray((ts_ns >= low - far_ns) & (ts_ns <= high + far_ns))
+    return beside(ts_ns).filled(
+        len(ts_ns), np.bool_, lambda rows: (ts_ns[rows] >= low - far_ns) & (ts_ns[rows] <= high + far_ns)
+    )
 
 
 def begins_ns(ts_ns: npt.NDArray[np.int64]) -> int:

@@ -24,10 +24,11 @@ def kind_of(holes, tunnel, up, first_ns, last_ns):  # type: ignore[no-untyped-de
 
 
 @kernel
-def count_near(holes, side, ts_ns, reach_ns):  # type: ignore[no-untyped-def]
-    """How many records, each of a side and at a time, are within reach of a hole of theirs."""
+def count_near(holes, start, ts_ns, reach_ns):  # type: ignore[no-untyped-def]
+    """How many records, ``start[s]:start[s + 1]`` being side s's, are within reach of a hole of theirs."""
     near = 0
-    for i in range(side.size):
-        s = side[i]
-        near += kind_of(holes, s // 2, s % 2 == 1, ts_ns[i] - reach_ns, ts_ns[i] + reach_ns) // 2 == HOLE
+    for s in range(start.size - 1):
+        for i in range(start[s], start[s + 1]):
+            first, last = ts_ns[i] - reach_ns, ts_ns[i] + reach_ns
+            near += kind_of(holes, s // 2, s % 2 == 1, first, last) // 2 == HOLE
     return near

@@ -62,7 +62,7 @@ class Delays(NamedTuple):
 
 @kernel
 def chance_gaps(  # type: ignore[no-untyped-def]
-    row, tunnel_start, class_start, ts_ns, width_ns, half_window_ns
+    row, tunnel_start, class_start, ts_ns, width_ns, half_window_ns, gap_ns
 ):
     """How much of the time around each record its tunnel and class occupy, as the mean gap of chance records.
 
@@ -78,13 +78,9 @@ def chance_gaps(  # type: ignore[no-untyped-def]
     ts_ns : ndarray of int64, shape (n,)
         Their times; ascending within a tunnel and class.
     half_window_ns : int
-
-    Returns
-    -------
-    ndarray of float32, shape (n,)
-        ns, by row of the size classes; the record itself counts, so every gap is finite.
+    gap_ns : ndarray of float32, shape (n,)
+        Is written; the record itself counts, so every gap is finite.
     """
-    gap_ns = np.empty(ts_ns.size, np.float32)
     for k in range(tunnel_start.size - 1):
         begin, stop, c = tunnel_start[k], tunnel_start[k + 1], 0
         while begin < stop:
@@ -101,9 +97,8 @@ def chance_gaps(  # type: ignore[no-untyped-def]
                 while ts_ns[low] < ts_ns[i] - half_window_ns:
                     covered -= min(ts_ns[low + 1] - ts_ns[low], width_ns)
                     low += 1
-                gap_ns[row[i]] = width_ns / min(1.0, (covered + width_ns) / (2.0 * half_window_ns))
+                gap_ns[i] = width_ns / min(1.0, (covered + width_ns) / (2.0 * half_window_ns))
             begin = end
-    return gap_ns
 
 
 @kernel

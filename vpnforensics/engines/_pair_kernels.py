@@ -152,13 +152,16 @@ def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, holes, miss)
     """
     score = np.empty(pair_flow.size, np.float64)
     hits_of = np.empty(pair_flow.size, np.int32)
-    used = np.zeros(by_tunnel.ts_ns.size, np.bool_)
+    most = 0
+    for k in pair_tunnel:
+        most = max(most, by_tunnel.start[k + 1] - by_tunnel.start[k])
+    used = np.zeros(most, np.bool_)
     log_miss, odds = np.log(miss), (1.0 - miss) / miss
     # Of a packet that continues a burst: by chance it lacks a record about twice as often, 1 - (1 - miss)^2.
     follow_hit, follow_miss = -np.log(1.0 - miss), -np.log(2.0 - miss)
     ranges = no_ranges(by_tunnel.class_start.size)
     for q in range(pair_flow.size):
-        f = pair_flow[q]
+        f, of_tunnel = pair_flow[q], by_tunnel.start[pair_tunnel[q]]
         total, product, against = 0.0, 1.0, 0.0
         taken = np.empty(packets.start[f + 1] - packets.start[f], np.int32)
         hits = 0
@@ -186,14 +189,14 @@ def score_pairs(pair_flow, pair_tunnel, packets, by_tunnel, delays, holes, miss)
                     dense += g * delays.width_ns
                     g *= by_tunnel.gap_ns[i]
                     x += g
-                    if g > best and not used[i]:
+                    if g > best and not used[i - of_tunnel]:
                         best, best_record = g, i
-                elif not used[i]:
+                elif not used[i - of_tunnel]:
                     best_record = i
                     break
             if best_record >= 0:
-                used[best_record] = True
-                taken[hits] = best_record
+                used[best_record - of_tunnel] = True
+                taken[hits] = best_record - of_tunnel
                 hits += 1
                 if packets.fresh[j]:
                     product *= 1.0 + odds[kind] * x / max(1.0, dense)

@@ -16,6 +16,7 @@ from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.scratch import beside
 from vpnforensics.tunnels.carriers import TRANSPORT
 from vpnforensics.tunnels.find import TunnelSet
 from vpnforensics.tunnels.write_law import LengthLaw
@@ -56,13 +57,13 @@ class Case:
     def egress(self) -> EgressRows:
         """Egress packets grouped by flow, in the file's order within a flow, on the ingress clock."""
         rows, start = self.flows.order
-        packets = self.flows.packets
+        packets, scratch = self.flows.packets, beside(rows)
         return EgressRows(
             start,
             rows,
-            self.alignment.to_ingress(packets.ts_ns[rows]),
-            packets.ip_len_bytes[rows],
-            self.flows.up[rows],
+            self.alignment.to_ingress(scratch.taken(packets.ts_ns, rows)),
+            scratch.taken(packets.ip_len_bytes, rows),
+            scratch.taken(self.flows.up, rows),
         )
 
     @cached_property
@@ -99,8 +100,11 @@ class Case:
             Flows that did not land near their true place.
         """
         shift_ns, away = self.circle.turned(self.begin_ns, turn)
-        packets = self.flows.packets
-        moved = replace(packets, ts_ns=packets.ts_ns + shift_ns[self.flows.flow])
+        packets, flow = self.flows.packets, self.flows.flow
+        ts_ns = beside(flow).filled(
+            len(packets), np.int64, lambda rows: packets.ts_ns[rows] + shift_ns[flow[rows]]
+        )
+        moved = replace(packets, ts_ns=ts_ns)
         case = replace(self, flows=self.flows.at_times(moved))
         for name in ("outer", "outer_ip_ids", "devices"):  # of things that did not move
             if name in vars(self):

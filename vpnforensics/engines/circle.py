@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpnforensics.arrays import Bools, Floats, Ints
+from vpnforensics.scratch import ascending
 
 _BESIDE_NS = 2_000_000_000
 """A flow begins beside the records if one of any tunnel is so near; the time so near to it counts."""
@@ -66,7 +67,8 @@ def circle_of(begin_ns: Ints, records_ns: Ints) -> Circle:
     records_ns : ndarray of int64, shape (records,)
         Of all tunnels, at least one.
     """
-    records_ns = np.sort(records_ns, kind="stable")  # nearly in order
+    if not ascending(records_ns):
+        records_ns = np.sort(records_ns, kind="stable")  # nearly in order
     origin_ns, period_ns = int(records_ns[0]), max(int(records_ns[-1] - records_ns[0]), 1)
     begin_ns = begin_ns[(begin_ns > origin_ns) & (begin_ns < origin_ns + period_ns)]
     after = np.searchsorted(records_ns, begin_ns)

@@ -31,7 +31,8 @@ from vpnforensics.engines.case import EgressRows, ScoreTable, concatenate
 from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
 from vpnforensics.engines.holes import Holes
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.flows.grouping import group_rows
+from vpnforensics.scratch import beside, concatenated
 
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 """Of the kernels, which run outside the interpreter's lock; more than eight wait for memory."""
@@ -54,6 +55,7 @@ class TunnelOrder:
     """Row of the size classes, ascending within a tunnel."""
     ts_ns: npt.NDArray[np.int64]
     gap_ns: npt.NDArray[np.float32]
+    """Mean gap of chance records around each: one over the chance rate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +80,6 @@ class Containment:
     """1 for an egress packet that does not merely continue a burst of its flow and size."""
     probes: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]], ...]
     """Packets that are looked for first, by flow: starts and rows, one pair a length map."""
-    gap_ns: npt.NDArray[np.float32]
-    """Mean gap of chance records around each record: one over the chance rate."""
     by_tunnel: TunnelOrder
     law: DelayLaw
     holes: Holes
@@ -114,14 +114,14 @@ class Containment:
         ScoreTable
         """
         # Of a flow of few packets any may be all that its tunnel has; of others a quarter has to be there.
-        every_packet = (self.egress.start, np.arange(len(self.egress.ts_ns), dtype=np.int32))
+        probes = (self._every_packet(),) * len(self.probes) if thorough else self.probes
         records = Records(self.classes.start, self.classes.ts_ns, self.classes.tunnel)
 
         def look(piece: slice, number: int) -> ScoreTable:
             listed, tunnel = candidates(
                 flows[piece],
                 self._packets(number),
-                *(every_packet if thorough else self.probes[number]),
+                *probes[number],
                 records,
                 self.law.delays,
                 self.tunnels,
@@ -134,6 +134,14 @@ class Containment:
         found = _in_threads(look, [(piece, n) for n in numbers for piece in _split(len(flows))])
         pairs = self.score_again(concatenate(found))
         return pairs.take(pairs.score > floor_log10)
+
+    def _every_packet(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """All as probes."""
+        packets = len(self.egress.ts_ns)
+        every = beside(self.egress.ts_ns).filled(
+            packets, np.int32, lambda rows: np.arange(rows.start, rows.stop, dtype=np.int32)
+        )
+        return self.egress.start, every
 
     def _packets(self, number: int) -> Packets:
         """The egress packets as tunnels of one length map would have carried them."""
@@ -159,9 +167,9 @@ class Containment:
         order = np.lexsort((flows, -scores, tunnels))
         flows, tunnels, scores = flows[order], tunnels[order], scores[order]
         records = len(self.classes.ts_ns)
-        owner = np.full(records, -1, np.int32)
-        matched = np.full(len(self.egress.ts_ns), -1, np.int32)
-        carried = np.full(records, -1, np.int32)
+        owner = beside(self.classes.ts_ns).full(records, -1, np.int32)
+        matched = beside(self.egress.ts_ns).full(len(self.egress.ts_ns), -1, np.int32)
+        carried = beside(self.classes.ts_ns).full(records, -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
         shares = [tunnels % _THREADS == share for share in range(_THREADS)]
 
@@ -224,13 +232,12 @@ class Containment:
         record : ndarray of int32, one an egress packet
             Gets the RecordTable rows of their packets' records.
         """
-        free = np.ones(len(owned.owner), np.bool_)
+        free = beside(owned.owner).full(len(owned.owner), True, np.bool_)
         take_records(
             flows, self.egress.start, owned.matched, self.by_tunnel.row, self.classes.record, record, free
         )
         classes = self.classes.keep(free)
-        gap_ns, by_tunnel = gaps(classes, self.law.width_ns, self.tunnels)
-        return replace(self, classes=classes, gap_ns=gap_ns, by_tunnel=by_tunnel)
+        return replace(self, classes=classes, by_tunnel=in_order(classes, self.law.width_ns, self.tunnels))
 
     def with_copies(self, flows: npt.NDArray[np.int32], shift_ns: npt.NDArray[np.int64]) -> Containment:
         """The same case with copies of flows behind its own, turned in time on its circle.
@@ -240,21 +247,32 @@ class Containment:
         flows : ndarray of int32, shape (n,)
         shift_ns : ndarray of int64, shape (n,)
         """
-        egress, circle = self.egress, self.circle
+        egress, circle, scratch = self.egress, self.circle, beside(self.egress.ts_ns)
         sizes = np.diff(egress.start)[flows]
         begins = np.cumsum(sizes) - sizes
-        rows = np.arange(sizes.sum()) + np.repeat(egress.start[flows] - begins, sizes)
-        since = egress.ts_ns[rows] - circle.origin_ns + np.repeat(shift_ns, sizes)
+        copy = np.repeat(np.arange(len(flows), dtype=np.int32), sizes)
+        first = egress.start[flows] - begins
+        rows = scratch.filled(
+            len(copy), np.int32, lambda some: np.arange(some.start, some.stop) + first[copy[some]]
+        )
+
+        def turned_ns(some: slice) -> npt.NDArray[np.int64]:
+            since = egress.ts_ns[rows[some]] - circle.origin_ns + shift_ns[copy[some]]
+            return np.asarray(circle.origin_ns + since % circle.period_ns)
+
+        def extended(of: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return concatenated([of, scratch.taken(of, rows)])
+
         turned = replace(
             egress,
             start=np.r_[egress.start, egress.start[-1] + begins + sizes],
-            row=np.r_[egress.row, egress.row[rows]],
-            ts_ns=np.r_[egress.ts_ns, circle.origin_ns + since % circle.period_ns],
-            inner_bytes=np.r_[egress.inner_bytes, egress.inner_bytes[rows]],
-            up=np.r_[egress.up, egress.up[rows]],
+            row=extended(egress.row),
+            ts_ns=concatenated([egress.ts_ns, scratch.filled(len(copy), np.int64, turned_ns)]),
+            inner_bytes=extended(egress.inner_bytes),
+            up=extended(egress.up),
         )
-        classes = tuple(np.r_[c, c[rows]] for c in self.egress_class)
-        fresh = np.r_[self.fresh, self.fresh[rows]]
+        classes = tuple(map(extended, self.egress_class))
+        fresh = extended(self.fresh)
         probes = tuple(rarest_packets(turned.start, c, fresh, self.classes.counts, PROBES) for c in classes)
         return replace(self, egress=turned, egress_class=classes, fresh=fresh, probes=probes)
 
@@ -284,9 +302,10 @@ def _threads() -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 
-def gaps(classes: SizeClasses, width_ns: float, tunnels: int) -> tuple[npt.NDArray[np.float32], TunnelOrder]:
-    """Mean chance gap around each record, and the records by tunnel."""
+def in_order(classes: SizeClasses, width_ns: float, tunnels: int) -> TunnelOrder:
+    """The records by tunnel, with the mean chance gap around each."""
     row, start = group_rows(classes.tunnel, tunnels)
-    ts_ns = classes.ts_ns[row]
-    gap_ns = chance_gaps(row, start, classes.start, ts_ns, width_ns, _CHANCE_WINDOW_NS)
-    return gap_ns, TunnelOrder(start, row, ts_ns, gap_ns[row])
+    scratch = beside(classes.ts_ns)
+    ts_ns, gap_ns = scratch.taken(classes.ts_ns, row), scratch.empty(len(row), np.float32)
+    chance_gaps(row, start, classes.start, ts_ns, width_ns, _CHANCE_WINDOW_NS, gap_ns)
+    return TunnelOrder(start, row, ts_ns, gap_ns)

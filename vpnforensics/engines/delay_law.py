@@ -18,7 +18,8 @@ from vpnforensics.align.classes import SizeClasses
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._kernels import Delays
 from vpnforensics.engines.case import EgressRows
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.flows.grouping import group_rows
+from vpnforensics.scratch import beside
 
 _WINDOWS_NS = (250_000_000, 80_000_000, 25_000_000)
 """Within which packets must have no rival: as wide as a busy server needs, or as a short capture allows."""
@@ -121,7 +122,10 @@ def _without_rivals(
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
         in_reach, rank = np.unique(classes.counts / span_ns * 2 * window_ns, return_inverse=True)
-        known, start = group_rows(np.r_[rank, -1].astype(np.int32)[np.maximum(per_map, -1)], len(in_reach))
+        # Of a packet without a class, -1 or -2, none either.
+        rank_of = np.r_[rank, -1, -1].astype(np.int32)
+        ranks = beside(per_map).taken(rank_of, per_map)
+        known, start = group_rows(ranks, len(in_reach))
         if not len(known):
             continue
         # All of the sizes that are rare, but no more than make a law of any form; of common ones a few.

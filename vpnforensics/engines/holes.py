@@ -16,6 +16,7 @@ import numpy.typing as npt
 from vpnforensics.arrays import Ints
 from vpnforensics.engines._hole_kernels import count_near
 from vpnforensics.features.counter_advance import advances
+from vpnforensics.scratch import rows_where
 from vpnforensics.tunnels.table import TunnelSet
 
 
@@ -43,11 +44,12 @@ def find_holes(tunnels: TunnelSet, reach_ns: int) -> tuple[Holes, float]:
     found = advances(tunnels)
     sides = len(found.start) - 1
     counted = np.diff(found.start) > 0
-    side = np.repeat(np.arange(sides), np.diff(found.start))
-    advance = np.diff(found.total)
-    behind = np.flatnonzero((advance > 1) & (side[1:] == side[:-1])) + 1
-    start = np.searchsorted(side[behind], np.arange(sides + 1)).astype(np.int64)
+    total = found.total
+    behind = rows_where(len(total) - 1, lambda rows: np.diff(total[rows.start : rows.stop + 1]) > 1) + 1
+    behind = behind[~np.isin(behind, found.start)]  # not from one side to the next
+    side = np.searchsorted(found.start, behind, side="right") - 1
+    start = np.searchsorted(side, np.arange(sides + 1)).astype(np.int64)
     holes = Holes(counted, start, found.ts_ns[behind - 1], found.ts_ns[behind])
-    missing = float((advance[behind - 1] - 1).sum())
-    near = count_near(holes, side, found.ts_ns, reach_ns)
+    missing = float((total[behind] - total[behind - 1] - 1).sum())
+    near = count_near(holes, found.start, found.ts_ns, reach_ns)
     return holes, (missing + 1) / (missing + near + 2)

@@ -51,9 +51,10 @@ from vpnforensics.align.classes import IN_PIECES, classify_records
 from vpnforensics.arrays import Bools
 from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
-from vpnforensics.engines.containment import PROBES, Containment, gaps
+from vpnforensics.engines.containment import PROBES, Containment, in_order
 from vpnforensics.engines.delay_law import estimate_delay_law, observed_delays
 from vpnforensics.engines.holes import find_holes
+from vpnforensics.scratch import beside, blocks
 
 NAME = "packets"
 
@@ -77,11 +78,13 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
         return None
     egress = case.egress
     egress_class = tuple(
-        np.where(seen, classes.class_of(number, egress.inner_bytes, egress.up), np.int32(IN_PIECES))
-        for number in range(len(case.maps))
+        classes.class_of(number, egress.inner_bytes, egress.up) for number in range(len(case.maps))
     )
+    for per_map in egress_class:
+        for rows in blocks(len(seen)):
+            per_map[rows][~seen[rows]] = IN_PIECES
     law = estimate_delay_law(*observed_delays(classes, egress, egress_class))
-    fresh = np.ones(len(egress.ts_ns), np.uint8)
+    fresh = beside(egress.ts_ns).full(len(egress.ts_ns), 1, np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
     holes, about_holes = find_holes(case.tunnels, (len(law.up) << law.step_bits) // 2)
@@ -92,7 +95,7 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
         egress_class,
         fresh,
         tuple(rarest_packets(egress.start, c, fresh, classes.counts, PROBES) for c in egress_class),
-        *gaps(classes, law.width_ns, len(case.tunnels)),
+        in_order(classes, law.width_ns, len(case.tunnels)),
         law,
         holes,
         np.repeat([USUAL_MISS, min(max(USUAL_MISS, about_holes), _MOST_MISS), unread], 2),

@@ -11,7 +11,7 @@ _AROUND = 5
 
 
 @kernel
-def counter_totals(counter, start, reordered, jump):  # type: ignore[no-untyped-def]
+def counter_totals(counter, start, reordered, jump, total):  # type: ignore[no-untyped-def]
     """Packets sent up to each record, by clear counters that may be re-ordered, have gaps, and start anew.
 
     Parameters
@@ -23,12 +23,9 @@ def counter_totals(counter, start, reordered, jump):  # type: ignore[no-untyped-
         A step back by more than ``reordered``, or ahead by more than ``jump``, is a new key's, with a counter
         of its own. A count so far off those around it is of the old key while the new one is in use: it
         counts as they do.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
+    total : ndarray of int64, shape (n,)
+        Is written.
     """
-    total = np.empty(counter.size, np.int64)
     window = np.empty(_AROUND, np.int64)
     for g in range(start.size - 1):
         first, stop = start[g], start[g + 1]
@@ -52,4 +49,3 @@ def counter_totals(counter, start, reordered, jump):  # type: ignore[no-untyped-
             highest = max(highest, value - begun + 1)
             reached = max(reached, earlier_keys + value - begun + 1)
             total[i] = reached
-    return total

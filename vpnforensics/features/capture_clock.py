@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from vpnforensics.features.tcp_clock import LEAST_TICKS, RATE_TOLERANCE, TICK_RATES_HZ
 from vpnforensics.features.wraparound import signed_difference
-from vpnforensics.flows._kernels import group_rows
 from vpnforensics.flows.assemble import FlowTable, assemble_flows
+from vpnforensics.flows.grouping import group_rows
 from vpnforensics.packets.steps import ahead_ns
 from vpnforensics.packets.table import PacketTable
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.features._counter_kernels import counter_totals
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.flows.grouping import group_rows
+from vpnforensics.scratch import beside
 from vpnforensics.tunnels.table import TunnelSet
 
 Ints = npt.NDArray[np.int64]
@@ -70,10 +71,15 @@ def advances(tunnels: TunnelSet) -> Advances:
     It may be re-ordered, have gaps, and start anew with a new key, which counts its first packet only.
     """
     records, groups = tunnels.records, 2 * len(tunnels)
-    row, start = group_rows(np.where(records.counter >= 0, 2 * records.tunnel + records.up, -1), groups)
+    scratch, counter, tunnel, up = beside(records.counter), records.counter, records.tunnel, records.up
+    group = scratch.filled(
+        len(records), np.int32, lambda rows: np.where(counter[rows] >= 0, 2 * tunnel[rows] + up[rows], -1)
+    )
+    row, start = group_rows(group, groups)
     enough = np.diff(start) >= _LEAST_COUNTED
     if not enough.all():
-        row = row[np.repeat(enough, np.diff(start))]
+        row = scratch.taken(row, np.repeat(enough, np.diff(start)))
         start = np.r_[0, np.cumsum(np.where(enough, np.diff(start), 0))]
-    total = counter_totals(records.counter[row], start, _REORDERED, _JUMP)
-    return Advances(start, records.ts_ns[row], np.asarray(total))
+    total = scratch.empty(len(row), np.int64)
+    counter_totals(scratch.taken(counter, row), start, _REORDERED, _JUMP, total)
+    return Advances(start, scratch.taken(records.ts_ns, row), total)

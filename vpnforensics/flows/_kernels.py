@@ -9,29 +9,28 @@ from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP
 
 
 @kernel
-def group_rows(group, groups):  # type: ignore[no-untyped-def]
-    """Rows by group, their order kept within it (counting sort); rows of a negative group are left out.
-
-    Returns
-    -------
-    rows : ndarray of int32
-    start : ndarray of int64, shape (groups + 1,)
-        ``rows[start[g]:start[g + 1]]`` are those of group g.
-    """
+def count_groups(group, groups):  # type: ignore[no-untyped-def]
+    """Where the rows of each group begin once they are in its order, int64, shape (groups + 1,)."""
     start = np.zeros(groups + 1, np.int64)
     for g in group:
         if g >= 0:
             start[g + 1] += 1
     for g in range(groups):
         start[g + 1] += start[g]
-    rows = np.empty(start[groups], np.int32)
+    return start
+
+
+@kernel
+def place_groups(group, start, rows):  # type: ignore[no-untyped-def]
+    """Write into ``rows`` those of each group, in their order (counting sort), at what :func:`count_groups`
+    gave.
+    """
     place = start[:-1].copy()
     for i in range(group.size):
         g = group[i]
         if g >= 0:
             rows[place[g]] = i
             place[g] += 1
-    return rows, start
 
 
 @kernel
@@ -61,24 +60,26 @@ def _mix(a: np.uint64, b: np.uint64) -> np.uint64:
 
 @kernel
 def assign_flows(  # type: ignore[no-untyped-def]
-    ts_ns, src, dst, sport, dport, proto, tcp_flags, seq, idle_tcp_ns, idle_other_ns
+    ts_ns, src, dst, sport, dport, proto, tcp_flags, seq, idle_tcp_ns, idle_other_ns, flow, forward
 ):
-    """Flow number of every packet, in order of first appearance.
+    """Write the flow number of every packet, in order of first appearance.
 
     A conversation is the unordered pair of endpoints and the protocol. It is split when it was idle
     for longer than allowed, and when a TCP SYN with a new sequence number reuses it after its end.
 
+    Parameters
+    ----------
+    flow : ndarray of int32, shape (n,)
+        Is written.
+    forward : ndarray of bool, shape (n,)
+        Is written: whether the packet's source is the source of its flow's first packet.
+
     Returns
     -------
-    flow : ndarray of int32, shape (n,)
-    forward : ndarray of uint8, shape (n,)
-        1 where the packet's source is the source of its flow's first packet.
-    first : ndarray of int64, shape (flows,)
+    ndarray of int64, shape (flows,)
         Row of each flow's first packet.
     """
     n = ts_ns.size
-    flow = np.empty(n, np.int32)
-    forward = np.empty(n, np.uint8)
     capacity = 1024
     slots = np.full(capacity, -1, np.int32)
     # What is known of a flow stands together: a packet costs one look into memory, not one a column.
@@ -135,8 +136,8 @@ def assign_flows(  # type: ignore[no-untyped-def]
             state[found, 2] = 1
         state[found, 0] = ts_ns[i]
         flow[i] = found
-        forward[i] = np.uint8(a == ends[found, 2])
-    return flow, forward, state[:flows, 3].copy()
+        forward[i] = a == ends[found, 2]
+    return state[:flows, 3].copy()
 
 
 @kernel

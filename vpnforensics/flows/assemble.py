@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from vpnforensics.flows._kernels import assign_flows, flow_totals, group_rows
+from vpnforensics.flows._kernels import assign_flows, flow_totals
 from vpnforensics.flows.community_id import community_id
+from vpnforensics.flows.grouping import group_rows
 from vpnforensics.packets.table import (
     FRAG_LATER,
     FRAG_WHOLE,
@@ -33,6 +34,7 @@ from vpnforensics.packets.table import (
     TCP_SYN,
     PacketTable,
 )
+from vpnforensics.scratch import beside, blocks, rows_where
 
 IDLE_TCP_S = 300.0
 IDLE_OTHER_S = 30.0  # Linux forgets a NATed UDP port after so long (nf_conntrack_udp_timeout)
@@ -176,7 +178,9 @@ def assemble_flows(
     FlowTable
     """
     sport, dport = _ports(packets)
-    flow, forward, first = assign_flows(
+    scratch = beside(packets.ts_ns)
+    flow, up = scratch.empty(len(packets), np.int32), scratch.empty(len(packets), np.bool_)
+    first = assign_flows(
         packets.ts_ns,
         packets.src,
         packets.dst,
@@ -187,14 +191,17 @@ def assemble_flows(
         packets.seq,
         _to_ns(idle_tcp_s),
         _to_ns(idle_other_s),
+        flow,
+        up,
     )
     count = len(first)
     first_src, first_dst = packets.src[first], packets.dst[first]
     opening = _openings(packets, first)
     client_is_first_src = _client_is_first_src(
-        first_src, first_dst, opening, _answered(packets, flow, forward), len(packets.addresses)
+        first_src, first_dst, opening, _answered(packets, flow, up), len(packets.addresses)
     )
-    up = forward.view(np.bool_) == client_is_first_src[flow]
+    for rows in blocks(len(packets)):  # until here, whether it goes the way of the first one
+        up[rows] ^= ~client_is_first_src[flow[rows]]
 
     first_ns, last_ns, packets_up, packets_down, ip_bytes = flow_totals(
         flow, up, packets.ts_ns, packets.ip_len_bytes, count
@@ -247,13 +254,14 @@ def _openings(packets: PacketTable, first: npt.NDArray[np.int64]) -> _Openings:
 
 
 def _answered(
-    packets: PacketTable, flow: npt.NDArray[np.int32], forward: npt.NDArray[np.uint8]
+    packets: PacketTable, flow: npt.NDArray[np.int32], forward: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
     """Flows that both ends speak in; of TCP, with a SYN-ACK against the first packet (a reset refuses)."""
-    syn_ack = packets.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK
-    answer = (forward == 0) & (syn_ack | (packets.proto != PROTO_TCP))
     answered = np.zeros(int(flow.max(initial=-1)) + 1, np.bool_)
-    answered[flow[answer]] = True
+    for rows in blocks(len(packets)):
+        syn_ack = packets.tcp_flags[rows] & (TCP_SYN | TCP_ACK) == TCP_SYN | TCP_ACK
+        answer = ~forward[rows] & (syn_ack | (packets.proto[rows] != PROTO_TCP))
+        answered[flow[rows][answer]] = True
     return answered
 
 
@@ -283,21 +291,19 @@ def _client_is_first_src(
 
 def _ports(packets: PacketTable) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
     """Port pair of every packet for grouping: ICMP queries by identifier, later fragments as their first."""
-    sport, dport = packets.sport, packets.dport
-    icmp = (packets.proto == PROTO_ICMP) | (packets.proto == PROTO_ICMPV6)
-    fragments = packets.frag != FRAG_WHOLE
-    if not (icmp.any() or fragments.any()):
+    proto, sport, dport = packets.proto, packets.sport, packets.dport
+    icmp = rows_where(len(proto), lambda rows: np.isin(proto[rows], (PROTO_ICMP, PROTO_ICMPV6)))
+    fragments = rows_where(len(proto), lambda rows: packets.frag[rows] != FRAG_WHOLE)
+    if not (len(icmp) or len(fragments)):
         return sport, dport
-    sport, dport = sport.copy(), dport.copy()
-    if icmp.any():
-        query = np.where(
-            packets.proto == PROTO_ICMP, np.isin(sport, _ICMP_QUERY), np.isin(sport, _ICMPV6_QUERY)
-        )
-        identifier = packets.head[:, 4].astype(np.uint16) << 8 | packets.head[:, 5]
-        sport[icmp] = np.where(query[icmp], identifier[icmp], 0)
-        dport[icmp] = np.where(query[icmp], identifier[icmp], 0)
-    if fragments.any():
-        _inherit_ports(packets, np.flatnonzero(fragments), sport, dport)
+    sport, dport = (beside(ports).copy(ports) for ports in (sport, dport))
+    if len(icmp):
+        kind, head = sport[icmp], packets.head[icmp]
+        query = np.where(proto[icmp] == PROTO_ICMP, np.isin(kind, _ICMP_QUERY), np.isin(kind, _ICMPV6_QUERY))
+        identifier = head[:, 4].astype(np.uint16) << 8 | head[:, 5]
+        sport[icmp] = dport[icmp] = np.where(query, identifier, 0)
+    if len(fragments):
+        _inherit_ports(packets, fragments, sport, dport)
     return sport, dport
 
 

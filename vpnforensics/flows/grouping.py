@@ -5,7 +5,25 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.flows._kernels import group_rows
+from vpnforensics.flows._kernels import count_groups, place_groups
+from vpnforensics.scratch import ascending, beside
+
+
+def group_rows(
+    group: npt.NDArray[np.integer], groups: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Rows by group, their order kept within it; rows of a negative group are left out.
+
+    Returns
+    -------
+    rows : ndarray of int32
+    start : ndarray of int64, shape (groups + 1,)
+        ``rows[start[g]:start[g + 1]]`` are those of group g.
+    """
+    start = count_groups(group, groups)
+    rows = beside(group).empty(int(start[-1]), np.int32)
+    place_groups(group, start, rows)
+    return rows, start
 
 
 def rows_in_time(
@@ -20,7 +38,7 @@ def rows_in_time(
         ``rows[start[g]:start[g + 1]]`` are those of group g.
     """
     rows, start = group_rows(group.astype(np.int32, copy=False), groups)
-    if (ts_ns[1:] < ts_ns[:-1]).any():  # few captures
+    if not ascending(ts_ns):  # few captures
         rows = rows[np.lexsort((ts_ns[rows], group[rows]))]
     return rows, start
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from vpnforensics.capture.rotation import capture_files, several
 from vpnforensics.capture.stream import Stored
 from vpnforensics.errors import CaptureError
+from vpnforensics.packets.column_files import ColumnFiles
 from vpnforensics.packets.decoding import AUTO, Progress, decode_files
 from vpnforensics.packets.folder.layout import is_folder_of_columns
 from vpnforensics.packets.folder.read import read_folder
-from vpnforensics.packets.scratch import ColumnFiles
 from vpnforensics.packets.selection import Selection
 from vpnforensics.packets.table import PacketTable
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.scratch import beside
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -158,7 +160,10 @@ class PacketTable:
 
     def take(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> PacketTable:
         """The rows at ``index``, as a new table over the same addresses."""
-        picked = {spec.name: array[index] for spec, array in self.columns()}
+        if isinstance(index, slice):
+            picked = {spec.name: array[index] for spec, array in self.columns()}
+        else:
+            picked = {spec.name: beside(array).taken(array, index) for spec, array in self.columns()}
         return PacketTable(**picked, addresses=self.addresses, source=self.source)
 
     def forget_heads(self) -> None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
+from vpnforensics.arrays import Bools, Int32s, Ints
 from vpnforensics.kernels import kernel
+
+
+class Records(NamedTuple):
+    """The columns of a RecordTable."""
+
+    ts_ns: Ints
+    tunnel: Int32s
+    up: Bools
+    size: Int32s
+    counter: Ints
+    row: Int32s
 
 
 @kernel
 def in_order_of_file(  # type: ignore[no-untyped-def]
-    conversation, start, tunnel_of, carries, up, counter, ts_ns, payload_bytes
+    conversation, start, tunnel_of, carries, up, counter, ts_ns, payload_bytes, records
 ):
-    """The columns of a RecordTable, from what is known conversation by conversation.
+    """Write the columns of a RecordTable, from what is known conversation by conversation.
 
     Parameters
     ----------
@@ -23,13 +35,9 @@ def in_order_of_file(  # type: ignore[no-untyped-def]
         -1 for what is no tunnel.
     ts_ns, payload_bytes : ndarray, shape (packets,)
         In the file's order.
+    records : Records
+        With room for as many as there are in ``carries``.
     """
-    records = 0
-    for packet_carries in carries:
-        records += packet_carries
-    record_ns, record_counter = np.empty(records, np.int64), np.empty(records, np.int64)
-    tunnel, row = np.empty(records, np.int32), np.empty(records, np.int32)
-    size, record_up = np.empty(records, payload_bytes.dtype), np.empty(records, np.bool_)
     place = start[:-1].copy()
     n = 0
     for i in range(conversation.size):
@@ -37,7 +45,6 @@ def in_order_of_file(  # type: ignore[no-untyped-def]
         at = place[c]
         place[c] += 1
         if carries[at]:
-            record_ns[n], tunnel[n], record_up[n] = ts_ns[i], tunnel_of[c], up[at]
-            size[n], record_counter[n], row[n] = payload_bytes[i], counter[at], i
+            records.ts_ns[n], records.tunnel[n], records.up[n] = ts_ns[i], tunnel_of[c], up[at]
+            records.size[n], records.counter[n], records.row[n] = payload_bytes[i], counter[at], i
             n += 1
-    return record_ns, tunnel, record_up, size, record_counter, row

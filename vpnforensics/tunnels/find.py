@@ -19,8 +19,19 @@ import numpy.typing as npt
 from vpnforensics.errors import PlugInError
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
-from vpnforensics.tunnels import dtls, esp, ike, nebula, openvpn, plugged, tinc, unknown, wireguard
-from vpnforensics.tunnels._record_kernels import in_order_of_file
+from vpnforensics.scratch import beside
+from vpnforensics.tunnels import (
+    _record_kernels,
+    dtls,
+    esp,
+    ike,
+    nebula,
+    openvpn,
+    plugged,
+    tinc,
+    unknown,
+    wireguard,
+)
 from vpnforensics.tunnels.protocol import (
     CONSISTENT,
     OWN_SHAPE,
@@ -273,11 +284,12 @@ class _DatagramRecords:
 
     def __init__(self, conversations: FlowTable) -> None:
         packets = len(conversations.packets)
+        self._scratch = beside(conversations.packets.ts_ns)
         self._conversations = conversations
         self._tunnel = np.full(len(conversations), -1, np.int32)
-        self._carries = np.zeros(packets, np.bool_)
-        self._up = np.empty(packets, np.bool_)
-        self._counter = np.empty(packets, np.int64)
+        self._carries = self._scratch.full(packets, False, np.bool_)
+        self._up = self._scratch.empty(packets, np.bool_)
+        self._counter = self._scratch.empty(packets, np.int64)
 
     def add(self, tunnel: int, conversation: int, up: npt.NDArray[np.bool_], found: Records) -> None:
         start = self._conversations.order[1]
@@ -288,15 +300,18 @@ class _DatagramRecords:
     def table(self) -> RecordTable:
         """In the order of the file."""
         conversations, packets = self._conversations, self._conversations.packets
-        return RecordTable(
-            *in_order_of_file(
-                conversations.flow,
-                conversations.order[1],
-                self._tunnel,
-                self._carries,
-                self._up,
-                self._counter,
-                packets.ts_ns,
-                packets.payload_bytes,
-            )
+        count = int(np.count_nonzero(self._carries))
+        kinds = (np.int64, np.int32, np.bool_, np.int32, np.int64, np.int32)
+        records = _record_kernels.Records(*(self._scratch.empty(count, kind) for kind in kinds))
+        _record_kernels.in_order_of_file(
+            conversations.flow,
+            conversations.order[1],
+            self._tunnel,
+            self._carries,
+            self._up,
+            self._counter,
+            packets.ts_ns,
+            packets.payload_bytes,
+            records,
         )
+        return RecordTable(*records)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from vpnforensics.arrays import Columns
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.scratch import ascending, beside
 from vpnforensics.tunnels.framing import StreamHealth
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.protocol import SURE, Handshake
@@ -120,7 +121,9 @@ class TunnelSet:
             return self
         number = np.cumsum(keep) - 1
         records = self.records.take(keep[self.records.tunnel])
-        records = replace(records, tunnel=number[records.tunnel].astype(np.int32))
+        records = replace(
+            records, tunnel=beside(records.tunnel).taken(number.astype(np.int32), records.tunnel)
+        )
         dropped = [t.conversation for t, kept in zip(self.tunnels, keep, strict=True) if not kept]
         return TunnelSet(
             tuple(t for t, kept in zip(self.tunnels, keep, strict=True) if kept),
@@ -132,7 +135,7 @@ class TunnelSet:
     def at_times(self, conversations: FlowTable) -> TunnelSet:
         """The same tunnels and records of the same packets at other times."""
         records = self.records
-        ts_ns = conversations.packets.ts_ns[records.row]
+        ts_ns = beside(records.row).taken(conversations.packets.ts_ns, records.row)
         order = np.lexsort((np.arange(len(records)), records.row, ts_ns))
         tunnels = (
             replace(
@@ -178,6 +181,6 @@ def merge_records(parts: Sequence[RecordTable]) -> RecordTable:
         merged = RecordTable.joined(parts)
     else:
         merged = parts[0]
-        if (merged.ts_ns[1:] >= merged.ts_ns[:-1]).all() and (merged.row[1:] >= merged.row[:-1]).all():
+        if ascending(merged.ts_ns) and ascending(merged.row):
             return merged  # the usual case
     return merged.take(np.lexsort((merged.row, merged.ts_ns)))

@@ -8,7 +8,7 @@ from vpnforensics.align.classes import SIZE_BITS, SizeClasses
 from vpnforensics.engines._kernels import rarest_packets
 from vpnforensics.engines.case import EgressRows
 from vpnforensics.engines.circle import Circle
-from vpnforensics.engines.containment import PROBES, Containment, gaps
+from vpnforensics.engines.containment import PROBES, Containment, in_order
 from vpnforensics.engines.delay_law import DelayLaw
 from vpnforensics.engines.holes import Holes
 
@@ -77,7 +77,7 @@ def made(
     period = int(classes.ts_ns.max() - classes.ts_ns.min()) + 1
     circle = Circle(int(classes.ts_ns.min()), period, np.array([0.0, period]), np.array([0.0, 1.0]))
     return Containment(
-        classes, egress, (of_packet,), fresh, (probes,), *gaps(classes, law.width_ns, tunnels), law,
+        classes, egress, (of_packet,), fresh, (probes,), in_order(classes, law.width_ns, tunnels), law,
         made_holes(tunnels, holes), np.repeat([miss, 0.5, miss], 2), tunnels,
         np.zeros(tunnels, np.int64), circle,
     )  # fmt: skip

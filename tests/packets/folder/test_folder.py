@@ -21,9 +21,9 @@ from tests.packets import frames
 from vpnforensics import samples
 from vpnforensics.capture.payloads import can_be_read_again
 from vpnforensics.capture.writer import write_pcap
+from vpnforensics.packets.column_files import release
 from vpnforensics.packets.folder import write
 from vpnforensics.packets.folder.layout import ADDRESSES, MANIFEST, PACKETS, UNFINISHED
-from vpnforensics.packets.scratch import release
 from vpnforensics.report.inputs import input_row
 
 START_NS = 1_700_000_000_000_000_000

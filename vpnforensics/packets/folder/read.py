@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.errors import CaptureError
+from vpnforensics.packets.column_files import ColumnFiles
 from vpnforensics.packets.decoding import AUTO, Progress
 from vpnforensics.packets.folder.layout import (
     ADDRESSES,
@@ -22,7 +23,6 @@ from vpnforensics.packets.folder.layout import (
     read_manifest,
     source_of,
 )
-from vpnforensics.packets.scratch import ColumnFiles
 from vpnforensics.packets.selection import Selection, Sieve
 from vpnforensics.packets.table import HEAD_BYTES, AddressTable, PacketTable
 

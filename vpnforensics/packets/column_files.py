@@ -1,12 +1,10 @@
 """Columns in files instead of memory: appended to as packets come, mapped when all are there.
 
-The files have no names, so that nothing is left of them however the process ends. Their pages are the
-kernel's to keep or to write out: of a table that lies in scratch files, memory holds what was last looked at.
+How such files are held, and what else lies in some: :mod:`vpnforensics.scratch`.
 """
 
 from __future__ import annotations
 
-import mmap
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy.typing as npt
 
 from vpnforensics.packets.columns import PacketColumns
 from vpnforensics.packets.table import ColumnSpec, PacketTable
+from vpnforensics.scratch import Scratch, beside, full
 
 _ENOUGH_PACKETS = 1 << 16
 """Handed on together: few enough for the cache, enough that writing them costs little."""
@@ -37,7 +36,7 @@ class ColumnFiles:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._folder = folder
+        self._scratch, self._folder = Scratch(folder), folder
         names = [spec.name for spec in PacketTable.schema()]
         self._files = {name: tempfile.TemporaryFile(dir=folder) for name in names}  # noqa: SIM115
 
@@ -54,12 +53,19 @@ class ColumnFiles:
             for name, file in self._files.items():
                 file.write(np.ascontiguousarray(columns[name]).data)
         except OSError as error:
-            why = f"scratch files cannot be written: {error.strerror}"
-            raise OSError(error.errno, why, str(self._folder)) from error
+            raise full(error, self._folder) from error
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """All rows by column, mapped: they stay when this object is closed."""
-        return {spec.name: _mapped(self._files[spec.name], spec) for spec in PacketTable.schema()}
+        return {spec.name: self._mapped(spec) for spec in PacketTable.schema()}
+
+    def _mapped(self, spec: ColumnSpec) -> npt.NDArray[Any]:
+        shape = (-1, spec.width) if spec.width > 1 else (-1,)
+        file = self._files[spec.name]
+        file.flush()
+        if not file.tell():
+            return np.empty(0, spec.dtype).reshape(0, *shape[1:])
+        return self._scratch.map(file.fileno()).view(spec.dtype).reshape(shape)
 
     # As a taker of what is decoded:
 
@@ -77,20 +83,8 @@ class ColumnFiles:
 
 
 def release(packets: PacketTable) -> None:
-    """Let go of the memory that columns in scratch files take; they are read again when looked at."""
-    for _, array in packets.columns():
-        base: Any = array
-        while isinstance(base, np.ndarray) and base.base is not None:
-            base = base.base
-        if isinstance(base, memoryview):
-            base = base.obj
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written stays in its file
-
-
-def _mapped(file: Any, spec: ColumnSpec) -> npt.NDArray[Any]:
-    shape = (-1, spec.width) if spec.width > 1 else (-1,)
-    file.flush()
-    if not file.tell():
-        return np.empty(0, spec.dtype).reshape(0, *shape[1:])
-    return np.frombuffer(mmap.mmap(file.fileno(), 0), spec.dtype).reshape(shape)
+    """Let go of the memory that a table in scratch files takes, and what was derived from it and lies beside
+    it.
+    """
+    for scratch in {beside(array) for _, array in packets.columns()}:
+        scratch.release()

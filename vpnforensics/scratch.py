@@ -1,0 +1,181 @@
+"""Large arrays in files instead of memory: what is derived from a column that lies in a file lies beside it.
+
+Functions that make an array as long as a capture ask the array that they make it from where it is to be
+(:func:`beside`), and are the same for both. The files have no names, so that nothing is left of them however
+the process ends. Their pages are the kernel's to keep or to write out: of what lies there, memory holds what
+was last looked at.
+
+What is as long as a capture only while it is computed, is computed block by block (:meth:`Scratch.filled`):
+for what is done element by element, the result is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import ref
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_LEAST_BYTES = 1 << 20
+"""Smaller arrays stay in memory: a file each would cost more time than it saves memory."""
+_BLOCK = 1 << 18
+"""Rows of a block: their temporary arrays stay in the cache."""
+
+
+class _Mapping(mmap.mmap):
+    """A mapped file that knows to which scratch it belongs."""
+
+    scratch: Scratch
+
+
+class Scratch:
+    """Where large arrays are put.
+
+    Parameters
+    ----------
+    folder : str or Path, optional
+        For files without names; memory, without it.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = folder
+        self._mappings: list[ref[_Mapping]] = []
+        self._lock = Lock()
+
+    def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """An array of undefined content.
+
+        Raises
+        ------
+        OSError
+            The disk is full.
+        """
+        kind = np.dtype(dtype)
+        shape = (shape,) if isinstance(shape, int) else shape
+        size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        if self.folder is None or size < max(_LEAST_BYTES, 1):
+            return np.empty(shape, kind)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise full(error, self.folder) from error
+            return self.map(file.fileno()).view(kind).reshape(shape)
+
+    def map(self, descriptor: int) -> npt.NDArray[np.uint8]:
+        """The bytes of an open file, which must not be empty; they stay when it is closed."""
+        mapping = _Mapping(descriptor, 0)
+        mapping.scratch = self
+        with self._lock:
+            self._mappings = [known for known in self._mappings if known() is not None]
+            self._mappings.append(ref(mapping))
+        return np.frombuffer(mapping, np.uint8)
+
+    def full(self, shape: int | tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
+        """An array of one value."""
+        array = self.empty(shape, dtype)
+        array[...] = value
+        return array
+
+    def filled(self, length: int, dtype: npt.DTypeLike, block: Callable[[slice], Array]) -> Array:
+        """An array computed block by block.
+
+        Parameters
+        ----------
+        length : int
+        dtype : dtype
+        block : callable
+            Gives the values of some rows.
+        """
+        array = self.empty(length, dtype)
+        for rows in blocks(length):
+            array[rows] = block(rows)
+        return array
+
+    def taken(self, array: Array, index: Array) -> Array:
+        """``array[index]``, of rows or marks (bool), one after the other."""
+        marks = index.dtype == np.bool_
+        length = int(np.count_nonzero(index)) if marks else len(index)
+        found = self.empty((length, *array.shape[1:]), array.dtype)
+        end = 0
+        for rows in blocks(len(index)):
+            part = array[rows][index[rows]] if marks else array[index[rows]]
+            found[end : end + len(part)] = part
+            end += len(part)
+        return found
+
+    def copy(self, array: Array) -> Array:
+        """The same values."""
+        copied = self.empty(array.shape, array.dtype)
+        copied[...] = array
+        return copied
+
+    def release(self) -> None:
+        """Let go of what memory holds of the files; they are read again when looked at."""
+        with self._lock:
+            known = [mapping() for mapping in self._mappings]
+        for mapping in known:
+            if mapping is not None:
+                mapping.madvise(mmap.MADV_DONTNEED)  # shared: what was written stays in its file
+
+
+MEMORY = Scratch()
+
+
+def beside(array: Array) -> Scratch:
+    """Where an array lies, and what is derived from it is to be."""
+    base: Any = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base.scratch if isinstance(base, _Mapping) else MEMORY
+
+
+def concatenated(arrays: Sequence[Array]) -> Array:
+    """One array after the other, beside the longest."""
+    longest = max(arrays, key=len)
+    length = sum(map(len, arrays))
+    joined = beside(longest).empty((length, *longest.shape[1:]), np.result_type(*arrays))
+    return np.concatenate(arrays, out=joined)
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """All rows, block by block."""
+    return (slice(begin, min(begin + _BLOCK, length)) for begin in range(0, length, _BLOCK))
+
+
+def rows_where(length: int, block: Callable[[slice], npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
+    """The rows at which something holds that is asked block by block."""
+    found = [np.flatnonzero(block(rows)) + rows.start for rows in blocks(length)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def counted(numbers: npt.NDArray[np.integer[Any]], least: int = 0) -> npt.NDArray[np.int64]:
+    """How often each number from 0 on occurs, of ``least`` numbers at least: :func:`numpy.bincount`, which
+    makes a copy of all.
+    """
+    counts = np.zeros(max(least, int(numbers.max(initial=-1)) + 1), np.int64)
+    for rows in blocks(len(numbers)):
+        counts += np.bincount(numbers[rows], minlength=len(counts))
+    return counts
+
+
+def ascending(values: Array) -> bool:
+    """Whether no value is less than the one before it."""
+    pairs = (values[rows.start : rows.stop + 1] for rows in blocks(len(values)))
+    return all(bool((some[1:] >= some[:-1]).all()) for some in pairs)
+
+
+def full(error: OSError, folder: str | Path) -> OSError:
+    """That scratch files cannot be written, as an error that says where."""
+    return OSError(error.errno, f"scratch files cannot be written: {error.strerror}", str(folder))
