@@ -86,8 +86,11 @@ def test_cells_tell_tor_from_the_web():
 
     hello = [b"\x16\x03\x01\0\x80" + bytes(120)]
     cells = {side: hello + records(*[514 * (1 + n % 2) + 17 for n in range(23)]) for side in (True, False)}
+    # A handshake's records hold none, and in a download whole chunks of Tor's buffer do not end with a cell.
+    bulk = {side: hello + records(*[28, 74, 2054], *[4048 + 17] * 10, *[531] * 10) for side in (True, False)}
     web = {side: hello + records(*rng.integers(60, 1300, 23).tolist()) for side in (True, False)}
     assert protocol_of(spoken(rng, (("10.0.0.2", 40000), cells))) == ["tor"]
+    assert protocol_of(spoken(rng, (("10.0.0.2", 40000), bulk))) == ["tor"]
     assert protocol_of(spoken(rng, (("10.0.0.2", 40000), web))) == ["tls"]
 
 
