@@ -91,6 +91,9 @@ validate-scenes: .venv/dev.stamp ## links on simulated scenes that are hard each
 validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside the number allowed
 	$(PY) benchmarks/error_rate.py
 
+validate-open-set: .venv/dev.stamp ## false links of flows whose tunnel is absent: makes docs/open-set.md anew (half an hour)
+	$(PY) benchmarks/open_set.py
+
 validate-streams: .venv/dev.stamp ## links through relays, on the samples damaged step by step
 	$(PY) benchmarks/streams.py $(addprefix samples/,shadowsocks trojan socks http-proxy-squid ssh-tun ssh-tun-gcm)
 
@@ -131,4 +134,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-streams validate-fields mutants corpus lab likeness package dataset docs man clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-open-set validate-streams validate-fields mutants corpus lab likeness package dataset docs man clean

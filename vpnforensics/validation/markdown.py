@@ -18,7 +18,8 @@ _HEAD = """# Validation
 
 Made by `make validate`; what stands here is overwritten by the next run. What it means, the hypotheses, the
 formulas and the limits are in [method.md](method.md); what other methods make of such comparisons, in
-[baselines.md](baselines.md).
+[baselines.md](baselines.md); flows whose tunnel is not in the capture, a hundred thousand of them, in
+[open-set.md](open-set.md).
 """
 _AGAIN = """
 Every cell can be made again: the samples and recordings are in the repository, and
