@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +50,10 @@ class _Case:
     away_share: float = 1.0
     turns: list[float] = field(default_factory=list)
     usable: bool = True
+    linked: Any = None
+
+    def knowing(self, linked: Any) -> _Case:
+        return replace(self, linked=linked)
 
     @property
     def alignment(self) -> Any:
@@ -78,6 +82,7 @@ class _Engine:
     says: Callable[[_Case, Pairs | None], EngineScores]
     finds_pairs: bool = True
     name: str = "made"
+    apart: bool = False
     asked: list[Pairs | None] = field(default_factory=list)
 
     def score(self, case: _Case, only: Pairs | None = None) -> EngineScores:
@@ -269,6 +274,51 @@ def test_an_engine_that_is_asked_links_nothing(monkeypatch: pytest.MonkeyPatch) 
 
     linked = np.r_[np.arange(29) % TUNNELS, -1]
     assert _weigh(monkeypatch, _Engine(all_for, finds_pairs=False), _decision(linked)).tunnel[29] == -1
+
+
+def _open_at_the_end(llr: float) -> Decision:
+    """All flows linked but the last: for its own tunnel (2) packets speak a little, with an error of 0.2."""
+    linked = np.r_[np.arange(29) % TUNNELS, -1]
+    known = _decision(linked)
+    flow, n = np.arange(FLOWS, dtype=np.int32), np.full(FLOWS, 9, np.int32)
+    scores = ScoreTable(flow, (flow % TUNNELS).astype(np.int32), np.full(FLOWS, 20.0), n)
+    llrs = np.r_[known.llr, llr]
+    voice = Voice("packets", scores.score, llrs, n, ("found",) * FLOWS)
+    error = np.r_[known.error[:29], 0.2]
+    return _decision(linked, scores=scores, llr=llrs, voices=(voice,), error=error)
+
+
+def _for_its_own(case: _Case, only: Pairs | None) -> EngineScores:
+    assert only is not None
+    assert case.linked is not None, "what packets linked is known to it"
+    mine = np.flatnonzero(only.tunnel == only.flow % TUNNELS)
+    return _scored(only.flow[mine], only.tunnel[mine], np.full(len(mine), 3.0))
+
+
+def test_an_engine_apart_confirms_what_packets_make_likeliest(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _Engine(_for_its_own, finds_pairs=False, apart=True)
+    found = _weigh(monkeypatch, engine, _open_at_the_end(2.0))
+    assert found.tunnel[29] == 2
+    bound = np.log10(29)  # comparisons known to be false
+    assert found.error[29] == pytest.approx(1 / (1 + 4 * 29))
+    assert found.llr[found.scores.flow == 29].tolist() == pytest.approx([2.0 + bound])
+    assert found.llr[found.scores.flow == 3].tolist() == [3.0], "what packets linked is as it was"
+
+
+def test_an_engine_apart_confirms_nothing_that_packets_deny(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = _Engine(_for_its_own, finds_pairs=False, apart=True)
+    found = _weigh(monkeypatch, engine, _open_at_the_end(-0.1))
+    assert found.tunnel[29] == -1
+    assert found.llr[found.scores.flow == 29].tolist() == [-0.1]
+
+
+def test_other_engines_confirm_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def says(case: _Case, only: Pairs | None) -> EngineScores:
+        return _for_its_own(replace(case, linked=()), only)
+
+    found = _weigh(monkeypatch, _Engine(says, finds_pairs=False), _open_at_the_end(2.0))
+    assert found.tunnel[29] == -1
+    assert found.llr[found.scores.flow == 29].tolist() == [2.0]
 
 
 def test_an_engine_that_cannot_be_calibrated_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

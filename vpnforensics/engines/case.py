@@ -44,6 +44,8 @@ class Case:
     """Of relays that keep bytes: what equal payloads say."""
     captured: FlowTable | None = None
     """The same flows with all their packets, where ``flows`` has only the writes that a relay carried."""
+    linked: Int32s | None = None
+    """Tunnel that each flow is linked to by its packets, or -1, once they have been asked."""
 
     @property
     def by_writes(self) -> bool:
@@ -106,10 +108,18 @@ class Case:
         )
         moved = replace(packets, ts_ns=ts_ns)
         case = replace(self, flows=self.flows.at_times(moved))
-        for name in ("outer", "outer_ip_ids", "devices"):  # of things that did not move
-            if name in vars(self):
-                vars(case)[name] = vars(self)[name]
-        return case, away
+        return self._lent(case, "outer", "outer_ip_ids", "devices"), away  # of things that did not move
+
+    def knowing(self, linked: Int32s) -> Case:
+        """The same case, with the links that packets made."""
+        return self._lent(
+            replace(self, linked=linked), "egress", "circle", "outer", "outer_ip_ids", "devices"
+        )
+
+    def _lent(self, case: Case, *names: str) -> Case:
+        """Another case with what was found out here already."""
+        vars(case).update({name: vars(self)[name] for name in names if name in vars(self)})
+        return case
 
     @cached_property
     def outer_ip_ids(self) -> list[IpIdProfile]:

@@ -37,6 +37,9 @@ class Engine:
     own tables: see :mod:`vpnforensics.evidence.decision`.)"""
     finds_pairs: bool = False
     """It speaks seldom, only for a pair, and finds those pairs itself, by a join."""
+    apart: bool = False
+    """What it goes by is neither times nor lengths and differs between clients that are alike: it may confirm
+    a tunnel that packets make likeliest, however clear they are."""
     module: str | None = None
     """Of a plug-in: the module whose ``score`` it is, with dots."""
     package: str | None = None
@@ -136,6 +139,19 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 silent_when="IDs are zero, random, or counted per destination or per flow; IPv6; never "
                 "speaks against a pair",
                 finds_pairs=True,
+            ),
+            Engine(
+                name="siblings",
+                source="Bellovin 2002; counters by destination: RFC 6864, Salutari, Cicalese & Rossi 2018",
+                evidence="IP IDs of the flow run on from those of the tunnel's linked flows to the same "
+                "destination",
+                needs="a client whose stack counts IP IDs by destination, or all, and flows linked by their "
+                "packets",
+                speaks_when="lookups of Windows clients, and others that count by destination; confirms what "
+                "packets make likeliest",
+                silent_when="IDs are zero, random, or counted per flow; IPv6; no other linked flow goes to "
+                "the same destination; never speaks against a pair",
+                apart=True,
             ),
             Engine(
                 name="counters",

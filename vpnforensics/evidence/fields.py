@@ -102,6 +102,8 @@ def weigh_fields(
 
 def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.random.Generator) -> Decision:
     """The decision with what these engines say; at least one, on aligned clocks."""
+    if any(engine.apart for engine in chosen):
+        case = case.knowing(decision.tunnel)
     alive = present(case)
     h1, h2 = _known(case, decision, rng)
     fields = {e.name: _by_itself(case, e, decision, h1, alive, rng) for e in chosen if e.finds_pairs}
@@ -119,13 +121,15 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
     voices = [_of_packets(case, decision, v, every, looked) for v in decision.voices]
     packets = voices[0].llr if voices else np.full(len(every), np.nan)
     of_fields = [_voice(case, field, every) for field in said_of]
-    fused = fuse(packets, np.stack([v.llr for v in of_fields]))
-    claims = fuse(packets, np.stack([f.claims(_at(case, f.said, every)) for f in said_of]))
-    heard = np.any(
-        [np.isfinite(v.llr) for v, e in zip(of_fields, chosen, strict=True) if e.finds_pairs], axis=0
-    )
+    apart = np.array([engine.apart for engine in chosen])
+    ratios, claims = np.stack([v.llr for v in of_fields]), _claims(case, said_of, every)
+    confirmed = _confirmed(case, decision, every, packets, ratios[apart])
+    fused = fuse(packets, ratios[~apart]) + confirmed
+    heard = np.isfinite(ratios[[e.finds_pairs for e in chosen]]).any(axis=0)
     may_link = heard & (~looked | (packets > 0))
-    links = _link(case, decision, every[may_link], claims[may_link], alive)
+    likeliest = _likeliest(case, decision, every[may_link], fuse(packets, claims[~apart])[may_link], alive)
+    likelier = _likelier(case, decision, every, packets, confirmed)
+    links = _link(decision, [likeliest, likelier])
     if heard.any():
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     shown = np.searchsorted(every, listed)
@@ -225,26 +229,67 @@ def _of_packets(case: Case, decision: Decision, voice: Voice, keys: Keys, looked
     return replace(spread, llr=np.where((row < 0) & looked, unlisted, spread.llr))
 
 
-def _link(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Keys) -> tuple[Int32s, Floats]:
-    """Tunnel and stated error of each flow, those that the fields add included.
+def _claims(case: Case, fields: Sequence[_Field], keys: Keys) -> Floats:
+    """Likelihood ratios of the pairs as each engine has them, without bounds."""
+    return np.stack([field.claims(_at(case, field.said, keys)) for field in fields])
 
-    Before, each tunnel at the time and none at all are taken for equally likely.
-    """
-    tunnel, error = decision.tunnel.copy(), decision.error.copy()
+
+def _confirmed(case: Case, decision: Decision, keys: Keys, packets: Floats, ratios: Floats) -> Floats:
+    """What engines apart clearly say for pairs that packets speak for, too, but did not link; else 0."""
+    said = np.nan_to_num(ratios).max(axis=0, initial=0.0)
+    opened = decision.tunnel[keys // len(case.tunnels)] < 0
+    return np.where(opened & (packets > 0) & (said >= CLEAR), said, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Flows with the tunnel they might be linked to, and the error of that."""
+
+    flow: Int32s
+    tunnel: Int32s
+    error: Floats
+
+
+def _likeliest(case: Case, decision: Decision, keys: Keys, claims: Floats, alive: Keys) -> _Candidates:
+    """What fields make likeliest. Before, each tunnel at the time and none are taken for equally likely."""
     pairs = pairs_of(case, keys)
     order = np.lexsort((pairs.tunnel, -claims, pairs.flow))
-    order = order[tunnel[pairs.flow[order]] < 0]
+    order = order[decision.tunnel[pairs.flow[order]] < 0]
     flow, claim = pairs.flow[order], claims[order]
     lead = np.flatnonzero(changes(flow))
     count = np.diff(np.r_[lead, len(flow)])
     best = np.repeat(claim[lead], count)
     rivals = np.bincount(np.repeat(np.arange(len(lead)), count), 10.0 ** (claim - best), len(lead)) - 1.0
-    of = flow[lead]
-    rivals += np.maximum(alive[of] + 1 - count, 0) * 10.0 ** -claim[lead]
-    of_best = np.ones(len(tunnel))
-    of_best[of] = np.maximum(rivals / (1.0 + rivals), decision.policy.least_error)
-    linked = surest(of_best, decision.policy.expected_false_links - decision.expected_false_links)
-    place = np.flatnonzero(linked[of])
-    tunnel[of[place]] = pairs.tunnel[order[lead[place]]]
-    error[of[place]] = of_best[of[place]]
-    return tunnel, error
+    rivals += np.maximum(alive[flow[lead]] + 1 - count, 0) * 10.0 ** -claim[lead]
+    return _Candidates(flow[lead], pairs.tunnel[order[lead]], rivals / (1.0 + rivals))
+
+
+def _likelier(case: Case, decision: Decision, keys: Keys, packets: Floats, confirmed: Floats) -> _Candidates:
+    """What packets make likeliest and an engine apart from them confirms: its ratio multiplies their odds.
+
+    Where it says as much for another tunnel, nothing is gained.
+    """
+    pairs = pairs_of(case, keys)
+    order = np.lexsort((pairs.tunnel, -packets, pairs.flow))
+    flow = pairs.flow[order]
+    lead = np.flatnonzero(changes(flow))
+    own = confirmed[order[lead]]
+    rest = confirmed[order].copy()
+    rest[lead] = 0.0
+    gained = own - np.maximum.reduceat(rest, lead) if len(lead) else own
+    lead, gained = lead[gained > 0], gained[gained > 0]
+    error = decision.error[flow[lead]]
+    against = error * 10.0**-gained
+    return _Candidates(flow[lead], pairs.tunnel[order[lead]], against / (against + 1.0 - error))
+
+
+def _link(decision: Decision, roads: Sequence[_Candidates]) -> tuple[Int32s, Floats]:
+    """Tunnel and stated error of each flow, those that the fields add included: the surest first."""
+    flow, to, error = (np.concatenate([getattr(c, n) for c in roads]) for n in ("flow", "tunnel", "error"))
+    error = np.maximum(error, decision.policy.least_error)
+    order = np.lexsort((error, flow))
+    order = order[changes(flow[order])]
+    order = order[surest(error[order], decision.policy.expected_false_links - decision.expected_false_links)]
+    tunnel, stated = decision.tunnel.copy(), decision.error.copy()
+    tunnel[flow[order]], stated[flow[order]] = to[order], error[order]
+    return tunnel, stated
