@@ -10,12 +10,14 @@ import pytest
 
 import vpnforensics as vf
 from tests.evidence.joint.made import made
-from tests.truth import Recording, load, tally
+from tests.truth import Recording, degrade, load, tally
+from vpnforensics.evidence import attribution
 from vpnforensics.evidence.attribution import attribute, surest
+from vpnforensics.evidence.decoys import Decoys
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
-from vpnforensics.groundtruth.simulate.spec import Capture
+from vpnforensics.groundtruth.simulate.spec import Capture, Countermeasures
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,15 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
         egress=Capture(3.25, 15.0, 0.0, 96),
     )
     simulate(spec, folder, 5)
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    folder: Path = tmp_path_factory.mktemp("padded")
+    snapped, to_mtu = Capture(snaplen=96), Countermeasures(pad_mtu=True)
+    spec = mixed_case(12, 20, scale=0.2, ingress=snapped, egress=snapped, countermeasures=to_mtu)
+    simulate(spec, folder, 12)
     return load(folder)
 
 
@@ -62,6 +73,32 @@ def test_flows_of_another_time_link_to_nothing(recording: Recording, seed: int) 
     strangers = replace(recording.egress, ts_ns=recording.egress.ts_ns - 3_250_000_000 + shift)
     case = vf.correlate(recording.ingress, strangers, same_clock=True, seed=seed)
     assert (case.links["verdict"] == "linked").sum() == 0
+
+
+def test_copies_that_look_surely_carried_leave_nothing_linked(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contradicted = Decoys(tried=500, linked=9, sure=9, comparisons=4000, llr=np.zeros(0))
+    monkeypatch.setattr(attribution, "try_decoys", lambda *_: contradicted)
+    case = vf.correlate(recording.ingress, recording.egress)
+    assert (case.links["verdict"] == "linked").sum() == 0
+    assert any("of 500 copies of flows that no tunnel carried, 9 look" in said for said in case.warnings)
+    case = vf.correlate(recording.ingress, recording.egress, expected_false_links=0.1)
+    linked = case.links["verdict"] == "linked"
+    assert linked.sum() == 5
+    assert case.links["error"][linked].tolist() == [9 / 500] * 5
+
+
+@pytest.mark.parametrize(("jitter_ms", "some"), [(1, 0.5), (10, 0.0)])
+def test_padded_tunnels_are_told_apart_by_times_as_far_as_those_go(
+    padded: Recording, jitter_ms: float, some: float
+) -> None:
+    """The clocks are known: nothing else would give them."""
+    damaged = degrade(padded, jitter_s=jitter_ms / 1e3, seed=1, offset_s=0.0, drift_ppm=0.0)
+    case = vf.correlate(damaged.ingress, damaged.egress, same_clock=True)
+    found = tally(damaged, case, offset_s=0.0)
+    assert found.wrong == 0
+    assert found.long_share >= some
 
 
 def test_a_request_that_no_case_can_support_is_said(recording: Recording) -> None:

@@ -123,7 +123,7 @@ def attributed(monkeypatch, case, *, pairs, llr, tunnel, record, rest=(), classe
     containment = SimpleNamespace(egress_class=(size_class,), law=normal_law(1.0), score=score)
     parts = {
         "error": np.full(flows, 1e-4),
-        "decoys": Decoys(5, 0, 50, np.zeros(0)),
+        "decoys": Decoys(5, 0, 0, 50, np.zeros(0)),
         "unlisted_llr": np.full(flows, -2.0),
     }
     found = Attribution(
@@ -184,7 +184,7 @@ def test_ratios_are_bounded_by_what_is_known_to_be_false_and_true(monkeypatch):
 def test_competitors_and_decoys_say_how_much_of_a_ratio_is_believed(monkeypatch):
     """One false comparison in 52 as high as 4 allows to believe log10(53 / 2) of 4; none, all of it."""
     slope = (log10(53) - log10(2)) / 4
-    decoys = Decoys(5, 0, 50, np.array([4.0]))
+    decoys = Decoys(5, 0, 0, 50, np.array([4.0]))
     by_decoy = attributed(monkeypatch, made(), **WHOLE, decoys=decoys)
     np.testing.assert_allclose(by_decoy.llr, [1.5 * slope, -log10(2), 1.2 * slope])
     rival = attributed(monkeypatch, made(), **(WHOLE | {"llr": [1.5, 4.0, 1.2]}))

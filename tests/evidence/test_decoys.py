@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,3 +76,15 @@ def test_a_copy_near_its_true_place_is_none():
 def test_without_flows_there_are_none():
     found, rounds = tried([0] * 6, Policy())
     assert (found.tried, found.linked, found.comparisons, len(found.llr), rounds) == (0, 0, 0, 0, [])
+
+
+def test_where_the_model_is_sure_of_three_copies_no_error_is_believed_below_their_share():
+    one, _ = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=1, sure=0.01))
+    assert (one.sure, one.least_error) == (1, 0.0)  # copy 0, of error 0
+    two, _ = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=2, sure=0.01))
+    assert (two.sure, two.least_error) == (2, 0.0)
+    three, _ = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=3, sure=0.01))
+    assert (three.sure, three.tried, three.least_error) == (3, 18, 3 / 18)
+    assert tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=1, sure=0.1))[0].sure == 1  # below, not at it
+    many = replace(three, tried=1001)
+    assert many.least_error == 0.0  # a stray one in hundreds

@@ -89,7 +89,7 @@ class Adversary:
 
 
 class _WithoutDecoys(Options):
-    """No link depends on decoys, which take four fifths of the time; they check what is stated of links."""
+    """Decoys take four fifths of the time, and check what is stated of links; here truth does that."""
 
     __slots__ = ()
 

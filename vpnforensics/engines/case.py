@@ -16,6 +16,7 @@ from vpnforensics.features.devices import Devices, find_devices
 from vpnforensics.features.ip_id import IpIdProfile
 from vpnforensics.features.senders import find_senders
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.flows.grouping import changes
 from vpnforensics.scratch import beside
 from vpnforensics.tunnels.carriers import TRANSPORT
 from vpnforensics.tunnels.find import TunnelSet
@@ -150,6 +151,22 @@ class ScoreTable(Columns):
     """Decimal logarithm of the engine's uncalibrated ratio."""
     hits: Int32s
     """Packets of the flow that the tunnel explains."""
+
+    def best(self, flows: int) -> tuple[Ints, Floats]:
+        """Row of each flow's best pair, -1 without, and how far its score is above 0 and above the next
+        one's.
+        """
+        order = np.lexsort((self.tunnel, -self.score, self.flow))
+        flow = self.flow[order]
+        leads = np.flatnonzero(changes(flow))
+        best = np.full(flows, -1, np.int64)
+        best[flow[leads]] = order[leads]
+        following = np.minimum(leads + 1, max(len(flow) - 1, 0))
+        has_next = (following > leads) & (flow[following] == flow[leads])
+        score = np.maximum(self.score[order], 0.0)
+        lead = np.full(flows, -np.inf)
+        lead[flow[leads]] = score[leads] - np.where(has_next, score[following], 0.0)
+        return best, lead
 
 
 def concatenate(tables: list[ScoreTable]) -> ScoreTable:

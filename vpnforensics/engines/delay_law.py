@@ -10,6 +10,7 @@ Grenander, U. (1956). On the theory of mortality measurement II. Skand. Aktuarie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -79,8 +80,17 @@ class DelayLaw:
         )
 
 
+class Rarities(NamedTuple):
+    """Records by what tells them apart, as :class:`SizeClasses` has them by size: class c's are
+    ``start[c]:start[c+1]`` of ``ts_ns``, ascending.
+    """
+
+    start: Ints
+    ts_ns: Ints
+
+
 def observed_delays(
-    classes: SizeClasses, egress: EgressRows, egress_class: tuple[Int32s, ...]
+    classes: SizeClasses | Rarities, egress: EgressRows, egress_class: tuple[Int32s, ...]
 ) -> tuple[Ints, Bools, tuple[int, int]]:
     """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
 
@@ -89,7 +99,7 @@ def observed_delays(
 
     Parameters
     ----------
-    classes : SizeClasses
+    classes : SizeClasses or Rarities
     egress : EgressRows
     egress_class : tuple of ndarray of int32
         Class of each egress packet or -1, one array a length map.
@@ -116,12 +126,12 @@ def observed_delays(
 
 
 def _without_rivals(
-    classes: SizeClasses, egress: EgressRows, egress_class: tuple[Int32s, ...], window_ns: int
+    classes: SizeClasses | Rarities, egress: EgressRows, egress_class: tuple[Int32s, ...], window_ns: int
 ) -> tuple[Ints, Bools]:
     delays, ups = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
     span_ns = max(int(np.ptp(classes.ts_ns)), 1)
     for per_map in egress_class:
-        in_reach, rank = np.unique(classes.counts / span_ns * 2 * window_ns, return_inverse=True)
+        in_reach, rank = np.unique(np.diff(classes.start) / span_ns * 2 * window_ns, return_inverse=True)
         # Of a packet without a class, -1 or -2, none either.
         rank_of = np.r_[rank, -1, -1].astype(np.int32)
         ranks = beside(per_map).taken(rank_of, per_map)
@@ -165,7 +175,19 @@ def estimate_delay_law(
     of_pairs = [_unimodal(delay_ns[up == way], window_ns[way == 0]) for way in (1, 0)]
     # What one direction's delays are says nothing of the other's, but for how far they may scatter.
     spread_ns = [law.quantile(_COVER) - law.quantile(1 - _COVER) for law in of_pairs if law is not None]
-    laws = [law if law is not None else _wide_law(max(spread_ns, default=0.0)) for law in of_pairs]
+    return _tabulated(
+        [law if law is not None else _wide_law(max(spread_ns, default=0.0)) for law in of_pairs]
+    )
+
+
+def even_law(far_ns: float) -> DelayLaw:
+    """As early as late, as far as this: to look for what the delays are."""
+    even = _Histogram(np.array([-far_ns, far_ns]), np.ones(1), 0)
+    return _tabulated([even, even])
+
+
+def _tabulated(laws: list[_Histogram]) -> DelayLaw:
+    """Of the directions up and down."""
     low = min(law.quantile((1 - _COVER) / 2) for law in laws)
     high = max(law.quantile(1 - (1 - _COVER) / 2) for law in laws)
     step_bits = max(11, int(np.ceil((high - low) / _SLOTS)).bit_length())

@@ -47,13 +47,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.align.classes import IN_PIECES, classify_records
-from vpnforensics.arrays import Bools
+from vpnforensics.align.classes import IN_PIECES, SizeClasses, classify_records
+from vpnforensics.arrays import Bools, Int32s
 from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, in_order
-from vpnforensics.engines.delay_law import estimate_delay_law, observed_delays
+from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law, even_law, observed_delays
 from vpnforensics.engines.holes import find_holes
+from vpnforensics.engines.plain_flows import FAR_NS, TIMES, law_of_plain_flows
 from vpnforensics.scratch import beside, blocks
 
 NAME = "packets"
@@ -84,6 +85,18 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
         for rows in blocks(len(seen)):
             per_map[rows][~seen[rows]] = IN_PIECES
     law = estimate_delay_law(*observed_delays(classes, egress, egress_class))
+    prepared = _under(law, case, classes, egress_class)
+    if min(law.pairs):
+        return prepared
+    learned = _under(even_law(FAR_NS), case, classes, egress_class)
+    for _ in range(TIMES):
+        learned = _under(law_of_plain_flows(learned), case, classes, egress_class)
+    return learned if min(learned.law.pairs) else prepared
+
+
+def _under(law: DelayLaw, case: Case, classes: SizeClasses, egress_class: tuple[Int32s, ...]) -> Containment:
+    """The case under a delay law."""
+    egress = case.egress
     fresh = beside(egress.ts_ns).full(len(egress.ts_ns), 1, np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)

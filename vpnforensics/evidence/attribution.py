@@ -6,7 +6,8 @@
 3. Flows are linked to their likeliest tunnels in order of their error, the stated probability that the link
    is wrong, until the sum of the errors reaches what is allowed for the case.
 4. Copies of the flows, turned in time, go through the same model: the rate at which they would be linked
-   stands beside the stated one (:mod:`vpnforensics.evidence.decoys`).
+   stands beside the stated one, and where the model is sure of several, no error is stated below their
+   share (:mod:`vpnforensics.evidence.decoys`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.model import Posterior, solve
-from vpnforensics.evidence.joint.placing import best_pairs, place_strong
+from vpnforensics.evidence.joint.placing import place_strong
 from vpnforensics.evidence.policy import Policy
 
 _LN10 = float(np.log(10.0))
@@ -64,16 +65,14 @@ def attribute(
         Tunnels present during each flow: its comparisons.
     policy : Policy
     rng : numpy.random.Generator
-        Turns the decoys; no link depends on it.
+        Turns the decoys, on which no link depends unless the model is sure of several of them.
     progress : callable, optional
         Called with the share done.
     """
     tell = progress or (lambda share: None)
     settled = _settle(containment, alive, policy)
     tell(0.5)
-    linked = surest(settled.error, policy.expected_false_links)
-    tunnel = np.where(linked, settled.likeliest, -1).astype(np.int32)
-    record = _records(settled, linked)
+    likely = surest(settled.error, policy.expected_false_links)
 
     def with_copies(extended: Containment, copies: Int32s) -> tuple[Floats, Floats]:
         flows = len(alive)
@@ -81,14 +80,17 @@ def attribute(
         llr, _ = _likelihood_ratios(found.pairs, found, policy)
         return found.error[flows:], llr[found.pairs.flow >= flows]
 
-    worst = float(settled.error[linked].max(initial=0.0))
+    worst = float(settled.error[likely].max(initial=0.0))
     decoys = try_decoys(containment, alive, with_copies, worst, policy, rng)
     tell(0.9)
+    error = np.maximum(settled.error, decoys.least_error)
+    linked = surest(error, policy.expected_false_links)
+    record = _records(settled, linked)
     pairs = _listed(containment, settled.pairs, settled.likeliest)
     llr, unlisted = _likelihood_ratios(pairs, settled, policy)
     return Attribution(
-        tunnel,
-        settled.error,
+        np.where(linked, settled.likeliest, -1).astype(np.int32),
+        error,
         record,
         decoys,
         pairs,
@@ -204,7 +206,7 @@ def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> 
     """Posterior odds over prior odds of every pair, and of the unlisted pairs of every flow; log10."""
     posterior, jointly = settled.posterior, settled.jointly
     # Of flows placed before: by score, as far as that is believed.
-    row, lead = best_pairs(pairs, len(jointly))
+    row, lead = pairs.best(len(jointly))
     best = np.where(row >= 0, np.r_[pairs.score, 0.0][row], 0.0)
     is_best = row[pairs.flow] == np.arange(len(pairs))
     llr = policy.believed * np.where(is_best, lead[pairs.flow], pairs.score - best[pairs.flow])

@@ -97,7 +97,7 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
             for tunnel, number in zip(case.tunnels.tunnels, case.map_of_tunnel, strict=True)
             if number < 0
         ]
-        found += _too_strict(decision)
+        found += _too_strict(decision) + _too_alike(decision)
     return found + list(decision.unheard)
 
 
@@ -110,6 +110,18 @@ def _too_strict(decision: Decision) -> list[str]:
     return [
         f"{allowed:g} expected false links are fewer than can be supported: no single error is stated below"
         f" {least:g}, so that at most {most:,} flows can be linked"
+    ]
+
+
+def _too_alike(decision: Decision) -> list[str]:
+    """That chance explains flows in this case as well as their tunnels do."""
+    decoys = decision.decoys
+    if not decoys.least_error:
+        return []
+    return [
+        f"of {decoys.tried:,} copies of flows that no tunnel carried, {decoys.sure:,} look surely carried:"
+        " lengths and times do not tell the tunnels of this case apart; no error is stated below"
+        f" {decoys.least_error:.2g}, so that hardly a flow is linked"
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.evidence.joint.made import Packet, Record, made
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.containment import Ownership
-from vpnforensics.evidence.joint.placing import best_pairs, place_strong, with_room
+from vpnforensics.evidence.joint.placing import place_strong, with_room
 
 
 def _long(rng: np.random.Generator, begin_ms: float, packets: int = 25) -> list[Packet]:
@@ -58,7 +58,7 @@ def test_lead_is_over_nothing_and_over_the_next() -> None:
         np.array([3.0, 5.0, 9.0, 9.0, -1.0]),
         np.zeros(5, np.int32),
     )
-    best, lead = best_pairs(pairs, 4)
+    best, lead = pairs.best(4)
     assert best.tolist() == [1, -1, 3, -1]  # ties go to the lower tunnel
     np.testing.assert_allclose(lead, [2.0, -np.inf, 0.0, -np.inf])
 
@@ -74,7 +74,7 @@ def test_best_pair_of_each_flow(listed: list[tuple[int, int, float]]) -> None:
     pairs = ScoreTable(
         flow.astype(np.int32), tunnel.astype(np.int32), score.astype(float), np.zeros(len(flow), np.int32)
     )
-    best, lead = best_pairs(pairs, 6)
+    best, lead = pairs.best(6)
     for f in range(6):
         mine = sorted((-s, t, row) for row, (g, t, s) in enumerate(listed) if g == f)
         scores = [max(-s, 0.0) for s, _, _ in mine]

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment, Ownership
-from vpnforensics.flows.grouping import changes
 
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
@@ -61,7 +60,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], strong_
         pairs = containment.score(flows, floor_log10=0.0)
         if not number:
             first_look = pairs
-        row, lead = best_pairs(pairs, n)
+        row, lead = pairs.best(n)
         strong = np.flatnonzero((row >= 0) & (lead >= strong_log10)).astype(np.int32)
         if not len(strong):
             break
@@ -103,18 +102,3 @@ def with_room(
     if kept.any() and not kept.all():
         owned = containment.own(flows[kept], tunnels[kept], strength[kept])
     return kept, owned
-
-
-def best_pairs(pairs: ScoreTable, flows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Row of each flow's best pair, -1 without, and how far its score is above 0 and above the next one's."""
-    order = np.lexsort((pairs.tunnel, -pairs.score, pairs.flow))
-    flow = pairs.flow[order]
-    leads = np.flatnonzero(changes(flow))
-    best = np.full(flows, -1, np.int64)
-    best[flow[leads]] = order[leads]
-    following = np.minimum(leads + 1, max(len(flow) - 1, 0))
-    has_next = (following > leads) & (flow[following] == flow[leads])
-    score = np.maximum(pairs.score[order], 0.0)
-    lead = np.full(flows, -np.inf)
-    lead[flow[leads]] = score[leads] - np.where(has_next, score[following], 0.0)
-    return best, lead
