@@ -99,6 +99,7 @@ def test_verdicts_errors_and_bounds():
         tunnel=np.array([1, -1, -1], np.int32),
         chance=np.array([1e-9, 1e-3, 0.9e-3]),
         error=np.array([0.25, 0.5, 1.0]),
+        scores=scored((0, 1, 9.0, 4), (1, 0, 2.0, 2), (2, 0, -1.0, 1)),
         llr=np.array([2.0, 1.99, -3.0]),
         null_comparisons=100,
         comparisons_of=np.array([2, 2, 1]),
@@ -108,6 +109,20 @@ def test_verdicts_errors_and_bounds():
     assert found.comparisons == 5
     assert found.bounded().tolist() == [True, False, False]
     assert replace(found, null_comparisons=0).bounded().tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("llr", "verdict"), [(0.1, "undecided"), (0.0, "no_tunnel"), (-2.0, "no_tunnel"), (np.nan, "no_tunnel")]
+)
+def test_no_flow_is_denied_that_evidence_speaks_for(llr, verdict):
+    """Half its packets may be gone with one moment's records, and the other half be found where it was."""
+    found = replace(
+        undecided(made(), Policy()),
+        chance=np.array([1.0, 1e-9, 1e-9]),
+        scores=scored((1, 0, 2.0, 2), (2, 0, -1.0, 1), (2, 1, -9.0, 0)),
+        llr=np.array([llr, llr, -5.0]),
+    )
+    assert found.verdicts() == ["undecided", verdict, verdict]
 
 
 def attributed(monkeypatch, case, *, pairs, llr, tunnel, record, rest=(), classes=None, **more):

@@ -82,8 +82,13 @@ class Decision:
         return np.asarray(self.llr >= upper - 1e-9)
 
     def verdicts(self) -> list[str]:
-        """``linked``, ``no_tunnel`` or ``undecided``, of each flow."""
-        denied = np.where(self.chance < self.policy.no_tunnel_chance, "no_tunnel", "undecided")
+        """``linked``, ``no_tunnel`` or ``undecided``, of each flow; none is denied that evidence speaks for.
+
+        The chance of so little counts packets alone; a likelihood ratio weighs which they are.
+        """
+        refuted = self.chance < self.policy.no_tunnel_chance
+        refuted[self.scores.flow[self.llr > 0]] = False
+        denied = np.where(refuted, "no_tunnel", "undecided")
         return list(np.where(self.tunnel >= 0, "linked", denied).tolist())
 
 
