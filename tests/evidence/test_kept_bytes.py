@@ -101,7 +101,9 @@ def kept(carrier, score, content=0.0):
 
 
 def test_a_high_score_links_and_outweighs(made_up):
-    found = with_kept_bytes(made_up[0], kept([1, 0, -1, 1], [9.0, 9.0, -np.inf, 2.0]), made_up[1])
+    case, decision = made_up
+    against = replace(decision, llr=np.array([6.0, 1.0, -1.0]))
+    found = with_kept_bytes(case, kept([1, 0, -1, 1], [9.0, 9.0, -np.inf, 2.0]), against)
     assert found.tunnel.tolist() == [1, 0, -1, -1]
     assert found.error[:2].tolist() == [pytest.approx(2e-9, abs=1e-6)] * 2
     assert found.verdicts() == ["linked", "linked", "no_tunnel", "undecided"]
