@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 from weakref import ref
 
 import numpy as np
@@ -119,6 +119,18 @@ class Scratch:
         copied[...] = array
         return copied
 
+    def repeated(self, values: Array, start: npt.NDArray[np.int64]) -> Array:
+        """Each value as often as its group has rows, ``start[g]:start[g + 1]`` being those of group g."""
+        array = self.empty(int(start[-1] - start[0]), values.dtype)
+        for groups in blocks(len(values)):
+            sizes = np.diff(start[groups.start : groups.stop + 1])
+            array[start[groups.start] : start[groups.stop]] = np.repeat(values[groups], sizes)
+        return array
+
+    def growing(self, dtype: npt.DTypeLike) -> Growing:
+        """An array that is made part by part."""
+        return Growing(self, dtype)
+
     def release(self) -> None:
         """Let go of what memory holds of the files; they are read again when looked at."""
         with self._lock:
@@ -126,6 +138,44 @@ class Scratch:
         for mapping in known:
             if mapping is not None:
                 mapping.madvise(mmap.MADV_DONTNEED)  # shared: what was written stays in its file
+
+
+class Growing:
+    """An array whose length is known when its last part is."""
+
+    def __init__(self, scratch: Scratch, dtype: npt.DTypeLike) -> None:
+        self._scratch, self._dtype = scratch, np.dtype(dtype)
+        self._parts: list[Array] = []
+        self._file: IO[bytes] | None = None
+
+    def append(self, part: Array) -> None:
+        """Values more.
+
+        Raises
+        ------
+        OSError
+            The disk is full.
+        """
+        self._parts.append(part.astype(self._dtype, copy=False))
+        if self._scratch.folder is not None and sum(part.nbytes for part in self._parts) >= _LEAST_BYTES:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._scratch.folder)  # noqa: SIM115
+            try:
+                for kept in self._parts:
+                    self._file.write(np.ascontiguousarray(kept).data)
+            except OSError as error:
+                raise full(error, self._scratch.folder) from error
+            self._parts = []
+
+    def whole(self) -> Array:
+        """All of it; nothing may be appended after."""
+        rest = np.concatenate([np.zeros(0, self._dtype), *self._parts])
+        if self._file is None:
+            return rest
+        with self._file as file:
+            file.write(rest.data)
+            file.flush()
+            return self._scratch.map(file.fileno()).view(self._dtype)
 
 
 MEMORY = Scratch()

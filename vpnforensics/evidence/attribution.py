@@ -18,13 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.arrays import Floats, Int32s
+from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.model import Posterior, solve
 from vpnforensics.evidence.joint.placing import place_strong
 from vpnforensics.evidence.policy import Policy
+from vpnforensics.scratch import beside, blocks
 
 _LN10 = float(np.log(10.0))
 
@@ -142,15 +143,15 @@ def _settle(
     rest, record = placed.rest, placed.record
     jointly = (placed.tunnel < 0) & (alive > 0)
     # Of long ones, packets that only continue a burst cost much there and say little.
-    telling = np.repeat(sizes <= policy.every_packet, sizes) | (containment.fresh > 0)
-    posterior = solve(rest, np.repeat(jointly, sizes) & telling, alive, none_share)
+    short = sizes <= policy.every_packet
+    posterior = solve(rest, _telling(containment, jointly, short), alive, none_share)
     jointly &= posterior.asked
     sure = jointly & (posterior.error < policy.sure)
     if sure.any():
         flows = np.flatnonzero(sure).astype(np.int32)
         owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
         rest = rest.take_out(flows, owned, record)
-        unsure = np.repeat(jointly & ~sure, sizes) & telling
+        unsure = _telling(containment, jointly & ~sure, short)
         later = solve(rest, unsure, alive, posterior.none_share)
         posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
@@ -160,6 +161,16 @@ def _settle(
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
+
+
+def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
+    """The packets of some flows that the model looks for: of ``short`` flows all."""
+    start, fresh = containment.egress.start, containment.fresh
+    wanted = beside(fresh).repeated(flows, start)
+    every = beside(fresh).repeated(short, start)
+    for rows in blocks(len(wanted)):
+        wanted[rows] &= every[rows] | (fresh[rows] > 0)
+    return wanted
 
 
 def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:
@@ -188,7 +199,16 @@ def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Int32s:
     if len(late):
         owned = settled.rest.own(late, settled.likeliest[late], -settled.error[late])
         settled.rest.take_out(late, owned, record)
-    return np.where(np.repeat(linked, np.diff(settled.rest.egress.start)), record, np.int32(-1))
+    return of_linked(record, linked, settled.rest.egress.start)
+
+
+def of_linked(record: Int32s, linked: Bools, start: Ints) -> Int32s:
+    """The records of linked flows' packets, -1 of others."""
+    scratch = beside(record)
+    of_packet = scratch.repeated(linked, start)
+    return scratch.filled(
+        len(record), np.int32, lambda rows: np.where(of_packet[rows], record[rows], np.int32(-1))
+    )
 
 
 def _listed(containment: Containment, pairs: ScoreTable, likeliest: Int32s) -> ScoreTable:

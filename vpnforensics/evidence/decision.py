@@ -17,15 +17,16 @@ from vpnforensics.engines import writes as writes_engine
 from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
-from vpnforensics.evidence.attribution import Attribution, attribute
+from vpnforensics.evidence.attribution import Attribution, attribute, of_linked
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
 from vpnforensics.evidence.observability import Observability, Why, at_work, is_error, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
-from vpnforensics.flows.grouping import changes
+from vpnforensics.flows.grouping import changes, count_in_groups
 from vpnforensics.packets.selection import leaves_out
+from vpnforensics.scratch import beside, blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def undecided(case: Case, policy: Policy) -> Decision:
         np.ones(len(case.flows)),
         np.zeros(len(case.flows), np.int64),
         np.full(len(case.flows), -1, np.int32),
-        np.full(len(case.egress.row), -1, np.int64),
+        beside(case.egress.row).full(len(case.egress.row), -1, np.int32),
         np.ones(len(case.flows)),
         policy,
         (),
@@ -125,7 +126,7 @@ def decide_by_packets(
     found = attribute(containment, alive, policy=policy, rng=rng, progress=progress)
     scores = _with_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
-    table = table.noted(np.stack([c == IN_PIECES for c in containment.egress_class]), Why.TOO_LONG)
+    table = table.noted(_too_long(containment), Why.TOO_LONG)
     law = containment.law
     del containment  # as large as the captures
     miss = _miss_rate(case, found, table.seen)
@@ -145,7 +146,7 @@ def decide_by_packets(
         chance,
         alive,
         tunnel,
-        np.where(np.repeat(tunnel, np.diff(case.egress.start)) >= 0, found.record, -1),
+        of_linked(found.record, tunnel >= 0, case.egress.start),
         found.error,
         policy,
         (voice,),
@@ -162,6 +163,16 @@ def decide_by_packets(
         null_comparisons,
         found.decoys,
     )
+
+
+def _too_long(containment: Containment) -> Bools:
+    """Packets that tunnels of each length map do not carry as one, shape (maps, packets)."""
+    egress_class = containment.egress_class
+    marks = beside(egress_class[0]).empty((len(egress_class), len(egress_class[0])), np.bool_)
+    for rows in blocks(marks.shape[1]):
+        for of_map, per_map in zip(marks, egress_class, strict=True):
+            of_map[rows] = per_map[rows] == IN_PIECES
+    return marks
 
 
 def decide_by_exact(case: Case, matches: ExactMatches, client_of: Ints, *, policy: Policy) -> Decision:
@@ -258,15 +269,19 @@ def _of_one_client(scores: ScoreTable, llr: Floats, tunnel: Int32s, error: Bools
 
 def _miss_rate(case: Case, found: Attribution, whole: Bools) -> float:
     """Share without a record of the packets that the linked flows' tunnels would have carried as one."""
-    tunnel = np.repeat(found.tunnel, np.diff(case.egress.start))
-    expected = np.flatnonzero(tunnel >= 0)
-    expected = expected[whole[case.map_of_tunnel[tunnel[expected]], expected]]
-    return float(np.mean(found.record[expected] < 0)) if len(expected) else USUAL_MISS
+    tunnel = beside(found.record).repeated(found.tunnel, case.egress.start)
+    expected = missed = 0
+    for rows in blocks(len(tunnel)):
+        linked = np.flatnonzero(tunnel[rows] >= 0)
+        linked = linked[whole[case.map_of_tunnel[tunnel[rows][linked]], rows.start + linked]]
+        expected += len(linked)
+        missed += int(np.count_nonzero(found.record[rows][linked] < 0))
+    return missed / expected if expected else USUAL_MISS
 
 
 def _with_records(case: Case, scores: ScoreTable, found: Attribution) -> ScoreTable:
     """The pairs; a link explains the packets that have their record, which may be more than the score saw."""
-    having = np.add.reduceat(found.record >= 0, case.egress.start[:-1], dtype=np.int32)
+    having = count_in_groups(found.record, case.egress.start).astype(np.int32)
     linked = found.tunnel[scores.flow] == scores.tunnel
     hits = np.where(linked, np.maximum(scores.hits, having[scores.flow]), scores.hits)
     return replace(scores, hits=hits)

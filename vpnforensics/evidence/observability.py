@@ -25,6 +25,7 @@ A packet has the first reason that holds. Duplicates, the same packet captured t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -34,6 +35,7 @@ import numpy.typing as npt
 from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
+from vpnforensics.scratch import ascending, beside, blocks, rows_where
 
 STALL_NS = 100_000_000
 """So much a stalled server delays packets; longer ones would be seen as a silence."""
@@ -89,32 +91,42 @@ class Observability:
     @property
     def seen(self) -> Bools:
         """Packets whose records could have been seen, shape (maps, packets)."""
-        return np.asarray(self.why == Why.SEEN)
+        return self._marks(lambda why: why == Why.SEEN)
 
     def noted(self, where: Bools, why: Why) -> Observability:
         """The same, with a reason for packets that had none; by packet, or by length map and packet."""
-        noted = np.broadcast_to(self.why, np.broadcast_shapes(self.why.shape, where.shape)).copy()
-        noted[where & (noted == Why.SEEN)] = why
+        shape = np.broadcast_shapes(self.why.shape, where.shape)
+        noted, before, where = beside(self.why).empty(shape, np.uint8), self.why, np.atleast_2d(where)
+        for rows in blocks(shape[1]):
+            known = before[:, rows]
+            noted[:, rows] = np.where(where[:, rows] & (known == Why.SEEN), np.uint8(why), known)
         return replace(self, why=noted)
 
     def per_flow(self, packets: Bools) -> Ints:
         """Packets of each flow among those marked, shape (maps, flows)."""
         return np.add.reduceat(np.atleast_2d(packets), self.start[:-1], axis=1, dtype=np.int64)
 
+    def _marks(self, what: Callable[[npt.NDArray[np.uint8]], Bools]) -> Bools:
+        array = beside(self.why).empty(self.why.shape, np.bool_)
+        for rows in blocks(self.why.shape[1]):
+            array[:, rows] = what(self.why[:, rows])
+        return array
+
     @property
     def deniable(self) -> Bools:
         """Flows of which the ingress capture can say that a tunnel did not have them: those most of whose
         packets came when it could see them.
         """
-        timely = ~np.isin(self.why[0], _OF_TIME)
-        return np.asarray(2 * self.per_flow(timely)[0] > np.diff(self.start))
+        timely = self._marks(lambda why: ~np.isin(why, _OF_TIME))
+        return np.asarray(2 * self.per_flow(timely[:1])[0] > np.diff(self.start))
 
     def words(self) -> list[str]:
         """How many packets of each flow could not have been seen, and the commonest reason; "" without any.
 
         A packet that the tunnels of one length map could have carried could have been seen.
         """
-        why = np.where((self.why == Why.SEEN).any(axis=0), Why.SEEN, self.why.max(axis=0, initial=0))
+        shown = self.why.min(axis=0, initial=Why.EMPTY) == Why.SEEN
+        why = np.where(shown, np.uint8(Why.SEEN), self.why.max(axis=0, initial=0))
         counts = np.stack([self.per_flow(why == reason)[0] for reason in Why])
         unseen, commonest = counts[1:].sum(axis=0), counts[1:].argmax(axis=0) + 1
         packets = np.diff(self.start)
@@ -132,19 +144,29 @@ class Observability:
 def observability(case: Case) -> Observability:
     """What time and kind of the packets allow; what tunnels carry is noted later."""
     egress, flows = case.egress, case.flows
-    table = Observability(egress.start, np.zeros((1, len(egress.ts_ns)), np.uint8))
-    sizes = np.diff(egress.start)
-    untimed = np.zeros(len(egress.ts_ns), np.bool_)
-    for first, last in case.alignment.astray:
-        untimed |= (egress.row >= first) & (egress.row <= last)
-    for where, why in (
-        (np.repeat(_reaches_out(case), sizes), Why.OUTSIDE),
-        (~at_work(case), Why.SILENT),
-        (untimed, Why.UNTIMED),
-        (np.repeat(is_error(flows.proto, flows.sport, flows.dport), sizes), Why.SERVERS_OWN),
-        (np.repeat(_beside(case), sizes), Why.BESIDE),
-    ):
+    packets, scratch = len(egress.ts_ns), beside(egress.ts_ns)
+    table = Observability(egress.start, scratch.full((1, packets), Why.SEEN, np.uint8))
+
+    def note(where: Bools, why: Why) -> None:
+        nonlocal table
         table = table.noted(where, why)
+
+    def note_flows(where: Bools, why: Why) -> None:
+        if where.any():
+            note(scratch.repeated(where, egress.start), why)
+
+    def untimed(rows: slice) -> Bools:
+        row = egress.row[rows]
+        within = [(row >= first) & (row <= last) for first, last in case.alignment.astray]
+        return np.asarray(np.any(within, axis=0))
+
+    note_flows(_reaches_out(case), Why.OUTSIDE)
+    working = at_work(case)
+    note(np.logical_not(working, out=working), Why.SILENT)
+    if case.alignment.astray:
+        note(scratch.filled(packets, np.bool_, untimed), Why.UNTIMED)
+    note_flows(is_error(flows.proto, flows.sport, flows.dport), Why.SERVERS_OWN)
+    note_flows(_beside(case), Why.BESIDE)
     return table
 
 
@@ -152,11 +174,17 @@ def at_work(case: Case) -> Bools:
     """Egress packets at whose time the ingress capture was at work, shape (packets,)."""
     outer_ns, ts_ns = case.conversations.packets.ts_ns, case.egress.ts_ns
     start, end = unusual_silences(outer_ns)
-    before = np.searchsorted(start, ts_ns)  # silences that began before the packet
-    at_work = before == np.searchsorted(end, ts_ns, side="right")
-    if len(outer_ns):
-        at_work &= (ts_ns >= outer_ns.min() - STALL_NS) & (ts_ns <= outer_ns.max() + STALL_NS)
-    return np.asarray(at_work)
+    edges = (int(outer_ns.min()) - STALL_NS, int(outer_ns.max()) + STALL_NS) if len(outer_ns) else None
+
+    def working(rows: slice) -> Bools:
+        ns = ts_ns[rows]
+        before = np.searchsorted(start, ns)  # silences that began before the packet
+        at_work = before == np.searchsorted(end, ns, side="right")
+        if edges:
+            at_work &= (ns >= edges[0]) & (ns <= edges[1])
+        return np.asarray(at_work)
+
+    return beside(ts_ns).filled(len(ts_ns), np.bool_, working)
 
 
 def unproven(ts_ns: Ints, record: npt.NDArray[np.integer]) -> Bools:
@@ -170,10 +198,15 @@ def unproven(ts_ns: Ints, record: npt.NDArray[np.integer]) -> Bools:
     record : ndarray of integers, shape (packets,)
         Record of each linked flow's packets, or -1.
     """
-    since_ns = ts_ns - ts_ns.min()
-    moment = since_ns // max(_MOMENT_NS, int(since_ns.max()) // _MOST_MOMENTS)
-    seen = np.bincount(moment[record >= 0], minlength=moment.max() + 1)
-    return np.asarray((np.convolve(seen, np.ones(3), "same") == 0)[moment])
+    first_ns, last_ns = int(ts_ns.min()), int(ts_ns.max())
+    moment_ns = max(_MOMENT_NS, (last_ns - first_ns) // _MOST_MOMENTS)
+    seen = np.zeros((last_ns - first_ns) // moment_ns + 1, np.bool_)
+    for rows in blocks(len(ts_ns)):
+        seen[(ts_ns[rows][record[rows] >= 0] - first_ns) // moment_ns] = True
+    none_near = np.convolve(seen, np.ones(3), "same") == 0
+    return beside(ts_ns).filled(
+        len(ts_ns), np.bool_, lambda rows: none_near[(ts_ns[rows] - first_ns) // moment_ns]
+    )
 
 
 def unusual_silences(ts_ns: Ints) -> tuple[Ints, Ints]:
@@ -182,18 +215,19 @@ def unusual_silences(ts_ns: Ints) -> tuple[Ints, Ints]:
     Judged by time, not by number: most packets of a burst follow one another closely, and say nothing of
     how long the pauses between bursts are.
     """
-    gap = np.diff(ts_ns)
-    if (gap < 0).any():
-        ts_ns = np.sort(ts_ns)
-        gap = np.diff(ts_ns)
-    at = np.flatnonzero(gap > _SILENCE_NS)
+    if not ascending(ts_ns):
+        ts_ns = beside(ts_ns).copy(ts_ns)
+        ts_ns.sort()
     least = _SILENCE_NS // _UNUSUAL
-    longer = np.sort(gap[gap > least])
+    at = rows_where(len(ts_ns), lambda rows: np.diff(ts_ns[rows.start : rows.stop + 1]) > least)
+    gap = ts_ns[at + 1] - ts_ns[at]
+    longer = np.sort(gap)
     # Time spent in gaps up to a length; no length below ``least`` is asked for.
-    total = int(gap.sum())
+    total = int(ts_ns[-1] - ts_ns[0]) if len(ts_ns) else 0
     spent = total - int(longer.sum()) + np.r_[0, np.cumsum(longer)]
-    in_shorter = spent[np.searchsorted(longer, gap[at] // _UNUSUAL, side="right")]
-    at = at[2 * in_shorter >= total - gap[at]]
+    at, gap = at[gap > _SILENCE_NS], gap[gap > _SILENCE_NS]
+    in_shorter = spent[np.searchsorted(longer, gap // _UNUSUAL, side="right")]
+    at = at[2 * in_shorter >= total - gap]
     return ts_ns[at], ts_ns[at + 1]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.flows._kernels import count_groups, place_groups
-from vpnforensics.scratch import ascending, beside
+from vpnforensics.scratch import ascending, beside, blocks
 
 
 def group_rows(
@@ -41,6 +41,18 @@ def rows_in_time(
     if not ascending(ts_ns):  # few captures
         rows = rows[np.lexsort((ts_ns[rows], group[rows]))]
     return rows, start
+
+
+def count_in_groups(
+    numbers: npt.NDArray[np.signedinteger], start: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """How many numbers of each group, ``start[g]:start[g + 1]``, are not negative; no group is empty."""
+    found = np.empty(len(start) - 1, np.int64)
+    for groups in blocks(len(found)):
+        first = start[groups]
+        some = numbers[first[0] : start[groups.stop]]
+        found[groups] = np.add.reduceat(some >= 0, first - first[0], dtype=np.int64)
+    return found
 
 
 def changes(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:

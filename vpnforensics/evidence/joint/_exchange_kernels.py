@@ -44,7 +44,7 @@ def exchange_errors(graph, rates, messages, trial, flows, best_pair, worst, scra
     held = np.empty(_HOLDERS, np.int64)
     moved = np.empty(_HOLDERS, np.bool_)
     met_by = np.full(graph.flow_pairs.size - 1, -1, np.int64)
-    none = np.zeros(messages.claim.size)
+    none = scratch.none
     for f in flows:
         mine = best_pair[f]
         for p in range(graph.flow_pairs[f], graph.flow_pairs[f + 1]):

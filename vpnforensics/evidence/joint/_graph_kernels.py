@@ -61,7 +61,7 @@ class Graph(NamedTuple):
     edge_slot: Int32s
     """Bin of the delay law."""
     record_links: Ints
-    links_by_record: Ints
+    links_by_record: Int32s
     link_flow: Int32s
 
 
@@ -157,8 +157,37 @@ def first_of_groups(run_pair, run_class, run_record, run_edges, most):  # type: 
 
 
 @kernel
-def records_around(row, tunnel_start, class_start, ts_ns, half_ns):  # type: ignore[no-untyped-def]
-    """Records of the same tunnel and class within ``half_ns`` of each, itself included.
+def begins_of_cells(row, tunnel_start, class_start):  # type: ignore[no-untyped-def]
+    """Where the records of another tunnel or class begin, and the end of all; int64.
+
+    Parameters
+    ----------
+    row : ndarray of int32
+        Rows of the size classes by tunnel (``tunnel_start``), ascending in each.
+    tunnel_start, class_start : ndarray of int64
+    """
+    begins = np.empty(1024, np.int64)
+    cells = 0
+    for k in range(tunnel_start.size - 1):
+        begin, stop, c = tunnel_start[k], tunnel_start[k + 1], 0
+        while begin < stop:
+            if cells + 1 == begins.size:
+                more = np.empty(2 * begins.size, np.int64)
+                for i in range(cells):
+                    more[i] = begins[i]
+                begins = more
+            begins[cells] = begin
+            cells += 1
+            while class_start[c + 1] <= row[begin]:
+                c += 1
+            begin = first_at_least(row, begin, stop, class_start[c + 1])
+    begins[cells] = row.size
+    return begins[: cells + 1]
+
+
+@kernel
+def records_around(row, tunnel_start, class_start, ts_ns, half_ns, count):  # type: ignore[no-untyped-def]
+    """Count the records of the same tunnel and class within ``half_ns`` of each, itself included.
 
     Parameters
     ----------
@@ -168,12 +197,9 @@ def records_around(row, tunnel_start, class_start, ts_ns, half_ns):  # type: ign
     ts_ns : ndarray of int64, shape (n,)
         Their times in that order; ascending within a tunnel and class.
     half_ns : int
-
-    Returns
-    -------
-    ndarray of int32, shape (n,)
+    count : ndarray of int32, shape (n,)
+        Is written.
     """
-    count = np.empty(ts_ns.size, np.int32)
     for k in range(tunnel_start.size - 1):
         begin, stop, c = tunnel_start[k], tunnel_start[k + 1], 0
         while begin < stop:
@@ -188,4 +214,3 @@ def records_around(row, tunnel_start, class_start, ts_ns, half_ns):  # type: ign
                     low += 1
                 count[i] = high - low
             begin = end
-    return count

@@ -66,6 +66,8 @@ class Scratch(NamedTuple):
     forward: Floats
     backward: Floats
     open: Floats
+    none: Floats
+    """All 0, one a link: what a flow claims that claims nothing. Whoever writes into it sets it back."""
 
 
 @kernel
@@ -247,6 +249,22 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                     worst = max(worst, abs(np.log((moved + floor) / (old + floor))))
                     claim[link0 + b] = moved
     return worst
+
+
+@kernel
+def sum_unexplained(cell, counted, chance, claimed, total):  # type: ignore[no-untyped-def]
+    """Add to ``total``, by cell, the expected number of unexplained records, of those cells that count.
+
+    Parameters
+    ----------
+    cell : ndarray of int32, one a record
+    counted : ndarray of float64, one a cell
+        1 where its records count, or 0.
+    chance, claimed : ndarray of float64, one a record
+    total : ndarray of float64, one a cell
+    """
+    for i in range(cell.size):
+        total[cell[i]] += chance[i] / (chance[i] + claimed[i]) * counted[cell[i]]
 
 
 @kernel

@@ -50,7 +50,7 @@ def pair_errors(graph, rates, messages, trial, flows, best_pair, most, scratch):
     """
     n_flows = graph.flow_pairs.size - 1
     worst = np.zeros(n_flows)
-    none = np.zeros(messages.claim.size)
+    none = scratch.none
     rivals = np.empty(most, np.int64)
     met_by = np.full(n_flows, -1, np.int64)
     for f in flows:

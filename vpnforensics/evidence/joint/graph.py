@@ -1,12 +1,15 @@
-"""The graph of the joint model: flows, their possible tunnels, and the records that may have carried them."""
+"""The graph of the joint model: flows, their possible tunnels, and the records that may have carried them.
+
+It is made of some flows after the others: what may have carried one does not depend on another's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
@@ -23,51 +26,94 @@ from vpnforensics.evidence.joint._graph_kernels import (
     kinds_of_runs,
 )
 from vpnforensics.evidence.joint._message_kernels import Scratch
-from vpnforensics.flows.grouping import changes
+from vpnforensics.flows.grouping import changes, group_rows
+from vpnforensics.scratch import beside, blocks
 
 _MOST_RUNS = 4
 """Packets of a group, at most: the parts of a longer burst compete by their claims, as different flows do."""
+_PACKETS = 1 << 15
+"""Of the flows of which the graph is made at once, about: an edge costs some 80 bytes meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Packets of flows, to be looked for."""
+    """Packets of flows, to be looked for; ``start[f]:start[f + 1]`` are those of flow f."""
 
-    flow: Int32s
-    """Number among those asked, ascending."""
+    start: Ints
     ts_ns: Ints
     up: Bools
     size_class: tuple[Int32s, ...]
     """Class of each under each length map; below 0 where there is none."""
-    flows: int
 
     @classmethod
     def of_flows(cls, containment: Containment, wanted: Bools) -> Asked:
         """The wanted packets of a case's flows."""
         egress = containment.egress
-        rows = np.flatnonzero(wanted)
-        flows = len(egress.start) - 1
-        flow = np.repeat(np.arange(flows, dtype=np.int32), np.diff(egress.start))[rows]
-        classes = tuple(c[rows] for c in containment.egress_class)
-        return cls(flow, egress.ts_ns[rows], egress.up[rows], classes, flows)
+        every = cls(egress.start, egress.ts_ns, egress.up, containment.egress_class)
+        return every._those(wanted, np.add.reduceat(wanted, egress.start[:-1], dtype=np.int64))
 
     def without(self, flows: Bools) -> Asked:
         """The same without the packets of these flows."""
-        kept = ~flows[self.flow]
-        classes = tuple(c[kept] for c in self.size_class)
-        return Asked(self.flow[kept], self.ts_ns[kept], self.up[kept], classes, self.flows)
+        if not flows.any():
+            return self
+        return self._those(beside(self.ts_ns).repeated(~flows, self.start), np.where(flows, 0, self.sizes))
 
-    def packets(self, number: int) -> Packets:
-        """Those that have a class under length map ``number``, by flow, class and time."""
-        size_class = self.size_class[number]
+    def _those(self, wanted: Bools, sizes: Ints) -> Asked:
+        """The packets that are wanted, so many of each flow."""
+        scratch = beside(self.ts_ns)
+        return Asked(
+            np.r_[0, np.cumsum(sizes)],
+            scratch.taken(self.ts_ns, wanted),
+            scratch.taken(self.up, wanted),
+            tuple(scratch.taken(of, wanted) for of in self.size_class),
+        )
+
+    @property
+    def flows(self) -> int:
+        """How many there are, those without packets included."""
+        return len(self.start) - 1
+
+    @property
+    def sizes(self) -> Ints:
+        """Packets of each flow."""
+        return np.diff(self.start)
+
+    def parts(self) -> Iterator[slice]:
+        """The flows, in parts of not too many packets."""
+        first = 0
+        while first < self.flows:
+            after = int(np.searchsorted(self.start, self.start[first] + _PACKETS, side="right")) - 1
+            yield slice(first, min(max(after, first + 1), self.flows))
+            first = max(after, first + 1)
+
+    def of_flows_in(self, flows: slice) -> tuple[Ints, Int32s, Bools, Ints]:
+        """Of some flows: starts from 0 on, classes of shape (maps, packets), directions, times."""
+        start = self.start[flows.start : flows.stop + 1]
+        mine = slice(int(start[0]), int(start[-1]))
+        return (
+            start - start[0],
+            np.stack([of[mine] for of in self.size_class]),
+            self.up[mine],
+            self.ts_ns[mine],
+        )
+
+    def packets(self, number: int, flows: slice) -> Packets:
+        """Those of some flows that have a class under length map ``number``, by flow, class and time."""
+        start, size_classes, up, ts_ns = self.of_flows_in(flows)
+        size_class = size_classes[number]
+        flow = np.repeat(np.arange(flows.start, flows.stop, dtype=np.int32), np.diff(start))
         rows = np.flatnonzero(size_class >= 0)
-        rows = rows[np.lexsort((self.ts_ns[rows], size_class[rows], self.flow[rows]))]
-        return Packets(self.flow[rows], self.ts_ns[rows], self.up[rows], size_class[rows])
+        rows = rows[np.lexsort((ts_ns[rows], size_class[rows], flow[rows]))]
+        return Packets(flow[rows], ts_ns[rows], up[rows], size_class[rows])
 
     def sought(self, number: int, up: bool) -> Floats:
         """Packets of each flow, of one direction, that length map ``number`` would have carried as one."""
-        rows = (self.size_class[number] != IN_PIECES) & (self.up == up)
-        return np.bincount(self.flow[rows], minlength=self.flows).astype(np.float64)
+        total = np.zeros(self.flows)
+        for flows in self.parts():
+            start, size_class, ways, _ = self.of_flows_in(flows)
+            wanted = (size_class[number] != IN_PIECES) & (ways == up)
+            total[flows] = np.diff(np.r_[0, np.cumsum(wanted)][start])
+        return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,18 +131,20 @@ class Connected:
         graph = self.graph
         runs, links = np.diff(graph.group_runs), np.diff(graph.group_links)
         most = int(((links + 1) << runs).max(initial=1))
-        return Scratch(np.empty(most), np.empty(most), np.empty(int(links.max(initial=1))))
+        none = beside(graph.link_flow).full(len(graph.link_flow), 0.0, np.float64)
+        return Scratch(np.empty(most), np.empty(most), np.empty(int(links.max(initial=1))), none)
 
 
 def edges_of_flows(containment: Containment, asked: Asked, reach: Reach) -> Ints:
     """How many edges the packets of each flow have, shape (flows,)."""
     classes = containment.classes
-    total = np.zeros(asked.flows)
-    for number in range(len(asked.size_class)):
-        packets = asked.packets(number)
-        edges = count_edges(packets, classes.start, classes.ts_ns, reach)
-        total += np.bincount(packets.flow, weights=edges, minlength=asked.flows)
-    return total.astype(np.int64)
+    total = np.zeros(asked.flows, np.int64)
+    for flows in asked.parts():
+        for number in range(len(asked.size_class)):
+            packets = asked.packets(number, flows)
+            edges = count_edges(packets, classes.start, classes.ts_ns, reach)
+            np.add.at(total, packets.flow, edges)
+    return total
 
 
 def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
@@ -109,49 +157,107 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
     reach : Reach
         Of the delay law.
     """
-    classes, by_tunnel = containment.classes, containment.by_tunnel
-    tunnels = containment.tunnels
-    place = np.empty(len(classes.ts_ns), np.int32)
-    place[by_tunnel.row] = np.arange(len(by_tunnel.row), dtype=np.int32)
-    columns: list[tuple[npt.NDArray[Any], ...]] = []
-    packets_before = 0
-    for number in range(len(asked.size_class)):
-        packets = asked.packets(number)
-        edges = int(count_edges(packets, classes.start, classes.ts_ns, reach).sum())
-        packet, row, slot = fill_edges(packets, classes.start, classes.ts_ns, reach, edges)
-        key = packets.flow[packet].astype(np.int64) * tunnels + classes.tunnel[row]
-        columns.append(
-            (
-                key,
-                packet + packets_before,
-                packets.size_class[packet],
-                place[row],
-                slot,
-                packets.up[packet],
-                packets.ts_ns[packet],
-            )
-        )
-        packets_before += len(packets.flow)
-    key, packet, size_class, record, slot, up, ts_ns = (np.concatenate(c) for c in zip(*columns, strict=True))
+    by_tunnel, scratch = containment.by_tunnel, beside(containment.by_tunnel.row)
+    place = scratch.empty(len(by_tunnel.row), np.int32)
+    for rows in blocks(len(place)):
+        place[by_tunnel.row[rows]] = np.arange(rows.start, rows.stop, dtype=np.int32)
+    whole = _Part(*map(scratch.growing, _TYPES))
+    counts = _Counts(0, 0, 0, 0, 0)
+    for flows in asked.parts():
+        part, found = _part(containment, asked, reach, flows, place)
+        for name, growing in whole._asdict().items():
+            of = _CHILDREN.get(name)
+            growing.append(getattr(part, name) + getattr(counts, of) if of else getattr(part, name))
+        counts = _Counts(*(a + b for a, b in zip(counts, found, strict=True)))
+    for name, of in _CHILDREN.items():
+        getattr(whole, name).append(np.array([getattr(counts, of)]))
+    all_of = _Part(*(growing.whole() for growing in whole))
+    links_by_record, record_links = group_rows(all_of.link_record, len(place))
+    graph = Graph(
+        np.searchsorted(all_of.pair_flow, np.arange(asked.flows + 1)).astype(np.int64),
+        all_of.pair_flow,
+        all_of.pair_tunnel,
+        all_of.pair_groups,
+        all_of.group_up,
+        all_of.group_runs,
+        all_of.group_links,
+        all_of.group_record,
+        all_of.run_kind,
+        all_of.run_edges,
+        all_of.run_record,
+        all_of.edge_slot,
+        record_links,
+        links_by_record,
+        all_of.link_flow,
+    )
+    maps = range(len(asked.size_class))
+    sought = [np.stack([asked.sought(n, side) for n in maps]).min(axis=0) for side in (False, True)]
+    return Connected(graph, (sought[0], sought[1]), all_of.unseen.reshape(-1, KINDS))
+
+
+class _Part(NamedTuple):
+    """The columns of a graph, or those of some of its flows; starts without the end of the last."""
+
+    pair_flow: Any
+    pair_tunnel: Any
+    pair_groups: Any
+    group_up: Any
+    group_runs: Any
+    group_links: Any
+    group_record: Any
+    run_kind: Any
+    run_edges: Any
+    run_record: Any
+    edge_slot: Any
+    link_record: Any
+    link_flow: Any
+    unseen: Any
+
+
+_TYPES = (
+    np.int32, np.int32, np.int64, np.bool_, np.int64, np.int64, np.int32, np.uint8, np.int64, np.int32,
+    np.int32, np.int32, np.int32, np.float64,
+)  # fmt: skip
+_CHILDREN = {"pair_groups": "groups", "group_runs": "runs", "group_links": "links", "run_edges": "edges"}
+"""Of columns that are starts: of what."""
+
+
+class _Counts(NamedTuple):
+    """How much there is of a graph."""
+
+    pairs: int
+    groups: int
+    runs: int
+    edges: int
+    links: int
+
+
+def _part(
+    containment: Containment, asked: Asked, reach: Reach, flows: slice, place: Int32s
+) -> tuple[_Part, _Counts]:
+    """The graph of some flows; ``place`` is that of each row of the size classes among the records by
+    tunnel.
+    """
+    classes, tunnels = containment.classes, containment.tunnels
+    packets, packet, row, slot = _edges(containment, asked, reach, flows)
+    key = packets.flow[packet].astype(np.int64) * tunnels + classes.tunnel[row]
     # By pair; within one, packets come by class and time, and the records of each in time, as they were
     # found.
     order = np.argsort(key, kind="stable")
-    key, packet, size_class, record, slot, up, ts_ns = (
-        c[order] for c in (key, packet, size_class, record, slot, up, ts_ns)
-    )
+    key, packet, record, slot = key[order], packet[order], place[row[order]], slot[order]
     first_edge = changes(key, packet)
     run_edges = _starts(first_edge)
-    run_key, run_record = key[first_edge], record[first_edge]
+    run_key, run_record, run_packet = key[first_edge], record[first_edge], packet[first_edge]
     run_pair = np.cumsum(changes(run_key)) - 1
-    run_up = up[first_edge]
+    run_up = packets.up[run_packet]
     run_tunnel = (run_key % tunnels).astype(np.int32)
-    run_kind = kinds_of_runs(run_tunnel, run_up, ts_ns[first_edge], containment.holes, reach)
-    begins = first_of_groups(run_pair, size_class[first_edge], run_record, run_edges, _MOST_RUNS)
+    run_kind = kinds_of_runs(run_tunnel, run_up, packets.ts_ns[run_packet], containment.holes, reach)
+    begins = first_of_groups(run_pair, packets.size_class[run_packet], run_record, run_edges, _MOST_RUNS)
     group_runs = _starts(begins)
     group_pair = run_pair[begins]
     first_group = changes(group_pair)
     pair_key = run_key[begins][first_group]
-    pair_flow = (pair_key // tunnels).astype(np.int32)
+    pair_flow, pair_tunnel = (pair_key // tunnels).astype(np.int32), (pair_key % tunnels).astype(np.int32)
     # Links: from the first record of a group's runs to the last.
     last_record = run_record + np.diff(run_edges).astype(np.int32) - 1
     if len(group_runs) > 1:
@@ -161,44 +267,53 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         group_first, links = np.zeros(0, np.int32), np.zeros(0, np.int32)
     group_links = np.r_[0, np.cumsum(links, dtype=np.int64)]
     link_record = np.arange(group_links[-1]) + np.repeat(group_first - group_links[:-1], links)
-    by_record = np.argsort(link_record, kind="stable")
-    graph = Graph(
-        np.searchsorted(pair_flow, np.arange(asked.flows + 1)).astype(np.int64),
-        pair_flow,
-        (pair_key % tunnels).astype(np.int32),
-        _starts(first_group),
-        run_up[begins],
-        group_runs,
-        group_links,
-        group_first.astype(np.int32),
-        run_kind,
-        run_edges,
-        run_record,
-        slot,
-        np.searchsorted(link_record[by_record], np.arange(len(classes.ts_ns) + 1)).astype(np.int64),
-        by_record,
-        np.repeat(pair_flow[group_pair], links),
-    )
-    maps = range(len(asked.size_class))
-    sought = [np.stack([asked.sought(n, side) for n in maps]).min(axis=0) for side in (False, True)]
-    return Connected(graph, (sought[0], sought[1]), _unseen(containment, asked, graph, run_pair, reach))
-
-
-def _unseen(containment: Containment, asked: Asked, graph: Graph, run_pair: Ints, reach: Reach) -> Floats:
-    pairs = len(graph.pair_flow)
     sought = count_kinds(
-        graph.pair_flow,
-        graph.pair_tunnel,
+        pair_flow - np.int32(flows.start),
+        pair_tunnel,
         containment.map_of_tunnel,
-        np.searchsorted(asked.flow, np.arange(asked.flows + 1)),
-        np.stack(asked.size_class),
-        asked.up,
-        asked.ts_ns,
+        *asked.of_flows_in(flows),
         containment.holes,
         reach,
     )
-    seen = np.bincount(run_pair * KINDS + graph.run_kind, minlength=pairs * KINDS)
-    return np.asarray(sought - seen.reshape(pairs, KINDS))
+    pairs = len(pair_flow)
+    seen = np.bincount(run_pair * KINDS + run_kind, minlength=pairs * KINDS)
+    part = _Part(
+        pair_flow,
+        pair_tunnel,
+        _starts(first_group)[:-1],
+        run_up[begins],
+        group_runs[:-1],
+        group_links[:-1],
+        group_first,
+        run_kind,
+        run_edges[:-1],
+        run_record,
+        slot,
+        link_record,
+        np.repeat(pair_flow[group_pair], links),
+        sought.ravel() - seen,
+    )
+    return part, _Counts(pairs, len(group_first), len(run_kind), len(slot), len(link_record))
+
+
+def _edges(
+    containment: Containment, asked: Asked, reach: Reach, flows: slice
+) -> tuple[Packets, Int32s, Int32s, Int32s]:
+    """Packets of some flows, under one length map after the other, and their edges: packet, row of the
+    record, bin of the delay.
+    """
+    classes = containment.classes
+    each: list[Packets] = []
+    edges: list[tuple[Int32s, Int32s, Int32s]] = []
+    for number in range(len(asked.size_class)):
+        packets = asked.packets(number, flows)
+        count = int(count_edges(packets, classes.start, classes.ts_ns, reach).sum())
+        packet, row, slot = fill_edges(packets, classes.start, classes.ts_ns, reach, count)
+        edges.append((packet + np.int32(sum(len(before.flow) for before in each)), row, slot))
+        each.append(packets)
+    columns = [np.concatenate(of_maps) for of_maps in zip(*each, strict=True)]
+    packet, row, slot = (np.concatenate(of_maps) for of_maps in zip(*edges, strict=True))
+    return Packets(*columns), packet, row, slot
 
 
 def _starts(first: Bools) -> Ints:

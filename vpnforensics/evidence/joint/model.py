@@ -53,12 +53,20 @@ from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
-from vpnforensics.evidence.joint._graph_kernels import Reach, records_around
-from vpnforensics.evidence.joint._message_kernels import Learned, Messages, Rates, flow_round, sum_claims
+from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, records_around
+from vpnforensics.evidence.joint._message_kernels import (
+    Learned,
+    Messages,
+    Rates,
+    flow_round,
+    sum_claims,
+    sum_unexplained,
+)
 from vpnforensics.evidence.joint._pair_kernels import pair_errors
 from vpnforensics.evidence.joint._trial_kernels import give
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
 from vpnforensics.evidence.joint.law import unimodal, widened
+from vpnforensics.scratch import beside, blocks
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
 """Where learning starts: shares of packets missed, of records unexplained, of flows without a tunnel."""
@@ -177,46 +185,50 @@ class _Solver:
         too_many[order] = np.cumsum(edges[order]) > _MOST_EDGES
         maps = containment.classes.maps
         if maps and all(length_map.kind == "padded" for length_map in maps):
-            packets = np.bincount(asked.flow, minlength=self.flows)
+            packets = asked.sizes
             too_many |= np.mean(edges[packets > 0] / packets[packets > 0]) > _CROWD
         asked, self.left_out = asked.without(too_many), int(too_many.sum())
-        self.asked = np.bincount(asked.flow, minlength=self.flows) > 0
+        self.asked = asked.sizes > 0
         self.alive = np.maximum(alive, 1)
         self.connected = connect(containment, asked, self.reach)
         self.graph, self.scratch = self.connected.graph, self.connected.scratch()
         self._count_records(asked)
 
     def _count_records(self, asked: Asked) -> None:
-        """Local rates of the records, and the cells (class in tunnel) that share a rate of unexplained
+        """Records about each of its kind, and the cells (class in tunnel) that share a rate of unexplained
         ones.
         """
         classes, by_tunnel = self.containment.classes, self.containment.by_tunnel
-        around = records_around(by_tunnel.row, by_tunnel.start, classes.start, by_tunnel.ts_ns, _LOCAL_NS)
-        self.local_rate = around / (2.0 * _LOCAL_NS)
-        class_of = np.repeat(np.arange(len(classes)), classes.counts)[by_tunnel.row]
-        tunnel_of = classes.tunnel[by_tunnel.row]
-        cells, self.cell = np.unique(class_of * self.tunnels + tunnel_of, return_inverse=True)
-        self.cell_tunnel = cells % self.tunnels
-        self.cell_up = (classes.key[cells // self.tunnels] >> SIZE_BITS) & 1
+        row, scratch = by_tunnel.row, beside(by_tunnel.row)
+        self.around = scratch.empty(len(row), np.int32)
+        records_around(row, by_tunnel.start, classes.start, by_tunnel.ts_ns, _LOCAL_NS, self.around)
+        # By tunnel and class, as records are, cells are runs of them; they are numbered by class and tunnel.
+        begin = begins_of_cells(row, by_tunnel.start, classes.start)
+        size_class = np.searchsorted(classes.start, row[begin[:-1]], side="right") - 1
+        tunnel = classes.tunnel[row[begin[:-1]]].astype(np.int64)
+        order = np.argsort(size_class * self.tunnels + tunnel)
+        number = np.empty(len(order), np.int32)
+        number[order] = np.arange(len(order), dtype=np.int32)
+        self.cell = scratch.repeated(number, begin)
+        size_class, self.cell_tunnel = size_class[order], tunnel[order]
+        self.cell_up = (classes.key[size_class] >> SIZE_BITS) & 1
         touched = np.zeros(len(classes), np.bool_)
-        for size_class in asked.size_class:
-            touched[size_class[size_class >= 0]] = True
-        self.counted = touched[class_of].astype(np.float64)
-        self.cell_size = np.bincount(self.cell, weights=self.counted, minlength=len(cells))
+        for of_map in asked.size_class:
+            for rows in blocks(len(of_map)):
+                touched[of_map[rows][of_map[rows] >= 0]] = True
+        self.counted = touched[size_class].astype(np.float64)
+        self.cell_size = np.diff(begin)[order] * self.counted
 
     def solve(self) -> Posterior:
         graph = self.graph
         links, pairs = len(graph.link_flow), len(graph.pair_tunnel)
         self.unexplained = np.full(len(self.cell_size), _UNEXPLAINED)
         self.miss = np.r_[_MISS, _MISS, self.containment.miss[2:]]
+        scratch = beside(self.cell)
+        self.chance = scratch.empty(len(self.cell), np.float64)
         rates = self._rates()
-        messages = Messages(
-            np.zeros(links),
-            np.zeros(len(rates.chance)),
-            np.zeros(pairs),
-            np.zeros(pairs),
-            np.zeros(self.flows),
-        )
+        lengths = (links, len(self.cell), pairs, pairs, self.flows)
+        messages = Messages(*(scratch.full(length, 0.0, np.float64) for length in lengths))
         learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(KINDS), np.zeros(KINDS))
         for turn in range(_ROUNDS):
             learn = turn >= _LEARN_FROM and turn % _LEARN_EVERY == 1
@@ -233,20 +245,22 @@ class _Solver:
         return self._posterior(rates, messages)
 
     def _rates(self) -> Rates:
+        for rows in blocks(len(self.cell)):
+            local_rate = self.around[rows] / (2.0 * _LOCAL_NS)
+            self.chance[rows] = self.unexplained[self.cell[rows]] * local_rate
         return Rates(
             np.log((1 - self.none_share) / self.alive),
             float(np.log(self.none_share)),
             self.connected.unseen @ np.log(self.miss),
             self.miss.copy(),
             self.density.copy(),
-            self.unexplained[self.cell] * self.local_rate,
+            self.chance,
         )
 
     def _learn(self, rates: Rates, messages: Messages, learned: Learned) -> None:
         """One step of expectation maximisation."""
-        free = rates.chance / (rates.chance + messages.claimed)
-        cells = len(self.cell_size)
-        unexplained = np.asarray(np.bincount(self.cell, free * self.counted, cells), np.float64)
+        unexplained = np.zeros(len(self.cell_size))
+        sum_unexplained(self.cell, self.counted, rates.chance, messages.claimed, unexplained)
         if self.asked.any() and not self.none_known:
             absent = float(messages.none[self.asked].sum())
             self.none_share = float(np.clip((absent + 1) / (self.asked.sum() + 2), *_NONE_RANGE))
@@ -277,8 +291,11 @@ class _Solver:
         """The likeliest attribution of all at once, the surest first, as claims."""
         flows = np.flatnonzero(best_pair >= 0).astype(np.int32)
         owned = self.containment.own(flows, best[flows].astype(np.int32), -error[flows])
+        scratch = beside(self.cell)
         given = messages._replace(
-            claim=messages.claim.copy(), claimed=messages.claimed.copy(), weight=messages.weight.copy()
+            claim=scratch.empty(messages.claim.shape, np.float64),
+            claimed=scratch.empty(messages.claimed.shape, np.float64),
+            weight=scratch.empty(messages.weight.shape, np.float64),
         )
         give(self.graph, rates, given, owned.owner, self.scratch)
         return given
@@ -292,17 +309,18 @@ class _Solver:
         best_pair[pair_flow[last]] = last
         best = np.where(best_pair >= 0, np.r_[graph.pair_tunnel, np.int32(-1)][best_pair], np.int32(-1))
         # P(wrong) is summed from the alternatives: 1 - q would be lost below 1e-16.
-        others = posterior.copy()
-        others[last] = 0.0
+        lesser = posterior.copy()
+        lesser[last] = 0.0
         error = np.where(
-            best_pair >= 0, np.bincount(pair_flow, weights=others, minlength=self.flows) + none, 1.0
+            best_pair >= 0, np.bincount(pair_flow, weights=lesser, minlength=self.flows) + none, 1.0
         )
         candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
         given = self._given(rates, messages, best, best_pair, error)
-        for beside in (messages, given):
-            trial = beside._replace(claim=beside.claim.copy(), claimed=beside.claimed.copy())
-            worst = pair_errors(graph, rates, beside, trial, candidates, best_pair, _RIVALS, self.scratch)
-            exchange_errors(graph, rates, beside, trial, candidates, best_pair, worst, self.scratch)
+        for others in (messages, given):
+            scratch = beside(self.cell)
+            trial = others._replace(claim=scratch.copy(others.claim), claimed=scratch.copy(others.claimed))
+            worst = pair_errors(graph, rates, others, trial, candidates, best_pair, _RIVALS, self.scratch)
+            exchange_errors(graph, rates, others, trial, candidates, best_pair, worst, self.scratch)
             error = np.maximum(error, worst)
         error = np.minimum(error, 1.0)
         odds = _log_odds(posterior)

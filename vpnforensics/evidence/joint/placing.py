@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment, Ownership
+from vpnforensics.flows.grouping import count_in_groups
+from vpnforensics.scratch import beside
 
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
@@ -54,7 +56,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], strong_
     n = len(containment.egress.start) - 1
     tunnel = np.full(n, -1, np.int32)
     margin = np.full(n, -np.inf)
-    record = np.full(len(containment.egress.ts_ns), -1, np.int32)
+    record = beside(containment.egress.ts_ns).full(len(containment.egress.ts_ns), -1, np.int32)
     first_look = concatenate([])
     for number in range(_ROUNDS):
         pairs = containment.score(flows, floor_log10=0.0)
@@ -97,7 +99,7 @@ def with_room(
     """
     owned = containment.own(flows, tunnels, strength)
     start = containment.egress.start
-    got = np.add.reduceat(owned.matched >= 0, start[:-1], dtype=np.int64)[flows]
+    got = count_in_groups(owned.matched, start)[flows]
     kept = np.asarray(got >= least)
     if kept.any() and not kept.all():
         owned = containment.own(flows[kept], tunnels[kept], strength[kept])
