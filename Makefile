@@ -22,9 +22,13 @@ help: ## this list
 	$(PIP) install -q -e .
 	@touch $@
 
+.venv/notebooks.stamp: pyproject.toml | .venv/bin/python
+	$(PIP) install -q -e '.[notebooks,tunnel]'
+	@touch .venv/run.stamp $@
+
 .venv/dev.stamp: pyproject.toml | .venv/bin/python
 	$(PIP) install -q -e '.[dev]'
-	@touch .venv/run.stamp $@
+	@touch .venv/run.stamp .venv/notebooks.stamp $@
 
 demo: .venv/run.stamp ## install, then link the flows of a real capture to their tunnels
 	.venv/bin/vpnf warm-up
@@ -57,7 +61,7 @@ validate: .venv/dev.stamp ## evidence held against captures with truth: makes do
 baselines: .venv/dev.stamp ## what others do on the same pairs: makes docs/baselines.md anew (10 min)
 	$(PY) benchmarks/baselines.py
 
-notebooks: .venv/dev.stamp ## open the notebooks in Jupyter
+notebooks: .venv/notebooks.stamp ## open the notebooks in Jupyter
 	$(PY) -m jupyter lab --notebook-dir=notebooks notebooks/01-first-case.ipynb
 
 screenshot: .venv/dev.stamp ## make the README's picture of the HTML report anew (needs Chromium)
@@ -74,6 +78,9 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 bench-scale: .venv/dev.stamp ## columns on disk, memory within a budget, first looks, on a case of 10 M packets
 	$(PY) benchmarks/scale.py
 	$(PY) benchmarks/memory.py
+
+newcomer: ## a newcomer's first minutes, from git clone to the fourth notebook, by the clock
+	$(PYTHON) benchmarks/newcomer.py
 
 bench-tunnel: .venv/dev.stamp ## the reference tunnel's speed, and under attack, beside wireguard-go (root)
 	$(PY) benchmarks/tunnel.py
@@ -134,4 +141,4 @@ clean: ## remove the environment and caches
 	rm -rf .venv build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel validate baselines validate-truth validate-scenes validate-errors validate-open-set validate-streams validate-fields mutants corpus lab likeness package dataset docs man clean
+.PHONY: help demo test system pythons check format notebooks screenshot bench bench-scale bench-tunnel newcomer validate baselines validate-truth validate-scenes validate-errors validate-open-set validate-streams validate-fields mutants corpus lab likeness package dataset docs man clean

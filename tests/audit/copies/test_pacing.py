@@ -155,3 +155,18 @@ def test_ticks_are_late_and_the_servers_are_its_own(known: Belonging) -> None:
     down = [set(ticks.seen_ns[ticks.begin[c] : ticks.begin[c + 1]].tolist()) for c in (0, 2)]
     shared = len(down[0] & down[1]) / min(map(len, down))
     assert shared > 0.95  # all but those that wait for an earlier tick of one tunnel alone
+
+
+def test_what_comes_one_at_a_time_takes_what_such_packets_took() -> None:
+    """Bursts of four, each waiting for those before it, and a packet 1 ms after each burst."""
+    apart = np.tile([0, 10_000, 20_000, 30_000, 1_030_000], 40)
+    at_ns = apart + np.repeat(np.arange(40) * 50_000_000, 5)
+    took = np.where(apart > 100_000, 70_000, 100_000 + 20 * apart)
+    up = np.ones(len(at_ns), np.bool_)
+    up[::5] = False
+    some = np.arange(len(at_ns))
+    packets = pacing.Carried(some, some, 0 * some, up, some, at_ns, took, 0)
+    drawn = pacing._one_by_one(packets, 1e6, np.random.default_rng(1))
+    assert (drawn[up] == 70_000).all()
+    assert (drawn[~up] == took[~up]).all()
+    assert pacing._one_by_one(packets, 1e8, np.random.default_rng(1)) is took  # none came so far apart
