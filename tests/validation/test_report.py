@@ -40,6 +40,8 @@ def document(material: Material) -> dict:
 def test_counts_are_those_of_the_cases(document: dict) -> None:
     counts, cases = document["counts"], document["cases"]
     assert counts["sessions"] == len(SAMPLES)
+    assert counts["scripts"] == 1  # the samples were all made with one seed
+    assert any("follow 1 script" in text for text in document["warnings"])
     assert counts["cases"] == len(cases) == 2 * len(SAMPLES)
     assert counts["true"] + counts["false"] == sum(case["comparisons"] for case in cases)
     assert counts["distinct_flows"] < counts["flows"]  # damaged copies are no more flows

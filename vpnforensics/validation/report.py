@@ -24,6 +24,7 @@ from vpnforensics.report.provenance import tool_row
 from vpnforensics.validation.baselines.table import Timed, section
 from vpnforensics.validation.comparisons import FUSED, Comparisons, Scorer, compare, joined
 from vpnforensics.validation.conditions import conditions
+from vpnforensics.validation.criteria import criteria
 from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.facts import Facts
 from vpnforensics.validation.labels import unattributed
@@ -135,6 +136,7 @@ def report(
         "cases": material.cases,
         "counts": _counts(material),
         "methods": methods,
+        "criteria": criteria(methods[FUSED], stated(flows), allowances(flows)),
         "conditions": conditions(flows, table, material.facts),
         "stated": stated(flows),
         "allowances": allowances(flows),
@@ -246,6 +248,7 @@ def _counts(material: Material) -> Document:
     pair = np.stack([table.identity[false], table.tunnel[false]])
     return {
         "sessions": len(np.unique(table.session)),
+        "scripts": _scripts(material.sessions),
         "cases": len(material.facts),
         "failed": sum("failed" in row for row in material.cases),
         "failed_flows": sum(row["flows"] for row in material.cases if "failed" in row),
@@ -261,6 +264,12 @@ def _counts(material: Material) -> Document:
     }
 
 
+def _scripts(sessions: Sequence[Session]) -> int:
+    """Different makers and seeds; what notes none counts as one of its own."""
+    noted = ((each.manifest.get("made_by"), each.manifest.get("seed")) for each in sessions)
+    return len({(by, seed, n if seed is None else -1) for n, (by, seed) in enumerate(noted)})
+
+
 def _limit(cases: Sequence[Document]) -> Document:
     known = [row for row in cases if row.get("twins") is not None]
     flows = sum(row["flows"] for row in known)
@@ -274,6 +283,12 @@ def _warnings(document: Document) -> Iterable[str]:
         yield (
             f"{counts['sessions']} capture session(s): no interval over sessions is stated, and nothing here"
             " says how another server, day or population would do"
+        )
+    elif counts["scripts"] < counts["sessions"]:
+        yield (
+            f"the {counts['sessions']} capture sessions follow {counts['scripts']} script(s), by maker and"
+            " seed: those of one script do the same through different VPNs, and intervals over sessions take"
+            " them for independent"
         )
     if counts["failed"]:
         yield (

@@ -33,9 +33,9 @@ class TextTable:
 def tables(document: Document) -> list[TextTable]:
     """All tables of a report, in order of reading; those without rows are left out."""
     made = (
-        _compared(document), _costs(document), _rates(document), _misleading(document), _conditions(document),
-        _stated(document), _allowances(document), _coherence(document), _limit(document),
-        *baseline_tables(document), _cases(document),
+        _compared(document), _criteria(document), _costs(document), _rates(document), _misleading(document),
+        _conditions(document), _stated(document), _allowances(document), _coherence(document),
+        _limit(document), *baseline_tables(document), _cases(document),
     )  # fmt: skip
     return [table for table in made if table.rows]
 
@@ -44,6 +44,7 @@ def _compared(document: Document) -> TextTable:
     counts = document["counts"]
     rows = (
         ("capture sessions", counts["sessions"]),
+        ("scripts that they follow (makers and seeds)", counts["scripts"]),
         ("cases (a session may be worked on damaged in several ways)", counts["cases"]),
         ("cases that could not be made", counts["failed"]),
         ("flows that the truth has in those, each case's counted", counts["failed_flows"]),
@@ -62,6 +63,21 @@ def _compared(document: Document) -> TextTable:
         "A comparison is a flow with a tunnel that was there at its time.",
         ("", "number"),
         tuple((name, f"{number:,}") for name, number in rows),
+    )
+
+
+def _criteria(document: Document) -> TextTable:
+    verdict = {True: "yes", False: "NO", None: ""}
+    return TextTable(
+        "What is asked, and whether it is met",
+        "A validation matrix after Meuwly, Ramos & Haraksim (2017), of fused. Robustness, coherence and"
+        " generalisation have no criterion: the rows of the conditions show them (jitter, loss; packets of a"
+        " flow; who made the session).",
+        ("characteristic", "figure", "asked", "observed", "met"),
+        tuple(
+            (row["characteristic"], row["figure"], row["asked"], row["observed"], verdict[row["met"]])
+            for row in document["criteria"]
+        ),
     )
 
 

@@ -57,6 +57,7 @@ def _summary(case: CaseResult) -> Iterator[Markup]:
         [
             PAGE["cannot_who"],
             PAGE["cannot_probability"],
+            PAGE["cannot_error"],
             PAGE["cannot_undecided"],
             PAGE["cannot_twins_unknown"]
             if twins is None

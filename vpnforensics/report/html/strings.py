@@ -45,6 +45,9 @@ PAGE: Mapping[str, str] = MappingProxyType(
         " it, is not in these packets.",
         "cannot_probability": "A likelihood ratio is not the probability that a flow and a tunnel belong"
         " together; that needs prior odds, which are not the tool's to choose.",
+        "cannot_error": "A stated probability of error is the model's own. How small a one has been shown to"
+        " hold, on captures whose truth is known, is another figure: docs/validation.md has it (stated and"
+        " observed errors), and that is the one to quote.",
         "cannot_undecided": "An undecided flow is no evidence of absence; its page says what stood in the"
         " way.",
         "cannot_twins": "{twins} have a twin: another tunnel's flow of the same sizes, so near in time that"
@@ -108,7 +111,8 @@ METHOD: tuple[str, ...] = (
     "All flows then compete for the same packets in one model: an outer packet carries one inner packet, and"
     " little is left unexplained. It gives each link a likelihood ratio and a stated probability of error.",
     "The likelihood ratios are calibrated on comparisons that are known to be false: linked flows against the"
-    " other tunnels.",
+    " other tunnels, and decoys. Where a link is wrong, so is what is known by it. A case with few of them is"
+    " lent what was measured on others, and a warning says so.",
     "Flows are linked in the order of that probability until its sum reaches the number of false links"
     " allowed.",
 )
