@@ -172,6 +172,18 @@ def vpnf_run(*words: object) -> None:
     subprocess.run(vpnf(*words), check=True)
 
 
+def anonymous_bytes(pid: int) -> tuple[int, int]:
+    """What memory of a process only swap could hold, and all that is resident; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    told = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    if "RssAnon" not in told:
+        return 0, 0
+    return int(told["RssAnon"].split()[0]) << 10, int(told["VmRSS"].split()[0]) << 10
+
+
 def ran(command: list[str]) -> Ran:
     """Run a process, and look at its memory fifty times a second."""
     anonymous, resident = 0, 0
@@ -180,14 +192,8 @@ def ran(command: list[str]) -> Ran:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
-        try:
-            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        told = {name: value for name, _, value in (line.partition(":") for line in lines)}
-        if "RssAnon" in told:
-            anonymous = max(anonymous, int(told["RssAnon"].split()[0]) << 10)
-            resident = max(resident, int(told["VmRSS"].split()[0]) << 10)
+        now = anonymous_bytes(process.pid)
+        anonymous, resident = max(anonymous, now[0]), max(resident, now[1])
         time.sleep(0.02)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -1,6 +1,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from importlib import resources
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 import vpnforensics as vf
 from tests.small_case import made_up
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.report import dataframes
+from vpnforensics.report import dataframes, result
 
 SCHEMA = json.loads(resources.files("vpnforensics.report").joinpath("result.schema.json").read_text())
 
@@ -155,3 +156,13 @@ def test_frames_are_numbered_within_their_file():
         .isna()
         .all()
     )
+
+
+@pytest.mark.parametrize("rows", [1, 2_000])
+def test_json_in_pieces_is_json(folder, rows, monkeypatch):
+    case = vf.correlate(folder / "ingress.pcap", folder / "egress.pcap", engines="packets")
+    monkeypatch.setattr(result, "_ROWS_OF_A_PIECE", rows)
+    for each in (case, made_up()):
+        empty = replace(each, lists=replace(each.lists, links=each.lists.links[:0]))
+        assert "".join(each.json_pieces()) == each.to_json()
+        assert "".join(empty.json_pieces()) == empty.to_json()

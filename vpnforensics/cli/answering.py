@@ -148,7 +148,8 @@ def _written(case: CaseResult, form: str, asked: dict[str, Any]) -> Iterator[str
     from vpnforensics.report import forms
 
     if form == "json":
-        yield case.to_json() + "\n"
+        yield from case.json_pieces()
+        yield "\n"
     elif form == "jsonl":
         yield from forms.jsonl(case)
     elif form == "timesketch":

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 VERDICTS = ("linked", "undecided", "no_tunnel")
 STACK_COLUMNS = ("device", "clock", "ip_id")
+_ROWS_OF_A_PIECE = 2_000
+"""A few megabytes of text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +145,17 @@ class CaseResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result contract, of plain Python values."""
+        contract = self._contract()
+        return {key: plain_rows(v) if isinstance(v, pd.DataFrame) else v for key, v in contract.items()}
+
+    def _contract(self) -> dict[str, Any]:
+        """The result contract, its lists as tables."""
         about = self.about()
         lists = {
-            "tunnels": plain_rows(self.lists.tunnels.assign(inner=pd.Series(self._pools, dtype=object))),
-            "flows": plain_rows(self.lists.endpoints.assign(**self._stacks)),
-            "scores": plain_rows(self._scores),
-            "links": plain_rows(self.lists.links),
+            "tunnels": self.lists.tunnels.assign(inner=pd.Series(self._pools, dtype=object)),
+            "flows": self.lists.endpoints.assign(**self._stacks),
+            "scores": self._scores,
+            "links": self.lists.links,
         }
         before = ("schema_version", "tool", "inputs", "alignment", "delay_law")
         return {key: about[key] for key in before} | lists | about
@@ -175,6 +182,18 @@ class CaseResult:
     def to_json(self, *, indent: int | None = 1) -> str:
         """The result contract as JSON; the same case gives the same bytes."""
         return json_text(self.to_dict(), indent=indent)
+
+    def json_pieces(self) -> Iterator[str]:
+        """:meth:`to_json` in pieces: of a large case, all at once takes as much memory as its packets."""
+        apart = "{\n"
+        for key, value in self._contract().items():
+            yield apart
+            if isinstance(value, pd.DataFrame):
+                yield from _list_pieces(key, value)
+            else:
+                yield json_text({key: value}, indent=1)[2:-2]
+            apart = ",\n"
+        yield "\n}"
 
     def explain(self, flow: str) -> pd.DataFrame:
         """Packet by packet, the outer packet that carried a flow; ``ingress_frame`` is empty where none did.
@@ -257,6 +276,19 @@ class CaseResult:
         import html
 
         return f"<p>{html.escape(repr(self))}</p>{self.summary.head(30).to_html(index=False)}"
+
+
+def _list_pieces(key: str, table: pd.DataFrame) -> Iterator[str]:
+    """A table as one of the contract's lists, some rows at a time."""
+    before, after = json_text({key: [0]}, indent=1)[2:-2].split("\n  0")
+    if not len(table):
+        yield json_text({key: []}, indent=1)[2:-2]
+        return
+    for first in range(0, len(table), _ROWS_OF_A_PIECE):
+        rows = plain_rows(table.iloc[first : first + _ROWS_OF_A_PIECE])
+        piece = json_text({key: rows}, indent=1)[2:-2]
+        yield ("," if first else before) + piece.removeprefix(before).removesuffix(after)
+    yield after
 
 
 def result_of(
