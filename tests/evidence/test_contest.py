@@ -79,3 +79,54 @@ def test_nothing_to_contend_for():
     outcome = settle_contest(Contest(none, none, none, np.zeros(0)), 2, 0)
     assert outcome.tunnel.tolist() == [-1, -1]
     assert (outcome.claim < 0).all()
+
+
+def otherwise(rows, taken, flow):
+    """Odds of all that a flow may do instead, one, two or three pairs changed, against what was taken."""
+    weight = {(f, c): 10.0**d for f, c, _, d in rows}
+    tunnel_of = {c: t for _, c, t, _ in rows}
+    holder = {c: f for f, c in taken.items()}
+    own = taken[flow]
+    total = 1.0 / weight[flow, own]
+    for (f, c), w in weight.items():
+        if f != flow and c == own:  # another takes it: it leaves what it has
+            left = weight[f, taken[f]] if f in taken else 1.0
+            total += w / left / weight[flow, own]
+        if f == flow and tunnel_of[c] != tunnel_of[own]:
+            if c not in holder:
+                total += w / weight[flow, own]
+            else:  # its holder goes without, to a free connection, or to this one's
+                victim = holder[c]
+                free = sum(x for (g, d), x in weight.items() if g == victim and d not in holder)
+                back = weight.get((victim, own), 0.0)
+                total += w / weight[flow, own] / weight[victim, c] * (1 + free + back)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_claim_exceeds_what_is_left_of_the_other_ways(seed):
+    rng = np.random.default_rng(seed)
+    rows = [
+        (f, c, c % 2, float(rng.uniform(-5, 5))) for f in range(4) for c in range(5) if rng.random() < 0.6
+    ]
+    outcome = settle_contest(contest(rows), 4, 5)
+    taken = {f: int(c) for f, c in enumerate(outcome.connection.tolist()) if c >= 0}
+    against = 1.0 + np.bincount(outcome.pairs.flow, outcome.strength, 4)
+    for flow, connection in taken.items():
+        mine = (outcome.pairs.flow == flow) & (outcome.pairs.tunnel == connection % 2)
+        by_messages = outcome.strength[mine].sum() / (against[flow] - outcome.strength[mine].sum())
+        expected = max(1 / by_messages, otherwise(rows, taken, flow))
+        assert outcome.claim[flow] == pytest.approx(-np.log10(expected), abs=1e-6)
+        assert outcome.tunnel[flow] == connection % 2
+    assert len(set(taken.values())) == len(taken)
+    nobody = [f for f in range(4) if f not in taken]
+    assert outcome.claim[nobody].tolist() == [-9.0] * len(nobody)
+    assert outcome.tunnel[nobody].tolist() == outcome.connection[nobody].tolist() == [-1] * len(nobody)
+
+
+def test_what_weighs_next_to_nothing_is_no_pair_and_what_weighs_too_much_is_cut():
+    outcome = settle_contest(contest([(0, 0, 0, -6.0), (0, 1, 1, -5.9), (1, 2, 0, 400.0)]), 2, 3)
+    assert outcome.pairs.connection.tolist() == [1, 2]
+    assert outcome.connection.tolist() == [-1, 2], "less than to be alone is not taken"
+    assert outcome.claim[1] == pytest.approx(60.0, abs=0.1)
+    assert np.isfinite(outcome.strength).all()

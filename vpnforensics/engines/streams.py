@@ -124,7 +124,7 @@ class Streams:
     def passed(self, stream: Ints, at_ns: Ints) -> Ints:
         """Bytes of each stream that had passed at a time, in whole writes."""
         row = np.searchsorted(self._last_key, self._key(stream, at_ns), side="right") - 1
-        return np.where(row >= self.start[stream], self.end[np.maximum(row, 0)], 0)
+        return np.where(row >= self.start[stream], np.r_[self.end, 0][row], 0)
 
     def onset_apart(self, stream: Ints, at_ns: Ints) -> Ints:
         """Time since the beginning of each stream's nearest write, negative before it; endless if none."""

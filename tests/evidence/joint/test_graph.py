@@ -1,0 +1,158 @@
+"""The graph against all packets and records, one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.evidence.joint.made import made
+from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.evidence.joint._graph_kernels import Reach
+from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+
+MS = 1_000_000
+
+
+def busy(seed):
+    rng = np.random.default_rng(seed)
+    flows = [
+        sorted(
+            (round(float(t), 3), int(rng.choice([100, 200])), bool(rng.random() < 0.5))
+            for t in rng.uniform(0, 60, rng.integers(1, 9))
+        )
+        for _ in range(5)
+    ]
+    records = [
+        (round(t + float(rng.normal(0, 1)), 3), size, up, int(rng.integers(3)))
+        for flow in flows
+        for t, size, up in flow
+        for _ in range(2)
+    ]
+    return made(flows, records, tunnels=3), flows
+
+
+def reach_of(case):
+    return Reach(case.law.low_ns, case.law.step_bits, len(case.law.up))
+
+
+def reached(case, reach, f):
+    """Packets of a flow with the records in reach: (packet, tunnel, record's row among classes, bin)."""
+    classes, egress = case.classes, case.egress
+    high = reach.low_ns + (reach.bins << reach.step_bits)
+    for p in range(int(egress.start[f]), int(egress.start[f + 1])):
+        c = int(case.egress_class[0][p])
+        for r in range(int(classes.start[c]), int(classes.start[c + 1])) if c >= 0 else ():
+            apart = int(egress.ts_ns[p] - classes.ts_ns[r])
+            delay = apart if egress.up[p] else -apart
+            if reach.low_ns <= delay < high:
+                yield p, int(classes.tunnel[r]), r, (delay - reach.low_ns) >> reach.step_bits
+
+
+def unfolded(graph, by_tunnel):
+    """Records and bins of the edges of each pair of flow and tunnel."""
+    found = {}
+    for q in range(len(graph.pair_flow)):
+        edges = found.setdefault((int(graph.pair_flow[q]), int(graph.pair_tunnel[q])), [])
+        for g in range(int(graph.pair_groups[q]), int(graph.pair_groups[q + 1])):
+            for r in range(int(graph.group_runs[g]), int(graph.group_runs[g + 1])):
+                for e in range(int(graph.run_edges[r]), int(graph.run_edges[r + 1])):
+                    record = int(graph.run_record[r]) + e - int(graph.run_edges[r])
+                    edges.append((int(by_tunnel.row[record]), int(graph.edge_slot[e])))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_record_in_reach_is_an_edge_of_its_pair(seed):
+    case, flows = busy(seed)
+    reach = reach_of(case)
+    asked = Asked.of_flows(case, np.ones(len(case.egress.ts_ns), np.bool_))
+    graph = connect(case, asked, reach).graph
+    wanted = {}
+    for f in range(len(flows)):
+        for _, tunnel, record, slot in reached(case, reach, f):
+            wanted.setdefault((f, tunnel), []).append((record, slot))
+    found = unfolded(graph, case.by_tunnel)
+    assert {pair: sorted(edges) for pair, edges in found.items()} == {p: sorted(e) for p, e in wanted.items()}
+    assert list(found) == sorted(found), "by flow, then tunnel"
+    assert np.diff(graph.flow_pairs).tolist() == [sum(p[0] == f for p in wanted) for f in range(len(flows))]
+    counted = edges_of_flows(case, asked, reach)
+    assert counted.tolist() == [len(list(reached(case, reach, f))) for f in range(len(flows))]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_of_four_runs_at_most_and_their_links_are_their_records(seed):
+    case, _ = busy(seed)
+    graph = connect(
+        case, Asked.of_flows(case, np.ones(len(case.egress.ts_ns), np.bool_)), reach_of(case)
+    ).graph
+    assert 1 <= np.diff(graph.group_runs).min() <= np.diff(graph.group_runs).max() <= 4
+    pair = np.repeat(np.arange(len(graph.pair_flow)), np.diff(graph.pair_groups))
+    for g in range(len(graph.group_up)):
+        runs = range(int(graph.group_runs[g]), int(graph.group_runs[g + 1]))
+        last = [int(graph.run_record[r]) + int(graph.run_edges[r + 1] - graph.run_edges[r]) for r in runs]
+        first = min(int(graph.run_record[r]) for r in runs)
+        assert int(graph.group_record[g]) == first
+        assert int(graph.group_links[g + 1] - graph.group_links[g]) == max(last) - first
+        links = slice(int(graph.group_links[g]), int(graph.group_links[g + 1]))
+        assert set(graph.link_flow[links].tolist()) == {int(graph.pair_flow[pair[g]])}
+    record_of_link = np.concatenate(
+        [
+            int(graph.group_record[g]) + np.arange(int(graph.group_links[g + 1] - graph.group_links[g]))
+            for g in range(len(graph.group_up))
+        ]
+    )
+    for record in range(len(case.classes.ts_ns)):
+        mine = slice(int(graph.record_links[record]), int(graph.record_links[record + 1]))
+        assert (
+            sorted(graph.links_by_record[mine].tolist()) == np.flatnonzero(record_of_link == record).tolist()
+        )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_of_a_flow_is_not_found_in_a_tunnel(seed):
+    case, flows = busy(seed)
+    reach = reach_of(case)
+    connected = connect(case, Asked.of_flows(case, np.ones(len(case.egress.ts_ns), np.bool_)), reach)
+    graph = connected.graph
+    for q, (f, t) in enumerate(zip(graph.pair_flow.tolist(), graph.pair_tunnel.tolist(), strict=True)):
+        found = {p for p, tunnel, _, _ in reached(case, reach, f) if tunnel == t}
+        assert connected.unseen[q].sum() == len(flows[f]) - len(found)
+        for up in (0, 1):
+            mine = [p for p in found if case.egress.up[p] == up]
+            missed = sum(side == up for _, _, side in flows[f]) - len(mine)
+            assert connected.unseen[q][up::2].sum() == missed, "kinds of a direction are two apart"
+    for up in (0, 1):
+        assert connected.sought[up].tolist() == [sum(p[2] == up for p in flow) for flow in flows]
+
+
+def test_packets_left_out_in_pieces_or_of_other_flows():
+    case, flows = busy(0)
+    wanted = np.zeros(len(case.egress.ts_ns), np.bool_)
+    wanted[1::2] = True
+    asked = Asked.of_flows(case, wanted)
+    assert asked.ts_ns.tolist() == case.egress.ts_ns[1::2].tolist()
+    assert asked.flow.tolist() == np.repeat(np.arange(5), [len(f) for f in flows])[1::2].tolist()
+    without = asked.without(np.array([True, False, True, False, False]))
+    assert set(without.flow.tolist()) == set(asked.flow.tolist()) - {0, 2}
+    assert len(without.up) == len(without.size_class[0]) == len(without.flow)
+    asked.size_class[0][:2] = IN_PIECES
+    rest = asked.sought(0, up=True).sum() + asked.sought(0, up=False).sum()
+    assert rest == len(asked.flow) - 2
+    assert connect(case, asked, reach_of(case)).sought[1].sum() == asked.sought(0, up=True).sum()
+
+
+def test_no_packet_in_reach_of_a_record_is_no_pair():
+    case = made([[(0.0, 100, True)]], [(500.0, 100, True, 0)], tunnels=1)
+    connected = connect(case, Asked.of_flows(case, np.ones(1, np.bool_)), reach_of(case))
+    assert len(connected.graph.pair_flow) == len(connected.graph.group_up) == 0
+    assert connected.unseen.shape[0] == 0
+    scratch = connected.scratch()
+    assert all(len(part) == 1 for part in scratch)
+
+
+def test_room_is_that_of_the_largest_group():
+    flow = [(k / 10, 100, True) for k in range(3)]
+    case = made([flow], [(k / 10, 100, True, 0) for k in range(5)], tunnels=1)
+    connected = connect(case, Asked.of_flows(case, np.ones(3, np.bool_)), reach_of(case))
+    assert np.diff(connected.graph.group_links).tolist() == [5]
+    assert sorted(len(part) for part in connected.scratch()) == [5, (5 + 1) << 3, (5 + 1) << 3]
