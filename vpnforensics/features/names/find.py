@@ -7,18 +7,20 @@ else; in memory is only what of a flow has not come to its name yet.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from vpnforensics.arrays import Ints
 from vpnforensics.capture.payloads import can_be_read_again
 from vpnforensics.errors import CaptureError
 from vpnforensics.features.names import dns, http, quic, tls
 from vpnforensics.features.names.payloads import Payload, payloads
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import FRAG_WHOLE, PROTO_TCP, PROTO_UDP, PacketTable
+from vpnforensics.scratch import blocks
 from vpnforensics.tunnels.reassembly import reassemble_streams
 
 Source = Literal["sni", "http", "quic", "query", "reverse", "dns", "dns_elsewhere", "zeek", "zeek_dns"]
@@ -82,7 +84,7 @@ def find_names(flows: FlowTable) -> FlowNames:
         )
         return names
     streams = _first_pieces(flows)
-    rows = np.concatenate([_first_datagrams(flows), np.array(sorted(streams.where), np.int64)])
+    rows = np.concatenate([_first_datagrams(flows), np.unique(streams.lead)])
     reading = _Reading(flows, names, streams)
     try:
         for payload in payloads(flows.packets, rows):
@@ -94,57 +96,75 @@ def find_names(flows: FlowTable) -> FlowNames:
     return names
 
 
-def _first_datagrams(flows: FlowTable) -> npt.NDArray[np.int64]:
+def _first_datagrams(flows: FlowTable) -> Ints:
     """Rows of all DNS over UDP, and of the first datagrams of other flows."""
-    packets = flows.packets
-    udp = (packets.proto == PROTO_UDP) & (packets.frag == FRAG_WHOLE) & (packets.payload_bytes > 0)
-    order, starts = flows.order
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - np.repeat(starts[:-1], np.diff(starts))
-    is_dns = flows.dport[flows.flow] == dns.PORT
-    return np.flatnonzero(udp & (is_dns | (place < _FIRST_PACKETS)))
+    packets, (order, starts) = flows.packets, flows.order
+    found = [np.zeros(0, np.int64)]
+    for some in blocks(len(flows)):
+        start = starts[some.start : some.stop + 1]
+        rows, sizes = order[start[0] : start[-1]], np.diff(start)
+        place = np.arange(len(rows)) - np.repeat(start[:-1] - start[0], sizes)
+        wanted = (place < _FIRST_PACKETS) | np.repeat(flows.dport[some] == dns.PORT, sizes)
+        rows = rows[wanted].astype(np.int64)
+        udp = (packets.proto[rows] == PROTO_UDP) & (packets.frag[rows] == FRAG_WHOLE)
+        found.append(rows[udp & (packets.payload_bytes[rows] > 0)])
+    return np.sort(np.concatenate(found))
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Streams:
-    """The pieces to read of each stream, and the streams that each row has pieces of."""
+    """The pieces to read of each stream, in order of the rows that have them."""
 
-    where: dict[int, list[tuple[int, int, int, int]]] = field(default_factory=dict)
-    """By row: (stream, position in it, bytes of the frame's payload before the piece, its size)."""
-    missing: dict[int, int] = field(default_factory=dict)
-    """Pieces of a stream that have not been read yet."""
-    flow: dict[int, int] = field(default_factory=dict)
+    lead: Ints
+    """Row: of a super-frame that was split, the first, where all bytes are."""
+    stream: Ints
+    """``2 f`` is what flow f's client side says, ``2 f + 1`` the other."""
+    pos: Ints
+    """Position in the stream."""
+    before: Ints
+    """Bytes of the frame's payload before the piece."""
+    size: Ints
+    missing: Ints
+    """Of each stream: pieces that have not been read yet. Is counted down."""
+
+    def of_row(self, row: int) -> Iterator[tuple[int, int, int, int]]:
+        """Stream, position, bytes before and size of each piece in a row."""
+        first, after = np.searchsorted(self.lead, [row, row + 1])
+        columns = (of[first:after].tolist() for of in (self.stream, self.pos, self.before, self.size))
+        return zip(*columns, strict=True)
 
 
 def _first_pieces(flows: FlowTable) -> _Streams:
     """What to read of TCP: what the client side says first, and all of DNS within the same bounds."""
     packets = flows.packets
     lead_of = _leads(packets)
-    streams = _Streams()
+    parts: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 5]
     numbers = np.flatnonzero(flows.proto == PROTO_TCP).astype(np.int64)
     for begin in range(0, len(numbers), _BATCH_FLOWS):
         batch = numbers[begin : begin + _BATCH_FLOWS]
         pieces = reassemble_streams(flows, batch, first_packets=_FIRST_SEGMENTS)
-        both = flows.dport[batch[pieces.stream >> 1]] == dns.PORT
-        wanted = (pieces.pos < _FIRST_STREAM_BYTES) & ((pieces.stream & 1 == 0) | both)
-        for k in np.flatnonzero(wanted).tolist():
-            row = int(pieces.row[k])
-            lead = int(lead_of[row])
-            before = (int(packets.seq[row]) - int(packets.seq[lead])) & 0xFFFFFFFF
-            flow = int(batch[pieces.stream[k] >> 1])
-            stream = 2 * flow + int(pieces.stream[k] & 1)
-            piece = (stream, int(pieces.pos[k]), before + int(pieces.skip[k]), int(pieces.size[k]))
-            streams.where.setdefault(lead, []).append(piece)
-            streams.missing[stream] = streams.missing.get(stream, 0) + 1
-            streams.flow[stream] = flow
-    return streams
+        flow = batch[pieces.stream >> 1]
+        wanted = (pieces.pos < _FIRST_STREAM_BYTES) & (
+            (pieces.stream & 1 == 0) | (flows.dport[flow] == dns.PORT)
+        )
+        row = pieces.row[wanted].astype(np.int64)
+        lead = row if lead_of is None else lead_of[row]
+        before = (packets.seq[row].astype(np.int64) - packets.seq[lead].astype(np.int64)) & 0xFFFFFFFF
+        stream = 2 * flow[wanted] + (pieces.stream[wanted] & 1)
+        parts.append((lead, stream, pieces.pos[wanted], before + pieces.skip[wanted], pieces.size[wanted]))
+    columns = [np.concatenate(of_batches) for of_batches in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    lead, stream, pos, before, size = (column[order] for column in columns)
+    return _Streams(lead, stream, pos, before, size, np.bincount(stream, minlength=2 * len(flows)))
 
 
-def _leads(packets: PacketTable) -> npt.NDArray[np.int64]:
-    """For each row the first one of its frame: of a super-frame that was split, where all bytes are."""
-    if (packets.frame[1:] > packets.frame[:-1]).all():
-        return np.arange(len(packets))
-    _, first, frame_of = np.unique(packets.frame, return_index=True, return_inverse=True)
+def _leads(packets: PacketTable) -> Ints | None:
+    """For each row the first one of its frame, where super-frames were split; ``None`` where none was."""
+    frame = packets.frame
+    pairs = (frame[rows.start : rows.stop + 1] for rows in blocks(len(packets)))
+    if all((some[1:] > some[:-1]).all() for some in pairs):
+        return None
+    _, first, frame_of = np.unique(frame, return_index=True, return_inverse=True)
     return first[frame_of].astype(np.int64)
 
 
@@ -161,11 +181,11 @@ class _Reading:
 
     def take(self, payload: Payload) -> None:
         """One more payload."""
-        pieces = self.streams.where.get(payload.row)
-        if pieces is None:
-            self._datagram(int(self.flows.flow[payload.row]), payload)
+        flow = int(self.flows.flow[payload.row])
+        if self.flows.proto[flow] != PROTO_TCP:
+            self._datagram(flow, payload)
             return
-        for stream, pos, skip, size in pieces:
+        for stream, pos, skip, size in self.streams.of_row(payload.row):
             got = payload.octets[skip : skip + size]
             self._pieces.setdefault(stream, []).append((pos, got, len(got) < size))
             self.streams.missing[stream] -= 1
@@ -231,7 +251,7 @@ class _Reading:
 
     def _stream(self, stream: int, row: int) -> None:
         """All of a stream's beginning has come: its name, if it has one."""
-        flow = self.streams.flow[stream]
+        flow = stream >> 1
         octets, is_cut = _joined(self._pieces.pop(stream))
         if self.flows.dport[flow] == dns.PORT:
             for message in dns.read_stream(octets, cut=is_cut):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vpnforensics.capture import encapsulations
 from vpnforensics.capture.payloads import can_be_read_again, chosen_frames
 from vpnforensics.packets.table import PacketTable
+from vpnforensics.scratch import blocks
 from vpnforensics.tunnels._kernels import locate_payloads
 
 
@@ -45,9 +46,12 @@ def payloads(packets: PacketTable, rows: npt.NDArray[np.integer]) -> Iterator[Pa
     assert can_be_read_again(source)
     frames, first = np.unique(packets.frame[rows], return_index=True)
     chosen = np.asarray(rows, np.int64)[first]
-    place = np.minimum(np.searchsorted(frames, packets.frame), max(len(frames) - 1, 0))
-    mine = frames[place] == packets.frame if len(frames) else np.zeros(0, np.bool_)
-    length = np.bincount(place[mine], packets.payload_bytes[mine], len(frames)).astype(np.int64)
+    length = np.zeros(len(frames), np.int64)
+    for some in blocks(len(packets)) if len(frames) else ():
+        frame = packets.frame[some]
+        place = np.minimum(np.searchsorted(frames, frame), len(frames) - 1)
+        mine = frames[place] == frame
+        np.add.at(length, place[mine], packets.payload_bytes[some][mine])
     headers = (packets.ip_len_bytes[chosen] - packets.payload_bytes[chosen]).astype(np.int64)
     decap = encapsulations.NAMES.index(source.decap)
     for batch in chosen_frames(source, frames):
