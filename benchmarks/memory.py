@@ -11,13 +11,19 @@ kernels allocate is not in that).
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
+from contextlib import suppress
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from threading import Thread
+from typing import NamedTuple
 
 from correlating import simulate
 from figures import figure, heading
@@ -29,7 +35,6 @@ import vpnforensics as vf
 PACKAGE = Path(vf.__file__).parent
 _LEAST = 1.0
 """Bytes a packet below which a module is not named."""
-_DONE = "writing the result"
 
 
 def main() -> None:
@@ -56,23 +61,41 @@ def main() -> None:
             many.mkdir(parents=True)
             tile(one / "ingress.pcap", many / "ingress.pcap", options.copies, PERIOD_NS)
             tile(one / "egress.pcap", many / "egress.pcap", options.copies, PERIOD_NS * (1 + DRIFT))
-        by_step(one, many, None)
-        by_step(one, many, root)
+        small, large = ran(one, None), ran(many, None)
+        by_step(small, large, "in memory")
+        bound = ran(one, root), ran(many, root)
+        by_step(*bound, "in files")
+        figure("time, in files / in memory", f"{bound[1].cpu_s / large.cpu_s:.2f}")
+        same = [each.result for each in bound] == [small.result, large.result]
+        figure("the same results", "yes" if same else "no", "yes", same)
 
 
-def by_step(one: Path, many: Path, scratch: Path | None) -> None:
+class Ran(NamedTuple):
+    """A case correlated in a process of its own."""
+
+    peaks: dict[str, int]
+    """Largest memory of each step that progress told."""
+    files_bytes: int
+    """Largest size of the files without names."""
+    packets: int
+    cpu_s: float
+    result: str
+    """Digest of its JSON."""
+
+
+def by_step(small: Ran, large: Ran, where: str) -> None:
     """Peaks of both cases, and what a packet costs."""
-    small, few = peaks(one, scratch)
-    large, packets = peaks(many, scratch)
-    where = "arrays in files" if scratch else "in memory"
-    heading(f"{where}: MiB at most, of {few:,} and {packets:,} packets; bytes a packet more")
-    for step, peak in large.items():
-        more = (peak - small[step]) / (packets - few)
-        figure(step, f"{small[step] / 2**20:6,.0f} {peak / 2**20:7,.0f} {more:6.0f}")
+    packets = large.packets - small.packets
+    heading(f"{where}: MiB at most of {small.packets:,} and {large.packets:,} packets; bytes a packet more")
+    for step, peak in large.peaks.items():
+        few = small.peaks[step]
+        figure(step, f"{few / 2**20:6,.0f} {peak / 2**20:7,.0f} {(peak - few) / packets:6.0f}")
+    if large.files_bytes:
+        figure("the files, bytes a packet", f"{large.files_bytes / large.packets:.0f}")
 
 
-def peaks(folder: Path, scratch: Path | None) -> tuple[dict[str, int], int]:
-    """Largest memory of each step that progress told, and how many packets there were."""
+def ran(folder: Path, scratch: Path | None) -> Ran:
+    """Correlate a case, and look at the process."""
     words = [sys.executable, __file__, "--run", str(folder), *([str(scratch)] if scratch else [])]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     told: list[str] = []
@@ -83,20 +106,33 @@ def peaks(folder: Path, scratch: Path | None) -> tuple[dict[str, int], int]:
 
     listener = Thread(target=listen)
     listener.start()
-    found: dict[str, int] = {}
-    while process.poll() is None:
-        steps = [line for line in told if not line.isdecimal()]
-        if steps:
-            found[steps[-1]] = max(found.get(steps[-1], 0), anonymous_bytes(process.pid)[0])
+    peaks: dict[str, int] = {}
+    files = 0
+    for looked in count():
+        if process.poll() is not None:
+            break
+        if told and told[-1][:1] != "{":
+            peaks[told[-1]] = max(peaks.get(told[-1], 0), anonymous_bytes(process.pid)[0])
+        if looked % 50 == 0:
+            files = max(files, nameless_bytes(process.pid))
         time.sleep(0.005)
     listener.join()
     if process.returncode:
         raise SystemExit(f"failed: {' '.join(words)}")
-    return found, int(told[-1])
+    return Ran(peaks, files, **json.loads(told[-1]))
+
+
+def nameless_bytes(pid: int) -> int:
+    """Size of the files that a process has mapped and that have no names."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        mappings = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+        ends = (words[0].split("-") for words in mappings if words[-1] == "(deleted)")
+        return sum(int(end, 16) - int(begin, 16) for begin, end in ends)
+    return 0
 
 
 def run(folder: Path, scratch: Path | None = None) -> None:
-    """Correlate, and say each step as it begins; at the end how many packets there were."""
+    """Correlate, and say each step as it begins; at the end what came of it."""
     last = ""
 
     def tell(step: str, share: float) -> None:
@@ -107,10 +143,15 @@ def run(folder: Path, scratch: Path | None = None) -> None:
 
     sides = folder / "ingress.pcap", folder / "egress.pcap"
     case = vf.correlate(*sides, engines="packets", scratch=scratch, progress=tell)
-    tell(_DONE, 0.0)
-    for _ in case.json_pieces():
-        pass
-    print(sum(side["packets"] for side in case.inputs), flush=True)
+    tell("writing the result", 0.0)
+    digest = sha256()
+    for piece in case.json_pieces():
+        if not piece.startswith(' "tool"'):  # which has the date
+            digest.update(piece.encode())
+    usage = getrusage(RUSAGE_SELF)
+    packets = sum(side["packets"] for side in case.inputs)
+    found = {"packets": packets, "cpu_s": usage.ru_utime + usage.ru_stime, "result": digest.hexdigest()}
+    print(json.dumps(found), flush=True)
 
 
 def modules(folder: Path) -> None:
