@@ -135,6 +135,18 @@ def test_conditions_part_flows_by_their_packets(material: Material) -> None:
     protocols = {row.value for row in found if row.condition == "protocol"}
     assert protocols == {"wireguard", "openvpn", "nebula"}
     assert {row.value for row in found if row.condition == "jitter"} == {"0 ms", "2 ms"}
+    carried = {row.value for row in found if row.condition == "carried in"}
+    assert carried == {"datagrams", "datagrams, padded (mtu)"}
+
+
+def test_the_cost_is_parted_between_the_sessions(document: dict) -> None:
+    told = document["cost_by_session"]
+    assert {row["session"] for row in told} == set(SAMPLES)
+    assert sum(row["cost_share"] for row in told) == pytest.approx(1.0)
+    assert [row["cost_share"] for row in told] == sorted((row["cost_share"] for row in told), reverse=True)
+    assert all(row["of_true"] <= row["cost_share"] for row in told)
+    fused = document["methods"]["fused"]
+    assert sum(row["true"] for row in told) == fused["spoken_true"]
 
 
 def test_the_command_writes_all_forms_and_over_nothing(tmp_path: Path, capsys) -> None:

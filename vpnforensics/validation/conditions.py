@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,48 @@ def conditions(
                 )
             )  # fmt: skip
     return [row for row in rows if row.carried or row.absent]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one capture session makes of the whole Cllr."""
+
+    session: str
+    true: int
+    false: int
+    """Comparisons that the method speaks of."""
+    cost_share: float
+    of_true: float
+    """Of that, what its true comparisons make."""
+
+
+def by_session(table: Comparisons, names: Mapping[int, str], method: str = FUSED) -> list[Share]:
+    """All sessions, those that make most of the cost first.
+
+    Parameters
+    ----------
+    table : Comparisons
+    names : mapping of int to str
+        Of the sessions, by number.
+    method : str
+    """
+    llr = table.values[method]
+    parts, spoken = cost_parts(llr, table.h1), ~np.isnan(llr)
+    whole = max(parts.sum(), np.finfo(float).tiny)
+    rows = []
+    for number, name in names.items():
+        mine = spoken & (table.session == number)
+        true = mine & table.h1
+        rows.append(
+            Share(
+                name,
+                int(true.sum()),
+                int((mine & ~table.h1).sum()),
+                float(parts[mine].sum() / whole),
+                float(parts[true].sum() / whole),
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.cost_share, row.session))
 
 
 def _row(
@@ -158,6 +200,20 @@ def _alignment(facts: Facts) -> Ordered:
     return number, f"{_ALIGNMENT_MS[number]:g} to {_ALIGNMENT_MS[number + 1]:g} ms"
 
 
+_CARRIERS = {
+    "udp": "datagrams",
+    "esp": "datagrams",
+    "tcp": "records in a TCP stream",
+    "stream": "writes of a relay",
+}
+
+
+def _carrier(facts: Facts) -> Ordered:
+    """What an engine has to go by: packets' records, whole or padded, or the writes of a relay."""
+    name = _CARRIERS.get(facts.transport, facts.transport)
+    return 0, name if facts.padding in ("none", "unknown") else f"{name}, padded ({facts.padding})"
+
+
 _OF_CASES: dict[str, Callable[[Facts], Ordered]] = {
     "jitter": lambda facts: (facts.jitter_ms, f"{facts.jitter_ms:g} ms"),
     "loss": lambda facts: (facts.loss, f"{facts.loss:.2g}"),
@@ -165,6 +221,7 @@ _OF_CASES: dict[str, Callable[[Facts], Ordered]] = {
     "snap length": _snap,
     "padding": lambda facts: (0, facts.padding),
     "alignment error": _alignment,
+    "carried in": _carrier,
     "protocol": lambda facts: (0, facts.protocol),
     "made by": lambda facts: (0, facts.made_by),
     "client missing at ingress": lambda facts: (

@@ -23,6 +23,8 @@ class Facts:
 
     protocol: str
     """Of its tunnels, or ``mixed``."""
+    transport: str
+    """What carries them: ``udp``, ``esp``, ``tcp``, ``stream`` (a relay's), or ``mixed``."""
     clients: int
     """Whose tunnels were found."""
     jitter_ms: float
@@ -53,12 +55,12 @@ def facts_of(session: Session, damage: Damage, case: Case, labels: Labels, first
     first_ns : int
         From where on the damage's clock drifts.
     """
-    protocols = {t.protocol for t in case.tunnels.tunnels}
     sides = _sides(session.manifest)
     captured = {c for c in labels.of_tunnel.tolist() if c != UNKNOWN}
     needed = {c for c in labels.of_flow.tolist() if c >= 0}
     return Facts(
-        protocol=protocols.pop() if len(protocols) == 1 else "mixed" if protocols else "none",
+        protocol=_common({t.protocol for t in case.tunnels.tunnels}),
+        transport=_common({t.transport for t in case.tunnels.tunnels}),
         clients=len(captured),
         jitter_ms=round(max([damage.jitter_ms, *(s["jitter_ms"] for s in sides)]), 4),
         loss=max([damage.loss, *(s["loss"] for s in sides)]),
@@ -69,6 +71,10 @@ def facts_of(session: Session, damage: Damage, case: Case, labels: Labels, first
         missing_client=bool(needed - captured),
         made_by=made_by if (made_by := session.manifest.get("made_by")) in ("lab", "simulate") else "other",
     )
+
+
+def _common(names: set[str]) -> str:
+    return names.pop() if len(names) == 1 else "mixed" if names else "none"
 
 
 def _sides(manifest: Mapping[str, Any]) -> list[dict[str, float]]:

@@ -23,7 +23,7 @@ from vpnforensics.report.limit import twins
 from vpnforensics.report.provenance import tool_row
 from vpnforensics.validation.baselines.table import Timed, section
 from vpnforensics.validation.comparisons import FUSED, Comparisons, Scorer, compare, joined
-from vpnforensics.validation.conditions import conditions
+from vpnforensics.validation.conditions import by_session, conditions
 from vpnforensics.validation.criteria import criteria
 from vpnforensics.validation.curves import at_rates
 from vpnforensics.validation.facts import Facts
@@ -138,6 +138,7 @@ def report(
         "methods": methods,
         "criteria": criteria(methods[FUSED], stated(flows), allowances(flows)),
         "conditions": conditions(flows, table, material.facts),
+        "cost_by_session": by_session(table, {each.session: each.name for each in material.sessions}),
         "stated": stated(flows),
         "allowances": allowances(flows),
         "coherence": coherence(flows),

@@ -11,6 +11,8 @@ Document = Mapping[str, Any]
 _COSTS, _CONDITIONS, _STATED = (
     "What the likelihood ratios are worth", "By condition", "Stated and observed errors",
 )  # fmt: skip
+_SESSIONS = 10
+"""Shown by name; the others together."""
 PICTURES = {_COSTS: "method-", _CONDITIONS: "conditions", _STATED: "stated"}
 """What the names of the pictures begin with that belong below a table, by its caption."""
 MISLEADING = "What misleads most, and the packets behind it"
@@ -34,8 +36,8 @@ def tables(document: Document) -> list[TextTable]:
     """All tables of a report, in order of reading; those without rows are left out."""
     made = (
         _compared(document), _criteria(document), _costs(document), _rates(document), _misleading(document),
-        _conditions(document), _stated(document), _allowances(document), _coherence(document),
-        _limit(document), *baseline_tables(document), _cases(document),
+        _conditions(document), _cost_by_session(document), _stated(document), _allowances(document),
+        _coherence(document), _limit(document), *baseline_tables(document), _cases(document),
     )  # fmt: skip
     return [table for table in made if table.rows]
 
@@ -181,6 +183,34 @@ def _conditions(document: Document) -> TextTable:
         ),
         tuple(rows),
     )  # fmt: skip
+
+
+def _cost_by_session(document: Document) -> TextTable:
+    told = document["cost_by_session"]
+    rows = [
+        (
+            row["session"],
+            f"{row['true']:,}",
+            f"{row['false']:,}",
+            f"{row['cost_share']:.1%}",
+            f"{row['of_true']:.1%}",
+        )
+        for row in told[:_SESSIONS]
+    ]
+    rest = told[_SESSIONS:]
+    if rest:
+        sums = {key: sum(row[key] for row in rest) for key in ("true", "false", "cost_share", "of_true")}
+        rows.append((
+            f"the other {len(rest)}", f"{sums['true']:,}", f"{sums['false']:,}", f"{sums['cost_share']:.1%}",
+            f"{sums['of_true']:.1%}",
+        ))  # fmt: skip
+    return TextTable(
+        "Where the cost comes from",
+        "Capture sessions by what they make of the fused Cllr, over all comparisons and all damage; of that,"
+        " what their true comparisons make: evidence against what is so, or too little for it.",
+        ("session", "true", "false", "of all Cllr", "of it by true ones"),
+        tuple(rows),
+    )
 
 
 def _stated(document: Document) -> TextTable:
