@@ -229,7 +229,7 @@ def whole_case(**changes: Any) -> Any:
 
     for t in TIMES.tolist():
         client(t, 1, round((9000.0 + t) * 1000), outer, "203.0.113.1", 443)
-        client(t, 2, None if t > 3 else round((5000.0 + t) * 1000), outer, "203.0.113.1", 443)
+        client(t, 2, None if t > 0 else round((5000.0 + t) * 1000), outer, "203.0.113.1", 443)
     for k, t in enumerate((10.0, 10.5, 11.0)):
         client(t, 11, round((9000.0 + t) * 1000) - 3, inner, "192.0.2.1", 443)
         client(t, 12, round((2000.0 + t) * 1000), inner, "192.0.2.2", 443)

@@ -73,9 +73,11 @@ _SHORT_BYTES = 300
 _CHUNKS = np.array([-_SHORT_BYTES, 0, 0.1, 0.25, 0.5, 1, 2, 4, 16])
 """Chunks for each segment (and two more); below 0 bytes that are missing."""
 _MOST_CHUNKS = 4
+"""For each segment: with more the amount is of more than this flow, and its residual says nothing."""
 _LEAST_QUANTILE = 0.02
-_ADDRESS_BYTES = 512
-_ADDRESS_SHIFT = 64
+"""Of what known pairs have more outside: the least would be that of a pair whose capture lacks bytes."""
+_ADDRESS_BYTES, _ADDRESS_SHIFT = 512, 64
+"""Lengths of addresses beyond that least that are told apart: names have up to 255 bytes; some fewer."""
 _FIRST, _LATER, _LAST = range(3)
 
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.arrays import Bools, Ints
+from vpnforensics.features.wraparound import signed_difference
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from vpnforensics.tunnels.writes import WriteTable
 
-_WORD, _HALF = 1 << 32, 1 << 31
 _NEVER_NS = 1 << 60
+"""Longer than any pause, and its sums with times still fit."""
 _ASIDE_US = 100_000_000
 """Room before and behind a stream's times, in which times asked for belong to no other stream."""
 
@@ -90,11 +91,11 @@ class Streams:
         seq = table.packets.seq[writes.first_row[of_first]].astype(np.int64) - writes.position[of_first]
         later = np.zeros(2 * conversations, np.int64)
         having = np.unique(stream)
-        later[having] = _signed(seq - low[having])
+        later[having] = signed_difference(seq, low[having], 32)
         end = (writes.position + writes.size)[order] + later[stream]
         reach = np.zeros(2 * conversations, np.int64)
         np.maximum.at(reach, stream, end)
-        total = np.where(reach > _HALF // 2, reach, np.maximum(total, reach))  # beyond, numbers come again
+        total = np.where(reach > 1 << 30, reach, np.maximum(total, reach))  # beyond, numbers come again
         total[np.diff(start) == 0] = 0
         first, last = on_ingress(writes.first_ns[order]), on_ingress(writes.last_ns[order])
         begin, stop = on_ingress(table.first_ns), on_ingress(table.last_ns)
@@ -136,11 +137,6 @@ class Streams:
         return np.asarray(np.where(np.abs(apart[0]) <= np.abs(apart[1]), apart[0], apart[1]))
 
 
-def _signed(difference: Ints) -> Ints:
-    """Sequence numbers' difference, from -2^31 to 2^31."""
-    return ((difference + _HALF) % _WORD - _HALF).astype(np.int64)
-
-
 def _extents(table: FlowTable, forward: Bools) -> tuple[Ints, Ints]:
     """Sequence number of each stream's first byte, and its bytes in all, as far as any packet says."""
     packets, conversation = table.packets, table.flow.astype(np.int64)
@@ -153,16 +149,17 @@ def _extents(table: FlowTable, forward: Bools) -> tuple[Ints, Ints]:
     streams = 2 * len(table)
     reference = np.zeros(streams, np.int64)
     reference[stream[::-1]] = seq[::-1]
-    apart = _signed(seq - reference[stream])
-    low, high = np.full(streams, _HALF), np.full(streams, -_HALF)
+    apart = signed_difference(seq, reference[stream], 32)
+    nowhere = 1 << 31  # no difference reaches it
+    low, high = np.full(streams, nowhere), np.full(streams, -nowhere)
     np.minimum.at(low, stream, apart)
     np.maximum.at(high, stream, apart + packets.payload_bytes[rows])
     rows = np.flatnonzero(of_tcp & ((flags & (TCP_ACK | TCP_RST | TCP_SYN)) == TCP_ACK))
     stream = 2 * conversation[rows] + (table.up[rows] == forward[conversation[rows]])
     # The last number may be that of a FIN, which is no byte.
-    apart = _signed(packets.ack[rows].astype(np.int64) - reference[stream]) - 1
-    known = (low[stream] < _HALF) & (apart - high[stream] < _HALF // 2)
+    apart = signed_difference(packets.ack[rows], reference[stream], 32) - 1
+    known = (low[stream] < nowhere) & (apart - high[stream] < nowhere // 2)
     np.maximum.at(high, stream[known], apart[known])
-    none = low == _HALF
+    none = low == nowhere
     low, high = np.where(none, 0, low), np.where(none, 0, high)
-    return (reference + low) % _WORD, high - low
+    return (reference + low) % (1 << 32), high - low

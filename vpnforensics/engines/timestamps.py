@@ -44,7 +44,14 @@ from vpnforensics.engines.scores import EngineScores, Pairs, silent
 from vpnforensics.engines.upstream import Upstream, field, inner_upstream
 from vpnforensics.features._kernels import sender_offsets
 from vpnforensics.features.clock_lines import SURE_NS, may_tick
-from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
+from vpnforensics.features.skews import (
+    RATE_REACH_SD,
+    is_quartz,
+    phase_llr,
+    skew_llr,
+    skew_population,
+    skew_sd_ppm,
+)
 from vpnforensics.features.tcp_clock import (
     LEAST_NS,
     LEAST_PACKETS,
@@ -67,11 +74,6 @@ _EDGE_NS = 10_000_000_000
 """A tunnel's line is taken from so long around a flow: clocks wander."""
 _SERVER_DELAY_S = 0.0005
 """Error that the server's handling adds to a tick phase."""
-_RATE_REACH_SD = 4.0
-"""Standard errors beyond which two rates are not compared: the score would be far below 0."""
-_LEAST_OUTER = 5
-"""Stamped packets without which a tunnel has no line."""
-
 
 _ON_LINE, _BY_RATE = "timestamps on the tunnel's line", "rate and phase of the clock"
 
@@ -98,7 +100,7 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
         return silent(NAME, silence)
     outer = _side(case, case.outer, outer=True)
     inner = _side(case, inner_upstream(case), outer=False)
-    known = np.flatnonzero((outer.hz > 0) & (np.diff(outer.packets.start) >= _LEAST_OUTER))
+    known = np.flatnonzero(outer.hz > 0)
     _count(silence, "tunnel over TCP without a usable timestamp clock", int(over_tcp.sum()) - len(known))
     _count(silence, "flow that is not TCP", int(np.sum(case.flows.proto != PROTO_TCP)))
     without = (case.flows.proto == PROTO_TCP) & (inner.best < 0)
@@ -240,7 +242,7 @@ def _rate_scores(
     extra = (high - low) * 1e-9 / 4 + _SERVER_DELAY_S
     flow, tunnel, value = [], [], []
     for i, f in enumerate(flows):
-        reach = _RATE_REACH_SD * float(np.hypot(sd_in[i], widest))
+        reach = RATE_REACH_SD * float(np.hypot(sd_in[i], widest))
         begin = np.searchsorted(skew_out[order], skew_in[i] - reach)
         end = np.searchsorted(skew_out[order], skew_in[i] + reach, side="right")
         near = order[begin:end]

@@ -52,8 +52,8 @@ _BY_WRITES = 5.0
 _TURNS_LEARNED, _TURNS_TRIED, _LEAST_TURNS = 4, 10, 2
 _AT_ONCE = 100_000
 _COMPARED = 150_000
-"""Comparisons of turned copies with connections from which on no further turn is made, and of a turn: a bound
-of work."""
+"""How often flows are turned: to learn from, to try, and at least; pairs looked at in one piece; comparisons
+of turned copies from which on no further turn is made. Bounds of work and memory."""
 
 
 @dataclass(frozen=True, eq=False)

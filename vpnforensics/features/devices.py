@@ -30,7 +30,14 @@ from vpnforensics.features.clock_lines import ClockLines, clock_lines, flow_offs
 from vpnforensics.features.clock_table import ClockTable, clock_table
 from vpnforensics.features.ip_id_strings import shared_counters
 from vpnforensics.features.senders import Senders
-from vpnforensics.features.skews import is_quartz, phase_llr, skew_llr, skew_population, skew_sd_ppm
+from vpnforensics.features.skews import (
+    RATE_REACH_SD,
+    is_quartz,
+    phase_llr,
+    skew_llr,
+    skew_population,
+    skew_sd_ppm,
+)
 from vpnforensics.features.tcp_clock import LEAST_NS, LEAST_PACKETS
 from vpnforensics.features.wraparound import swap_bytes
 from vpnforensics.packets.table import FRAG_LATER, TCP_SYN
@@ -42,7 +49,6 @@ MARGIN_LOG10 = 2.0
 """A tie must pass the number of flows compared by this factor: one wrong partner in a hundred."""
 _NEIGHBOURS = 12
 """Clocks compared with each: those next in rate."""
-_RATE_REACH_SD = 4.0
 _REWRITTEN = 5
 
 
@@ -209,7 +215,7 @@ def _rate_ties(clocks: ClockTable) -> Ties:
     sd = np.array([skew_sd_ppm(clocks.clocks[i]) for i in fitted], np.float64)
     first, second, llr = [], [], []
     for step in range(1, min(_NEIGHBOURS, len(fitted) - 1) + 1):
-        near = np.flatnonzero(skew[step:] - skew[:-step] <= _RATE_REACH_SD * np.hypot(sd[step:], sd[:-step]))
+        near = np.flatnonzero(skew[step:] - skew[:-step] <= RATE_REACH_SD * np.hypot(sd[step:], sd[:-step]))
         rate = skew_llr(skew[near], sd[near], skew[near + step], sd[near + step], population)
         for i, value in zip(near.tolist(), rate.tolist(), strict=True):
             a, b = fitted[i], fitted[i + step]

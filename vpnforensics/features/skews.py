@@ -35,6 +35,8 @@ _LN10 = float(np.log(10.0))
 _Z95 = 1.96
 
 QUARTZ_PPM = 1000.0
+RATE_REACH_SD = 4.0
+"""Standard errors beyond which two rates are not compared: the score would be far below 0."""
 LEVEL_ERROR_S = 30e-6
 """Least error of a phase: three flows of one Linux host showed 703, 716 and 717 µs."""
 _STRANGE_SHARE = 0.02

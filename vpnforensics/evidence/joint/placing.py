@@ -24,6 +24,7 @@ from vpnforensics.scratch import beside
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
 _ROUNDS = 4
+"""How often it is looked who is plain now; what is left is left to the model, which takes longer."""
 
 
 @dataclass(frozen=True, eq=False)
