@@ -1,0 +1,152 @@
+"""A prepared case: what is looked for where, who gets which record, what is left, and what copies are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.evidence.joint.made import MS, made
+from vpnforensics.engines import containment as module
+from vpnforensics.engines.case import ScoreTable
+from vpnforensics.engines.containment import PROBES, in_order
+
+
+def burst(at_ms, packets, size=100):
+    """Packets ten milliseconds apart, of sizes of their own."""
+    return [(at_ms + 10.0 * k, size + k, True) for k in range(packets)]
+
+
+def carried(flow, tunnel):
+    return [(t, size, up, tunnel) for t, size, up in flow]
+
+
+def of(table):
+    rows = zip(table.flow.tolist(), table.tunnel.tolist(), table.hits.tolist(), strict=True)
+    return {(flow, tunnel): hits for flow, tunnel, hits in rows}
+
+
+def numbers(*values):
+    return np.array(values, np.int32)
+
+
+def test_flows_are_scored_in_every_tunnel_with_a_record_in_reach():
+    flows = [burst(0, 3), burst(1000, 2, 200), burst(5000, 2, 300)]
+    records = carried(flows[0], 0) + carried(flows[0][:1], 1) + carried(flows[1], 1)
+    case = made(flows, records, tunnels=3)
+    found = case.score(numbers(0, 1, 2))
+    assert of(found) == {(0, 0): 3, (0, 1): 1, (1, 1): 2}
+    score = {(f, t): s for f, t, s in zip(found.flow, found.tunnel, found.score, strict=True)}
+    assert score[0, 0] > score[1, 1] > 3 > score[0, 1]
+    assert of(case.score(numbers(1))) == {(1, 1): 2}
+    for floor, left in ((score[0, 1], {(0, 0): 3, (1, 1): 2}), (score[1, 1], {(0, 0): 3})):
+        assert of(case.score(numbers(0, 1), floor_log10=float(floor))) == left, "up to it they are left out"
+    assert found.score.tolist() == pytest.approx(case.score_again(found).score.tolist())
+
+
+def test_of_a_long_flow_a_quarter_of_its_probes_must_be_there_unless_all_is_looked_into():
+    flow = burst(0, 40)
+    records = carried(flow, 0) + carried(flow[30:33], 1) + carried(flow[10:26], 2)
+    case = made([flow], records, tunnels=3)
+    rare = [len(np.unique(rows)) for _, rows in case.probes]
+    assert rare == [PROBES]
+    few = {tunnel for _, tunnel in of(case.score(numbers(0)))}
+    assert 0 in few
+    every = {tunnel for _, tunnel in of(case.score(numbers(0), thorough=True))}
+    assert every == {0, 1, 2}
+    row = set(case.probes[0][1].tolist())
+    there = {k for k, mine in ((1, range(30, 33)), (2, range(10, 26))) if len(row & set(mine)) >= 4}
+    assert few == {0} | there
+
+
+def test_the_stronger_flow_has_what_two_want():
+    flow = [(0.0, 100, True), (500.0, 100, True)]
+    case = made([flow, flow], [(0.0, 100, True, 1), (500.0, 100, True, 1), (500.1, 100, True, 0)], tunnels=2)
+    for strength, winner in (((2.0, 1.0), 0), ((1.0, 2.0), 1)):
+        owned = case.own(numbers(0, 1), numbers(1, 1), np.array(strength))
+        mine = owned.owner[case.by_tunnel.start[1] :]
+        assert mine.tolist() == [winner, winner]
+        assert owned.owner[: case.by_tunnel.start[1]].tolist() == [-1], "of another tunnel's nobody has any"
+        start = case.egress.start
+        got = [(owned.matched[start[f] : start[f + 1]] >= 0).tolist() for f in (0, 1)]
+        assert got[winner] == [True, True]
+        assert got[1 - winner] == [False, False]
+    equal = case.own(numbers(1, 0), numbers(1, 1), np.array([1.0, 1.0]))
+    assert set(equal.owner.tolist()) == {-1, 0}, "the first of equal ones"
+
+
+def test_what_is_taken_out_is_noted_and_gone():
+    flows = [burst(0, 3), burst(1000, 2, 200)]
+    case = made(flows, carried(flows[0], 0) + carried(flows[1], 1), tunnels=2)
+    owned = case.own(numbers(0, 1), numbers(0, 1), np.array([5.0, 4.0]))
+    record = np.full(5, -1, np.int32)
+    rest = case.take_out(numbers(0), owned, record)
+    assert (record[:3] >= 0).all()
+    assert record[3:].tolist() == [-1, -1]
+    classes, egress = case.classes, case.egress
+    at = {int(r): int(t) for r, t in zip(classes.record, classes.ts_ns, strict=True)}
+    assert [at[r] for r in record[:3].tolist()] == egress.ts_ns[:3].tolist()
+    assert set(rest.classes.record.tolist()) == set(classes.record.tolist()) - set(record[:3].tolist())
+    assert of(rest.score(numbers(0, 1))) == {(1, 1): 2}
+    assert of(case.score(numbers(0, 1))) == {(0, 0): 3, (1, 1): 2}, "the case itself is as it was"
+    assert np.diff(rest.by_tunnel.start).tolist() == [0, 2]
+
+
+def test_copies_stand_behind_the_flows_turned_on_the_circle():
+    flows = [burst(0, 3), burst(1000, 2, 200), burst(2000, 1, 250)]
+    case = made(flows, [r for f in flows for r in carried(f, 0)] + [(9000.0, 7, True, 0)], tunnels=1)
+    shift = np.array([500, 7_500], np.int64) * MS
+    more = case.with_copies(numbers(1, 0), shift)
+    assert np.diff(more.egress.start).tolist() == [3, 2, 1, 2, 3]
+    assert more.egress.ts_ns[:6].tolist() == case.egress.ts_ns.tolist()
+    origin, period = case.circle.origin_ns, case.circle.period_ns
+    of_copy = [(3, 0), (4, 0), (0, 1), (1, 1), (2, 1)]
+    expected = [origin + (int(case.egress.ts_ns[p]) - origin + int(shift[c])) % period for p, c in of_copy]
+    assert more.egress.ts_ns[6:].tolist() == expected
+    packets = [p for p, _ in of_copy]
+    for name in ("row", "inner_bytes", "up"):
+        assert getattr(more.egress, name)[6:].tolist() == getattr(case.egress, name)[packets].tolist()
+    assert more.egress_class[0][6:].tolist() == case.egress_class[0][packets].tolist()
+    assert more.fresh.tolist() == [1] * 11
+    assert len(more.probes[0][0]) == 6
+    assert np.diff(more.probes[0][0]).tolist() == [3, 2, 1, 2, 3]
+    assert more.classes is case.classes
+
+
+def test_records_by_tunnel_and_the_gaps_of_chance():
+    records = [(float(t), 100, True, t % 2) for t in range(0, 100, 10)]
+    case = made([[(0.0, 100, True)]], records, tunnels=3)
+    order = in_order(case.classes, case.law.width_ns, 3)
+    assert np.diff(order.start).tolist() == [10, 0, 0]
+    assert order.ts_ns.tolist() == sorted(round(t * MS) for t, *_ in records)
+    assert (np.diff(order.ts_ns) > 0).all()
+    assert order.row.tolist() == list(range(10))
+    assert (order.gap_ns > 0).all()
+
+
+@pytest.mark.parametrize("items", [0, 1, 255, 256, 511, 512, 10_000])
+def test_pieces_cover_all_and_are_worth_a_thread(items):
+    pieces = module._split(items)
+    covered = [i for piece in pieces for i in range(piece.start, piece.stop)]
+    assert covered == list(range(items))
+    assert len(pieces) <= max(1, min(module._THREADS, items // 256))
+    if items >= 512 and module._THREADS > 1:
+        assert len(pieces) == min(module._THREADS, items // 256)
+
+
+def test_results_come_in_order_whatever_the_threads():
+    assert module._in_threads(lambda x, y: x - y, [(k, 1) for k in range(50)]) == list(range(-1, 49))
+    assert module._in_threads(lambda x: x, [(3,)]) == [3]
+    assert module._in_threads(lambda x: x, []) == []
+
+
+def test_pairs_keep_their_order_when_scored_again():
+    flows = [burst(0, 3), burst(1000, 2, 200)]
+    case = made(flows, carried(flows[0], 0) + carried(flows[1], 1), tunnels=2)
+    none = np.zeros(3)
+    pairs = ScoreTable(numbers(1, 0, 1), numbers(1, 0, 0), none, none.astype(np.int32))
+    found = case.score_again(pairs)
+    assert found.flow.tolist() == [1, 0, 1]
+    assert found.hits.tolist() == [2, 3, 0]
+    assert found.score[2] < 0 < found.score[0] < found.score[1]
+    empty = case.score_again(pairs.take(np.zeros(0, np.int64)))
+    assert len(empty) == 0

@@ -1,0 +1,69 @@
+"""How many writes have no partner, counted one by one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.evidence.joint.made import MS, made
+from vpnforensics.align.classes import IN_PIECES
+from vpnforensics.engines import packets, writes
+
+SHIFTS_NS = (3_100_000_000, -4_700_000_000, 7_300_000_000)
+
+
+def counted(case: Any, up: bool, near_ns: int) -> float:
+    """Share of a direction's writes without a record of their size so near, less those found by chance."""
+    egress, classes = case.egress, case.classes
+    size_class = np.max(case.egress_class, axis=0)
+    mine = [p for p in range(len(egress.ts_ns)) if size_class[p] != IN_PIECES and egress.up[p] == up]
+
+    def found(shift_ns: int) -> float:
+        hits = 0
+        for p in mine:
+            c = int(size_class[p])
+            times = classes.ts_ns[classes.start[c] : classes.start[c + 1]] if c >= 0 else np.zeros(0)
+            hits += bool((np.abs(times - int(egress.ts_ns[p]) - shift_ns) <= near_ns).any())
+        return hits / len(mine)
+
+    chance = float(np.mean([found(shift) for shift in SHIFTS_NS]))
+    return min(max(1.0 - (found(0) - chance) / (1.0 - chance), 0.03), 0.95)
+
+
+@pytest.mark.parametrize(("seed", "sd_ms"), [(1, 0.1), (2, 0.1), (3, 2.0)])
+def test_writes_without_a_partner(seed: int, sd_ms: float) -> None:
+    """Within five milliseconds, or twice the law's width where that is more."""
+    rng = np.random.default_rng(seed)
+    writes_ = [(round(float(t), 2), int(rng.choice([70, 80])), bool(rng.random() < 0.5)) for t in
+               np.sort(rng.uniform(0, 20_000, 300))]  # fmt: skip
+    apart = [0.0, 3.0, 4.9, 5.2, 9.0, 30.0]
+    records = [(t - float(rng.choice(apart)), s, up, 0) for t, s, up in writes_ if rng.random() < 0.7]
+    records.append((10.0, 90, True, 0))
+    case = made([writes_], records, tunnels=1, sd_ms=sd_ms)
+    case.egress_class[0][::17] = IN_PIECES
+    case.egress_class[0][5::19] = -1
+    near_ns = max(5 * MS, round(2 * case.law.width_ns))
+    for up in (False, True):
+        assert writes._missed(case, up) == pytest.approx(counted(case, up, near_ns), abs=0.015)
+
+
+def test_a_direction_without_writes_misses_what_may_be_missed_at_most() -> None:
+    case = made([[(0.0, 70, True)]], [(0.0, 70, True, 0)], tunnels=1)
+    assert writes._missed(case, False) == 0.95
+    assert writes._missed(case, True) == 0.03
+
+
+def test_what_is_missed_is_said_of_each_direction_whatever_a_counter_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = made([[(0.0, 70, True), (1.0, 71, False)]], [(0.0, 70, True, 0)], tunnels=1)
+    monkeypatch.setattr(packets, "prepare", lambda *_: case)
+    anything: Any = SimpleNamespace()
+    found = writes.prepare(anything, np.ones(2, np.bool_))
+    assert found is not None
+    assert found.miss.tolist() == [0.95, 0.03] * 3
+    monkeypatch.setattr(packets, "prepare", lambda *_: None)
+    assert writes.prepare(anything, np.ones(2, np.bool_)) is None
