@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +49,16 @@ def test_writes_without_a_partner(seed: int, sd_ms: float) -> None:
     near_ns = max(5 * MS, round(2 * case.law.width_ns))
     for up in (False, True):
         assert writes._missed(case, up) == pytest.approx(counted(case, up, near_ns), abs=0.015)
+
+
+def test_a_write_is_asked_for_where_any_law_would_have_carried_it_whole() -> None:
+    """By one law it is read in pieces, by another it has a size: then it has a partner or lacks one."""
+    case = made([[(0.0, 70, True), (9_000.0, 70, True)]], [(0.0, 70, True, 0)], tunnels=1)
+    other = np.array([IN_PIECES, -1], np.int32)
+    assert writes._missed(replace(case, egress_class=(case.egress_class[0], other)), True) == 0.5
+    assert writes._missed(replace(case, egress_class=(other, other)), True) == 0.95
+    pieces = np.full(2, IN_PIECES, np.int32)
+    assert writes._missed(replace(case, egress_class=(pieces, case.egress_class[0])), True) == 0.5
 
 
 def test_a_direction_without_writes_misses_what_may_be_missed_at_most() -> None:

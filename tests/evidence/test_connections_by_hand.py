@@ -1,0 +1,194 @@
+"""What whole connections are worth: the sums behind it, on figures made by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vpnforensics.engines.case import ScoreTable
+from vpnforensics.engines.connections import ConnectionPairs
+from vpnforensics.evidence import connections as module
+from vpnforensics.evidence.contest import Contest, settle_contest
+from vpnforensics.evidence.decision import Decision
+from vpnforensics.evidence.policy import Policy
+from vpnforensics.evidence.voices import Voice
+
+
+def pairs(*rows: tuple[int, int]) -> ConnectionPairs:
+    flow, connection = zip(*rows, strict=True) if rows else ((), ())
+    return ConnectionPairs(np.array(flow, np.int32), np.array(connection, np.int32))
+
+
+def decision(tunnel: list[int], record: Any = (), **changes: Any) -> Decision:
+    flows = len(tunnel)
+    listed = np.arange(flows, dtype=np.int32)
+    llr = np.linspace(0.5, 2.0, flows)
+    voice = Voice("writes", llr, llr, np.ones(flows, np.int32), ("",) * flows)
+    parts: dict[str, Any] = {
+        "engine": "writes",
+        "scores": ScoreTable(listed, np.zeros(flows, np.int32), llr, np.ones(flows, np.int32)),
+        "llr": llr, "chance": np.ones(flows), "comparisons_of": np.full(flows, 2), "policy": Policy(),
+        "tunnel": np.array(tunnel, np.int32), "record": np.array(record, np.int64),
+        "error": np.full(flows, 1e-3),
+        "voices": (voice,), "delay_law": {}, "unlisted_llr": np.zeros(flows),
+        "observability": None, "null_comparisons": 1000,
+    }  # fmt: skip
+    return Decision(**(parts | changes))
+
+
+class _Conversations(SimpleNamespace):
+    def __len__(self) -> int:
+        return 1 + int(self.flow.max())
+
+
+def test_an_error_is_what_odds_leave_and_at_most_a_half() -> None:
+    found = module._error(np.array([0.0, 1.0, 3.0, -5.0, 900.0]))
+    assert found.tolist() == pytest.approx([0.5, 1 / 11, 1 / 1001, 0.5, 0.0], abs=1e-12)
+
+
+def test_a_flow_is_in_the_conversation_in_which_most_of_its_records_stand() -> None:
+    case: Any = SimpleNamespace(
+        flows=range(3),
+        egress=SimpleNamespace(start=np.array([0, 3, 5, 7])),
+        tunnels=SimpleNamespace(records=SimpleNamespace(row=np.array([4, 3, 2, 1, 0]))),
+        conversations=_Conversations(flow=np.array([6, 6, 5, 5, 5])),
+    )
+    # Flow 0: records in rows 4, 1, 0; flow 1: row 2 and none; flow 2 is not linked.
+    made = decision([0, 1, -1], [0, 3, 4, 2, -1, 0, 1])
+    assert module._of_records(case, made).tolist() == [6, 5, -1]
+
+
+def test_who_is_unlinked_has_no_record_left() -> None:
+    case: Any = SimpleNamespace(egress=SimpleNamespace(start=np.array([0, 2, 3])))
+    found = module._unlinked(case, decision([1, 0], [7, 8, 9]), np.array([True, False]))
+    assert found.tunnel.tolist() == [-1, 0]
+    assert found.error.tolist() == [1.0, 1e-3]
+    assert found.record.tolist() == [-1, -1, 9]
+
+
+def test_a_class_is_worth_how_much_oftener_known_pairs_have_it() -> None:
+    """Of two features with three and two classes; a class that nobody had is none."""
+    known, chance = np.array([8.0, 0.0, 2.0, 5.0, 0.0]), np.array([10.0, 0.0, 70.0, 0.0, 0.0])
+    worth = module._worth(known, chance, [3, 2])
+    expected = []
+    for first, last in ((0, 3), (3, 5)):
+        seen = max(sum(known[k] + chance[k] > 0 for k in range(first, last)), 1)
+        for k in range(first, last):
+            by_chance = (chance[k] + 1) / (chance[first:last].sum() + seen)
+            true = (known[k] + 2 * by_chance) / (known[first:last].sum() + 2)
+            expected.append(np.log10(true / by_chance))
+    assert worth.tolist() == pytest.approx(expected)
+    assert worth[0] > 0.5 > -0.3 > worth[2]
+
+
+def test_a_flow_is_beforehand_in_none_as_likely_as_in_each_it_is_compared_with() -> None:
+    connections: Any = SimpleNamespace(tunnel_of=np.array([5, 6, 7]))
+    found = module._contest(connections, pairs((0, 0), (0, 2), (1, 1)), np.array([3.0, 1.0, 2.0]))
+    assert found.flow.tolist() == [0, 0, 1]
+    assert found.connection.tolist() == [0, 2, 1]
+    assert found.tunnel.tolist() == [5, 7, 6]
+    assert found.decades.tolist() == pytest.approx([3 - np.log10(2), 1 - np.log10(2), 2.0])
+    assert len(module._contest(connections, pairs(), np.zeros(0)).flow) == 0
+
+
+def test_pairs_come_in_parts_that_are_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    parts = list(module._parts(pairs(*((k, k + 1) for k in range(7)))))
+    assert [len(part) for part in parts] == [3, 3, 1]
+    assert [f for part in parts for f in part.flow.tolist()] == list(range(7))
+    assert list(module._parts(pairs())) == []
+
+
+@pytest.mark.parametrize(("each", "turns"), [(10, 6), (100_000, 2), (60_000, 3), (75_000, 2)])
+def test_flows_are_turned_until_enough_is_compared(each: int, turns: int) -> None:
+    asked: list[Any] = []
+
+    def candidates(shift_ns: Any, of: Any) -> Any:
+        asked.append((shift_ns, of))
+        return range(each)
+
+    shifts = np.array([5, 6, 7])
+    circle = SimpleNamespace(turned=lambda begin, turn: (shifts + len(asked), np.array([True, True, False])))
+    case: Any = SimpleNamespace(flows=range(3), circle=circle)
+    connections: Any = SimpleNamespace(inner=SimpleNamespace(begin_ns=np.zeros(3)), candidates=candidates)
+    found = list(module._turned(case, connections, 1.0, 6, np.random.default_rng(0)))
+    assert len(found) == len(asked) == turns
+    assert all(of.tolist() == [True, True, False] for _, of in asked), "those that landed near are none"
+    assert [shift.tolist() for _, shift in found] == [[5 + k, 6 + k, 7 + k] for k in range(turns)]
+    none = list(module._turned(case, connections, 0.0, 1, np.random.default_rng(0)))
+    assert len(none) == 1
+    assert not asked[-1][1].any()
+
+
+class _Case(SimpleNamespace):
+    flows = range(3)
+    conversations = SimpleNamespace(source=lambda c: f"192.0.2.1:{c}")
+    tunnels = range(2)
+
+
+def heard(
+    rows: list[tuple[int, int, int, float]], linked: list[bool], slope: float = 1.0, **changes: Any
+) -> Any:
+    """The voice on pairs of (flow, connection, tunnel, decades)."""
+    flow, connection, tunnel, decades = zip(*rows, strict=True)
+    contest = Contest(
+        *(np.array(column, np.int64) for column in (flow, connection, tunnel)), np.array(decades)
+    )
+    learned: Any = SimpleNamespace(outcome=settle_contest(contest, 3, 4), contest=contest)
+    made = decision([0, -1, -1])
+    return module._heard(_Case(), made, learned, slope, np.array(linked)), learned.outcome  # type: ignore[arg-type]
+
+
+def test_a_flow_that_it_linked_has_its_ratio_over_the_prior() -> None:
+    rows = [(1, 0, 1, 4.0), (1, 1, 1, 1.0), (1, 2, 0, 0.5)]
+    found, outcome = heard(rows, [False, True, False])
+    at = {(f, t): k for k, (f, t) in enumerate(zip(found.scores.flow, found.scores.tunnel, strict=True))}
+    voice = found.voices[-1]
+    assert outcome.tunnel[1] == 1
+    mine = outcome.strength[:2].sum()
+    odds = min(np.log10(mine / (1.0 + outcome.strength[2])), float(outcome.claim[1]))
+    score = odds - np.log10(2 / (2 * 3 - 2))
+    assert voice.score[at[1, 1]] == pytest.approx(score)
+    assert voice.n[at[1, 1]] == 2
+    bound = 3.0  # of a thousand comparisons
+    assert voice.llr[at[1, 1]] == pytest.approx(min(score, bound))
+    assert found.llr[at[1, 1]] == voice.llr[at[1, 1]]
+    assert voice.note[at[1, 1]] == "its likeliest connection opened at 192.0.2.1:0"
+    assert voice.note[at[1, 0]] == "contended"
+    assert voice.score[at[1, 0]] < 0
+    assert voice.llr[at[1, 0]] >= -np.log10(1), "one flow is linked: nothing can be said against a pair"
+    assert found.voices[0].note[at[1, 1]] == "no writes alike"
+
+
+def test_what_writes_are_clear_about_stands_and_else_who_says_more() -> None:
+    rows = [(0, 0, 0, 3.0), (1, 1, 0, 2.0), (2, 2, 0, 0.1)]
+    found, _ = heard(rows, [False, False, False], slope=0.5)
+    by_flow = dict(
+        zip(
+            found.scores.flow.tolist(),
+            zip(found.llr, *(v.llr for v in found.voices), strict=True),
+            strict=True,
+        )
+    )
+    assert by_flow[0] == (by_flow[0][2], 0.5, by_flow[0][2])
+    assert by_flow[0][2] > 0.5
+    assert by_flow[1][0] == by_flow[1][1] == 1.25, "a decimal logarithm and more"
+    assert by_flow[2][0] == by_flow[2][1] == 2.0
+    linked, _ = heard(rows, [False, True, False], slope=0.5)
+    at = linked.scores.flow.tolist().index(1)
+    assert linked.llr[at] == linked.voices[-1].llr[at]
+
+
+def test_with_few_known_pairs_or_connections_of_many_flows_all_is_left_to_others() -> None:
+    for count, width in ((19, 1), (40, 2)):
+        start = np.arange(count + 1)
+        conversations = _Conversations(flow=np.arange(99) // width)
+        case: Any = SimpleNamespace(
+            flows=range(count), egress=SimpleNamespace(start=start), conversations=conversations,
+            tunnels=SimpleNamespace(records=SimpleNamespace(row=np.arange(99))),
+        )  # fmt: skip
+        made = decision([0] * count, list(range(count)))
+        assert module.with_connections(case, made, np.random.default_rng(0)) is made
