@@ -2,8 +2,9 @@
 
 The damage is that of `benchmarks/truth.py`: two clocks, 1 % of the packets lost on either side, normal jitter
 at egress. ``--missing`` does it once more for each client, whose packets are then not in the ingress capture:
-none of its flows may be linked. Flows are told apart by what carries evidence: packets of 10 and more, bytes
-of 2 and of 10 kB and more (TCP), and datagrams, which most relays do not pass on.
+none of its flows may be linked. ``--without ENGINE`` leaves engines out. Flows are told apart by what carries
+evidence: packets of 10 and more, bytes of 2 and of 10 kB and more (TCP), and datagrams, which most relays do
+not pass on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.truth import (
     load,
     without_client,
 )
+from vpnforensics.engines.registry import ENGINES
 
 KINDS = ("all", "10+ packets", "TCP 2 kB+", "TCP 10 kB+", "datagrams")
 
@@ -39,7 +41,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how often each damage is done")
     parser.add_argument("--missing", action="store_true", help="each client missing in turn")
     parser.add_argument("--jitter", type=float, nargs="+", default=(0.0, 2.0, 10.0), help="ms")
+    parser.add_argument("--without", nargs="+", default=(), choices=tuple(ENGINES), metavar="ENGINE")
     options = parser.parse_args()
+    engines = [name for name in ENGINES if name not in options.without]
     print(
         f"{'recording':24}{'jitter':>7}" + "".join(f"{kind:>18}" for kind in KINDS) + f"{'wrong':>7}{'s':>6}"
     )
@@ -50,7 +54,7 @@ def main() -> None:
             counts: Counter[tuple[str, str]] = Counter()
             for seed in range(1, options.seeds + 1):
                 for gone in _gone(recording, missing=options.missing):
-                    counts += judged(recording, jitter_ms, seed, gone)
+                    counts += judged(recording, jitter_ms, seed, gone, engines)
             took = time.perf_counter() - began
             cells = (f"{counts[kind, 'right']}/{counts[kind, 'there']}" for kind in KINDS)
             shares = (counts[kind, "right"] / max(counts[kind, "there"], 1) for kind in KINDS)
@@ -61,14 +65,16 @@ def main() -> None:
             )
 
 
-def judged(recording: Recording, jitter_ms: float, seed: int, gone: str | None) -> Counter[tuple[str, str]]:
+def judged(
+    recording: Recording, jitter_ms: float, seed: int, gone: str | None, engines: list[str]
+) -> Counter[tuple[str, str]]:
     """Flows of the clients that are there, those linked rightly, and all linked wrongly, by kind of flow."""
     damaged = degrade(recording, jitter_s=jitter_ms / 1e3, seed=seed)
     if gone is not None:
         damaged = without_client(damaged, gone)
     counts: Counter[tuple[str, str]] = Counter()
     try:
-        case = vf.correlate(damaged.ingress, damaged.egress)
+        case = vf.correlate(damaged.ingress, damaged.egress, engines=engines)
     except vf.errors.CaseError as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         return counts

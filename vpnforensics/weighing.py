@@ -8,13 +8,14 @@ import numpy as np
 
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import connections, exact, packets, writes
+from vpnforensics.engines import connections, exact, packets, volume, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.connections import with_connections
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
 from vpnforensics.evidence.kept_bytes import with_kept_bytes
 from vpnforensics.evidence.shipped import lend
+from vpnforensics.evidence.volume import with_volume
 from vpnforensics.options import Options
 from vpnforensics.sides import Progress
 from vpnforensics.tunnels.plain import plain_clients
@@ -60,8 +61,11 @@ def weigh(
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
-    if case.by_writes and case.kept is None and {connections.NAME, writes.NAME} <= set(options.engines):
-        decision = with_connections(case, decision, rng)
+    if case.by_writes and case.kept is None and writes.NAME in options.engines:
+        if connections.NAME in options.engines:
+            decision = with_connections(case, decision, rng)
+        if volume.NAME in options.engines:
+            decision = with_volume(case, decision, rng)
     if case.kept is not None and exact.NAME in options.engines:
         decision = with_kept_bytes(case, case.kept, decision)
     # A relay's own connections have no header field of its clients.

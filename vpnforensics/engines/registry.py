@@ -107,6 +107,19 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 of_fields=False,
             ),
             Engine(
+                name="volume",
+                source="packet counting: Serjantov & Sewell 2003 (ESORICS); stepping stones: Donoho et al. "
+                "2002 (RAID); by bursts, less what others took, by this project",
+                evidence="each burst of the flow finds the bytes that it needs by the relay's write law in "
+                "the client's streams, there and then, after flows that are known have taken theirs",
+                needs="a relay that puts many connections into one stream, flows that `writes` linked (it "
+                "learns from them), and aligned clocks",
+                speaks_when="`ssh -D` with hidden lengths",
+                silent_when="each flow has a connection of its own, fewer than 20 pairs are known (Tor, "
+                "padded relays), or the flow has no bytes; never denies a tunnel",
+                of_fields=False,
+            ),
+            Engine(
                 name="exact",
                 source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "

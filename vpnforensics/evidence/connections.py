@@ -32,12 +32,10 @@ from vpnforensics.engines.case import Case
 from vpnforensics.engines.connections import ConnectionPairs, Connections
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_slope
+from vpnforensics.evidence.contended import Contended, heard
+from vpnforensics.evidence.contended import doubt as doubt_of
 from vpnforensics.evidence.contest import Contest, Outcome, settle_contest
 from vpnforensics.evidence.decision import Decision
-from vpnforensics.evidence.fusion import CLEAR
-from vpnforensics.evidence.listing import keys_of, list_pairs, rows_of
-from vpnforensics.evidence.voices import Voice
-from vpnforensics.flows.grouping import places
 from vpnforensics.tunnels.write_law import WriteLaw
 
 _LEAST_ALONE = 0.7
@@ -83,19 +81,17 @@ def with_connections(case: Case, decision: Decision, rng: np.random.Generator) -
     rng : numpy.random.Generator
         Turns the copies.
     """
-    connection = _of_records(case, decision)
+    connection = connections_of(case, decision)
     known = np.flatnonzero(connection >= 0)
-    if len(known) < LEAST_KNOWN or len(np.unique(connection[known])) < _LEAST_ALONE * len(known):
+    if len(known) < LEAST_KNOWN or shared(connection):
         return decision
-    number = int(np.bincount(case.map_of_tunnel[decision.tunnel[known]]).argmax())
-    law = case.maps[number]
-    assert isinstance(law, WriteLaw)
-    connections = engine.prepare(case, case.map_of_tunnel == number, law.frame)
+    tunnels, law = of_one_law(case, decision)
+    connections = engine.prepare(case, tunnels, law.frame)
     learned = _learn(case, connections, connection, decision, rng)
     claims, tried, compared = _copies(case, learned, rng)
     slope = chance_slope(claims, tried)
     outcome = learned.outcome
-    doubt = np.maximum(_error(slope * outcome.claim), decision.policy.least_error)
+    doubt = np.maximum(doubt_of(slope * outcome.claim), decision.policy.least_error)
     contradicted = learned.compared & (outcome.tunnel != decision.tunnel) & (decision.tunnel >= 0)
     decision = _unlinked(case, decision, contradicted)
     stands = decision.tunnel >= 0
@@ -104,7 +100,7 @@ def with_connections(case: Case, decision: Decision, rng: np.random.Generator) -
     doubt = np.where(stands | contradicted, 1.0, doubt)
     linked = surest(doubt, decision.policy.expected_false_links - decision.expected_false_links)
     worst = float(doubt[linked].max(initial=0.0))
-    wrongly = int((_error(slope * claims) <= worst).sum())
+    wrongly = int((doubt_of(slope * claims) <= worst).sum())
     decided = replace(
         decision,
         tunnel=np.where(linked, outcome.tunnel, decision.tunnel).astype(np.int32),
@@ -116,12 +112,38 @@ def with_connections(case: Case, decision: Decision, rng: np.random.Generator) -
             comparisons=decision.decoys.comparisons + compared,
         ),
     )
-    return _heard(case, decided, learned, slope, linked)
+    won = tuple(
+        f"its likeliest connection opened at {case.conversations.source(c)}" if c >= 0 else "contended"
+        for c in outcome.connection.tolist()
+    )
+    return heard(
+        case,
+        decided,
+        Contended(
+            engine.NAME,
+            learned.contest,
+            outcome,
+            np.bincount(learned.contest.flow, minlength=len(case.flows)),
+            slope,
+            linked,
+            won,
+            "none of its connections opened then and carried as much",
+        ),
+    )
 
 
-def _error(claim: Floats) -> Floats:
-    """Probability that log10 odds leave; of none that are against, more than it is right."""
-    return np.asarray(1.0 / (1.0 + 10.0 ** np.clip(claim, 0.0, 300.0)))
+def shared(connection: Ints) -> bool:
+    """Whether outer connections carry many flows each, by the connection of each flow, -1 where not known."""
+    known = connection[connection >= 0]
+    return len(np.unique(known)) < _LEAST_ALONE * len(known)
+
+
+def of_one_law(case: Case, decision: Decision) -> tuple[Bools, WriteLaw]:
+    """The tunnels of the law that most linked flows are under, and it."""
+    number = int(np.bincount(case.map_of_tunnel[decision.tunnel[decision.tunnel >= 0]]).argmax())
+    law = case.maps[number]
+    assert isinstance(law, WriteLaw)
+    return case.map_of_tunnel == number, law
 
 
 def _unlinked(case: Case, decision: Decision, which: Bools) -> Decision:
@@ -133,7 +155,7 @@ def _unlinked(case: Case, decision: Decision, which: Bools) -> Decision:
     )
 
 
-def _of_records(case: Case, decision: Decision) -> Ints:
+def connections_of(case: Case, decision: Decision) -> Ints:
     """Ingress conversation in which most of each linked flow's records stand, -1 without."""
     found = np.flatnonzero(decision.record >= 0)
     rows = case.tunnels.records.row[decision.record[found]]
@@ -235,43 +257,3 @@ def _copies(case: Case, learned: _Learned, rng: np.random.Generator) -> tuple[Fl
         tried += len(np.unique(pairs.flow))
         compared += len(pairs)
     return np.concatenate(claims), tried, compared
-
-
-def _heard(case: Case, decision: Decision, learned: _Learned, slope: float, linked: Bools) -> Decision:
-    """With the engine's voice on every pair that is listed, or that it speaks for.
-
-    A flow that it linked has its ratios; others have those of writes, where these are clear, else the one
-    that says more: both look at the same bytes.
-    """
-    tunnels = len(case.tunnels)
-    outcome = learned.outcome
-    keys, of = np.unique(outcome.pairs.flow * tunnels + outcome.pairs.tunnel, return_inverse=True)
-    flow = keys // tunnels
-    every = learned.contest.flow * tunnels + learned.contest.tunnel
-    compared = np.bincount(learned.contest.flow, minlength=len(case.flows))[flow]
-    of_tunnel = np.searchsorted(np.sort(every), keys + 1) - np.searchsorted(np.sort(every), keys)
-    strength = np.bincount(of, outcome.strength, len(keys))
-    whole = 1.0 + np.bincount(flow, strength, len(case.flows))[flow]
-    odds = np.log10(strength / np.maximum(whole - strength, 1e-12 * whole))
-    best = outcome.tunnel[flow] == keys % tunnels
-    odds = np.where(best, np.minimum(odds, outcome.claim[flow]), odds)
-    prior = np.log10(of_tunnel / (2.0 * compared - of_tunnel))
-    bound = np.log10(max(decision.null_comparisons, 1))
-    score = odds - prior
-    llr = np.clip(slope * score, -np.log10(max(int((decision.tunnel >= 0).sum()), 1)), bound)
-    shown = np.union1d(keys_of(case, decision.scores), keys[(llr >= CLEAR) | (best & linked[flow])])
-    before, mine = rows_of(case, decision.scores, shown), places(keys, shown)
-    notes = tuple(
-        f"its likeliest connection opened at {case.conversations.source(c)}"
-        if c >= 0 and ours
-        else "contended"
-        for c, ours in zip(outcome.connection[flow].tolist(), best.tolist(), strict=True)
-    )
-    voice = Voice(engine.NAME, score, llr, of_tunnel.astype(np.int32), notes)
-    voice = voice.spread(mine, "none of its connections opened then and carried as much")
-    theirs, ours = np.r_[decision.llr, np.nan][before], voice.llr
-    stronger = np.where(np.abs(np.nan_to_num(ours)) > np.abs(np.nan_to_num(theirs)), ours, theirs)
-    fused = np.where(np.abs(np.nan_to_num(theirs)) >= CLEAR, theirs, stronger)
-    fused = np.where(linked[shown // tunnels] & np.isfinite(ours), ours, fused)
-    voices = (*(v.spread(before, "no writes alike") for v in decision.voices), voice)
-    return list_pairs(case, decision, shown, fused, voices)
