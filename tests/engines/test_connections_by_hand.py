@@ -140,24 +140,26 @@ def test_all_that_is_noted_of_a_pair() -> None:
     assert found[17] == []
 
 
-def test_a_request_that_is_not_the_first_write_is_a_later_one() -> None:
-    """A connection used again: the flow begins with its second write."""
-    again = (0.0, 2000.0, [(0.0, 1.0, 200, 1), (95.0, 96.0, 300, 1)], [(151.0, 181.0, 5000, 3)])
+@pytest.mark.parametrize(("written", "since"), [(95.0, 4.0), (125.0, -26.0)])
+def test_a_request_that_is_not_the_first_write_is_a_later_one(written: float, since: float) -> None:
+    """A connection used again: the flow begins with its second write, which may come 25 ms later."""
+    later = (written, written + 1, 300, 1)
+    again = (0.0, 2000.0, [(0.0, 1.0, 200, 1), later], [(151.0, 181.0, 5000, 3)])
     connections = made(streams(FLOW), streams(again), [0])
     found = by_feature(connections, connections.observe(pairs((0, 0)), still(1), (0, 0)))
     assert found[0] == [2 * int(np.searchsorted(module._START_NS, 100 * MS))]
-    assert found[1] == [int(np.searchsorted(module._START_NS, 4.0 * MS))]
+    assert found[1] == [int(np.searchsorted(module._START_NS, since * MS))]
 
 
 def test_moved_flows_are_seen_where_they_were_moved_to() -> None:
     inner, outer = streams(FLOW, FLOW), streams(CARRIER)
-    shift_ns = np.array([0, 7 * MS])
+    shift_ns = np.array([0, 40 * MS])
     connections = made(inner, outer, [0])
     seen = connections.observe(pairs((0, 0), (1, 0)), shift_ns, (90, 100))
     first, second = by_feature(connections, seen, 0), by_feature(connections, seen, 1)
-    assert second[0] == [2 * int(np.searchsorted(module._START_NS, 8 * MS)) + 1]
-    assert second[2] == [int(np.searchsorted(module._END_NS, 43 * MS))]
-    assert second[4] == sorted(int(np.searchsorted(module._ONSET_NS, x * MS)) for x in (6.0, 6.0))
+    assert second[0] == [2 * int(np.searchsorted(module._START_NS, 41 * MS)) + 1]
+    assert second[2] == [int(np.searchsorted(module._END_NS, 10 * MS))]
+    assert second[4] == sorted(int(np.searchsorted(module._ONSET_NS, x * MS)) for x in (-1.0, 39.0))
     assert first != second
 
 
@@ -172,6 +174,13 @@ def test_amounts_far_off_say_nothing_of_residuals_and_addresses() -> None:
     found = by_feature(connections, connections.observe(pairs((0, 0)), still(1), (90, 100)))
     assert found[7] == [1], "ten of ninety bytes are within the three hundred that may be missing"
     assert found[11] == [10 - 90 + 64 if 10 - 90 + 64 > 0 else 0]
+
+
+def test_addresses_longer_than_any_are_one_class() -> None:
+    long = (90.0, 950.0, [(99.0, 99.5, 320 + 90 + 460, 1)], [(151.0, 181.0, 4600, 3)])
+    connections = made(streams(FLOW), streams(long), [0])
+    found = by_feature(connections, connections.observe(pairs((0, 0)), still(1), (90, 100)))
+    assert found[11] == [511]
 
 
 def test_sums_and_counts_of_what_was_seen() -> None:

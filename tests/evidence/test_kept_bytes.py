@@ -173,3 +173,42 @@ def test_without_writes_bytes_alone_decide(made_up):
     found = with_kept_bytes(case, kept([0, 1, -1, -1], [9.0, 9.0, -np.inf, -np.inf]), silent)
     assert (found.engine, found.tunnel.tolist()) == ("exact", [0, 1, -1, -1])
     assert with_kept_bytes(case, kept([0, 1, -1, -1], [9.0] * 4), decision).engine == "writes"
+
+
+def test_a_link_by_bytes_needs_what_the_comparisons_of_the_case_leave(made_up):
+    """Of four flows and two clients a score comes by chance eight times in 10^score."""
+    case, decision = made_up
+    needed = -np.log10(0.01 / 8)
+    for score, linked in ((needed, 1), (needed - 0.01, -1)):
+        found = with_kept_bytes(case, kept([-1, -1, 1, -1], [-np.inf, -np.inf, score, -np.inf]), decision)
+        assert found.tunnel[2] == linked
+    found = with_kept_bytes(case, kept([-1, -1, 1, -1], [-np.inf, -np.inf, 4.0, -np.inf]), decision)
+    assert found.error[2] == pytest.approx(2e-4)
+    assert found.llr[found.scores.flow == 2].max() == pytest.approx(1.0), "ten comparisons at least bound it"
+    sure = with_kept_bytes(case, kept([-1, -1, 1, -1], [-np.inf, -np.inf, 40.0, -np.inf]), decision)
+    assert sure.error[2] == Policy().least_error
+
+
+def test_what_was_compared_is_counted(made_up):
+    case, decision = made_up
+    none = replace(kept([0, -1, -1, -1], [3.0] + [-np.inf] * 3), payloads=np.array([2, 1, 0, 0]))
+    found = with_kept_bytes(case, none, replace(decision, comparisons_of=np.array([0, 1, 1, 5])))
+    assert found.comparisons_of.tolist() == [2, 2, 1, 5]
+    assert found.null_comparisons == 8
+    assert with_kept_bytes(case, none, replace(decision, null_comparisons=90)).null_comparisons == 90
+    assert found.chance.tolist() == [1.0, 1e-6, 1e-6, 1e-6]
+
+
+def test_records_of_writes_stay_with_the_links_that_stay(made_up):
+    case, decision = made_up
+    rows = int(case.egress.start[-1])
+    by_writes = replace(decision, record=np.arange(rows))
+    found = with_kept_bytes(case, kept([1, -1, -1, -1], [9.0] + [-np.inf] * 3), by_writes)
+    of_first = int(case.egress.start[1])
+    assert found.record.tolist() == [-1] * of_first + list(range(of_first, rows))
+
+
+def test_a_score_of_nothing_speaks_for_nobody(made_up):
+    case, decision = made_up
+    found = with_kept_bytes(case, kept([-1, -1, -1, 1], [-np.inf] * 3 + [0.0]), decision)
+    assert 3 not in found.scores.flow

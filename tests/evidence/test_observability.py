@@ -196,3 +196,30 @@ def test_length_alone_takes_no_flow_from_those_that_can_be_denied() -> None:
 
 def test_every_reason_has_words() -> None:
     assert set(WORDS) == set(Why) - {Why.SEEN}
+
+
+def test_a_capture_is_at_work_a_tenth_of_a_second_beyond_its_ends_and_up_to_a_silences_edges() -> None:
+    outer = np.r_[np.arange(10 * S, 12 * S, S // 100), np.arange(30 * S, 32 * S, S // 100)]
+    last = int(outer[199])
+    stall = 100_000_000
+    first, end = 10 * S - stall, int(outer[-1]) + stall
+    asked = [
+        (first, True), (first - 1, False), (end, True), (end + 1, False),
+        (last, True), (last + 1, False), (30 * S - 1, False), (30 * S, True),
+    ]  # fmt: skip
+    case: Any = SimpleNamespace(
+        conversations=SimpleNamespace(packets=SimpleNamespace(ts_ns=outer)),
+        egress=SimpleNamespace(ts_ns=np.array([t for t, _ in asked])),
+    )
+    assert module.at_work(case).tolist() == [working for _, working in asked]
+    case.conversations.packets.ts_ns = np.zeros(0, np.int64)
+    assert module.at_work(case).all(), "of no packets nothing is known"
+
+
+def test_the_commonest_reason_is_named_where_no_length_map_could_have_shown_a_packet() -> None:
+    table_ = Observability(np.array([0, 4]), np.full((2, 4), Why.SEEN, np.uint8))
+    whys = np.array(
+        [[Why.TOO_LONG, Why.SILENT, Why.SILENT, Why.SEEN], [Why.SEEN, Why.SILENT, Why.SILENT, Why.EMPTY]]
+    )
+    found = replace(table_, why=whys.astype(np.uint8))
+    assert found.words() == [f"2 of its 4 packets could not have been seen: {WORDS[Why.SILENT]}"]
