@@ -36,7 +36,8 @@ ROOT = Path(__file__).parents[1]
 MODULES = {
     "evidence.attribution": "evidence/test_attribution_by_hand.py",
     "evidence.calibration": "evidence/test_calibration.py",
-    "evidence.connections": "evidence/test_connections_by_hand.py evidence/test_connections.py",
+    "evidence.connections": "evidence/test_connections_by_hand.py",
+    "evidence.contended": "evidence/test_connections_by_hand.py",
     "evidence.contest": "evidence/test_contest.py",
     "evidence.decision": "evidence/test_decision.py",
     "evidence.decoys": "evidence/test_decoys.py",

@@ -11,6 +11,7 @@ import pytest
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.connections import ConnectionPairs
 from vpnforensics.evidence import connections as module
+from vpnforensics.evidence import contended
 from vpnforensics.evidence.contest import Contest, settle_contest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.policy import Policy
@@ -45,7 +46,7 @@ class _Conversations(SimpleNamespace):
 
 
 def test_an_error_is_what_odds_leave_and_at_most_a_half() -> None:
-    found = module._error(np.array([0.0, 1.0, 3.0, -5.0, 900.0]))
+    found = contended.doubt(np.array([0.0, 1.0, 3.0, -5.0, 900.0]))
     assert found.tolist() == pytest.approx([0.5, 1 / 11, 1 / 1001, 0.5, 0.0], abs=1e-12)
 
 
@@ -58,7 +59,7 @@ def test_a_flow_is_in_the_conversation_in_which_most_of_its_records_stand() -> N
     )
     # Flow 0: records in rows 4, 1, 0; flow 1: row 2 and none; flow 2 is not linked.
     made = decision([0, 1, -1], [0, 3, 4, 2, -1, 0, 1])
-    assert module._of_records(case, made).tolist() == [6, 5, -1]
+    assert module.connections_of(case, made).tolist() == [6, 5, -1]
 
 
 def test_who_is_unlinked_has_no_record_left() -> None:
@@ -125,7 +126,6 @@ def test_flows_are_turned_until_enough_is_compared(each: int, turns: int) -> Non
 
 class _Case(SimpleNamespace):
     flows = range(3)
-    conversations = SimpleNamespace(source=lambda c: f"192.0.2.1:{c}")
     tunnels = range(2)
 
 
@@ -137,9 +137,13 @@ def heard(
     contest = Contest(
         *(np.array(column, np.int64) for column in (flow, connection, tunnel)), np.array(decades)
     )
-    learned: Any = SimpleNamespace(outcome=settle_contest(contest, 3, 4), contest=contest)
-    made = decision([0, -1, -1])
-    return module._heard(_Case(), made, learned, slope, np.array(linked)), learned.outcome  # type: ignore[arg-type]
+    outcome = settle_contest(contest, 3, 4)
+    compared = np.bincount(contest.flow, minlength=3)
+    won = tuple(f"opened at {c}" for c in outcome.connection.tolist())
+    said = contended.Contended(
+        "connections", contest, outcome, compared, slope, np.array(linked), won, "none opened then"
+    )
+    return contended.heard(_Case(), decision([0, -1, -1]), said), outcome  # type: ignore[arg-type]
 
 
 def test_a_flow_that_it_linked_has_its_ratio_over_the_prior() -> None:
@@ -156,7 +160,7 @@ def test_a_flow_that_it_linked_has_its_ratio_over_the_prior() -> None:
     bound = 3.0  # of a thousand comparisons
     assert voice.llr[at[1, 1]] == pytest.approx(min(score, bound))
     assert found.llr[at[1, 1]] == voice.llr[at[1, 1]]
-    assert voice.note[at[1, 1]] == "its likeliest connection opened at 192.0.2.1:0"
+    assert voice.note[at[1, 1]] == "opened at 0"
     assert voice.note[at[1, 0]] == "contended"
     assert voice.score[at[1, 0]] < 0
     assert voice.llr[at[1, 0]] >= -np.log10(1), "one flow is linked: nothing can be said against a pair"
@@ -192,3 +196,158 @@ def test_with_few_known_pairs_or_connections_of_many_flows_all_is_left_to_others
         )  # fmt: skip
         made = decision([0] * count, list(range(count)))
         assert module.with_connections(case, made, np.random.default_rng(0)) is made
+
+
+class _Pairs:
+    """Connections of which every pair has one of two classes: whether both are of one number."""
+
+    classes, features = 2, [2]
+
+    def __init__(self, listed: Any, turned: Any) -> None:
+        self.listed, self.later = listed, iter(turned)
+        self.tunnel_of = np.arange(30) % 3
+        self.inner = SimpleNamespace(begin_ns=np.zeros(3, np.int64))
+        self.asked: list[Any] = []
+
+    def candidates(self, shift_ns: Any, of: Any) -> ConnectionPairs:
+        if not shift_ns.any():
+            return pairs(*self.listed)
+        return pairs(*next(self.later))
+
+    def least_amounts(self, known: ConnectionPairs) -> tuple[int, int]:
+        self.asked.append(list(zip(known.flow.tolist(), known.connection.tolist(), strict=True)))
+        return (7, 8)
+
+    def observe(self, some: ConnectionPairs, shift_ns: Any, least: Any) -> Any:
+        assert least == (7, 8)
+        seen = np.where(some.flow == some.connection, 0, 1)
+        return module_observed(seen)
+
+
+def module_observed(seen: Any) -> Any:
+    from vpnforensics.engines.connections import Observed
+
+    return Observed(np.arange(len(seen), dtype=np.int32), seen.astype(np.int32))
+
+
+def _case_of(flows: int) -> Any:
+    circle = SimpleNamespace(turned=lambda begin, turn: (np.ones(flows, np.int64), np.ones(flows, np.bool_)))
+    return SimpleNamespace(flows=range(flows), circle=circle, conversations=range(30))
+
+
+def test_what_is_learned_is_of_known_pairs_and_of_copies() -> None:
+    flows = 12
+    right, wrong = [(f, f) for f in range(flows)], [(f, (f + 1) % 30) for f in range(flows)]
+    made = _Pairs(right + wrong, [wrong * 2] * 4)
+    linked = decision([f % 3 for f in range(11)] + [-1], error=np.full(12, 1e-9))
+    by_writes = np.r_[np.arange(10), -1, -1]
+    found = module._learn(_case_of(flows), made, by_writes, linked, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert made.asked == [right[:10]], "known pairs are those of the writes"
+    assert found.least == (7, 8)
+    assert found.share == 1.0
+    assert found.compared.tolist() == [True] * 12
+    # Chance: four turns of 24 copies, and the 11 linked flows' pairs with another tunnel's connection.
+    chance = np.array([0.0, 4 * 24 + 11])
+    assert found.worth.tolist() == pytest.approx(module._worth(np.array([12.0, 0.0]), chance, [2]).tolist())
+    # A sure flow is held against connections of its own tunnel only; the last one is not linked.
+    kept = list(zip(found.contest.flow.tolist(), found.contest.connection.tolist(), strict=True))
+    assert kept == [*right[:11], right[11], wrong[11]]
+    assert found.outcome.connection.tolist() == list(range(12))
+    lead = found.contest.decades[:10] - found.contest.decades[10]
+    assert lead == pytest.approx([5.0] * 10), "writes lead by five decades"
+
+
+def test_a_share_of_a_busy_cases_flows_is_copied() -> None:
+    made = _Pairs([(0, k % 30) for k in range(300_000)], [[(0, 1)]] * 4)
+    found = module._learn(_case_of(3), made, np.full(3, -1), decision([-1] * 3), np.random.default_rng(0))  # type: ignore[arg-type]
+    assert found.share == 0.5
+    assert found.compared.tolist() == [True, False, False]
+
+
+def test_copies_contend_with_the_cases_own_flows() -> None:
+    contest = Contest(np.array([0]), np.array([0]), np.array([0]), np.array([8.0]))
+    turns = [[(0, 0), (1, 1), (1, 2)], *([[(2, 2)]] * 9)]
+    made = _Pairs([], turns)
+    learned: Any = SimpleNamespace(
+        connections=made, contest=contest, share=1.0, least=(7, 8), worth=np.array([6.0, -6.0])
+    )
+    claims, tried, compared = module._copies(_case_of(3), learned, np.random.default_rng(0))
+    assert (tried, compared) == (2 + 9, 3 + 9)
+    # The copy of flow 0 finds its connection taken; flow 1's has its own, less what two comparisons cost.
+    assert len(claims) == 10
+    assert claims[0] == pytest.approx(6.0 - np.log10(2), abs=0.01)
+    assert claims[1:] == pytest.approx([6.0] * 9, abs=0.01)
+
+
+def _settled(monkeypatch: pytest.MonkeyPatch, made: Decision, *, tunnel: list[int], claim: list[float],
+             copies: Any = ([], 0, 0), compared: Any = None) -> tuple[Decision, Any]:  # fmt: skip
+    """A decision, with what the connections say of its flows made up."""
+    flows = len(tunnel)
+    law = object.__new__(module.WriteLaw)
+    object.__setattr__(law, "frame", 34)
+    case: Any = SimpleNamespace(
+        map_of_tunnel=np.array([0, 1, 1]), maps=(None, law), flows=range(flows),
+        egress=SimpleNamespace(start=np.arange(flows + 1)),
+    )  # fmt: skip
+    asked: dict[str, Any] = {}
+
+    def prepare(case: Any, tunnels: Any, frame: int) -> str:
+        asked.update(tunnels=tunnels.tolist(), frame=frame)
+        return "connections"
+
+    outcome = SimpleNamespace(tunnel=np.array(tunnel), claim=np.array(claim), connection=np.full(flows, -1))
+    nobody = Contest(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    every = np.ones(flows, np.bool_) if compared is None else compared
+    learned = SimpleNamespace(outcome=outcome, compared=every, contest=nobody)
+    monkeypatch.setattr(module, "LEAST_KNOWN", 2)
+    monkeypatch.setattr(module, "connections_of", lambda *_: np.r_[0, 1, 2, np.full(flows - 3, -1)])
+    monkeypatch.setattr(module.engine, "prepare", prepare)
+    monkeypatch.setattr(module, "_learn", lambda *_: learned)
+    monkeypatch.setattr(module, "_copies", lambda *_: (np.array(copies[0], float), *copies[1:]))
+
+    def heard(case: Any, decision: Decision, said: contended.Contended) -> Decision:
+        asked.update(slope=said.slope, linked=said.linked.tolist())
+        return decision
+
+    monkeypatch.setattr(module, "heard", heard)
+    return module.with_connections(case, made, np.random.default_rng(0)), asked
+
+
+def test_flows_that_writes_left_open_are_linked_as_far_as_the_sum_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = decision([1, 1, 2, -1, -1, -1], np.arange(6), error=np.array([1e-4, 1e-4, 1e-4, 1.0, 1.0, 1.0]))
+    found, asked = _settled(
+        monkeypatch, made, tunnel=[1, 1, 2, 2, 1, -1], claim=[6.0, 3.0, 6.0, 4.0, 2.1, -9.0]
+    )
+    assert (asked["tunnels"], asked["frame"]) == ([False, True, True], 34)
+    assert asked["slope"] == 1.0
+    assert found.tunnel.tolist() == [1, 1, 2, 2, 1, -1]
+    assert found.error[:5].tolist() == pytest.approx([1e-6, 1e-4, 1e-6, 1e-4, 1 / (1 + 10**2.1)], rel=1e-3)
+    assert asked["linked"][:5] == [False, False, False, True, True]
+    assert found.record.tolist() == list(range(6))
+
+
+def test_who_contradicts_its_connection_is_unlinked(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = decision([1, 1, 2, 0], np.arange(4), error=np.full(4, 1e-4))
+    compared = np.array([True, True, True, False])
+    found, asked = _settled(monkeypatch, made, tunnel=[2, 1, -1, 1], claim=[6.0] * 4, compared=compared)
+    assert found.tunnel.tolist() == [-1, 1, -1, 0], "the last one was compared with none"
+    assert found.error[[0, 2]].tolist() == [1.0, 1.0]
+    assert found.record.tolist() == [-1, 1, -1, 3]
+    assert not any(asked["linked"])
+
+
+def test_copies_that_would_be_linked_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = decision([1, 1, 2, -1], np.arange(4), error=np.array([1e-4] * 3 + [1.0]))
+    copies = [0.5, 0.2, 3.0], 400, 900
+    before = made.decoys
+    found, asked = _settled(monkeypatch, made, tunnel=[1, 1, 2, 1], claim=[6.0, 6.0, 6.0, 5.0], copies=copies)
+    assert asked["slope"] == pytest.approx(min((np.log10(401) - np.log10(2)) / 3.0, 1.0))
+    assert found.decoys.tried == before.tried + 400
+    assert found.decoys.comparisons == before.comparisons + 900
+    assert found.tunnel[3] == 1
+    worst = found.error[3]
+    assert found.decoys.linked == before.linked + sum(
+        1 / (1 + 10 ** (asked["slope"] * claim)) <= worst for claim in copies[0]
+    )
