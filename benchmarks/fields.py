@@ -1,6 +1,6 @@
 """Figures of the header-field features and engines: clocks, IP IDs, devices, legacy TCP tunnels, counters.
 
-    python benchmarks/fields.py [clock|ipid|devices|tunnels|alone|counters]...
+    python benchmarks/fields.py [clock|ipid|devices|tunnels|alone|siblings|counters]...
 
 What is simulated comes from fixed seeds, and takes two or three minutes; the counters are those of the
 repository's recordings. Figures of recorded stacks are in ``fields_lab.py``, of all engines together in
@@ -22,14 +22,16 @@ from benchmarks.figures import chosen_sections, figure, heading, share
 from tests.engines import cases
 from tests.engines.test_counters import case_of as complete_case
 from tests.features import models
-from tests.truth import RECORDINGS, load, tally
+from tests.truth import OFFSET_S, RECORDINGS, degrade, load, tally, without_client
 from vpnforensics.engines import counters, ip_id, timestamps
+from vpnforensics.engines.registry import ENGINES
 from vpnforensics.features.conservation import Conservation
 from vpnforensics.features.devices import find_devices
 from vpnforensics.features.ip_id import classify_ip_ids
 from vpnforensics.features.senders import find_senders
 from vpnforensics.features.tcp_clock import sender_clock
 from vpnforensics.flows.assemble import assemble_flows
+from vpnforensics.groundtruth.simulate.mixes import mixed_case
 from vpnforensics.groundtruth.simulate.run import simulate
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PROTO_TCP
@@ -193,6 +195,33 @@ def alone() -> None:
             figure(f"{stack} over {protocol}, {engine.NAME}", said, "none false", wrong == 0)
 
 
+def siblings() -> None:
+    heading(
+        "siblings: 40 clients of the usual stacks, 10 ms of jitter; short flows linked without and with it"
+    )
+    without = tuple(name for name in ENGINES if name != "siblings")
+    for missing in (False, True):
+        counts = {without: [0, 0], tuple(ENGINES): [0, 0]}
+        short = 0
+        for seed in (101, 102, 103):
+            with tempfile.TemporaryDirectory() as folder:
+                simulate(mixed_case(40, 40, duration_s=60.0, scale=0.2, seed=seed), folder, seed)
+                recording = degrade(load(Path(folder)), jitter_s=0.01, seed=seed)
+                if missing:
+                    clients = sorted({flow["client"] for flow in recording.truth["flows"]})
+                    recording = without_client(recording, clients[seed % len(clients)])
+                for engines, count in counts.items():
+                    case = vf.correlate(recording.ingress, recording.egress, engines=engines)
+                    found = tally(recording, case, offset_s=OFFSET_S)
+                    count[0] += found.short_linked
+                    count[1] += found.wrong
+                short += found.short
+        (before, wrong_before), (after, wrong_after) = counts.values()
+        name = "one client's tunnel missing" if missing else "all tunnels there"
+        said = f"{share(before, short)}, then {share(after, short)}; false {wrong_before}, then {wrong_after}"
+        figure(name, said, "more, none false", after >= before and wrong_after == 0)
+
+
 def conservation() -> None:
     heading("counters: what went into the tunnels against what came out, on the recordings; no flow linked")
     for folder in sorted(p for p in RECORDINGS.iterdir() if p.is_dir()):
@@ -236,6 +265,7 @@ SECTIONS = {
     "devices": devices,
     "tunnels": tunnels,
     "alone": alone,
+    "siblings": siblings,
     "counters": conservation,
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,10 @@ def test_pieces_cover_all_and_are_worth_a_thread(items):
     assert len(pieces) <= max(1, min(module._THREADS, items // 256))
     if items >= 512 and module._THREADS > 1:
         assert len(pieces) == min(module._THREADS, items // 256)
+
+
+def test_no_more_threads_than_processors_and_never_more_than_eight():
+    assert min(8, os.cpu_count() or 1) == module._THREADS
 
 
 def test_results_come_in_order_whatever_the_threads():
