@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpnforensics.arrays import Bools, Ints
+from vpnforensics.arrays import Bools, Int32s, Ints
 from vpnforensics.features.ip_id import IpIdProfile, classify_ip_ids
 from vpnforensics.flows.grouping import rows_in_time
 from vpnforensics.packets.table import FRAG_LATER, PacketTable
+from vpnforensics.scratch import beside, rows_where
 
 if TYPE_CHECKING:
     from vpnforensics.engines.case import Case
@@ -40,32 +41,46 @@ class Upstream:
 
     def keep(self, wanted: Bools) -> Upstream:
         """Only the packets where ``wanted`` is true."""
-        kept = np.r_[0, np.cumsum(wanted)]
-        return Upstream(kept[self.start], self.ts_ns[wanted], self.row[wanted])
+        scratch, kept = beside(self.row), rows_where(len(wanted), lambda rows: wanted[rows])
+        start = np.searchsorted(kept, self.start)
+        return Upstream(start, scratch.taken(self.ts_ns, wanted), scratch.taken(self.row, wanted))
 
 
 def outer_upstream(case: Case) -> Upstream:
     """What the client of each tunnel sends to the server, whole packets and first fragments."""
     conversations = case.conversations
-    tunnel_of = np.full(len(conversations), -1, np.int64)
+    tunnel_of = np.full(len(conversations), -1, np.int32)
     client_is_src = np.ones(len(conversations), np.bool_)
     for t, tunnel in enumerate(case.tunnels.tunnels):
         tunnel_of[tunnel.conversation] = t
         client_is_src[tunnel.conversation] = conversations.source(tunnel.conversation) == tunnel.client
-    up = conversations.up == client_is_src[conversations.flow]
-    wanted = up & (conversations.packets.frag != FRAG_LATER)
-    owner = np.where(wanted, tunnel_of[conversations.flow], -1)
-    row, start = rows_in_time(owner, len(case.tunnels), conversations.packets.ts_ns)
-    return Upstream(start, conversations.packets.ts_ns[row], row.astype(np.int64))
+    packets, flow, up = conversations.packets, conversations.flow, conversations.up
+
+    def owner(rows: slice) -> Int32s:
+        sent = (up[rows] == client_is_src[flow[rows]]) & (packets.frag[rows] != FRAG_LATER)
+        return np.where(sent, tunnel_of[flow[rows]], np.int32(-1))
+
+    row, start = rows_in_time(
+        beside(flow).filled(len(flow), np.int32, owner), len(case.tunnels), packets.ts_ns
+    )
+    return Upstream(start, beside(row).taken(packets.ts_ns, row), _wide(row))
 
 
 def inner_upstream(case: Case) -> Upstream:
     """What the client side of each flow sends."""
-    flows, packets = case.flows, case.flows.packets
-    wanted = flows.up & (packets.frag != FRAG_LATER)
-    row, start = rows_in_time(np.where(wanted, flows.flow, -1), len(flows), packets.ts_ns)
-    ts_ns = case.alignment.to_ingress(packets.ts_ns[row])
-    return Upstream(start, ts_ns, row.astype(np.int64))
+    flows, packets, flow = case.flows, case.flows.packets, case.flows.flow
+
+    def owner(rows: slice) -> Int32s:
+        sent = flows.up[rows] & (packets.frag[rows] != FRAG_LATER)
+        return np.where(sent, flow[rows], np.int32(-1))
+
+    row, start = rows_in_time(beside(flow).filled(len(flow), np.int32, owner), len(flows), packets.ts_ns)
+    ts_ns = case.alignment.to_ingress(beside(row).taken(packets.ts_ns, row))
+    return Upstream(start, ts_ns, _wide(row))
+
+
+def _wide(row: Int32s) -> Ints:
+    return beside(row).filled(len(row), np.int64, lambda rows: row[rows])
 
 
 def outer_profiles(case: Case) -> list[IpIdProfile]:

@@ -32,6 +32,7 @@ from vpnforensics.features.clock_fit import theil_sen
 from vpnforensics.features.senders import Senders
 from vpnforensics.features.tcp_clock import LEAST_TICKS, RATE_TOLERANCE, TICK_RATES_HZ
 from vpnforensics.features.wraparound import signed_difference
+from vpnforensics.scratch import beside, rows_where
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -104,18 +105,27 @@ class ClockLines:
 def flow_offsets(senders: Senders, which: Ints) -> FlowOffsets:
     """Tick rate and least delayed timestamp of the senders ``which``; values of 0 are left out."""
     packets = senders.flows.packets
-    number = np.repeat(np.arange(len(senders)), np.diff(senders.start))
-    usable = (packets.has_ts[senders.row] == 1) & (packets.tsval[senders.row] != 0)
     wanted = np.zeros(len(senders), np.bool_)
     wanted[which] = True
-    usable &= wanted[number]
-    row, number = senders.row[usable], number[usable]
-    present, counts = np.unique(number, return_counts=True)
-    start = np.r_[0, np.cumsum(counts)].astype(np.int64)
-    t, tsval = packets.ts_ns[row], packets.tsval[row].astype(np.int64)
+    scratch, of_sender = beside(senders.row), senders.row
+    of_wanted = scratch.repeated(wanted, senders.start)
+
+    def usable(rows: slice) -> npt.NDArray[np.bool_]:
+        row = of_sender[rows]
+        stamped = (packets.has_ts[row] == 1) & (packets.tsval[row] != 0)
+        return np.asarray(of_wanted[rows] & stamped)
+
+    place = rows_where(len(of_sender), usable)
+    counts = np.diff(np.searchsorted(place, senders.start))
+    present = np.flatnonzero(counts)
+    start = np.r_[0, np.cumsum(counts[present])].astype(np.int64)
+    row = scratch.taken(of_sender, place)
+    t = scratch.taken(packets.ts_ns, row)
+    tsval = scratch.filled(len(row), np.int64, lambda rows: packets.tsval[row[rows]])
     origin = int(t[0]) if len(t) else 0
+    since = scratch.filled(len(row), np.int64, lambda rows: t[rows] - origin)
     hz, best = sender_offsets(
-        start, t - origin, tsval, np.array(TICK_RATES_HZ), RATE_TOLERANCE, float(LEAST_TICKS)
+        start, since, tsval, np.array(TICK_RATES_HZ), RATE_TOLERANCE, float(LEAST_TICKS)
     )
     best = np.where(best >= 0, best, start[:-1])
     sure = t[start[1:] - 1] - t[start[:-1]] >= SURE_NS

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.flows.grouping import rows_in_time
+from vpnforensics.scratch import beside, blocks
 
 Ints = npt.NDArray[np.int64]
 
@@ -41,8 +42,12 @@ class Senders:
     @cached_property
     def with_timestamps(self) -> Ints:
         """Senders with at least one TCP timestamp option."""
-        stamped = self.flows.packets.has_ts == 1
-        return np.unique(2 * self.flows.flow[stamped].astype(np.int64) + ~self.flows.up[stamped])
+        flow, up, has_ts = self.flows.flow, self.flows.up, self.flows.packets.has_ts
+        having = np.zeros(len(self), np.bool_)
+        for rows in blocks(len(flow)):
+            stamped = has_ts[rows] == 1
+            having[2 * flow[rows][stamped] + ~up[rows][stamped]] = True
+        return np.flatnonzero(having)
 
     def endpoint(self, sender: int) -> str:
         """``addr:port`` of the sender."""
@@ -61,5 +66,7 @@ class Senders:
 
 def find_senders(flows: FlowTable) -> Senders:
     """Group the packets of a FlowTable by sender and time (ties: order of the file)."""
-    row, start = rows_in_time(2 * flows.flow + ~flows.up, 2 * len(flows), flows.packets.ts_ns)
-    return Senders(flows, row.astype(np.int64), start)
+    scratch, flow, up = beside(flows.flow), flows.flow, flows.up
+    sender = scratch.filled(len(flow), np.int32, lambda rows: 2 * flow[rows] + ~up[rows])
+    row, start = rows_in_time(sender, 2 * len(flows), flows.packets.ts_ns)
+    return Senders(flows, scratch.filled(len(row), np.int64, lambda rows: row[rows]), start)
