@@ -294,7 +294,7 @@ def _warnings(document: Document) -> Iterable[str]:
     if counts["failed"]:
         yield (
             f"{counts['failed']} case(s), with {counts['failed_flows']:,} flows, could not be made and are in"
-            " no figure; `cases` says why"
+            " no figure; the table of cases says why"
         )
     unknown = sum(row.get("unknown", 0) for row in document["cases"])
     if unknown:
