@@ -321,6 +321,21 @@ def test_equal_packets_link_where_chance_cannot_make_as_many_links_as_allowed():
     assert of_no_client.scores.flow.tolist() == [1]
 
 
+def test_ratios_are_bounded_by_the_comparisons_and_the_first_record_counts():
+    """Of six flows and four clients there are 24."""
+    rows = [0, 1, 2, 3, *[-1] * 20]
+    matches = ExactMatches(
+        np.array([0, 1, -1, -1, -1, -1]), np.array([4, 1, 0, 0, 0, 0]), np.array([9.0, 1.3, *[-np.inf] * 4]),
+        np.array(rows), np.ones(24, np.bool_), np.array(rows) >= 0,
+    )  # fmt: skip
+    found = decide_by_exact(made(6, 4), matches, np.array([1, 0, -1]), policy=Policy())
+    np.testing.assert_allclose(found.llr, [np.log10(24), 1.3])
+    np.testing.assert_allclose(found.unlisted_llr, [-np.log10(24)] * 6)
+    assert found.null_comparisons == 24
+    assert found.record.tolist() == rows
+    np.testing.assert_allclose(found.error[:2], [1e-7, 4 * 10**-1.3])
+
+
 def test_a_flow_is_denied_by_what_the_linked_ones_lack():
     whole = matched([5.0, 2.0, -np.inf], [0, 1, -1], ROWS)
     found = exactly(whole)
