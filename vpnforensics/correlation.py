@@ -84,8 +84,8 @@ def correlate(
     zeek : sequence of str or Path
         Logs that Zeek made of the egress side (conn, ssl, dns, http, quic): flows get their uids and names.
     scratch : str or Path, optional
-        A folder in whose files the packets are put instead of into memory, as
-        :func:`vpnforensics.read_capture` takes it.
+        A folder in whose files the packets, and what is derived from them, are put instead of into memory, on
+        a disk with room for about 160 bytes a packet. Nothing is left there.
     use_up : bool
         Packet tables that are given need not be kept as they are: their memory is given back when it can be.
     progress : callable, optional

@@ -95,7 +95,8 @@ class FiniteRange(click.FloatRange):
     "--memory",
     type=MemorySize(),
     metavar="SIZE",
-    help="Take no more memory than this, as 4GiB: packets go to files; a case that needs more is refused.",
+    help="Take no more memory than this, as 4GiB: packets and what is derived from them go to files; a case"
+    " that needs more is refused.",
 )  # fmt: skip
 @click.option(
     "--scratch", type=click.Path(exists=True, file_okay=False, writable=True), metavar="DIR",
