@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 import vpnforensics as vf
 from vpnforensics import samples, scratch
+from vpnforensics.flows.grouping import count_in_groups
 from vpnforensics.scratch import MEMORY, Scratch, ascending, beside, concatenated, counted, rows_where
 
 NUMBERS = arrays.arrays(np.int32, st.integers(0, 40), elements=st.integers(0, 9))
@@ -71,6 +73,24 @@ def test_block_by_block_is_as_at_once(here, numbers, data):
     both = concatenated([numbers, numbers.astype(np.int64)])
     assert np.array_equal(both, np.concatenate([numbers, numbers]))
     assert both.dtype == np.int64
+
+
+@given(st.lists(NUMBERS, max_size=9))
+def test_groups_and_parts_are_put_together(here, parts):
+    sizes = [len(part) for part in parts]
+    values, start = np.arange(len(parts), dtype=np.int32), np.r_[0, np.cumsum(sizes, dtype=np.int64)]
+    for where in (here, MEMORY):
+        assert np.array_equal(where.repeated(values, start), np.repeat(values, sizes))
+        growing = where.growing(np.int64)
+        for part in parts:
+            growing.append(part)
+        whole = growing.whole()
+        assert whole.dtype == np.int64
+        assert np.array_equal(whole, np.concatenate([[], *parts]))
+    numbers = np.concatenate([*parts, [1, -1]])
+    groups = np.r_[0, np.flatnonzero(np.diff(numbers)) + 1, len(numbers)]
+    found = np.array([(numbers[a:b] >= 0).sum() for a, b in pairwise(groups)])
+    assert np.array_equal(count_in_groups(numbers, groups), found)
 
 
 def test_a_full_disk_is_one_error(here, monkeypatch):
