@@ -105,9 +105,13 @@ def test_flows_of_a_client_that_is_missing_find_no_bytes_of_their_own(world, gon
 def decide(world, monkeypatch):
     """The decision of the world's case, by the writes' links and their errors."""
 
-    def decided(expected=0.01, error=1e-5, shared=True, believed=0.5, of_packets=False):
+    def decided(
+        expected=0.01, error=1e-5, shared=True, believed=0.5, of_packets=False, of_frames=False, change=None
+    ):
         case, volume, links = asked_of(world)
-        law = SimpleNamespace(of_packets=of_packets)
+        links = links if change is None else change(links)
+        law = SimpleNamespace(of_packets=of_packets, of_frames=of_frames)
+        case.egress = SimpleNamespace(start=np.arange(len(links) + 1))
         monkeypatch.setattr(evidence.engine, "prepare", lambda *_: volume)
         monkeypatch.setattr(evidence, "connections_of", lambda *_: np.where(shared, 0, np.arange(len(links))))
         monkeypatch.setattr(evidence, "of_one_law", lambda *_: (volume.of, law))
@@ -133,6 +137,7 @@ def Linked(tunnel, error, expected, believed):
             "error": error,
             "policy": policy,
             "decoys": NO_DECOYS,
+            "record": np.arange(len(tunnel)),
             "voices": (),
             "delay_law": {},
         }
@@ -164,13 +169,36 @@ def test_what_the_policy_does_not_believe_is_not_stated(decide):
     assert ((tenth.tunnel >= 0) & (links < 0)).sum() < ((half.tunnel >= 0) & (links < 0)).sum()
 
 
-@pytest.mark.parametrize("other", [{"shared": False}, {"of_packets": True}])
+@pytest.mark.parametrize("other", [{"shared": False}, {"of_packets": True}, {"of_frames": True}])
 def test_where_flows_have_connections_or_packets_nothing_is_said(decide, other):
     _, before, after = decide(**other)
     assert after is before
 
 
 def test_flows_whose_bytes_are_in_heaps_alone_are_not_linked(decide, monkeypatch):
-    monkeypatch.setattr(evidence._Asked, "by_whole_bursts", lambda self: np.zeros(len(self._links), np.bool_))
+    monkeypatch.setattr(evidence._Asked, "by_whole_bursts", lambda self: np.zeros(len(self.links), np.bool_))
     links, _, after = decide()
     assert (after.tunnel == links).all()
+
+
+def test_a_link_whose_bursts_find_nothing_in_its_tunnel_is_taken_back(decide, world):
+    def change(links):
+        links = links.copy()
+        links[10] = (world[2][10] + 1) % TUNNELS
+        return links
+
+    links, _, after = decide(change=change)
+    assert links[10] != world[2][10]
+    assert after.tunnel[10] in (-1, world[2][10])
+    assert (after.record < 0).sum() == 1
+    still = (links >= 0) & (np.arange(len(links)) != 10)
+    assert (after.tunnel[still] == links[still]).all()
+
+
+def test_where_many_links_do_not_find_their_bytes_none_is_taken_back(decide, world):
+    def change(links):
+        return np.where(np.arange(len(links)) % 10 == 0, (world[2] + 1) % TUNNELS, links)
+
+    links, _, after = decide(change=change)
+    assert ((links >= 0) & (links != world[2])).mean() > 0.05
+    assert (after.tunnel[links >= 0] == links[links >= 0]).all()

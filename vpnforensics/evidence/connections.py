@@ -93,7 +93,7 @@ def with_connections(case: Case, decision: Decision, rng: np.random.Generator) -
     outcome = learned.outcome
     doubt = np.maximum(doubt_of(slope * outcome.claim), decision.policy.least_error)
     contradicted = learned.compared & (outcome.tunnel != decision.tunnel) & (decision.tunnel >= 0)
-    decision = _unlinked(case, decision, contradicted)
+    decision = unlinked(case, decision, contradicted)
     stands = decision.tunnel >= 0
     error = np.where(stands & (outcome.tunnel >= 0), np.minimum(decision.error, doubt), decision.error)
     decision = replace(decision, error=error)
@@ -146,7 +146,8 @@ def of_one_law(case: Case, decision: Decision) -> tuple[Bools, WriteLaw]:
     return case.map_of_tunnel == number, law
 
 
-def _unlinked(case: Case, decision: Decision, which: Bools) -> Decision:
+def unlinked(case: Case, decision: Decision, which: Bools) -> Decision:
+    """The decision without the links of some flows."""
     return replace(
         decision,
         tunnel=np.where(which, -1, decision.tunnel).astype(np.int32),
