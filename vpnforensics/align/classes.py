@@ -51,6 +51,11 @@ class SizeClasses:
         """Records of each class."""
         return np.diff(self.start)
 
+    @property
+    def all_padded(self) -> bool:
+        """Whether there is one size only, by all length maps: times are all that tells records apart."""
+        return bool(self.maps) and all(each.kind == "padded" for each in self.maps)
+
     def keep(self, kept: npt.NDArray[np.bool_]) -> SizeClasses:
         """The same classes with only the records where ``kept`` (over this object's rows) is true."""
         each = [np.count_nonzero(kept[first:after]) for first, after in pairwise(self.start.tolist())]

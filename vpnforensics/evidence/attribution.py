@@ -27,6 +27,8 @@ from vpnforensics.evidence.joint.placing import place_strong
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.scratch import beside, blocks
 
+_LARGE = 0.03
+"""An error that is stated halfway between its multiple and itself."""
 _LN10 = float(np.log(10.0))
 
 
@@ -155,7 +157,11 @@ def _settle(
         later = solve(rest, unsure, alive, posterior.none_share)
         posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
-    error = np.where(jointly, posterior.error, 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)))
+    error = np.where(
+        jointly,
+        _stated(posterior.error, policy.understated),
+        10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
+    )
     long = jointly & (sizes >= policy.long)
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
@@ -171,6 +177,11 @@ def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
     for rows in blocks(len(wanted)):
         wanted[rows] &= every[rows] | (fresh[rows] > 0)
     return wanted
+
+
+def _stated(error: Floats, times: float) -> Floats:
+    """The model's errors as they are stated: small ones so many times, large ones as they are."""
+    return np.minimum(error * (1 + (times - 1) / (1 + error / _LARGE)), 1.0)
 
 
 def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:

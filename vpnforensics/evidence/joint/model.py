@@ -183,8 +183,7 @@ class _Solver:
         order = np.argsort(edges, kind="stable")
         too_many = np.zeros(self.flows, np.bool_)
         too_many[order] = np.cumsum(edges[order]) > _MOST_EDGES
-        maps = containment.classes.maps
-        if maps and all(length_map.kind == "padded" for length_map in maps):
+        if containment.classes.all_padded:
             packets = asked.sizes
             too_many |= np.mean(edges[packets > 0] / packets[packets > 0]) > _CROWD
         asked, self.left_out = asked.without(too_many), int(too_many.sum())

@@ -3,11 +3,14 @@
 A flow of hundreds of packets needs no joint model to be placed, and in one it would cost more than all others
 together. What it takes away is what the others need: the records that are explained.
 
-A flow is placed if its containment score is ``strong`` or more, and exceeds that in every other tunnel by as
-much, none of which is ``strong`` as well: of tunnels padded to one size, busy ones score so for each other's
-flows, and which has the higher score is chance. And its tunnel still has records for most of what the score
-found once other strong ones have taken theirs. That takes several rounds: what they leave is less, and what
-was ambiguous may be plain then. Flows that stay ambiguous are left to the joint model.
+A flow is placed if its containment score is ``strong`` or more, exceeds that in every other tunnel by as
+much, and its tunnel still has records for most of what the score found once stronger flows have taken
+theirs. That takes several rounds: what a stronger flow leaves is less, and what was ambiguous may be plain
+then. Flows that stay ambiguous are left to the joint model.
+
+Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
+is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
+this would leave a flow to the model, and its records to one of a missing client that fits no second one.)
 """
 
 from __future__ import annotations
@@ -65,8 +68,9 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], strong_
         row, lead = pairs.best(n)
         if not number:
             first_look = pairs
-        of_next = np.r_[pairs.score, 0.0][row] - lead
-        plain = (lead >= strong_log10) & (of_next < strong_log10)
+        plain = lead >= strong_log10
+        if containment.classes.all_padded:
+            plain &= np.r_[pairs.score, 0.0][row] - lead < strong_log10  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
         if not len(strong):
             break
@@ -90,11 +94,7 @@ def with_room(
     strength: npt.NDArray[np.float64],
     least: npt.NDArray[np.floating],
 ) -> tuple[npt.NDArray[np.bool_], Ownership]:
-    """Which of the flows surely get records enough if each was in its tunnel, and who then has which.
-
-    Where a stronger flow takes what another needs, either may be the one that was there, though both looked
-    plain: two clients loaded one page at one moment, and one's tunnel is missing. So a flow gets its records
-    only if it would with those before it who get none otherwise.
+    """Which of the flows get records enough if each was in its tunnel, and who then has which.
 
     Parameters
     ----------
@@ -105,14 +105,9 @@ def with_room(
     least : ndarray of float64, shape (n,)
         Records that each needs; those who cannot have them leave theirs to the others.
     """
-    start = containment.egress.start
-
-    def room(owned: Ownership) -> npt.NDArray[np.bool_]:
-        return np.asarray(count_in_groups(owned.matched, start)[flows] >= least)
-
     owned = containment.own(flows, tunnels, strength)
-    kept = room(owned)
-    if kept.all():
-        return kept, owned
-    kept &= room(containment.own(flows, tunnels, np.where(kept, strength, np.inf)))
-    return kept, containment.own(flows[kept], tunnels[kept], strength[kept])
+    got = count_in_groups(owned.matched, containment.egress.start)[flows]
+    kept = np.asarray(got >= least)
+    if kept.any() and not kept.all():
+        owned = containment.own(flows[kept], tunnels[kept], strength[kept])
+    return kept, owned
