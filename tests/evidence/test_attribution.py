@@ -186,3 +186,13 @@ def test_links_do_not_depend_on_the_seed(recording: Recording) -> None:
     """Only the decoys are drawn."""
     first, second = (vf.correlate(recording.ingress, recording.egress, seed=seed).links for seed in (1, 2))
     assert first[["tunnel", "error"]].equals(second[["tunnel", "error"]])
+
+
+def test_small_errors_are_stated_three_times_and_large_ones_as_they_are() -> None:
+    error = np.array([0.0, 1e-6, 1e-3, 0.03, 0.5, 1.0])
+    stated = attribution._stated(error, 3.0)
+    np.testing.assert_allclose(stated[:4], [0.0, 3e-6, 2.94e-3, 0.06], rtol=0.02)
+    assert stated[4] == pytest.approx(0.5566, abs=1e-3)
+    assert stated[5] == 1.0
+    assert (np.diff(attribution._stated(np.linspace(0, 1, 1000), 3.0)) >= 0).all()
+    np.testing.assert_array_equal(attribution._stated(error, 1.0), error)

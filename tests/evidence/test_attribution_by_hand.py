@@ -88,7 +88,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def attributed(case: Case, placed: Any, looked: ScoreTable, *said: Posterior, **options: Any) -> Any:
         alive, decoys = options.get("alive"), options.get("decoys", NO_DECOYS)
-        policy = options.get("policy", Policy())
+        policy = options.get("policy", Policy(understated=1.0))
         flows = len(case.egress.start) - 1
         there = np.full(flows, 3) if alive is None else np.array(alive)
         asked: list[tuple[list[int], float | None]] = []

@@ -64,7 +64,7 @@ def test_a_flow_is_in_the_conversation_in_which_most_of_its_records_stand() -> N
 
 def test_who_is_unlinked_has_no_record_left() -> None:
     case: Any = SimpleNamespace(egress=SimpleNamespace(start=np.array([0, 2, 3])))
-    found = module._unlinked(case, decision([1, 0], [7, 8, 9]), np.array([True, False]))
+    found = module.unlinked(case, decision([1, 0], [7, 8, 9]), np.array([True, False]))
     assert found.tunnel.tolist() == [-1, 0]
     assert found.error.tolist() == [1.0, 1e-3]
     assert found.record.tolist() == [-1, -1, 9]
