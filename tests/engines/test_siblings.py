@@ -159,6 +159,12 @@ def test_without_links_it_is_silent(linked: list[int] | None) -> None:
     assert (len(said), said.silence) == (0, {"no flow is linked by its packets": 4})
 
 
+def test_without_ip_ids_of_linked_flows_it_is_silent() -> None:
+    flows = [(RESOLVER, [(0.0, 0)]), (RESOLVER, [(1.0, 5)])]
+    said = siblings.score(case_of(flows, [0, -1]))
+    assert (len(said), said.silence) == (0, {"no linked flow has IP IDs": 2})
+
+
 def test_steps_are_read_at_all_scales_alike() -> None:
     assert siblings._LOG_STEP[1] == pytest.approx(log(p(1)))
     assert np.exp(siblings._LOG_STEP).sum() == pytest.approx(1.0)

@@ -71,6 +71,8 @@ def score(case: Case, only: Pairs | None = None) -> EngineScores:
     ids, to = field(packets, sent, "ip_id"), field(packets, sent, "dst")
     destinations = len(packets.addresses.texts)
     counters = _counters(linked[sent.owner].astype(np.int64), sent.owner, sent.ts_ns, ids, to, destinations)
+    if not len(counters.key):
+        return silent(NAME, {"no linked flow has IP IDs": len(case.flows)})
     of, row = runs(sent.start[pairs.flow], sent.start[pairs.flow + 1])
     key = pairs.tunnel[of].astype(np.int64) * destinations + to[row]
     before, after = _neighbours(counters, key, sent.ts_ns[row], sent.owner[row])

@@ -21,7 +21,7 @@ from vpnforensics.arrays import Floats, Int32s, Ints
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.policy import Policy
 
-_MANY_SURE, _SURE_SHARE = 3, 0.005
+_MANY_SURE, _SURE_SHARE = 3, 0.004
 """Sure copies that are no stray ones, in number and share. Recordings of five busy clients have at most four
 of 2,000; tunnels padded to one size under jitter, wrongly linked before, four to thirteen of 500."""
 
