@@ -14,7 +14,7 @@ from vpnforensics.evidence.policy import Policy
 BEGIN_NS = np.array([5, 15, 25, 35, 45, 55])
 
 
-def tried(alive, policy, away=lambda begin: np.ones(len(begin), bool), worst=0.1):
+def tried(alive, policy, away=lambda begin: np.ones(len(begin), bool), worst=0.1, padded=True):
     """What is found, and the copies of each round; a copy's error is a tenth of its flow's number."""
     rounds, turns = [], []
 
@@ -32,6 +32,7 @@ def tried(alive, policy, away=lambda begin: np.ones(len(begin), bool), worst=0.1
         return copies / 10, copies - 0.5
 
     case = SimpleNamespace(
+        classes=SimpleNamespace(all_padded=padded),
         circle=SimpleNamespace(turned=turned),
         egress=SimpleNamespace(start=np.arange(0, 14, 2), ts_ns=np.repeat(BEGIN_NS, 2) + [0, 9] * 6),
         with_copies=with_copies,
@@ -86,5 +87,7 @@ def test_where_the_model_is_sure_of_three_copies_no_error_is_believed_below_thei
     three, _ = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=3, sure=0.01))
     assert (three.sure, three.tried, three.least_error) == (3, 18, 3 / 18)
     assert tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=1, sure=0.1))[0].sure == 1  # below, not at it
+    lengths_tell, _ = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=3, sure=0.01), padded=False)
+    assert (lengths_tell.sure, lengths_tell.least_error) == (0, 0.0)
     many = replace(three, tried=751)
     assert many.least_error == 0.0  # a stray one in hundreds

@@ -36,7 +36,8 @@ class Decoys:
     linked: int
     """Copies that would have been linked, all of them wrongly."""
     sure: int
-    """Copies of which the model was sure, so that in a large case they would have been its first links."""
+    """Copies of which the model was sure, counted where all tunnels are padded to one size and 0 elsewhere:
+    sixteen clients under 15 ms of jitter have as many, beside a thousand right links and none wrong."""
     comparisons: int
     llr: Floats
     """Uncalibrated log10 likelihood ratios of the comparisons that had any evidence; the others' are
@@ -93,7 +94,7 @@ def try_decoys(
         error, llr = attribute(containment.with_copies(copies, shift_ns), copies)
         tried += len(copies)
         linked += int((error <= worst_error).sum())
-        sure += int((error < policy.sure).sum())
+        sure += int((error < policy.sure).sum()) if containment.classes.all_padded else 0
         comparisons += int(alive[copies].sum())
         found.append(llr)
     return Decoys(tried, linked, sure, comparisons, np.concatenate(found))
