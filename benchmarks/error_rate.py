@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import vpnforensics as vf
 from tests.truth import OFFSET_S, RECORDINGS, carriers, degrade, load, without_client
 from vpnforensics.evidence.attribution import surest
+from vpnforensics.evidence.policy import Policy
+from vpnforensics.options import Options
 from vpnforensics.validation.binomial import poisson_tail
 from vpnforensics.validation.metrics import cllr
 
@@ -60,7 +63,12 @@ def main() -> None:
         "folders", nargs="*", type=Path, help="recordings with truth.json (default: those shipped)"
     )
     parser.add_argument("--seeds", type=int, default=4, help="how often each damage is done")
+    parser.add_argument(
+        "--understated", type=float, help="times that small errors are stated (1: as the model has them)"
+    )
     options = parser.parse_args()
+    if options.understated is not None:
+        _state(options.understated)
     folders = options.folders or sorted(p for p in RECORDINGS.iterdir() if p.is_dir())
     levels = "".join(f"{f'links at {allowed:g}':>16}{'wrong':>7}" for allowed in ALLOWED)
     print(f"{'recording':24}{'ingress':>18}{'cases':>7}{levels}")
@@ -83,6 +91,15 @@ def main() -> None:
     print(
         f"\nCllr {cllr(h1, h2):.4f}: {len(h1):,} pairs under H1, {len(h2):,} under H2, unlisted ones included"
     )
+
+
+def _state(times: float) -> None:
+    """Another policy for all cases of this run."""
+
+    def policy(self: Options) -> Policy:
+        return replace(Policy(expected_false_links=self.expected_false_links), understated=times)
+
+    Options.policy = property(policy)  # type: ignore[assignment,method-assign]
 
 
 def judge(folder: Path, seeds: int, *, missing: bool) -> list[Judged]:

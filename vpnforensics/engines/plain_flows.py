@@ -13,6 +13,7 @@ import numpy as np
 from vpnforensics.arrays import Int32s
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.delay_law import DelayLaw, Rarities, estimate_delay_law, observed_delays
+from vpnforensics.flows.grouping import places
 
 FAR_NS = 40e6
 """Delays are within this, to begin with: four times the jitter that is reckoned with."""
@@ -36,9 +37,8 @@ def law_of_plain_flows(containment: Containment) -> DelayLaw:
 
     def within_its_tunnel(per_map: Int32s) -> Int32s:
         wanted = per_map.astype(np.int64) * tunnels + of_packet
-        at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-        there = (per_map >= 0) & (of_packet >= 0) & (key[at] == wanted)
-        return np.where(there, at, -1).astype(np.int32)
+        known = (per_map >= 0) & (of_packet >= 0)
+        return places(key, np.where(known, wanted, -1)).astype(np.int32)
 
     egress_class = tuple(within_its_tunnel(per_map) for per_map in containment.egress_class)
     return estimate_delay_law(*observed_delays(of_tunnel, containment.egress, egress_class))

@@ -14,7 +14,7 @@ the relay's delay. What is noted of a burst and a carrier:
 All of it is put into classes, and nothing is assumed of a class: how often pairs that are known have it,
 against how often others have it, is counted in the case (:mod:`vpnforensics.evidence.volume`). Where a
 carrier has bytes for one burst it is busy, and likelier to have some for the next: outcomes are counted by
-what it had for the burst before. Without that, chance left a third of a score; with it, most.
+what it had for the burst before. Without that, chance left little of a score.
 
 Flows that are known take their bytes out of the streams: bursts that find just theirs first, the others in
 order of size. So each byte of a stream is evidence for one flow.

@@ -9,9 +9,9 @@ are scored again on what is left; and the worth is learned again, from all who a
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its tunnels, each in
 turn, for what clients do at one moment is in no copy. No odds are believed further than both allow, nor than
-the half that the policy believes of scores whose terms are not independent: with clients missing, odds of
-10^4.5 were wrong twice in 1,300 flows. Nor is a flow linked whose bursts found their bytes in heaps only: two
-clients that open the same page at one moment leave each other's flows enough there (odds of 10^8.7, once).
+the half that the policy believes of scores whose terms are not independent. Nor is a flow linked whose bursts
+found their bytes in heaps only: two clients that open the same page at one moment leave each other's flows
+enough there.
 Flows that have no link are then linked in order of the stated error, as far as the sum of errors allows.
 A link by writes is taken back where the flow's bursts do not find their bytes in its tunnel, if that is rare:
 of a client that was missing, one had found its writes with another. Nothing is denied.
@@ -49,8 +49,8 @@ _TURNS_LEARNED, _TURNS_TRIED = 4, 6
 _COPIED = 0.5
 """Share of the flows that contend as copies at a time: more would compete with one another."""
 _RARELY = 0.05
-"""Share of links up to which those without their bytes are taken back: where more are, right ones are, too
-(14 % of them under 10 ms of jitter)."""
+"""Share of links up to which those without their bytes are taken back: where more are, as under much jitter,
+right ones are, too."""
 _LEFT_OUT = 10
 """Tunnels without which the case is asked again, at most."""
 _COMPARED = 300_000

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vpnforensics.arrays import Floats
-from vpnforensics.kernels import kernel
+from vpnforensics.kernels import inner_kernel, kernel
 
 _NEGLIGIBLE = 1e-7
 """Of a tunnel with a smaller posterior a flow claims nothing: a claim is at most this part of a sure
@@ -70,6 +70,20 @@ class Scratch(NamedTuple):
     """All 0, one a link: what a flow claims that claims nothing. Whoever writes into it sets it back."""
 
 
+@inner_kernel
+def carries(graph, rates, g, a, b, scratch):  # type: ignore[no-untyped-def]
+    """Weight with which the b-th record of group ``g`` carried its a-th packet; 0 out of its reach."""
+    r = graph.group_runs[g] + a
+    x = b - (graph.run_record[r] - graph.group_record[g])
+    edge = graph.run_edges[r] + x
+    if x < 0 or edge >= graph.run_edges[r + 1]:
+        return 0.0
+    side = 1 if graph.group_up[g] else 0
+    return (
+        (1.0 - rates.miss[graph.run_kind[r]]) * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
+    )
+
+
 @kernel
 def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     """Ln of the summed weight of all ways in which the records of group ``g`` carried its packets.
@@ -78,9 +92,8 @@ def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     (``scratch.open``), or missed; a record carried one packet or none. Record by record, one sum is kept
     for every set of packets carried so far: n packets and r records cost r n 2^n.
     """
-    first, records = graph.group_record[g], graph.group_links[g + 1] - graph.group_links[g]
+    records = graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
-    side = 1 if graph.group_up[g] else 0
     sets = 1 << n
     forward = scratch.forward
     forward[0] = 1.0
@@ -91,12 +104,9 @@ def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
         for s in range(sets):
             forward[after + s] = forward[before + s]
         for a in range(n):
-            x = b - (graph.run_record[run0 + a] - first)
-            edge = graph.run_edges[run0 + a] + x
-            if x < 0 or edge >= graph.run_edges[run0 + a + 1]:
+            m = carries(graph, rates, g, a, b, scratch)
+            if m == 0.0:
                 continue
-            there = 1.0 - rates.miss[graph.run_kind[run0 + a]]
-            m = there * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
             bit = 1 << a
             for s in range(sets):
                 if not s & bit:
@@ -120,9 +130,8 @@ def missed_others(graph, rates, run0, n, carried):  # type: ignore[no-untyped-de
 @kernel
 def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     """The same sums from the end: of the packets not carried before a record, by it or those after it."""
-    first, records = graph.group_record[g], graph.group_links[g + 1] - graph.group_links[g]
+    records = graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
-    side = 1 if graph.group_up[g] else 0
     sets = 1 << n
     backward = scratch.backward
     for s in range(sets):
@@ -132,12 +141,9 @@ def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
         for s in range(sets):
             backward[before + s] = backward[after + s]
         for a in range(n):
-            x = b - (graph.run_record[run0 + a] - first)
-            edge = graph.run_edges[run0 + a] + x
-            if x < 0 or edge >= graph.run_edges[run0 + a + 1]:
+            m = carries(graph, rates, g, a, b, scratch)
+            if m == 0.0:
                 continue
-            there = 1.0 - rates.miss[graph.run_kind[run0 + a]]
-            m = there * rates.density[side, graph.edge_slot[edge]] / scratch.open[b]
             bit = 1 << a
             for s in range(sets):
                 if not s & bit:
@@ -147,7 +153,6 @@ def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
 @kernel
 def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-untyped-def]
     """P(the a-th packet of group ``g`` used the x-th of its records | the flow is in that tunnel)."""
-    side = 1 if graph.group_up[g] else 0
     r = graph.group_runs[g] + a
     b = graph.run_record[r] - graph.group_record[g] + x
     bit, sets = 1 << a, 1 << (graph.group_runs[g + 1] - graph.group_runs[g])
@@ -155,12 +160,7 @@ def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-unt
     for s in range(sets):
         if not s & bit:
             ways += scratch.forward[b * sets + s] * scratch.backward[(b + 1) * sets + s + bit]
-    m = (
-        (1.0 - rates.miss[graph.run_kind[r]])
-        * rates.density[side, graph.edge_slot[graph.run_edges[r] + x]]
-        / scratch.open[b]
-    )
-    return ways * m * np.exp(-log_sum)
+    return ways * carries(graph, rates, g, a, b, scratch) * np.exp(-log_sum)
 
 
 @kernel
