@@ -9,6 +9,8 @@ from click.core import ParameterSource
 
 from vpnforensics.cli.session import Session, pass_session, talk_options
 
+_CLIENTS_A_PROCESS = 10
+
 
 @click.command()
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
@@ -45,6 +47,10 @@ from vpnforensics.cli.session import Session, pass_session, talk_options
 @click.option(
     "--snaplen", type=click.IntRange(64, 65535), default=65535, metavar="BYTES", help="Bytes kept of a frame."
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N",
+    help="Processes that share the work; by default one a processor, where there are clients enough.",
+)  # fmt: skip
 @click.option("--inner", is_flag=True, help="Also write what each client's tunnel device sees.")
 @click.option("--force", is_flag=True, help="Replace captures in DIR that are no earlier case's, too.")
 @click.option("--seed", type=click.IntRange(0), help="One seed, one result: the scenario's own, or 1.")
@@ -64,6 +70,7 @@ def simulate(
     loss: float,
     jitter: float,
     snaplen: int,
+    jobs: int | None,
     inner: bool,
     force: bool,
     seed: int | None,
@@ -73,10 +80,10 @@ def simulate(
 
     Writes ingress.pcap, egress.pcap, truth.json and manifest.json into DIR, in
     place of an earlier case there; other captures of these names are left, and it
-    refuses. The same options and seed give the same bytes.
+    refuses. The same options and seed give the same bytes, whatever --jobs.
     """
     if scenario is not None:
-        _simulate_scenario(session, scenario, out, inner, force, seed)
+        _simulate_scenario(session, scenario, out, inner, force, seed, jobs)
         return
     with session.talk.progress() as show:
         show("simulating", 0.0)
@@ -101,17 +108,31 @@ def simulate(
             ingress=Capture(loss=loss, snaplen=snaplen),
             egress=Capture(offset_s=offset, drift_ppm=drift, loss=loss, snaplen=snaplen),
         )
-        run(replace(spec, inner=inner), out, 1 if seed is None else seed, force=force)
+        run(
+            replace(spec, inner=inner),
+            out,
+            1 if seed is None else seed,
+            force=force,
+            jobs=jobs or _jobs(tunnels),
+            progress=show,
+        )
     session.talk.warn(f"{out}: ingress.pcap, egress.pcap, truth.json, manifest.json")
 
 
+def _jobs(clients: int) -> int:
+    """Starting a process takes about as long as a few clients do."""
+    from vpnforensics.warm import cores
+
+    return max(min(cores(), clients // _CLIENTS_A_PROCESS), 1)
+
+
 def _simulate_scenario(
-    session: Session, path: Path, out: str, inner: bool, force: bool, seed: int | None
+    session: Session, path: Path, out: str, inner: bool, force: bool, seed: int | None, jobs: int | None
 ) -> None:
     context = click.get_current_context()
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in ("scenario", "out", "inner", "force", "seed"):
+        if given and name not in ("scenario", "out", "jobs", "inner", "force", "seed"):
             raise click.UsageError(f"--{name} is for a usual mix; with a SCENARIO, write it there.")
     with session.talk.progress() as show:
         show(f"simulating {path}", 0.0)
@@ -122,5 +143,6 @@ def _simulate_scenario(
 
         scenario = load(path, seed=seed)
         capture = replace(scenario.capture, inner=scenario.capture.inner or inner)
-        simulate_scenario(replace(scenario, capture=capture), out, force=force)
+        jobs = jobs or _jobs(len(scenario.clients))
+        simulate_scenario(replace(scenario, capture=capture), out, force=force, jobs=jobs)
     session.talk.warn(f"{out}: captures, truth.json, manifest.json")

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from vpnforensics.groundtruth.simulate import frames
-from vpnforensics.groundtruth.simulate.nat import Nat
-from vpnforensics.groundtruth.simulate.surroundings import Records
+from vpnforensics.groundtruth.simulate.nat import Nat, translate_rows
+from vpnforensics.groundtruth.simulate.outlines import Talks
+from vpnforensics.groundtruth.simulate.surroundings import Packets, Records
 from vpnforensics.groundtruth.simulate.traffic.conversation import UDP, Conversation
 
 ADDRESSES = np.array([10, 20])
@@ -21,22 +22,24 @@ def client(ports, hosts):
     rows["sport"] = np.where(rows["outgoing"], np.repeat(ports, 2), 53)
     rows["dport"] = np.where(rows["outgoing"], 53, np.repeat(ports, 2))
     flow = np.repeat(np.arange(len(ports)), 2)
-    return SimpleNamespace(
-        inner_port=np.array(ports),
-        talks=talks,
-        egress=Records(rows, rows[:0].view(np.uint8)),
-        egress_flow=flow,
-    )
+    nothing = rows[:0].view(np.uint8)
+    packets = Packets(Records(rows[:0], nothing), Records(rows, nothing), flow, flow)
+    return SimpleNamespace(inner_port=np.array(ports), talks=Talks.of(talks), packets=packets)
+
+
+def translate(nat, who, random):
+    return nat.translate(who.talks, who.inner_port, ADDRESSES, random)
 
 
 def test_a_port_is_kept_until_its_tuple_is_taken():
     nat, random = Nat(random_ports=False), np.random.default_rng(1)
     first, second = client([5000, 5001], [0, 0]), client([5000, 5001], [0, 1])
-    assert nat.translate(first, ADDRESSES, random).tolist() == [5000, 5001]
-    public = nat.translate(second, ADDRESSES, random)
+    assert translate(nat, first, random).tolist() == [5000, 5001]
+    public = translate(nat, second, random)
     assert public[0] not in (5000, 5001)
     assert public[1] == 5001, "another host: another tuple"
-    rows = second.egress.rows
+    translate_rows(second.packets, public)
+    rows = second.packets.egress.rows
     assert rows["sport"].tolist() == [public[0], 53, 5001, 53]
     assert rows["dport"].tolist() == [53, public[0], 53, 5001]
 
@@ -44,6 +47,6 @@ def test_a_port_is_kept_until_its_tuple_is_taken():
 def test_random_ports_never_repeat_a_tuple():
     nat, random = Nat(random_ports=True), np.random.default_rng(1)
     count = 20_000
-    public = nat.translate(client([7] * count, [0] * count), ADDRESSES, random)
+    public = translate(nat, client([7] * count, [0] * count), random)
     assert len(set(public.tolist())) == count
     assert public.min() >= 1024

@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.0002, help="access jitter, seconds")
     parser.add_argument("--snaplen", type=int, default=65535)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("-o", "--out", required=True, metavar="DIR")
     options = parser.parse_args()
     if options.case:
@@ -41,7 +42,7 @@ def main() -> None:
         ingress=Capture(loss=options.loss, snaplen=options.snaplen),
         egress=Capture(options.offset, options.drift, options.loss, options.snaplen),
     )
-    simulate(spec, options.out, options.seed)
+    simulate(spec, options.out, options.seed, jobs=options.jobs)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from vpnforensics.groundtruth.simulate.spec import (
     Device,
     IpVersions,
 )
-from vpnforensics.groundtruth.simulate.surroundings import ClientRun, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import ClientRun, Packets, Surroundings
 
 VISITORS = 1 << 20  # their numbers, far from any client's
 _VISITS: tuple[ActivityKind, ...] = ("quic", "stun", "dns", "voip", "browse")
@@ -35,10 +35,7 @@ class Visit:
 
 
 def visit(number: int, around: Surroundings, random: np.random.Generator) -> Visit:
-    """A conversation with the server that looks, at the ingress tap, like anything but a tunnel.
-
-    The run's egress records are what the ingress tap sees.
-    """
+    """A conversation with the server that looks, at the ingress tap, like anything but a tunnel."""
     kind = _VISITS[number % len(_VISITS)]
     stack = (LINUX, WINDOWS, MACOS)[number % 3]
     path = AccessPath(delay_s=float(random.uniform(0.005, 0.06)), hops=int(random.integers(5, 16)))
@@ -67,8 +64,11 @@ def visit(number: int, around: Surroundings, random: np.random.Generator) -> Vis
         egress_address=address,
     )
     run = carry(client, VISITORS + number, None, here, random, at=k.IN_NS)
-    run.egress.rows["outgoing"] ^= 1
-    return Visit(device.name, kind, run)
+    seen, nothing = run.packets.egress, run.packets.ingress
+    seen.rows["outgoing"] ^= 1
+    # What the server's own side of the path saw is what the ingress tap sees.
+    none = np.empty(0, np.int64)
+    return Visit(device.name, kind, replace(run, packets=Packets(seen, nothing, none, none)))
 
 
 def own_traffic(number: int, around: Surroundings, random: np.random.Generator) -> ClientRun:

@@ -29,7 +29,15 @@ from vpnforensics.groundtruth.simulate.relay import (
 )
 from vpnforensics.groundtruth.simulate.scripts import Scripts, internet_mss, write_scripts
 from vpnforensics.groundtruth.simulate.spec import AccessPath, Client
-from vpnforensics.groundtruth.simulate.surroundings import DOWN, TCP, UP, ClientRun, Records, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import (
+    DOWN,
+    TCP,
+    UP,
+    ClientRun,
+    Packets,
+    Records,
+    Surroundings,
+)
 from vpnforensics.groundtruth.simulate.traffic import Conversation, converse
 
 _FIRST_EPHEMERAL, _EPHEMERAL = 32768, 28232
@@ -121,9 +129,8 @@ def carry(
     if around.spec.inner and protocol and not protocol.relay:
         tun = tun_records(client, scripts, inner, written, addresses, ports, protocol, around)
     flow = inner.column(k.FLOW)[packet]
-    return ClientRun(
-        address, outer_ports, carrier, addresses, ports, talks, ingress, egress, flow, packet, tun
-    )
+    packets = Packets(ingress, egress, flow, packet, tun)
+    return ClientRun(address, outer_ports, carrier, addresses, ports, talks, packets)
 
 
 def _wiring(client: Client, around: Surroundings, protocol: Protocol | None) -> Wiring:

@@ -34,7 +34,12 @@ _GAP_S = 0.0000055
 
 
 def simulate_scenario(
-    scenario: given.Scenario, out_dir: str | Path, seed: int | None = None, *, force: bool = False
+    scenario: given.Scenario,
+    out_dir: str | Path,
+    seed: int | None = None,
+    *,
+    force: bool = False,
+    jobs: int = 1,
 ) -> Truth:
     """Simulate a scenario.
 
@@ -44,6 +49,7 @@ def simulate_scenario(
         As :func:`vpnforensics.groundtruth.scenario.load` returns it.
     out_dir : str or Path
     force : bool
+    jobs : int
         As for :func:`simulate`.
     seed : int, optional
         In place of the scenario's own.
@@ -54,7 +60,7 @@ def simulate_scenario(
         It asks for something that only the lab can do, or files in the folder would be lost.
     """
     chosen = scenario.seed if seed is None else seed
-    return simulate(specification(replace(scenario, seed=chosen)), out_dir, chosen, force=force)
+    return simulate(specification(replace(scenario, seed=chosen)), out_dir, chosen, force=force, jobs=jobs)
 
 
 def specification(scenario: given.Scenario) -> spec.SimulationSpec:

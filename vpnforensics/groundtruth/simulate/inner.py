@@ -13,7 +13,7 @@ from vpnforensics.groundtruth.simulate.network import columns as k
 from vpnforensics.groundtruth.simulate.outer import Protocol
 from vpnforensics.groundtruth.simulate.scripts import Scripts
 from vpnforensics.groundtruth.simulate.spec import Capture, Client
-from vpnforensics.groundtruth.simulate.surroundings import DOWN, ClientRun, InnerRun, Surroundings
+from vpnforensics.groundtruth.simulate.surroundings import DOWN, InnerRun, Packets, Surroundings
 
 
 def tun_records(
@@ -48,7 +48,7 @@ def tun_records(
     return InnerRun(records, traffic.column(k.FLOW)[keep], keep, traffic.column(k.OUT_NS)[keep])
 
 
-def write_inner(path: Path, run: ClientRun, public: Ints, around: Surroundings, filler_seed: int) -> None:
+def write_inner(path: Path, run: Packets, public: Ints, around: Surroundings, filler_seed: int) -> None:
     """Write a client's inner capture: whole packets without a link layer, payloads as at egress.
 
     Parameters
@@ -72,6 +72,7 @@ def write_inner(path: Path, run: ClientRun, public: Ints, around: Surroundings, 
     rows["filler"] = frames.usual_filler(outside) + 1
     order = np.argsort(rows["ts_ns"], kind="stable")
     shown = around.spec.epoch_s * 1_000_000_000 + rows["ts_ns"][order]
-    content = run.inner.records.content
-    content = content if len(content) else np.empty(1, np.uint8)
-    frames.write_capture(path, rows, content, order, shown, Capture(linktype="raw"), filler_seed)
+    capture = Capture(linktype="raw")
+    with path.open("wb") as file:
+        frames.write_header(file, capture)
+        frames.write_frames(file, rows, run.inner.records.content, order, shown, capture, filler_seed)

@@ -79,8 +79,29 @@ class InnerRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Packets:
+    """What one client left at the taps.
+
+    Parameters
+    ----------
+    ingress, egress : Records
+        The egress rows bear the inner port: the NAT comes later, because it is shared.
+    egress_flow, egress_packet : ndarray of int64
+        The conversation of each egress row, and its packet's number.
+    inner : InnerRun or None
+        What the client's tunnel device saw, where that is asked for.
+    """
+
+    ingress: Records
+    egress: Records
+    egress_flow: Ints
+    egress_packet: Ints
+    inner: InnerRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRun:
-    """What one client left at both taps.
+    """One client's conversations, and their packets.
 
     Parameters
     ----------
@@ -96,12 +117,7 @@ class ClientRun:
         Source ports behind the NAT (the identifier of a ping), one a conversation.
     talks : list of Conversation
         One per inner flow.
-    ingress, egress : Records
-        The egress rows bear the inner port: the NAT comes later, because it is shared.
-    egress_flow, egress_packet : ndarray of int64
-        The conversation of each egress row, and its packet's number.
-    inner : InnerRun or None
-        What the client's tunnel device saw, where that is asked for.
+    packets : Packets
     """
 
     address: int
@@ -110,8 +126,4 @@ class ClientRun:
     inner_address: Ints
     inner_port: Ints
     talks: list[Conversation]
-    ingress: Records
-    egress: Records
-    egress_flow: Ints
-    egress_packet: Ints
-    inner: InnerRun | None = None
+    packets: Packets

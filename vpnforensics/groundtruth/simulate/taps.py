@@ -10,11 +10,18 @@ from vpnforensics.groundtruth.simulate.truth import AlignmentTruth
 
 
 class Clocks:
-    """The two capture clocks, which start to drift at the first ingress packet."""
+    """The two capture clocks, which start to drift at the first ingress packet.
 
-    def __init__(self, spec: SimulationSpec, ingress_ns: Ints) -> None:
+    Parameters
+    ----------
+    spec : SimulationSpec
+    first_ns : int
+        True time of that packet; 0 where there is none.
+    """
+
+    def __init__(self, spec: SimulationSpec, first_ns: int) -> None:
         self._epoch_ns = spec.epoch_s * 1_000_000_000
-        self._first_ns = int(ingress_ns.min()) if len(ingress_ns) else 0
+        self._first_ns = first_ns
         self._spec = spec
 
     def shown(self, true_ns: Ints, capture: Capture) -> Ints:

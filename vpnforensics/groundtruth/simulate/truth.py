@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,19 +74,31 @@ class Truth:
     """Egress flows that no tunnel carried, with the reason."""
 
     def write(self, path: Path) -> None:
-        """As `truth.json`, in the form of the lab's."""
-        document = {
-            "schema_version": 1,
-            "flows": [_flow(flow) for flow in self.flows],
-            "tunnels": [_plain(tunnel) for tunnel in self.tunnels],
-            "devices": {
-                name: {"client": d.client, "clock": _plain(d.clock), "ip_id": _plain(d.ip_id)}
-                for name, d in self.devices.items()
-            },
-            "alignment": _plain(self.alignment),
-            "unattributed": list(self.unattributed),
+        """As `truth.json`, in the form of the lab's; row by row, for there may be millions."""
+        devices = {
+            name: {"client": d.client, "clock": _plain(d.clock), "ip_id": _plain(d.ip_id)}
+            for name, d in self.devices.items()
         }
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            file.write('{\n "schema_version": 1,\n "flows": ')
+            file.writelines(_listed(_flow(flow) for flow in self.flows))
+            file.write(',\n "tunnels": ')
+            file.writelines(_listed(_plain(tunnel) for tunnel in self.tunnels))
+            rest = {
+                "devices": devices,
+                "alignment": _plain(self.alignment),
+                "unattributed": list(self.unattributed),
+            }
+            file.write("," + json.dumps(rest, indent=1)[1:] + "\n")
+
+
+def _listed(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """The pieces of a list, as `json.dumps` would write it into a document with an indent of one."""
+    before = "["
+    for row in rows:
+        yield before + "\n  " + json.dumps(row, indent=1).replace("\n", "\n  ")
+        before = ","
+    yield "[]" if before == "[" else "\n ]"
 
 
 def _flow(flow: FlowTruth) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
-from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +51,7 @@ IPV6_PREFIX: Final = "2001:db8::"
 """For documentation (RFC 3849): an address is this and 32 bits, those of the IPv4 address in its place."""
 LINKTYPES: Final = {"ethernet": 1, "sll2": 276, "raw": 101}
 _LINK_BYTES: Final = {"ethernet": 14, "sll2": 20, "raw": 0}
+_RECORD_HEADER = 16
 _BATCH = 32_768
 _FILLER_BYTES = 1 << 17
 _RECORD_TYPES = [*range(14), *range(20, 27), 0x80]
@@ -66,8 +65,25 @@ def usual_filler(rows: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
     return begin & (_FILLER_BYTES - 1)
 
 
-def write_capture(
-    path: Path,
+def frame_bytes(rows: npt.NDArray[np.void], capture: Capture) -> npt.NDArray[np.int64]:
+    """What each record takes in a capture file (as the kernel writes it), its header included."""
+    proto, length = rows["proto"], rows["length"].astype(np.int64)
+    options = OPTION_BYTES[rows["layout"]] + 12 * (rows["sack_right"] != rows["sack_left"])
+    transport = np.where(proto == 6, 20 + options, np.where(proto == 50, 0, 8))
+    network = np.where(rows["version"] == 6, 40, 20)
+    return _RECORD_HEADER + np.minimum(
+        _LINK_BYTES[capture.linktype] + network + transport + length, capture.snaplen
+    )
+
+
+def write_header(file: IO[bytes], capture: Capture) -> None:
+    """Begin a nanosecond or microsecond pcap file."""
+    magic = 0xA1B23C4D if capture.resolution_ns == 1 else 0xA1B2C3D4
+    file.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype]))
+
+
+def write_frames(
+    file: IO[bytes],
     records: npt.NDArray[np.void],
     content: npt.NDArray[np.uint8],
     order: npt.NDArray[np.int64],
@@ -75,14 +91,14 @@ def write_capture(
     capture: Capture,
     seed: int,
 ) -> None:
-    """Write records as a nanosecond pcap file.
+    """Write records as frames of a pcap file.
 
     Parameters
     ----------
-    path : Path
-        File to write.
+    file : binary file
+        Where they are written, from its position on.
     records : ndarray of RECORD, shape (n,)
-        Every packet, in any order; may be a memory map.
+        Every packet, in any order.
     content : ndarray of uint8
         First payload bytes, which records point into; the rest of a payload is pseudo-random.
     order : ndarray of int64, shape (m,)
@@ -99,33 +115,26 @@ def write_capture(
     # Dissectors take a byte within TCP that could begin a TLS record, or end a line, for one: leave them out.
     letters = np.setdiff1d(np.arange(256, dtype=np.uint8), _RECORD_TYPES)
     text = np.tile(letters[random.integers(0, len(letters), _FILLER_BYTES)], 2)
-    link_bytes = _LINK_BYTES[capture.linktype]
-    most = min(capture.snaplen, 65535 + link_bytes) + 16
-    magic = 0xA1B23C4D if capture.resolution_ns == 1 else 0xA1B2C3D4
-    with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", magic, 2, 4, 0, 0, capture.snaplen, LINKTYPES[capture.linktype]))
-        buffer = np.empty(0, np.uint8)
-        scratch = np.empty(66_000, np.uint8)
-        for start in range(0, len(order), _BATCH):
-            rows = order[start : start + _BATCH]
-            need = int(
-                np.minimum(records["length"][rows].astype(np.int64) + 100 + link_bytes, most).sum()
-            ) + 16 * len(rows)
-            if len(buffer) < need:
-                buffer = np.empty(need, np.uint8)
-            used = assemble(
-                records,
-                rows,
-                shown_ns[start : start + _BATCH],
-                content,
-                filler,
-                text,
-                capture.resolution_ns,
-                link_bytes,
-                capture.snaplen,
-                buffer,
-                scratch,
-            )
-            buffer[:used].tofile(file)
-    if capture.cut_bytes:
-        os.truncate(path, max(path.stat().st_size - capture.cut_bytes, 0))
+    content = content if len(content) else np.empty(1, np.uint8)
+    buffer = np.empty(0, np.uint8)
+    scratch = np.empty(66_000, np.uint8)
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        need = int(frame_bytes(records[rows], capture).sum())
+        if len(buffer) < need:
+            buffer = np.empty(need, np.uint8)
+        used = assemble(
+            records,
+            rows,
+            shown_ns[start : start + _BATCH],
+            content,
+            filler,
+            text,
+            capture.resolution_ns,
+            _LINK_BYTES[capture.linktype],
+            capture.snaplen,
+            buffer,
+            scratch,
+        )
+        assert used == need, "frames are as long as was said"
+        file.write(buffer[:used].data)
