@@ -23,12 +23,14 @@ from vpnforensics.capture.payloads import can_be_read_again
 from vpnforensics.capture.writer import write_pcap
 from vpnforensics.packets.column_files import release
 from vpnforensics.packets.folder import write
+from vpnforensics.packets.folder._kernels import Ends, flows_together
 from vpnforensics.packets.folder.layout import ADDRESSES, MANIFEST, PACKETS, UNFINISHED
 from vpnforensics.report.inputs import input_row
 
 START_NS = 1_700_000_000_000_000_000
 VARIETY = frames.variety()
 SAMPLES = [samples.load(name) for name in samples.names()]
+KINDS = (np.int32, np.int32, np.uint8, np.uint16, np.uint16)
 LINKING = ("wireguard", "openvpn-tcp", "two-clocks", "ocserv-dtls")
 
 
@@ -120,7 +122,7 @@ def test_other_programs_read_it(folder, capture):
     duckdb = pytest.importorskip("duckdb")
     told = duckdb.execute(f"select count(*), min(ts_ns), count(head) from '{files}'").fetchall()
     assert told == [(len(table), START_NS, len(table))]
-    frame = pd.read_parquet(folder / PACKETS)
+    frame = pd.read_parquet(folder / PACKETS).sort_values("frame")
     expected = table.to_pandas()
     for column in expected.columns:
         assert frame[column].tolist() == expected[column].tolist(), column
@@ -132,6 +134,50 @@ def test_the_part_says_units_and_origin(folder, capture):
     assert json.loads(schema.metadata[b"vpnforensics"])["capture"] == str(capture)
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["source"]["sha256"] == vf.read_capture(capture).source.sha256
+
+
+def test_packets_of_a_flow_and_direction_stand_together_in_their_order(folder, capture):
+    part = pq.ParquetFile(sorted((folder / PACKETS).iterdir())[0])
+    frame = part.read_row_group(0, ["src", "dst", "proto", "sport", "dport", "frame"]).to_pandas()
+    assert len(frame) == 16
+    rows = frame.to_dict("records")
+    ends = [tuple(row.values())[:-1] for row in rows]
+    met = sorted(rows, key=lambda row: row["frame"])
+    first = {}
+    for row in met:
+        first.setdefault(tuple(row.values())[:-1], row["frame"])
+    assert len(first) > 3
+    assert list(zip(map(first.get, ends), frame["frame"], strict=True)) == sorted(
+        (first[end], row["frame"]) for end, row in zip(ends, rows, strict=True)
+    )
+
+
+def test_a_folder_whose_rows_are_in_order_of_frames_is_read(capture, tmp_path, few, monkeypatch):
+    monkeypatch.setattr(write, "_by_flow", lambda group: group)
+    monkeypatch.setattr(write, "VERSION", 1)
+    vf.convert(capture, tmp_path / "columns", part_packets=64)
+    assert same(vf.read_capture(capture), vf.read_capture(tmp_path / "columns"))
+
+
+def test_frames_that_hold_few_packets_are_put_in_order_too(tmp_path):
+    arp = bytes(12) + b"\x08\x06" + bytes(46)
+    chosen = [frame for packet in VARIETY * 3 for frame in (packet, *[arp] * 9)]
+    write_pcap(tmp_path / "a.pcap", START_NS + np.arange(len(chosen)), chosen)
+    vf.convert(tmp_path / "a.pcap", tmp_path / "columns")
+    assert same(vf.read_capture(tmp_path / "a.pcap"), vf.read_capture(tmp_path / "columns"))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 2)] * 5), min_size=1, max_size=60),
+    st.integers(0, 2**64 - 1),
+)
+@settings(deadline=None)
+def test_the_order_of_rows_against_a_plain_one(picked, seed):
+    ends = Ends(*(np.array(c, kind) for c, kind in zip(zip(*picked, strict=True), KINDS, strict=True)))
+    order = np.empty(len(picked), np.int64)
+    flows_together(ends, np.uint64(seed), np.full(128, -1, np.int32), order)
+    expected = sorted(range(len(picked)), key=lambda row: (picked.index(picked[row]), row))
+    assert order.tolist() == expected
 
 
 class KilledError(Exception):
@@ -247,7 +293,7 @@ def damaged(folder: Path, how: str) -> None:
         table = pq.read_table(folder / ADDRESSES)
         pq.write_table(table.slice(1), folder / ADDRESSES)
     elif how == "other version":
-        manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 99'))
+        manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 99'))
     elif how == "manifest cut":
         manifest.write_text(manifest.read_text()[:100])
     elif how == "manifest of something else":

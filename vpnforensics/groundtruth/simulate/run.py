@@ -86,7 +86,7 @@ def simulate(
     out_dir : str or Path
         Made if missing; receives ``ingress.pcap``, ``egress.pcap``, ``truth.json``, ``manifest.json``, and
         ``inner-CLIENT.pcap`` where asked for, all at once at the end. An earlier case there is replaced.
-        Until then it takes about 130 bytes a packet more than they do.
+        Until then it takes about 100 bytes a packet more than they do.
     seed : int
         The same specification and seed give the same bytes. A client keeps its packets when others are
         added after it.

@@ -15,10 +15,10 @@ from vpnforensics.packets.column_files import ColumnFiles
 from vpnforensics.packets.decoding import AUTO, Progress
 from vpnforensics.packets.folder.layout import (
     ADDRESSES,
-    GROUP_PACKETS,
     MANIFEST,
     PACKETS,
     address_schema,
+    in_order,
     part_schema,
     read_manifest,
     source_of,
@@ -132,13 +132,13 @@ class _Part:
         return sum(self.file.metadata.row_group(group).num_rows for group in groups)
 
     def batches(self, groups: list[int]) -> Iterator[Any]:
-        """The record batches of row groups."""
+        """The record batches of row groups: of each group, all its rows at once."""
         import pyarrow as pa
 
-        if not groups:
-            return
         try:
-            yield from self.file.iter_batches(batch_size=GROUP_PACKETS, row_groups=groups)
+            for group in groups:
+                rows = self.file.metadata.row_group(group).num_rows
+                yield from self.file.iter_batches(batch_size=max(rows, 1), row_groups=[group])
         except MemoryError:  # which Arrow's own is, too
             raise
         except (OSError, pa.ArrowException) as error:
@@ -162,6 +162,7 @@ def _read(
     for part, groups in meant:
         for batch in part.batches(groups):
             read = {name: _plain(name, batch.column(name), number, part.path) for name in names}
+            read = _by_frame(read)
             if sieve is not None:
                 wanted = sieve.mask(read)
                 read = {name: column[wanted] for name, column in read.items()}
@@ -170,6 +171,21 @@ def _read(
             if progress is not None:
                 progress(done, total)
     return kept.columns()
+
+
+def _by_frame(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The rows of a row group in the order of their frames."""
+    frame = columns["frame"]
+    if (frame[1:] > frame[:-1]).all():
+        return columns
+    least, span = int(frame.min()), int(frame.max()) - int(frame.min()) + 1
+    if span <= 4 * len(frame):  # as good as all frames are packets: each is put where it belongs
+        place = np.full(span, -1, np.int64)
+        place[frame - least] = np.arange(len(frame))
+        order = place[place >= 0]
+    else:
+        order = np.argsort(frame)
+    return in_order(columns, order)
 
 
 class _Room:
