@@ -24,6 +24,7 @@ ipv6.fraghdr.nxt ipv6.fraghdr.offset ipv6.fraghdr.more ah.next_header ah.length
 tcp.srcport tcp.dstport tcp.seq_raw tcp.ack_raw tcp.flags tcp.window_size_value tcp.len tcp.payload
 tcp.options.timestamp.tsval tcp.options.timestamp.tsecr tcp.options.mss_val
 udp.srcport udp.dstport udp.length udp.payload icmp.type icmp.code icmpv6.type icmpv6.code
+icmp.ident icmpv6.echo.identifier
 """.split()  # noqa: SIM905 - a list of sixty quoted names reads worse
 
 OPTIONS = [
@@ -112,9 +113,24 @@ def expected_row(fields: Fields) -> dict[str, object] | None:
     elif not later and proto in (1, 58):
         name = "icmp" if proto == 1 else "icmpv6"
         row["sport"], row["dport"] = first(f"{name}.type"), first(f"{name}.code")
+        if row["sport"] in ((3, 4, 5, 11, 12) if proto == 1 else (1, 2, 3, 4)):
+            row["seq"] = quoted_ports(fields)
     if "head" in row:
         row["head"] = bytes.fromhex(str(row["head"]).replace(":", ""))[:32].ljust(32, b"\0")
     return row
+
+
+def quoted_ports(fields: Fields) -> int:
+    """Ports, or twice the identifier, of the packet within an ICMP error, as tshark reads them."""
+    for source, destination in (
+        ("udp.srcport", "udp.dstport"),
+        ("tcp.srcport", "tcp.dstport"),
+        ("icmp.ident", "icmp.ident"),
+        ("icmpv6.echo.identifier", "icmpv6.echo.identifier"),
+    ):
+        if fields[source]:
+            return int(fields[source][0], 0) << 16 | int(fields[destination][0], 0)
+    return 0
 
 
 def behind_extensions(fields: Fields, proto: int, left: int) -> tuple[int, int]:

@@ -42,15 +42,13 @@ class Rows(SimpleNamespace):
         return len(next(iter(vars(self).values())))
 
 
-def made(flows=3, tunnels=2, records=range(20), proto=6, **changes):
+def made(flows=3, tunnels=2, records=range(20), **changes):
     """Flows of four packets each, a second apart, under an ingress capture of a minute."""
     rows = [
         tcp(10 + 5 * f + i, "198.51.100.1", 4000 + f, "192.0.2.1", 443, ip_len_bytes=100)
         for f in range(flows)
         for i in range(4)
     ]
-    if proto == 1:
-        rows = [dict(row, proto=1, sport=0, dport=0, dst=f"192.0.2.{n // 4}") for n, row in enumerate(rows)]
     assembled = assemble_flows(table(rows))
     order, start = assembled.order
     ends = np.full(tunnels, 60 * S)
@@ -264,15 +262,6 @@ def test_without_a_link_captures_miss_what_they_usually_do(monkeypatch):
     case = made()
     found = attributed(monkeypatch, case, **(WHOLE | {"tunnel": [-1] * 3, "record": [2] * 12}))
     assert found.chance[2] == pytest.approx(0.03**4)
-
-
-@pytest.mark.parametrize(("proto", "llr", "kept"), [(1, -0.1, False), (1, 0.1, True), (6, -0.1, True)])
-def test_an_error_message_most_of_which_is_missing_is_another_clients(monkeypatch, proto, llr, kept):
-    """Routers answer several clients alike: what the model links against its own evidence is dropped."""
-    one = {"pairs": [(0, 0, 9.0, 2), (1, 1, 8.0, 4)], "llr": [llr, 1.0], "tunnel": [0, 1, -1]}
-    found = attributed(monkeypatch, made(proto=proto), record=WHOLE["record"], **one)
-    assert found.tunnel.tolist() == [0 if kept else -1, 1, -1]
-    assert (found.record[0] >= 0) == kept
 
 
 def matched(score, conversation, row, **changes):

@@ -72,9 +72,20 @@ def test_moments_are_longer_in_captures_that_would_have_too_many() -> None:
 
 def test_errors_are_icmp_without_an_identifier() -> None:
     proto = np.array([1, 1, 58, 58, 17], np.uint8)
-    port = np.array([0, 7, 0, 9, 0], np.uint16)
-    assert is_error(proto, port, port).tolist() == [True, False, True, False, False]
-    assert not is_error(proto, port, port + np.uint16(8)).any()
+    assert is_error(proto, np.array([3, 8, 1, 128, 3], np.uint8)).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert is_error(proto, np.array([11, 0, 4, 129, 0], np.uint8)).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def _case(**changes: Any) -> Any:

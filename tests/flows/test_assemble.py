@@ -154,6 +154,30 @@ def test_pings_are_told_apart_by_their_identifier() -> None:
     assert flows.up.tolist() == [True, True, False, False]
 
 
+def test_icmp_errors_are_told_apart_by_the_ports_that_they_quote() -> None:
+    """They have the ports of the conversation that they are about, and are a flow of their own."""
+
+    def error(ts: float, src: str, dst: str, source_port: int, port: int) -> dict[str, object]:
+        ports = {"sport": 3, "dport": 3, "seq": source_port << 16 | port}
+        return {"ts_ns": round(ts * 1e9), "proto": 1, "src": src, "dst": dst, **ports}
+
+    flows = assemble_flows(
+        table(
+            [
+                udp(0, NAT, 5000, DNS, 53),
+                error(0.1, NAT, DNS, 53, 5000),
+                error(0.2, NAT, DNS, 53, 5001),
+                error(0.3, NAT, DNS, 53, 5000),
+                error(0.4, DNS, NAT, 5001, 53),
+                error(0.5, NAT, DNS, 0, 0),
+            ]
+        )
+    )
+    assert flows.flow.tolist() == [0, 1, 2, 1, 2, 3]
+    assert (flows.source(1), flows.destination(1)) == (f"{NAT}:5000", f"{DNS}:53")
+    assert flows.icmp_type.tolist() == [0, 3, 3, 3]
+
+
 def test_later_fragments_join_the_flow_of_their_first() -> None:
     first = udp(0, NAT, 5000, WEB, 9, frag=1, ip_id=77)
     later = {**udp(0.001, NAT, 0, WEB, 0, frag=2, ip_id=77)}

@@ -101,6 +101,22 @@ def icmp(kind: int = 8, code: int = 0, ident: int = 0x4242, payload: bytes = b"p
     return struct.pack(">BBHHH", kind, code, 0xD00D, ident, 1) + payload
 
 
+def quotes(version: int) -> list[bytes]:
+    """Packets that an ICMP error may quote: with ports, an identifier, neither, cut."""
+    if version == 6:
+        return [ipv6(udp(sport=53, dport=40_003), 17), ipv6(icmp(128, ident=0x4321), 58), ipv6(b"", 59), b""]
+    return [
+        ipv4(udp(sport=53, dport=40_001), 17),
+        ipv4(tcp(sport=443, dport=40_002), 6, options=b"\x01" * 4)[:32],
+        ipv4(icmp(ident=0x4321), 1),
+        ipv4(udp(sport=53, dport=40_001), 17, flags_offset=0x00B9),
+        ipv4(udp(sport=53, dport=40_001), 17)[:23],
+        ipv4(b"unknown transport", 253),
+        b"\x42" + bytes(40),
+        b"",
+    ]
+
+
 def labels(*values: int) -> bytes:
     """MPLS labels, the last with the bottom of the stack."""
     bottom = [0] * (len(values) - 1) + [0x100]
@@ -145,6 +161,7 @@ def variety() -> list[bytes]:
         ethernet(ipv4(udp(b""), 17, options=b"\x94\x04\x00\x00")) + bytes(18),
         ethernet(ipv4(icmp(), 1)),
         ethernet(ipv4(icmp(3, 4), 1)),
+        *(ethernet(ipv4(icmp(3, 3, 0, quoted), 1)) for quoted in quotes(4)),
         ethernet(ipv4(esp, 50)),
         ethernet(ipv4(gre, 47)),
         ethernet(ipv4(b"unknown transport", 253)),
@@ -157,6 +174,7 @@ def variety() -> list[bytes]:
         ethernet(ipv6(tcp(body, options=timestamps(1 << 31, 0xFFFFFFFF)), 6), 0x86DD),
         ethernet(ipv6(udp(body), 17, traffic_class=0xB9), 0x86DD),
         ethernet(ipv6(icmp(128), 58), 0x86DD),
+        *(ethernet(ipv6(icmp(1, 4, 0, quoted), 58), 0x86DD) for quoted in quotes(6)),
         ethernet(ipv6(esp, 50), 0x86DD),
         ethernet(ipv6(extension(60) + extension(43, 14) + extension(17) + udp(body), 0), 0x86DD),
         ethernet(ipv6(authentication(6) + tcp(body), 51), 0x86DD),

@@ -259,6 +259,20 @@ def test_echo_identifier_is_readable_in_the_head() -> None:
     assert table.head[0, 4:6].tobytes() == b"\x42\x42"
 
 
+def test_an_icmp_error_tells_the_ports_that_it_quotes() -> None:
+    four, six = frames.quotes(4), frames.quotes(6)
+    errors = [frames.ethernet(frames.ipv4(frames.icmp(3, 3, 0, quoted), 1)) for quoted in four + six]
+    errors += [
+        frames.ethernet(frames.ipv6(frames.icmp(1, 4, 0, quoted), 58), 0x86DD) for quoted in six + four
+    ]
+    errors.append(frames.ethernet(frames.ipv4(frames.icmp(8, 0, 7, four[0]), 1)))  # an echo quotes nothing
+    table, _ = kernel_rows(errors, [len(frame) for frame in errors], linktypes.ETHERNET)
+    told = list(zip((table.seq >> 16).tolist(), (table.seq & 0xFFFF).tolist(), strict=True))
+    ports = [(53, 40_001), (443, 40_002), (0x4321, 0x4321)]
+    assert told[:12] == [*ports, *[(0, 0)] * 9]  # and one version never the other
+    assert told[12:] == [(53, 40_003), (0x4321, 0x4321), *[(0, 0)] * 11]
+
+
 def test_addresses_are_numbered_by_appearance_however_many() -> None:
     rng = np.random.default_rng(5)
     hosts = [str(ipaddress.IPv4Address(int(x))) for x in rng.integers(1, 1 << 31, 3000)]

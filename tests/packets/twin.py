@@ -250,8 +250,27 @@ def transport(rest: Bytes, left: int, row: Row) -> None:
             row.sport, row.dport = rest.raw[0], rest.raw[1]
         if len(rest) < 4:
             cut_header(row, left >= 4)
+        elif row.sport in ((3, 4, 5, 11, 12) if row.proto == 1 else (1, 2, 3, 4)):
+            row.seq = quoted_ports(rest.after(8), row.ip_version)
     row.proto %= 1000
     row.head = body[: row.payload_bytes][:32].ljust(32, b"\0")
+
+
+def quoted_ports(packet: Bytes, version: int) -> int:
+    """Both ports, or an echo's identifier twice, of the packet in an ICMP error; 0 where there are none."""
+    try:
+        if packet.number(0, 1) >> 4 != version:
+            return 0
+        size, proto, offset = 40, packet.number(6, 1), 0
+        if version == 4:
+            size, proto, offset = (packet.raw[0] & 15) * 4, packet.number(9, 1), packet.number(6, 2) & 0x1FFF
+        if size < 20 or offset:
+            return 0
+        if proto == (1 if version == 4 else 58):
+            return packet.number(size + 4, 2) << 16 | packet.number(size + 4, 2)
+        return packet.number(size, 4) if proto in (6, 17) else 0
+    except CutError:
+        return 0
 
 
 def transport_udp(rest: Bytes, left: int, row: Row) -> bytes:

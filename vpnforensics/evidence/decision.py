@@ -21,7 +21,7 @@ from vpnforensics.evidence.attribution import Attribution, attribute, of_linked
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
-from vpnforensics.evidence.observability import Observability, Why, at_work, is_error, observability, unproven
+from vpnforensics.evidence.observability import Observability, Why, at_work, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
 from vpnforensics.flows.grouping import changes, count_in_groups
@@ -134,19 +134,17 @@ def decide_by_packets(
     lost = (case.map_of_tunnel < 0).any() or case.tunnels.lost_share > USUAL_MISS or case.by_writes
     table = replace(table, readable=not (lost or leaves_out(case.conversations.packets)))
     chance = chance_of_so_little(case, table, scores, miss)
-    flows = case.flows
     null_comparisons = _null_comparisons(found, alive)
     calibration = _calibration(found, null_comparisons)
     voice = _voice(engine.NAME, scores, sizes, found, calibration)
-    tunnel = _of_one_client(scores, voice.llr, found.tunnel, is_error(flows.proto, flows.sport, flows.dport))
     return Decision(
         engine.NAME,
         scores,
         voice.llr,
         chance,
         alive,
-        tunnel,
-        of_linked(found.record, tunnel >= 0, case.egress.start),
+        found.tunnel,
+        of_linked(found.record, found.tunnel >= 0, case.egress.start),
         found.error,
         policy,
         (voice,),
@@ -257,14 +255,6 @@ def there(case: Case) -> Bools:
     first_ns, last_ns = case.tunnels.first_ns - LONGEST_STAY_NS, case.tunnels.last_ns + LONGEST_STAY_NS
     begin, end = (case.alignment.to_ingress(ns) for ns in (case.flows.first_ns, case.flows.last_ns))
     return np.asarray((first_ns <= end[:, None]) & (begin[:, None] <= last_ns))
-
-
-def _of_one_client(scores: ScoreTable, llr: Floats, tunnel: Int32s, error: Bools) -> Int32s:
-    """The links, but for those of ICMP errors too many of which are missing: the rest is another client's."""
-    refuted = scores.flow[(tunnel[scores.flow] == scores.tunnel) & (llr <= 0) & error[scores.flow]]
-    kept = tunnel.copy()
-    kept[refuted] = -1
-    return kept
 
 
 def _miss_rate(case: Case, found: Attribution, whole: Bools) -> float:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from vpnforensics.arrays import Bools, Ints
 from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case
+from vpnforensics.flows.assemble import is_query
 from vpnforensics.packets.table import PROTO_ICMP, PROTO_ICMPV6
 from vpnforensics.scratch import ascending, beside, blocks, rows_where
 
@@ -165,7 +166,7 @@ def observability(case: Case) -> Observability:
     note(np.logical_not(working, out=working), Why.SILENT)
     if case.alignment.astray:
         note(scratch.filled(packets, np.bool_, untimed), Why.UNTIMED)
-    note_flows(is_error(flows.proto, flows.sport, flows.dport), Why.SERVERS_OWN)
+    note_flows(is_error(flows.proto, flows.icmp_type), Why.SERVERS_OWN)
     note_flows(_beside(case), Why.BESIDE)
     return table
 
@@ -231,11 +232,9 @@ def unusual_silences(ts_ns: Ints) -> tuple[Ints, Ints]:
     return ts_ns[at], ts_ns[at + 1]
 
 
-def is_error(
-    proto: npt.NDArray[np.uint8], sport: npt.NDArray[np.uint16], dport: npt.NDArray[np.uint16]
-) -> Bools:
-    """ICMP other than echo: routers and the server send it, too, and several clients' look like one flow."""
-    return np.asarray(np.isin(proto, (PROTO_ICMP, PROTO_ICMPV6)) & (sport == 0) & (dport == 0))
+def is_error(proto: npt.NDArray[np.uint8], icmp_type: npt.NDArray[np.uint8]) -> Bools:
+    """ICMP other than echo and its like: routers and the server send it, too."""
+    return np.asarray(np.isin(proto, (PROTO_ICMP, PROTO_ICMPV6)) & ~is_query(proto, icmp_type))
 
 
 def _reaches_out(case: Case) -> Bools:

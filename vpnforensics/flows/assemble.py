@@ -290,7 +290,12 @@ def _client_is_first_src(
 
 
 def _ports(packets: PacketTable) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """Port pair of every packet for grouping: ICMP queries by identifier, later fragments as their first."""
+    """Port pair of every packet for grouping, where its own are no ports or missing.
+
+    ICMP queries have their identifier for both. ICMP errors answer the packet that they quote, and have its
+    ports the other way round: about different conversations they are different flows, though between the
+    same two hosts. Later fragments have the first one's.
+    """
     proto, sport, dport = packets.proto, packets.sport, packets.dport
     icmp = rows_where(len(proto), lambda rows: np.isin(proto[rows], (PROTO_ICMP, PROTO_ICMPV6)))
     fragments = rows_where(len(proto), lambda rows: packets.frag[rows] != FRAG_WHOLE)
@@ -298,13 +303,18 @@ def _ports(packets: PacketTable) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np
         return sport, dport
     sport, dport = (beside(ports).copy(ports) for ports in (sport, dport))
     if len(icmp):
-        kind, head = sport[icmp], packets.head[icmp]
-        query = np.where(proto[icmp] == PROTO_ICMP, np.isin(kind, _ICMP_QUERY), np.isin(kind, _ICMPV6_QUERY))
+        query, head, quoted = is_query(proto[icmp], sport[icmp]), packets.head[icmp], packets.seq[icmp]
         identifier = head[:, 4].astype(np.uint16) << 8 | head[:, 5]
-        sport[icmp] = dport[icmp] = np.where(query, identifier, 0)
+        sport[icmp] = np.where(query, identifier, quoted & 0xFFFF)
+        dport[icmp] = np.where(query, identifier, quoted >> 16)
     if len(fragments):
         _inherit_ports(packets, fragments, sport, dport)
     return sport, dport
+
+
+def is_query(proto: npt.NDArray[np.uint8], kind: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+    """Which ICMP messages, by protocol and type, carry an identifier; the others are errors and the like."""
+    return np.where(proto == PROTO_ICMP, np.isin(kind, _ICMP_QUERY), np.isin(kind, _ICMPV6_QUERY))
 
 
 def _inherit_ports(

@@ -8,7 +8,7 @@ import numpy as np
 
 from vpnforensics.capture._loads import be16, be32
 from vpnforensics.kernels import kernel
-from vpnforensics.packets.table import PROTO_AH
+from vpnforensics.packets.table import PROTO_AH, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 # IPv6 extension headers: https://www.iana.org/assignments/ipv6-parameters
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION = 0, 43, 44, 60
@@ -197,16 +197,36 @@ def udp_header(buf: Any, l4: Any, end: Any, left: Any, is_whole: Any) -> Any:
 
 
 @kernel
-def icmp_header(buf: Any, l4: Any, end: Any, left: Any) -> Any:
-    """(type, code, checksum, state) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
+def icmp_header(buf: Any, l4: Any, end: Any, left: Any, version: Any) -> Any:
+    """(type, code, checksum, quoted ports, state) of an ICMP or ICMPv6 header (RFC 792, RFC 4443)."""
     here = end - l4
     kind: Any = 0
     code: Any = 0
     checksum = 0
     if here >= 2:
         kind, code = np.int64(buf[l4]), np.int64(buf[l4 + 1])
-    if here >= 4:
-        checksum = be16(buf, l4 + 2)
-    if here >= 4:
-        return kind, code, checksum, SOUND
-    return kind, code, checksum, HEADER_CUT if left >= 4 else CONTRADICTORY
+    if here < 4:
+        return kind, code, checksum, 0, HEADER_CUT if left >= 4 else CONTRADICTORY
+    checksum = be16(buf, l4 + 2)
+    quotes = (kind in (3, 4, 5, 11, 12)) if version == 4 else (1 <= kind <= 4)
+    quoted = quoted_ports(buf, l4 + 8, end, version) if quotes else 0
+    return kind, code, checksum, quoted, SOUND
+
+
+@kernel
+def quoted_ports(buf: Any, l3: Any, end: Any, version: Any) -> Any:
+    """Source port << 16 | destination port of the packet that an ICMP error quotes; 0 where there are none.
+
+    Of an echo that is quoted, the identifier stands for both.
+    """
+    if l3 >= end or np.int64(buf[l3]) >> 4 != version:
+        return 0
+    l4 = l3 + (4 * (np.int64(buf[l3]) & 15) if version == 4 else 40)
+    if l4 < l3 + 20 or l4 + 4 > end or (version == 4 and be16(buf, l3 + 6) & 0x1FFF):
+        return 0
+    proto = np.int64(buf[l3 + (9 if version == 4 else 6)])
+    if proto == PROTO_TCP or proto == PROTO_UDP:
+        return be32(buf, l4)
+    if proto == (PROTO_ICMP if version == 4 else PROTO_ICMPV6) and l4 + 6 <= end:
+        return be16(buf, l4 + 4) * 0x10001
+    return 0

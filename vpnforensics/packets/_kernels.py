@@ -292,7 +292,7 @@ def decode_frames(
             if dport == VXLAN_PORT or dport == VXLAN_PORT_LINUX or dport == GENEVE_PORT or dport == GTPU_PORT:
                 counters[CANDIDATES] += 1
         elif proto == (PROTO_ICMP if version == 4 else PROTO_ICMPV6):
-            sport, dport, checksum, l4_state = icmp_header(buf, l4, end, left)
+            sport, dport, checksum, seq, l4_state = icmp_header(buf, l4, end, left, version)
         elif proto == PROTO_GRE:
             counters[CANDIDATES] += 1
         state = max(state, l4_state)

@@ -128,7 +128,9 @@ class PacketTable:
     tos: npt.NDArray[np.uint8] = _column("u1", "", "TOS or traffic class: DSCP and ECN")
     frag: npt.NDArray[np.uint8] = _column("u1", "", "0 whole, 1 first fragment, 2 later fragment")
     tcp_flags: npt.NDArray[np.uint16] = _column("u2", "", "TCP flags, 12 bits; 0 for others")
-    seq: npt.NDArray[np.uint32] = _column("u4", "", "TCP sequence number")
+    seq: npt.NDArray[np.uint32] = _column(
+        "u4", "", "TCP sequence number; of ICMP errors, the ports they quote"
+    )
     ack: npt.NDArray[np.uint32] = _column("u4", "", "TCP acknowledgement number")
     window: npt.NDArray[np.uint16] = _column("u2", "", "TCP window, unscaled")
     tsval: npt.NDArray[np.uint32] = _column("u4", "ticks", "TCP timestamp value (RFC 7323); 0 without")
