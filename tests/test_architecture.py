@@ -38,7 +38,7 @@ ASIDE = {
     "reftunnel": {"errors", "extras", "_version", "kernels", "reftunnel", "tunnels"},
     "logs": {"errors", "_version", "logs"},
 }
-FOUNDATION = {"arrays", "errors", "extras", "kernels", "plugins", "scratch", "_version"}
+FOUNDATION = {"arrays", "errors", "extras", "kernels", "plugins", "scratch", "shared", "workers", "_version"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -123,3 +123,32 @@ def test_any_file_and_any_block_give_the_same_case(name, least, block, tmp_path,
     del wanted["tool"], found["tool"]
     assert found == wanted
     assert not any(tmp_path.iterdir())
+
+
+@given(arrays.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 9)), st.integers(1, 30))
+def test_parts_cover_all_groups_and_are_about_even(sizes, least):
+    start = 5 + np.r_[0, np.cumsum(sizes)]
+    parts = scratch.parts_of(start, least)
+    assert [g for part in parts for g in range(part.start, part.stop)] == list(range(len(sizes)))
+    count = max(1, min(64, int(sizes.sum()) // least))
+    assert len(parts) <= count
+    rows = [int(sizes[part].sum()) for part in parts]
+    assert max(rows) <= sizes.sum() / count + sizes.max()
+
+
+def test_no_groups_have_no_parts_and_many_rows_no_more_than_64():
+    assert scratch.parts_of(np.array([3]), 1) == []
+    assert len(scratch.parts_of(np.arange(1001), 1)) == 64
+
+
+def test_results_come_in_the_order_of_the_parts_whatever_the_threads():
+    def less(part, subtrahend):
+        return part - subtrahend
+
+    assert MEMORY.each(less, range(50), 1) == list(range(-1, 49))
+    assert MEMORY.each(less, [3], 0) == [3]
+    assert MEMORY.each(less, [], 0) == []
+
+
+def test_no_more_threads_than_processors_and_never_more_than_eight():
+    assert min(8, os.cpu_count() or 1) == scratch._THREADS

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,7 @@ from vpnforensics.report.pairings import pairing_rows
 from vpnforensics.report.provenance import tool_row
 from vpnforensics.report.result import CaseResult, Lists
 from vpnforensics.report.stacks import Stacks
+from vpnforensics.scratch import Scratch
 from vpnforensics.sides import Capture, Progress, Sides, comparable, read_sides
 from vpnforensics.weighing import weigh
 
@@ -49,6 +52,7 @@ def correlate(
     log_year: int = 0,
     zeek: Sequence[str | Path] = (),
     scratch: str | Path | None = None,
+    client: Any | None = None,
     use_up: bool = False,
     progress: Progress | None = None,
     argv: Sequence[str] | None = None,
@@ -86,6 +90,9 @@ def correlate(
     scratch : str or Path, optional
         A folder in whose files the packets, and what is derived from them, are put instead of into memory, on
         a disk with room for about 160 bytes a packet. Nothing is left there.
+    client : distributed.Client, optional
+        Of a Dask cluster whose workers compute what can be computed part by part. They see the folder
+        ``scratch``, that of temporary files unless given, under the same name. The result is the same.
     use_up : bool
         Packet tables that are given need not be kept as they are: their memory is given back when it can be.
     progress : callable, optional
@@ -105,6 +112,8 @@ def correlate(
         The captures hold no tunnels or no flows, or are swapped.
     LogError
         A log cannot be opened, or there is no such zone.
+    WorkersError
+        The workers cannot be asked, or were lost.
     ValueError, TypeError
         An option is out of its range, or of another type.
     """
@@ -112,18 +121,18 @@ def correlate(
     say = progress or (lambda step, share: None)
     rng = np.random.default_rng(options.seed)
     select = (select_ingress, select_egress)
-    sides = read_sides(ingress, egress, say, select=select, scratch=scratch, use_up=use_up)
-    del ingress, egress
-    captures = (sides.ingress, sides.egress)
-    book = _logs(logs, log_zone, log_year, sides)
-    sides, said = comparable(sides)
-    said = warnings.read_in_part(sides.ingress, sides.egress) + said
+    with _place(scratch, client, say) as (place, say), _aside() as aside:
+        sides = read_sides(ingress, egress, say, select=select, scratch=place, use_up=use_up)
+        del ingress, egress
+        captures = (sides.ingress, sides.egress)
+        book = _logs(logs, log_zone, log_year, sides)
+        sides, said = comparable(sides)
+        said = warnings.read_in_part(sides.ingress, sides.egress) + said
 
-    def tell(step: str, share: float) -> None:
-        sides.release()
-        say(step, share)
+        def tell(step: str, share: float) -> None:
+            sides.release()
+            say(step, share)
 
-    with _aside() as aside:
         flows = aside.submit(grouped, sides.egress)
         inputs = aside.map(input_row, ("ingress", "egress"), captures)  # their digests take long
         del captures
@@ -192,6 +201,20 @@ def _logs(paths: Sequence[str | Path], zone: str, year: int, sides: Sides) -> Lo
     if not paths:
         return LogBook((), (), ())
     return read_logs(paths, zone=zone, year=year, near_ns=int(sides.ingress.ts_ns.max()))
+
+
+@contextmanager
+def _place(
+    scratch: str | Path | None, client: Any | None, say: Progress
+) -> Iterator[tuple[Scratch | None, Progress]]:
+    """Where packets are put, and what is derived from them; and how progress is told there."""
+    if client is None:
+        yield None if scratch is None else Scratch(scratch), say
+        return
+    from vpnforensics.workers import Workers
+
+    with Workers(client, scratch or gettempdir(), say) as workers:
+        yield workers, workers.tell
 
 
 @contextmanager

@@ -75,6 +75,10 @@ class SavedCaseError(VpnForensicsError):
         super().__init__(f"{self.path}: {reason}")
 
 
+class WorkersError(VpnForensicsError):
+    """The workers of a cluster cannot be asked, or cannot do what they are asked for."""
+
+
 class TunnelError(VpnForensicsError):
     """The reference tunnel cannot start or go on."""
 

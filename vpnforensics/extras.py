@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "cryptography": "tunnel",
         "nacl": "tunnel",
         "jax": "networks",
+        "distributed": "scale",
     }
 )
 """Modules that come with an extra only."""

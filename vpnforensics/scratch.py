@@ -7,6 +7,9 @@ was last looked at.
 
 What is as long as a capture only while it is computed, is computed block by block (:meth:`Scratch.filled`):
 for what is done element by element, the result is the same to the last bit.
+
+What is computed of some flows after the others is computed where the arrays lie that it is computed from
+(:meth:`Scratch.each`): in threads here, or by the workers of a cluster (:mod:`vpnforensics.workers`).
 """
 
 from __future__ import annotations
@@ -15,26 +18,37 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
 
 _LEAST_BYTES = 1 << 20
 """Smaller arrays stay in memory: a file each would cost more time than it saves memory."""
 _BLOCK = 1 << 18
 """Rows of a block: their temporary arrays stay in the cache."""
+_MOST_PARTS = 64
+"""Of what is computed part by part."""
+_THREADS = max(1, min(8, os.cpu_count() or 1))
+"""Of the kernels, which run outside the interpreter's lock; more than eight wait for memory."""
 
 
-class _Mapping(mmap.mmap):
+class Mapping(mmap.mmap):
     """A mapped file that knows to which scratch it belongs."""
 
     scratch: Scratch
+    path: str = ""
+    """The file's, where others are to map it, too."""
 
 
 class Scratch:
@@ -48,7 +62,7 @@ class Scratch:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = folder
-        self._mappings: list[ref[_Mapping]] = []
+        self._mappings: list[ref[Mapping]] = []
         self._lock = Lock()
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -64,16 +78,21 @@ class Scratch:
         size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         if self.folder is None or size < max(_LEAST_BYTES, 1):
             return np.empty(shape, kind)
-        with tempfile.TemporaryFile(dir=self.folder) as file:
+        with self.file() as file:
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise full(error, self.folder) from error
-            return self.map(file.fileno()).view(kind).reshape(shape)
+            return self.map(file).view(kind).reshape(shape)
 
-    def map(self, descriptor: int) -> npt.NDArray[np.uint8]:
+    def file(self) -> IO[bytes]:
+        """A new file, to be mapped; it needs a folder."""
+        return tempfile.TemporaryFile(dir=self.folder)
+
+    def map(self, file: IO[bytes]) -> npt.NDArray[np.uint8]:
         """The bytes of an open file, which must not be empty; they stay when it is closed."""
-        mapping = _Mapping(descriptor, 0)
+        file.flush()
+        mapping = Mapping(file.fileno(), 0)
         mapping.scratch = self
         with self._lock:
             self._mappings = [known for known in self._mappings if known() is not None]
@@ -131,6 +150,22 @@ class Scratch:
         """An array that is made part by part."""
         return Growing(self, dtype)
 
+    def each(self, function: Callable[..., _Result], parts: Sequence[_Part], *given: object) -> list[_Result]:
+        """``function(part, *given)`` of every part, in the order of the parts.
+
+        Parameters
+        ----------
+        function : callable
+            Of a module, by its name: another process may have to find it. What counts is what it returns:
+            what it writes into arrays that it is given may be lost, and is looked at by no other part.
+        parts : sequence
+        *given : object
+            The same for all.
+        """
+        if len(parts) < 2:
+            return [function(part, *given) for part in parts]
+        return list(_threads().map(lambda part: function(part, *given), parts))
+
     def release(self) -> None:
         """Let go of what memory holds of the files; they are read again when looked at."""
         with self._lock:
@@ -138,6 +173,14 @@ class Scratch:
         for mapping in known:
             if mapping is not None:
                 mapping.madvise(mmap.MADV_DONTNEED)  # shared: what was written stays in its file
+
+    def flush(self) -> None:
+        """Have what was written to the files reach other machines that see them."""
+        with self._lock:
+            known = [mapping() for mapping in self._mappings]
+        for mapping in known:
+            if mapping is not None:
+                mapping.flush()
 
 
 class Growing:
@@ -159,7 +202,7 @@ class Growing:
         self._parts.append(part.astype(self._dtype, copy=False))
         if self._scratch.folder is not None and sum(part.nbytes for part in self._parts) >= _LEAST_BYTES:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._scratch.folder)  # noqa: SIM115
+                self._file = self._scratch.file()
             try:
                 for kept in self._parts:
                     self._file.write(np.ascontiguousarray(kept).data)
@@ -174,21 +217,34 @@ class Growing:
             return rest
         with self._file as file:
             file.write(rest.data)
-            file.flush()
-            return self._scratch.map(file.fileno()).view(self._dtype)
+            return self._scratch.map(file).view(self._dtype)
 
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """One pool for all: a case makes hundreds of short calls."""
+    return ThreadPoolExecutor(_THREADS)
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
 
 MEMORY = Scratch()
 
 
-def beside(array: Array) -> Scratch:
-    """Where an array lies, and what is derived from it is to be."""
+def mapping_of(array: Array) -> Mapping | None:
+    """The file that an array lies in, or None."""
     base: Any = array
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
     if isinstance(base, memoryview):
         base = base.obj
-    return base.scratch if isinstance(base, _Mapping) else MEMORY
+    return base if isinstance(base, Mapping) else None
+
+
+def beside(array: Array) -> Scratch:
+    """Where an array lies, and what is derived from it is to be."""
+    mapping = mapping_of(array)
+    return MEMORY if mapping is None else mapping.scratch
 
 
 def concatenated(arrays: Sequence[Array]) -> Array:
@@ -202,6 +258,24 @@ def concatenated(arrays: Sequence[Array]) -> Array:
 def blocks(length: int) -> Iterator[slice]:
     """All rows, block by block."""
     return (slice(begin, min(begin + _BLOCK, length)) for begin in range(0, length, _BLOCK))
+
+
+def parts_of(start: npt.NDArray[np.integer[Any]], least: int) -> list[slice]:
+    """Groups in parts of about as many rows each, ``start[g]:start[g + 1]`` being those of group g.
+
+    They depend on nothing but the groups: sums of floating-point numbers by part are the same everywhere.
+
+    Parameters
+    ----------
+    start : ndarray of int
+    least : int
+        Rows that are worth a part of their own.
+    """
+    groups, rows = len(start) - 1, int(start[-1] - start[0])
+    count = max(1, min(_MOST_PARTS, rows // least))
+    edges = np.searchsorted(start, start[0] + rows * np.arange(1, count) / count)
+    edges = np.r_[0, np.minimum(edges, groups), groups]
+    return [slice(begin, end) for begin, end in pairwise(edges.tolist()) if end > begin]
 
 
 def rows_where(length: int, block: Callable[[slice], npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:

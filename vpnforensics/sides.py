@@ -14,6 +14,7 @@ from vpnforensics.packets.column_files import release
 from vpnforensics.packets.read import read_capture
 from vpnforensics.packets.table import PacketTable
 from vpnforensics.report.findings import clock_set
+from vpnforensics.scratch import Scratch
 
 Capture = Stored | Sequence[Stored] | PacketTable
 Progress = Callable[[str, float], None]
@@ -49,7 +50,7 @@ def read_sides(
     tell: Progress,
     *,
     select: tuple[str, str] = ("", ""),
-    scratch: str | Path | None = None,
+    scratch: Scratch | None = None,
     use_up: bool = False,
 ) -> Sides:
     """Read both captures, or the one that is both.
@@ -60,8 +61,8 @@ def read_sides(
     tell : callable
     select : tuple of str
         Which packets of each side to read, as :func:`vpnforensics.read_capture` takes it.
-    scratch : str or Path, optional
-        Likewise.
+    scratch : Scratch, optional
+        Where their columns are put instead of into memory.
     use_up : bool
         Tables that are given need not be kept as they are.
 
@@ -114,13 +115,11 @@ def _selected(packets: PacketTable) -> str:
     return f" that are {packets.source.selection}" if packets.source and packets.source.selection else ""
 
 
-def _read(
-    capture: Capture, role: str, select: str, scratch: str | Path | None, tell: Progress
-) -> PacketTable:
+def _read(capture: Capture, role: str, select: str, scratch: Scratch | None, tell: Progress) -> PacketTable:
     if isinstance(capture, PacketTable):
         if select:
             raise ValueError(f"the {role} packets are read already; select among them when they are read")
-        return capture
+        return capture if scratch is None else capture.copied(scratch)
     return read_capture(
         capture,
         select=select,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ from vpnforensics.engines.registry import ENGINES
 
 if TYPE_CHECKING:
     from vpnforensics.packets.table import PacketTable
+    from vpnforensics.scratch import Scratch
+    from vpnforensics.sides import Progress
 
 
 class FiniteRange(click.FloatRange):
@@ -99,8 +103,16 @@ class FiniteRange(click.FloatRange):
     " that needs more is refused.",
 )  # fmt: skip
 @click.option(
+    "--scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Have the workers of this Dask scheduler, as tcp://10.0.0.1:8786, compute what can be computed part"
+    " by part; the result is the same.",
+)
+@click.option(
     "--scratch", type=click.Path(exists=True, file_okay=False, writable=True), metavar="DIR",
-    help="Where packets go with --memory: a folder on a disk; that of temporary files unless named.",
+    help="Where packets go with --memory or --scheduler: a folder on a disk, which all workers see under this"
+    " name; that of temporary files unless named.",
 )  # fmt: skip
 @question_options
 @reading_options
@@ -128,6 +140,7 @@ def correlate(
     server: str,
     memory: int | None,
     scratch: str | None,
+    scheduler: str,
     strict: bool,
     decap: str,
     **asked: Any,
@@ -155,11 +168,15 @@ def correlate(
     if form == "parquet":
         output.refuse_terminal("parquet")
         import pyarrow  # noqa: F401 - its absence should show before the work, not after
-    if scratch and memory is None:
-        raise click.UsageError("--scratch is for --memory")
-    with session.talk.progress("correlate") as show, within(memory):
-        files = scratch or gettempdir() if memory is not None else None
-        how = {"strict": strict, "decap": decap, "show": show, "scratch": files}
+    if scratch and memory is None and not scheduler:
+        raise click.UsageError("--scratch is for --memory and --scheduler")
+    files = scratch or gettempdir() if memory is not None or scheduler else None
+    with (
+        session.talk.progress("correlate") as talk,
+        within(memory),
+        _place(scheduler, files, session, talk) as (place, show),
+    ):
+        how = {"strict": strict, "decap": decap, "show": show, "scratch": place}
         select = _with_server(select_in, server), select_out
         from vpnforensics.correlation import correlate as run
 
@@ -178,6 +195,23 @@ def correlate(
             engines=engines or None,
         )
     answer(session, case, output, form, asked)
+
+
+@contextmanager
+def _place(
+    scheduler: str, files: str | None, session: Session, show: Progress
+) -> Iterator[tuple[str | Scratch | None, Progress]]:
+    """Where packets go, and how progress is told there."""
+    if not scheduler or files is None:
+        yield files, show
+        return
+    from vpnforensics.workers import workers_at
+
+    show("asking for workers", 0.0)
+    with workers_at(scheduler, files, show) as workers:
+        if workers.dashboard and session.talk.verbosity:
+            session.talk.warn(f"{workers.dashboard} shows what the workers do")
+        yield workers, workers.tell
 
 
 def sides_named(

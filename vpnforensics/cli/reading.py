@@ -10,6 +10,7 @@ from vpnforensics.report.findings import findings
 
 if TYPE_CHECKING:
     from vpnforensics.packets.table import PacketTable
+    from vpnforensics.scratch import Scratch
 
 
 def read(
@@ -20,7 +21,7 @@ def read(
     show: Callable[[str, float], None],
     step: str = "reading",
     select: str = "",
-    scratch: str | None = None,
+    scratch: str | Scratch | None = None,
 ) -> PacketTable:
     """Read a capture, of one file or several.
 

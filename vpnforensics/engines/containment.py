@@ -1,23 +1,19 @@
 """A case prepared for containment: records by size and time, and who owns them.
 
 What the score means is said in :mod:`vpnforensics.engines.packets`; here are the tables that it is taken
-from, and the kernels' threads.
+from.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.classes import SizeClasses
+from vpnforensics.arrays import Floats, Int32s
 from vpnforensics.engines._kernels import (
     ByTunnel,
     Packets,
@@ -32,10 +28,8 @@ from vpnforensics.engines.circle import Circle
 from vpnforensics.engines.delay_law import DelayLaw
 from vpnforensics.engines.holes import Holes
 from vpnforensics.flows.grouping import group_rows
-from vpnforensics.scratch import beside, concatenated
+from vpnforensics.scratch import MEMORY, beside, concatenated, parts_of
 
-_THREADS = max(1, min(8, os.cpu_count() or 1))
-"""Of the kernels, which run outside the interpreter's lock; more than eight wait for memory."""
 _LEAST_PIECE = 256
 """Flows or pairs that are worth a thread."""
 PROBES = 16
@@ -114,25 +108,12 @@ class Containment:
         ScoreTable
         """
         # Of a flow of few packets any may be all that its tunnel has; of others a quarter has to be there.
-        probes = (self._every_packet(),) * len(self.probes) if thorough else self.probes
-        records = Records(self.classes.start, self.classes.ts_ns, self.classes.tunnel)
-
-        def look(piece: slice, number: int) -> ScoreTable:
-            listed, tunnel = candidates(
-                flows[piece],
-                self._packets(number),
-                *probes[number],
-                records,
-                self.law.delays,
-                self.tunnels,
-                0.0 if thorough else _PROBES_THERE,
-            )
-            none = np.zeros(len(listed))
-            return ScoreTable(flows[listed + piece.start], tunnel, none, none.astype(np.int32))
-
-        numbers = range(len(self.egress_class))
-        found = _in_threads(look, [(piece, n) for n in numbers for piece in _split(len(flows))])
-        pairs = self.score_again(concatenate(found))
+        looked = replace(self, probes=(self._every_packet(),) * len(self.probes)) if thorough else self
+        share = 0.0 if thorough else _PROBES_THERE
+        found = beside(self.egress.ts_ns).each(_candidates, _pieces(len(flows)), looked, flows, share)
+        # Of one length map after the other: pairs of the same score stay in this order.
+        by_map = [list(tables) for tables in zip(*found, strict=True)]
+        pairs = self.score_again(concatenate([table for tables in by_map for table in tables]))
         return pairs.take(pairs.score > floor_log10)
 
     def _every_packet(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
@@ -143,12 +124,13 @@ class Containment:
         )
         return self.egress.start, every
 
-    def _packets(self, number: int) -> Packets:
+    def packets(self, number: int) -> Packets:
         """The egress packets as tunnels of one length map would have carried them."""
         egress = self.egress
         return Packets(egress.start, egress.ts_ns, self.egress_class[number], egress.up, self.fresh)
 
-    def _records_by_tunnel(self) -> ByTunnel:
+    def records_by_tunnel(self) -> ByTunnel:
+        """The records as kernels take them that go through tunnels."""
         order = self.by_tunnel
         return ByTunnel(self.classes.start, order.start, order.row, order.ts_ns, order.gap_ns)
 
@@ -165,28 +147,14 @@ class Containment:
         """
         # Tunnel by tunnel: its flows compete for its own records only, and those stay in the cache.
         order = np.lexsort((flows, -scores, tunnels))
-        flows, tunnels, scores = flows[order], tunnels[order], scores[order]
+        flows, tunnels = flows[order], tunnels[order]
         records = len(self.classes.ts_ns)
         owner = beside(self.classes.ts_ns).full(records, -1, np.int32)
         matched = beside(self.egress.ts_ns).full(len(self.egress.ts_ns), -1, np.int32)
         carried = beside(self.classes.ts_ns).full(records, -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
-        shares = [tunnels % _THREADS == share for share in range(_THREADS)]
-
-        given = Given(owner, carried, matched)
-
-        def own_share(mine: npt.NDArray[np.bool_], number: int) -> None:
-            own_records(
-                flows[mine],
-                tunnels[mine],
-                self._packets(number),
-                self._records_by_tunnel(),
-                self.law.delays,
-                given,
-            )
-
-        for number in range(len(self.egress_class)):
-            _in_threads(own_share, [(mine, number) for mine in shares])
+        parts = parts_of(np.r_[0, np.cumsum(np.bincount(tunnels, minlength=self.tunnels))], _LEAST_PIECE)
+        MEMORY.each(_own, parts, self, (flows, tunnels), Given(owner, carried, matched))
         return Ownership(owner, matched)
 
     def score_again(self, pairs: ScoreTable) -> ScoreTable:
@@ -199,25 +167,12 @@ class Containment:
         order = np.argsort(pairs.tunnel, kind="stable")  # a tunnel's records stay in the cache
         flow, tunnel = pairs.flow[order], pairs.tunnel[order]
 
-        def score_piece(piece: slice, number: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
-            score, hits = score_pairs(
-                flow[piece],
-                tunnel[piece],
-                self._packets(number),
-                self._records_by_tunnel(),
-                self.law.delays,
-                self.holes,
-                self.miss,
-            )
-            return score / np.log(10.0), hits
-
         best, most = np.full(len(pairs), -np.inf), np.zeros(len(pairs), np.int32)
-        pieces = _split(len(pairs))
-        for number in range(len(self.egress_class)) if pieces else ():
-            found = _in_threads(score_piece, [(piece, number) for piece in pieces])
+        found = beside(self.egress.ts_ns).each(_scores, _pieces(len(pairs)), self, (flow, tunnel))
+        for of_map in zip(*found, strict=True):
             # A tunnel has one length map: by another's it has nothing of the flow.
-            best[order] = np.maximum(best[order], np.concatenate([score for score, _ in found]))
-            most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in found]))
+            best[order] = np.maximum(best[order], np.concatenate([score for score, _ in of_map]))
+            most[order] = np.maximum(most[order], np.concatenate([hits for _, hits in of_map]))
         return best, most
 
     def take_out(
@@ -277,29 +232,48 @@ class Containment:
         return replace(self, egress=turned, egress_class=classes, fresh=fresh, probes=probes)
 
 
-_Piece = TypeVar("_Piece")
+def _pieces(items: int) -> list[slice]:
+    """Even parts of so many flows or pairs, none of none; what they are does not change any result."""
+    return parts_of(np.arange(items + 1), _LEAST_PIECE) if items else []
 
 
-def _split(items: int) -> list[slice]:
-    """Even pieces for the threads; what they are does not change any result."""
-    edges = np.linspace(0, items, min(_THREADS, max(items // _LEAST_PIECE, 1)) + 1).astype(int).tolist()
-    return [slice(begin, end) for begin, end in pairwise(edges) if end > begin]
+def _candidates(piece: slice, case: Containment, flows: Int32s, share: float) -> list[ScoreTable]:
+    """First look at some flows, by length map: tunnels that have a share of the probes; not scored."""
+    records = Records(case.classes.start, case.classes.ts_ns, case.classes.tunnel)
+    tables = []
+    for number, probes in enumerate(case.probes):
+        listed, tunnel = candidates(
+            flows[piece], case.packets(number), *probes, records, case.law.delays, case.tunnels, share
+        )
+        none = np.zeros(len(listed))
+        tables.append(ScoreTable(flows[listed + piece.start], tunnel, none, none.astype(np.int32)))
+    return tables
 
 
-def _in_threads(job: Callable[..., _Piece], arguments: list[tuple[Any, ...]]) -> list[_Piece]:
-    """Results in order; the kernels run outside the interpreter's lock."""
-    if len(arguments) < 2:
-        return [job(*a) for a in arguments]
-    return list(_threads().map(lambda a: job(*a), arguments))
+def _scores(piece: slice, case: Containment, pairs: tuple[Int32s, Int32s]) -> list[tuple[Floats, Int32s]]:
+    """Score and hits of some pairs, by length map."""
+    flow, tunnel = (of[piece] for of in pairs)
+    by_tunnel, law = case.records_by_tunnel(), case.law.delays
+    tables = []
+    for number in range(len(case.egress_class)):
+        score, hits = score_pairs(flow, tunnel, case.packets(number), by_tunnel, law, case.holes, case.miss)
+        tables.append((score / np.log(10.0), hits))
+    return tables
 
 
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """One pool for all: a case makes hundreds of short calls."""
-    return ThreadPoolExecutor(_THREADS)
-
-
-os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not survive a fork
+def _own(of: slice, case: Containment, links: tuple[Int32s, Int32s], given: Given) -> None:
+    """Give the flows that are linked to some tunnels, in order, their records there."""
+    flows, tunnels = links
+    mine = slice(*np.searchsorted(tunnels, (of.start, of.stop)).tolist())
+    for number in range(len(case.egress_class)):
+        own_records(
+            flows[mine],
+            tunnels[mine],
+            case.packets(number),
+            case.records_by_tunnel(),
+            case.law.delays,
+            given,
+        )
 
 
 def in_order(classes: SizeClasses, width_ns: float, tunnels: int) -> TunnelOrder:

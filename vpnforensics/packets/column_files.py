@@ -5,7 +5,6 @@ How such files are held, and what else lies in some: :mod:`vpnforensics.scratch`
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ class ColumnFiles:
 
     Parameters
     ----------
-    folder : str or Path
+    folder : str, Path or Scratch
         On a disk with room for about 105 bytes a packet.
 
     Raises
@@ -35,10 +34,10 @@ class ColumnFiles:
         It is no folder, or its disk is full.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self._scratch, self._folder = Scratch(folder), folder
+    def __init__(self, folder: str | Path | Scratch) -> None:
+        self._scratch = folder if isinstance(folder, Scratch) else Scratch(folder)
         names = [spec.name for spec in PacketTable.schema()]
-        self._files = {name: tempfile.TemporaryFile(dir=folder) for name in names}  # noqa: SIM115
+        self._files = {name: self._scratch.file() for name in names}
 
     def __enter__(self) -> ColumnFiles:
         return self
@@ -53,7 +52,7 @@ class ColumnFiles:
             for name, file in self._files.items():
                 file.write(np.ascontiguousarray(columns[name]).data)
         except OSError as error:
-            raise full(error, self._folder) from error
+            raise full(error, str(self._scratch.folder)) from error
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """All rows by column, mapped: they stay when this object is closed."""
@@ -62,10 +61,9 @@ class ColumnFiles:
     def _mapped(self, spec: ColumnSpec) -> npt.NDArray[Any]:
         shape = (-1, spec.width) if spec.width > 1 else (-1,)
         file = self._files[spec.name]
-        file.flush()
         if not file.tell():
             return np.empty(0, spec.dtype).reshape(0, *shape[1:])
-        return self._scratch.map(file.fileno()).view(spec.dtype).reshape(shape)
+        return self._scratch.map(file).view(spec.dtype).reshape(shape)
 
     # As a taker of what is decoded:
 

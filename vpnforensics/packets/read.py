@@ -14,6 +14,7 @@ from vpnforensics.packets.folder.layout import is_folder_of_columns
 from vpnforensics.packets.folder.read import read_folder
 from vpnforensics.packets.selection import Selection
 from vpnforensics.packets.table import PacketTable
+from vpnforensics.scratch import Scratch
 
 
 def read_capture(
@@ -21,7 +22,7 @@ def read_capture(
     *,
     decap: str = AUTO,
     select: str = "",
-    scratch: str | Path | None = None,
+    scratch: str | Path | Scratch | None = None,
     progress: Progress | None = None,
 ) -> PacketTable:
     """Read a capture into a packet table.
@@ -38,7 +39,7 @@ def read_capture(
     select : str
         Which packets to keep, in the manner of tcpdump (see :mod:`vpnforensics.packets.selection`); what is
         not kept takes no memory. ``source.health`` is of the whole capture.
-    scratch : str or Path, optional
+    scratch : str, Path or Scratch, optional
         A folder in whose files the columns are put instead of into memory, on a disk with room for about
         105 bytes a packet. Nothing is left there.
     progress : callable, optional

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.scratch import beside
+from vpnforensics.scratch import Scratch, beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +167,11 @@ class PacketTable:
         else:
             picked = {spec.name: beside(array).taken(array, index) for spec, array in self.columns()}
         return PacketTable(**picked, addresses=self.addresses, source=self.source)
+
+    def copied(self, scratch: Scratch) -> PacketTable:
+        """The same packets, their columns in a scratch."""
+        copies = {spec.name: scratch.copy(array) for spec, array in self.columns()}
+        return PacketTable(**copies, addresses=self.addresses, source=self.source)
 
     def forget_heads(self) -> None:
         """Give back the memory of ``head``, a third of the table's: it reads as zeros from now on."""
