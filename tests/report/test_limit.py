@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vpnforensics.engines.case import EgressRows
+from vpnforensics.report import limit
 from vpnforensics.report.limit import TWIN_SD, twins
 
 STEP_NS = 1_000
@@ -53,8 +54,10 @@ def counted_slowly(flows, tunnel, sd_ns):
     return len(found)
 
 
+@pytest.mark.parametrize("at_once", [1, 40, limit._PACKETS_AT_ONCE])
 @pytest.mark.parametrize("seed", range(6))
-def test_as_many_as_all_pairs_show(seed):
+def test_as_many_as_all_pairs_show(seed, at_once, monkeypatch):
+    monkeypatch.setattr(limit, "_PACKETS_AT_ONCE", at_once)
     rng = np.random.default_rng(seed)
     sd_ns = (100_000.0, 300_000.0)
     flows, tunnel = [], []
@@ -95,3 +98,11 @@ def test_a_flow_that_is_not_linked_counts_with_its_likeliest_tunnel():
     assert twins(case_of([lookup, lookup]), decision) == 2
     decision.llr = np.array([2.0, 0.5])
     assert twins(case_of([lookup, lookup]), decision) == 0
+
+
+def test_flows_are_compared_by_whole_groups_and_few_packets_at_once():
+    group, packets = np.array([0, 0, 1, 2, 2, 2, 3]), np.array([5, 5, 1, 2, 2, 2, 30])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limit, "_PACKETS_AT_ONCE", 11)
+        some = list(limit._batches(group, packets))
+    assert some == [slice(0, 3), slice(3, 7)]

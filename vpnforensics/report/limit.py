@@ -9,6 +9,7 @@ probability Phi(-D / sqrt 2). At D = 5.3 that is one in ten thousand.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +18,11 @@ import numpy.typing as npt
 from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
+from vpnforensics.scratch import beside
 
 TWIN_SD = 5.3
+_PACKETS_AT_ONCE = 1 << 20
+"""Of flows that are compared: in a case that repeats itself, they are the whole case."""
 _SPREAD = (0.1587, 0.8413)
 """Quantiles of a normal distribution one standard deviation from its middle."""
 
@@ -35,16 +39,23 @@ def twins(case: Case, decision: Decision) -> int | None:
     if not decision.delay_law:
         return None
     tunnel = likeliest(decision, len(case.flows))
-    flows = _worth_comparing(case, np.flatnonzero(tunnel >= 0))
+    flows, group = _worth_comparing(case, np.flatnonzero(tunnel >= 0))
     if not len(flows):
         return 0
+    sd_ns = np.array([_spread_ns(decision.delay_law, direction) for direction in ("down", "up")])
+    begin_ns = int(np.minimum.reduceat(case.egress.ts_ns, case.egress.start[:-1])[flows].min())
+    some = _batches(group, np.diff(case.egress.start)[flows])
+    return sum(_twins_among(case, flows[these], tunnel, sd_ns, begin_ns) for these in some)
+
+
+def _twins_among(case: Case, flows: Ints, tunnel: Ints, sd_ns: Floats, begin_ns: int) -> int:
+    """Those of some flows that have a twin among them."""
     start, rows = _rows_of(case, flows)
     egress = case.egress
     size, up, ts_ns = egress.inner_bytes[rows], egress.up[rows], egress.ts_ns[rows]
     order = np.lexsort((ts_ns, size, up, np.repeat(np.arange(len(flows)), np.diff(start))))
-    sd_ns = np.array([_spread_ns(decision.delay_law, direction) for direction in ("down", "up")])
     # In units of the delay's spread, so that distances of both directions add up.
-    at = ((ts_ns - ts_ns.min()) / sd_ns[up.astype(np.int64)])[order]
+    at = ((ts_ns - begin_ns) / sd_ns[up.astype(np.int64)])[order]
     kind = _kinds(size[order], up[order], start)
     first = at[start[:-1]]
     by_time = np.lexsort((first, kind))
@@ -52,6 +63,24 @@ def twins(case: Case, decision: Decision) -> int | None:
         tunnel[flows[by_time]], kind[by_time], first[by_time], start[:-1][by_time], np.diff(start)[by_time]
     )
     return int(_have_twin(like, at).sum())
+
+
+def _batches(group: Ints, packets: Ints) -> Iterator[slice]:
+    """Whole groups of flows, and not many more packets at once than a block has.
+
+    Parameters
+    ----------
+    group, packets : ndarray of int64, shape (n,)
+        Of each flow; flows of a group stand together.
+    """
+    ends = np.r_[np.flatnonzero(np.diff(group)) + 1, len(group)]
+    through = np.cumsum(packets)[ends - 1]
+    begin = done = 0
+    while begin < len(group):
+        last = int(np.searchsorted(through, done + _PACKETS_AT_ONCE))
+        last = min(last, len(ends) - 1)
+        yield slice(begin, int(ends[last]))
+        begin, done = int(ends[last]), int(through[last])
 
 
 class _Like(NamedTuple):
@@ -80,16 +109,27 @@ def _have_twin(like: _Like, at: Floats) -> Bools:
     return found
 
 
-def _worth_comparing(case: Case, flows: Ints) -> Ints:
-    """Those of the flows that share their packets and bytes, up and down, with another."""
+def _worth_comparing(case: Case, flows: Ints) -> tuple[Ints, Ints]:
+    """Those of the flows that share their packets and bytes, up and down, with another.
+
+    Returns
+    -------
+    flows, group : ndarray of int64
+        Group by group: only those of a group can be alike.
+    """
     egress = case.egress
     begin = egress.start[:-1]
     up = np.add.reduceat(egress.up, begin, dtype=np.int64)
-    up_bytes = np.add.reduceat(egress.inner_bytes * egress.up, begin, dtype=np.int64)
+    sent = beside(egress.inner_bytes).filled(
+        len(egress.up), np.int32, lambda rows: egress.inner_bytes[rows] * egress.up[rows]
+    )
+    up_bytes = np.add.reduceat(sent, begin, dtype=np.int64)
     every = np.add.reduceat(egress.inner_bytes, begin, dtype=np.int64)
     totals = np.stack([np.diff(egress.start), up, every, up_bytes], axis=1)[flows]
     _, number, count = np.unique(totals, axis=0, return_inverse=True, return_counts=True)
-    return flows[count[number.ravel()] > 1]
+    shared = np.flatnonzero(count[number.ravel()] > 1)
+    shared = shared[np.argsort(number.ravel()[shared], kind="stable")]
+    return flows[shared], number.ravel()[shared]
 
 
 def _rows_of(case: Case, flows: Ints) -> tuple[Ints, Ints]:
