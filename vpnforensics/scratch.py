@@ -24,7 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, TypeVar
-from weakref import ref
+from weakref import WeakSet, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,10 @@ _MOST_PARTS = 64
 """Of what is computed part by part."""
 _THREADS = max(1, min(8, os.cpu_count() or 1))
 """Of the kernels, which run outside the interpreter's lock; more than eight wait for memory."""
+
+
+_IN_FILES: WeakSet[Scratch] = WeakSet()
+"""All of this process, whose memory they share."""
 
 
 class Mapping(mmap.mmap):
@@ -64,6 +68,8 @@ class Scratch:
         self.folder = folder
         self._mappings: list[ref[Mapping]] = []
         self._lock = Lock()
+        if folder is not None:
+            _IN_FILES.add(self)
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """An array of undefined content.
@@ -181,6 +187,12 @@ class Scratch:
         for mapping in known:
             if mapping is not None:
                 mapping.flush()
+
+
+def release_all() -> None:
+    """Let go of what memory holds of any scratch file of this process; any thread may, at any time."""
+    for scratch in list(_IN_FILES):
+        scratch.release()
 
 
 class Growing:

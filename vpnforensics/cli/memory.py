@@ -43,8 +43,8 @@ class MemorySize(click.ParamType[int]):
 def within(memory: int | None) -> Iterator[None]:
     """Let this process take no more memory of its own than that; threads take some, too.
 
-    The limit is the kernel's, on memory that only swap could hold (RLIMIT_DATA); pages of files are not
-    counted: the kernel drops them when memory is wanted.
+    The limit is the kernel's, on memory that only swap could hold (RLIMIT_DATA). Pages of files are not in
+    that: the kernel drops them when memory is wanted, and this process when it has about so much resident.
 
     Raises
     ------
@@ -54,12 +54,15 @@ def within(memory: int | None) -> Iterator[None]:
     if memory is None:
         yield
         return
+    from vpnforensics.resident import resident_at_most
+
     _with_reserves()
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
-        yield
+        with resident_at_most(memory):
+            yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
             raise
