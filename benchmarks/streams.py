@@ -45,22 +45,22 @@ def main() -> None:
     options = parser.parse_args()
     engines = [name for name in ENGINES if name not in options.without]
     print(
-        f"{'recording':24}{'jitter':>7}" + "".join(f"{kind:>18}" for kind in KINDS) + f"{'wrong':>7}{'s':>6}"
+        f"{'recording':24}{'jitter':>7}" + "".join(f"{kind:>18}" for kind in KINDS) + f"{'wrong':>7}{'CPU s':>7}"
     )
     for folder in options.folders:
         recording = load(folder)
         for jitter_ms in options.jitter:
-            began = time.perf_counter()
+            began = time.process_time()
             counts: Counter[tuple[str, str]] = Counter()
             for seed in range(1, options.seeds + 1):
                 for gone in _gone(recording, missing=options.missing):
                     counts += judged(recording, jitter_ms, seed, gone, engines)
-            took = time.perf_counter() - began
+            took = time.process_time() - began
             cells = (f"{counts[kind, 'right']}/{counts[kind, 'there']}" for kind in KINDS)
             shares = (counts[kind, "right"] / max(counts[kind, "there"], 1) for kind in KINDS)
             text = "".join(f"{cell:>11}{share:7.1%}" for cell, share in zip(cells, shares, strict=True))
             print(
-                f"{folder.name:24}{jitter_ms:7g}{text}{counts['all', 'wrong']:7}{took:6.1f}",
+                f"{folder.name:24}{jitter_ms:7g}{text}{counts['all', 'wrong']:7}{took:7.1f}",
                 flush=True,
             )
 

@@ -70,7 +70,7 @@ class Scratch(NamedTuple):
     """All 0, one a link: what a flow claims that claims nothing. Whoever writes into it sets it back."""
 
 
-@inner_kernel
+@kernel(inline="always", error_model="numpy")
 def carries(graph, rates, g, a, b, scratch):  # type: ignore[no-untyped-def]
     """Weight with which the b-th record of group ``g`` carried its a-th packet; 0 out of its reach."""
     r = graph.group_runs[g] + a
@@ -84,14 +84,27 @@ def carries(graph, rates, g, a, b, scratch):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+@kernel(inline="always")
 def sum_forward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     """Ln of the summed weight of all ways in which the records of group ``g`` carried its packets.
 
     A packet was carried by one record, with the density of the delay over what else the record is open to
     (``scratch.open``), or missed; a record carried one packet or none. Record by record, one sum is kept
-    for every set of packets carried so far: n packets and r records cost r n 2^n.
+    for every set of packets carried so far: n packets and r records cost r n 2^n. Of one packet, as nearly
+    all groups are, there is one sum, and :func:`sum_backward` has nothing to add.
     """
+    run0 = graph.group_runs[g]
+    if graph.group_runs[g + 1] - run0 > 1:
+        return sum_sets(graph, rates, g, scratch)
+    carried = 0.0
+    for b in range(graph.group_links[g + 1] - graph.group_links[g]):
+        carried += carries(graph, rates, g, 0, b, scratch)
+    return np.log(rates.miss[graph.run_kind[run0]] + carried)
+
+
+@inner_kernel
+def sum_sets(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
+    """:func:`sum_forward` of several packets."""
     records = graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
     sets = 1 << n
@@ -132,6 +145,8 @@ def sum_backward(graph, rates, g, scratch):  # type: ignore[no-untyped-def]
     """The same sums from the end: of the packets not carried before a record, by it or those after it."""
     records = graph.group_links[g + 1] - graph.group_links[g]
     run0, n = graph.group_runs[g], graph.group_runs[g + 1] - graph.group_runs[g]
+    if n == 1:
+        return
     sets = 1 << n
     backward = scratch.backward
     for s in range(sets):
@@ -156,6 +171,8 @@ def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-unt
     r = graph.group_runs[g] + a
     b = graph.run_record[r] - graph.group_record[g] + x
     bit, sets = 1 << a, 1 << (graph.group_runs[g + 1] - graph.group_runs[g])
+    if sets == 2:
+        return carries(graph, rates, g, a, b, scratch) * np.exp(-log_sum)
     ways = 0.0
     for s in range(sets):
         if not s & bit:
@@ -163,7 +180,7 @@ def use_of_edge(graph, rates, g, a, x, log_sum, scratch):  # type: ignore[no-unt
     return ways * carries(graph, rates, g, a, b, scratch) * np.exp(-log_sum)
 
 
-@kernel
+@kernel(inline="always")
 def open_records(graph, rates, messages, g, scratch):  # type: ignore[no-untyped-def]
     """Fill ``scratch.open``: to what else each record of group ``g`` is open, as a rate.
 

@@ -63,7 +63,7 @@ from vpnforensics.evidence.joint._message_kernels import (
     sum_unexplained,
 )
 from vpnforensics.evidence.joint._pair_kernels import pair_errors
-from vpnforensics.evidence.joint._trial_kernels import give
+from vpnforensics.evidence.joint._trial_kernels import Known, give, mark_claims
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.scratch import beside, blocks
@@ -299,6 +299,14 @@ class _Solver:
         give(self.graph, rates, given, owned.owner, self.scratch)
         return given
 
+    def _known(self, others: Messages) -> Known:
+        """Nothing is known yet of weights beside these messages."""
+        scratch, pairs = beside(self.cell), len(self.graph.pair_tunnel)
+        claims = scratch.empty(pairs, np.bool_)
+        mark_claims(self.graph, others.claim, claims)
+        nothing = [np.full(self.tunnels, -1, np.int64) for _ in range(2)]
+        return Known(scratch.full(pairs, np.nan, np.float64), claims, *nothing)
+
     def _posterior(self, rates: Rates, messages: Messages) -> Posterior:
         graph, none = self.graph, messages.none
         pair_flow, posterior = graph.pair_flow, messages.posterior
@@ -319,7 +327,8 @@ class _Solver:
             scratch = beside(self.cell)
             trial = others._replace(claim=scratch.copy(others.claim), claimed=scratch.copy(others.claimed))
             worst = pair_errors(graph, rates, others, trial, candidates, best_pair, _RIVALS, self.scratch)
-            exchange_errors(graph, rates, others, trial, candidates, best_pair, worst, self.scratch)
+            known = self._known(others)
+            exchange_errors(graph, rates, others, trial, candidates, best_pair, worst, known, self.scratch)
             error = np.maximum(error, worst)
         error = np.minimum(error, 1.0)
         odds = _log_odds(posterior)
