@@ -45,7 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     engines = [name for name in ENGINES if name not in options.without]
     print(
-        f"{'recording':24}{'jitter':>7}" + "".join(f"{kind:>18}" for kind in KINDS) + f"{'wrong':>7}{'CPU s':>7}"
+        f"{'recording':24}{'jitter':>7}"
+        + "".join(f"{kind:>18}" for kind in KINDS)
+        + f"{'wrong':>7}{'CPU s':>7}"
     )
     for folder in options.folders:
         recording = load(folder)
