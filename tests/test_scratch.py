@@ -145,9 +145,9 @@ def test_results_come_in_the_order_of_the_parts_whatever_the_threads():
     def less(part, subtrahend):
         return part - subtrahend
 
-    assert MEMORY.each(less, range(50), 1) == list(range(-1, 49))
-    assert MEMORY.each(less, [3], 0) == [3]
-    assert MEMORY.each(less, [], 0) == []
+    assert list(MEMORY.each(less, range(50), 1)) == list(range(-1, 49))
+    assert list(MEMORY.each(less, [3], 0)) == [3]
+    assert list(MEMORY.each(less, [], 0)) == []
 
 
 def test_no_more_threads_than_processors_and_never_more_than_eight():

@@ -17,8 +17,9 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -156,8 +157,12 @@ class Scratch:
         """An array that is made part by part."""
         return Growing(self, dtype)
 
-    def each(self, function: Callable[..., _Result], parts: Sequence[_Part], *given: object) -> list[_Result]:
+    def each(
+        self, function: Callable[..., _Result], parts: Sequence[_Part], *given: object
+    ) -> Iterator[_Result]:
         """``function(part, *given)`` of every part, in the order of the parts.
+
+        Of threads, only a few parts are ahead of who takes the results: all may be more than memory holds.
 
         Parameters
         ----------
@@ -168,9 +173,16 @@ class Scratch:
         *given : object
             The same for all.
         """
-        if len(parts) < 2:
-            return [function(part, *given) for part in parts]
-        return list(_threads().map(lambda part: function(part, *given), parts))
+        ahead: deque[Future[_Result]] = deque()
+        for part in parts:
+            if len(parts) < 2:
+                yield function(part, *given)
+                return
+            ahead.append(_threads().submit(function, part, *given))
+            if len(ahead) > 2 * _THREADS:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
     def release(self) -> None:
         """Let go of what memory holds of the files; they are read again when looked at."""

@@ -103,7 +103,9 @@ class Workers(SharedScratch):
                 )
         return any(host != socket.gethostname() for _, _, host in told.values())
 
-    def each(self, function: Callable[..., _Result], parts: Sequence[_Part], *given: object) -> list[_Result]:
+    def each(
+        self, function: Callable[..., _Result], parts: Sequence[_Part], *given: object
+    ) -> Iterator[_Result]:
         """As of any scratch, by the workers.
 
         Raises
@@ -114,32 +116,37 @@ class Workers(SharedScratch):
             The disk is full.
         """
         if len(parts) < 2 or self.path is None:
-            return super().each(function, parts, *given)
+            yield from super().each(function, parts, *given)
+            return
+        with _as_errors():
+            made = self._made(function, parts, given, self.path / str(next(self._numbers)))
+        for each in made:
+            with _as_errors():
+                results = unpack(each)
+            _remove(each)
+            yield from results
+
+    def _made(
+        self, function: Callable[..., Any], parts: Sequence[Any], given: tuple[object, ...], path: Path
+    ) -> list[Packed]:
+        """What the workers make of the parts, of several at once where they are many."""
         if self._elsewhere:
             self.flush()
-        number = next(self._numbers)
-        packed = pack(given, self.path / f"given-{number}")
+        packed = pack(given, path)
         threads = sum(self._client.nthreads().values()) or 1
         some = -(-len(parts) // (_TASKS_A_THREAD * threads))
         batches = [parts[first : first + some] for first in range(0, len(parts), some)]
-        paths = [str(self.path / f"made-{number}-{first}") for first in range(len(batches))]
-        name = f"{function.__name__.strip('_')}-{number}"
-        with _as_errors():
-            futures = self._client.map(
-                run, batches, paths, key=name, function=function, given=packed, pure=False
-            )
-            try:
-                self._wait(futures)
-                made = self._client.gather(futures)
-            except BaseException:
-                self._client.cancel(futures)
-                raise
-            found = [result for each in made for result in unpack(each)]
-        for path in (packed.path, *(each.path for each in made)):
-            if path:
-                with suppress(OSError):
-                    Path(path).unlink()
-        return found
+        paths = [f"{path}-{number}" for number in range(len(batches))]
+        name = f"{function.__name__.strip('_')}-{path.name}"
+        futures = self._client.map(run, batches, paths, key=name, function=function, given=packed, pure=False)
+        try:
+            self._wait(futures)
+            made: list[Packed] = self._client.gather(futures)
+        except BaseException:
+            self._client.cancel(futures)
+            raise
+        _remove(packed)
+        return made
 
     def _wait(self, futures: list[Any]) -> None:
         from distributed import TimeoutError, wait
@@ -159,6 +166,12 @@ class Workers(SharedScratch):
                 since = monotonic()
             elif monotonic() - since > _PATIENCE_S:
                 raise WorkersError(f"all workers have gone, and none came back within {_PATIENCE_S:.0f} s")
+
+
+def _remove(packed: Packed) -> None:
+    if packed.path:
+        with suppress(OSError):
+            Path(packed.path).unlink()
 
 
 def run(parts: Sequence[Any], path: str, *, function: Callable[..., Any], given: Packed) -> Packed:

@@ -154,7 +154,7 @@ class Containment:
         carried = beside(self.classes.ts_ns).full(records, -1, np.int32)
         # A tunnel's flows compete for its own records only, so tunnels can be shared out among threads.
         parts = parts_of(np.r_[0, np.cumsum(np.bincount(tunnels, minlength=self.tunnels))], _LEAST_PIECE)
-        MEMORY.each(_own, parts, self, (flows, tunnels), Given(owner, carried, matched))
+        _ = list(MEMORY.each(_own, parts, self, (flows, tunnels), Given(owner, carried, matched)))
         return Ownership(owner, matched)
 
     def score_again(self, pairs: ScoreTable) -> ScoreTable:

@@ -16,6 +16,7 @@ from vpnforensics.evidence.joint._graph_kernels import Reach
 from vpnforensics.evidence.joint._message_kernels import Messages, Rates, sum_claims
 from vpnforensics.evidence.joint._trial_kernels import Known, fit, lay, mark_claims, set_claims
 from vpnforensics.evidence.joint.graph import Asked, connect
+from vpnforensics.evidence.joint.rounds import Room
 
 TUNNELS = 5
 
@@ -33,7 +34,8 @@ def test_what_is_remembered_is_what_would_be_found(seed: int, claiming: float) -
     law = case.law
     asked = Asked.of_flows(case, np.ones(len(case.egress.ts_ns), np.bool_))
     connected = connect(case, asked, Reach(law.low_ns, law.step_bits, len(law.up)))
-    graph, scratch = connected.graph, connected.scratch()
+    graph = connected.graph
+    scratch = Room.of(graph).scratch(np.zeros(len(graph.link_flow)))
     records, pairs = len(graph.record_links) - 1, len(graph.pair_tunnel)
     chance = rng.uniform(1e-8, 1e-6, records)
     delay = np.stack([law.down, law.up])

@@ -9,6 +9,7 @@ from tests.evidence.joint.made import made
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.evidence.joint._graph_kernels import Reach
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.rounds import Room
 
 MS = 1_000_000
 
@@ -138,9 +139,10 @@ def test_packets_left_out_in_pieces_or_of_other_flows():
     assert without.ts_ns.tolist() == asked.ts_ns[(of != 0) & (of != 2)].tolist()
     assert len(without.up) == len(without.size_class[0]) == len(without.ts_ns) == without.start[-1]
     asked.size_class[0][:2] = IN_PIECES
-    rest = asked.sought(0, up=True).sum() + asked.sought(0, up=False).sum()
-    assert rest == len(of) - 2
-    assert connect(case, asked, reach_of(case)).sought[1].sum() == asked.sought(0, up=True).sum()
+    down, up = asked.sought(slice(0, 5))
+    assert down.sum() + up.sum() == len(of) - 2
+    assert asked.sought(slice(2, 4)).tolist() == [down[2:4].tolist(), up[2:4].tolist()]
+    assert connect(case, asked, reach_of(case)).sought[1].tolist() == up.tolist()
 
 
 def test_no_packet_in_reach_of_a_record_is_no_pair():
@@ -155,4 +157,6 @@ def test_room_is_that_of_the_largest_group():
     case = made([flow], [(k / 10, 100, True, 0) for k in range(5)], tunnels=1)
     connected = connect(case, Asked.of_flows(case, np.ones(3, np.bool_)), reach_of(case))
     assert np.diff(connected.graph.group_links).tolist() == [5]
-    assert {len(part) for part in connected.scratch()} == {5, (5 + 1) << 3}
+    room = Room.of(connected.graph)
+    assert room == Room(sums=(5 + 1) << 3, records=5)
+    assert [len(part) for part in room.scratch(np.zeros(2))] == [48, 48, 5, 2]

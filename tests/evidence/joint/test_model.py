@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evidence.joint.made import made
-from vpnforensics.evidence.joint import model
+from vpnforensics.evidence.joint import model, rounds
 from vpnforensics.evidence.joint.model import Posterior, solve
 from vpnforensics.tunnels.length_map import LengthMap
 
@@ -111,8 +111,8 @@ def test_swapped_twins_are_coin_flips_and_said_to_be(monkeypatch: pytest.MonkeyP
     error = found.error[-2:]
     assert (error < 4 * exact + 0.02).all()
     assert (error > exact / 4).all()
-    monkeypatch.setattr(model, "pair_errors", lambda graph, *rest: np.zeros(len(graph.flow_pairs) - 1))
-    monkeypatch.setattr(model, "exchange_errors", lambda *_: None)  # sees plain swaps as well
+    monkeypatch.setattr(rounds, "pair_errors", lambda graph, *rest: np.zeros(len(graph.flow_pairs) - 1))
+    monkeypatch.setattr(rounds, "exchange_errors", lambda *_: None)  # sees plain swaps as well
     assert _solve([*flows, a, b], [*records, *both], 2).error[-2:].min() < error.min()
 
 
@@ -142,7 +142,7 @@ def test_one_flow_that_may_have_swapped_with_two_is_a_coin_flip(monkeypatch: pyt
     assert exact > 0.05  # a hard case, or the test says nothing
     assert (found.error[-3:] > exact / 4).all()
     assert (found.error[-3:] < 4 * exact + 0.02).all()
-    monkeypatch.setattr(model, "exchange_errors", lambda *_: None)
+    monkeypatch.setattr(rounds, "exchange_errors", lambda *_: None)
     assert _solve([*flows, a, b, c], [*records, *held], 2).error[-3:].min() < exact / 4
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evidence.joint.made import MS, Packet, Record, made
-from vpnforensics.evidence.joint import model
+from vpnforensics.evidence.joint import model, rounds
 from vpnforensics.evidence.joint._message_kernels import Learned, Messages
 from vpnforensics.evidence.joint.model import Posterior, solve
 
@@ -239,13 +239,13 @@ def test_rounds_end_when_nothing_moves_and_learning_comes_every_third(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turns: list[tuple[float, bool]] = []
-    real = model.flow_round
+    real = rounds.flow_round
 
     def noted(*args: Any) -> Any:
         turns.append(args[4:6])
         return real(*args)
 
-    monkeypatch.setattr(model, "flow_round", noted)
+    monkeypatch.setattr(rounds, "flow_round", noted)
     solver([[(0.0, 80, True)]], [(0.0, 80, True, 0)], 1).solve()
     assert [turn for turn, (_, learning) in enumerate(turns) if learning] == [4, 7, 10, 13]
     assert [damping for damping, _ in turns] == [0.0, *[0.5] * (len(turns) - 2), 1.0]

@@ -25,7 +25,6 @@ from vpnforensics.evidence.joint._graph_kernels import (
     first_of_groups,
     kinds_of_runs,
 )
-from vpnforensics.evidence.joint._message_kernels import Scratch
 from vpnforensics.flows.grouping import changes, group_rows
 from vpnforensics.scratch import beside, blocks
 
@@ -106,14 +105,16 @@ class Asked:
         rows = rows[np.lexsort((ts_ns[rows], size_class[rows], flow[rows]))]
         return Packets(flow[rows], ts_ns[rows], up[rows], size_class[rows])
 
-    def sought(self, number: int, up: bool) -> Floats:
-        """Packets of each flow, of one direction, that length map ``number`` would have carried as one."""
-        total = np.zeros(self.flows)
-        for flows in self.parts():
-            start, size_class, ways, _ = self.of_flows_in(flows)
-            wanted = (size_class[number] != IN_PIECES) & (ways == up)
-            total[flows] = np.diff(np.r_[0, np.cumsum(wanted)][start])
-        return total
+    def sought(self, flows: slice) -> Floats:
+        """Packets of some flows, down and up, that any length map would have carried as one; shape
+        (2, flows).
+        """
+        start, size_classes, ways, _ = self.of_flows_in(flows)
+        wanted = size_classes != IN_PIECES
+        counts = [
+            np.diff(np.cumsum(np.pad(wanted & (ways == up), ((0, 0), (1, 0))), 1)[:, start]) for up in (0, 1)
+        ]
+        return np.asarray(np.stack(counts, axis=1).min(axis=0), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,24 +127,22 @@ class Connected:
     unseen: Floats
     """Packets of each pair's flow without an edge to that tunnel, by kind; shape (pairs, KINDS)."""
 
-    def scratch(self) -> Scratch:
-        """Room for the largest group."""
-        graph = self.graph
-        runs, links = np.diff(graph.group_runs), np.diff(graph.group_links)
-        most = int(((links + 1) << runs).max(initial=1))
-        none = beside(graph.link_flow).full(len(graph.link_flow), 0.0, np.float64)
-        return Scratch(np.empty(most), np.empty(most), np.empty(int(links.max(initial=1))), none)
-
 
 def edges_of_flows(containment: Containment, asked: Asked, reach: Reach) -> Ints:
     """How many edges the packets of each flow have, shape (flows,)."""
+    place = beside(containment.egress.ts_ns)
+    found = place.each(_edges_of, list(asked.parts()), containment, asked, reach)
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
+def _edges_of(flows: slice, containment: Containment, asked: Asked, reach: Reach) -> Ints:
+    """:func:`edges_of_flows` of some flows."""
     classes = containment.classes
-    total = np.zeros(asked.flows, np.int64)
-    for flows in asked.parts():
-        for number in range(len(asked.size_class)):
-            packets = asked.packets(number, flows)
-            edges = count_edges(packets, classes.start, classes.ts_ns, reach)
-            np.add.at(total, packets.flow, edges)
+    total = np.zeros(flows.stop - flows.start, np.int64)
+    for number in range(len(asked.size_class)):
+        packets = asked.packets(number, flows)
+        edges = count_edges(packets, classes.start, classes.ts_ns, reach)
+        np.add.at(total, packets.flow - np.int32(flows.start), edges)
     return total
 
 
@@ -163,8 +162,11 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         place[by_tunnel.row[rows]] = np.arange(rows.start, rows.stop, dtype=np.int32)
     whole = _Part(*map(scratch.growing, _TYPES))
     counts = _Counts(0, 0, 0, 0, 0)
-    for flows in asked.parts():
-        part, found = _part(containment, asked, reach, flows, place)
+    sought = [np.zeros((2, 0))]
+    parts = list(asked.parts())
+    found_of = beside(containment.egress.ts_ns).each(_part, parts, containment, asked, reach, place)
+    for part, found, wanted in found_of:
+        sought.append(wanted)
         for name, growing in whole._asdict().items():
             of = _CHILDREN.get(name)
             growing.append(getattr(part, name) + getattr(counts, of) if of else getattr(part, name))
@@ -190,9 +192,8 @@ def connect(containment: Containment, asked: Asked, reach: Reach) -> Connected:
         links_by_record,
         all_of.link_flow,
     )
-    maps = range(len(asked.size_class))
-    sought = [np.stack([asked.sought(n, side) for n in maps]).min(axis=0) for side in (False, True)]
-    return Connected(graph, (sought[0], sought[1]), all_of.unseen.reshape(-1, KINDS))
+    down, up = np.concatenate(sought, axis=1)
+    return Connected(graph, (down, up), all_of.unseen.reshape(-1, KINDS))
 
 
 class _Part(NamedTuple):
@@ -233,10 +234,10 @@ class _Counts(NamedTuple):
 
 
 def _part(
-    containment: Containment, asked: Asked, reach: Reach, flows: slice, place: Int32s
-) -> tuple[_Part, _Counts]:
-    """The graph of some flows; ``place`` is that of each row of the size classes among the records by
-    tunnel.
+    flows: slice, containment: Containment, asked: Asked, reach: Reach, place: Int32s
+) -> tuple[_Part, _Counts, Floats]:
+    """The graph of some flows, how much there is of it, and :meth:`Asked.sought`; ``place`` is that of each
+    row of the size classes among the records by tunnel.
     """
     classes, tunnels = containment.classes, containment.tunnels
     packets, packet, row, slot = _edges(containment, asked, reach, flows)
@@ -267,7 +268,7 @@ def _part(
         group_first, links = np.zeros(0, np.int32), np.zeros(0, np.int32)
     group_links = np.r_[0, np.cumsum(links, dtype=np.int64)]
     link_record = np.arange(group_links[-1]) + np.repeat(group_first - group_links[:-1], links)
-    sought = count_kinds(
+    unseen = count_kinds(
         pair_flow - np.int32(flows.start),
         pair_tunnel,
         containment.map_of_tunnel,
@@ -291,9 +292,10 @@ def _part(
         slot,
         link_record,
         np.repeat(pair_flow[group_pair], links),
-        sought.ravel() - seen,
+        unseen.ravel() - seen,
     )
-    return part, _Counts(pairs, len(group_first), len(run_kind), len(slot), len(link_record))
+    counts = _Counts(pairs, len(group_first), len(run_kind), len(slot), len(link_record))
+    return part, counts, asked.sought(flows)
 
 
 def _edges(

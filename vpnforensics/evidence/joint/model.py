@@ -52,20 +52,18 @@ from vpnforensics.align.classes import SIZE_BITS
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
 from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, records_around
 from vpnforensics.evidence.joint._message_kernels import (
     Learned,
     Messages,
     Rates,
-    flow_round,
     sum_claims,
     sum_unexplained,
 )
-from vpnforensics.evidence.joint._pair_kernels import pair_errors
-from vpnforensics.evidence.joint._trial_kernels import Known, give, mark_claims
+from vpnforensics.evidence.joint._trial_kernels import give
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
 from vpnforensics.evidence.joint.law import unimodal, widened
+from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
 from vpnforensics.scratch import beside, blocks
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
@@ -87,8 +85,6 @@ _ROOM = 0.6
 """Widths of the delay law added at either end: the first law may lack its tails."""
 _LAW_PACKETS = 100
 """Packets surely carried that a law is learned from, at least."""
-_RIVALS = 200
-"""Flows that one is compared with in the pair check, at most; denser cases state larger errors for it."""
 _MOST_EDGES = 30_000_000
 """Edges of a graph, at most (about 100 bytes each while it is built); flows with the most are left out
 beyond."""
@@ -169,7 +165,7 @@ class _Solver:
         self, containment: Containment, wanted: Bools, alive: Ints, none_share: float | None
     ) -> None:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
-        self.containment = containment
+        self.containment, self.place = containment, beside(containment.egress.ts_ns)
         uncounted = np.maximum(_MISS_RANGE[1], containment.miss[-2:])
         self.most_miss = np.r_[np.repeat([_MISS_RANGE[1], _MISS_IN_HOLE], 2), uncounted]
         law = containment.law
@@ -190,7 +186,8 @@ class _Solver:
         self.asked = asked.sizes > 0
         self.alive = np.maximum(alive, 1)
         self.connected = connect(containment, asked, self.reach)
-        self.graph, self.scratch = self.connected.graph, self.connected.scratch()
+        self.graph = self.connected.graph
+        self.room, self.parts = Room.of(self.graph), flows_in_parts(self.graph)
         self._count_records(asked)
 
     def _count_records(self, asked: Asked) -> None:
@@ -228,20 +225,31 @@ class _Solver:
         rates = self._rates()
         lengths = (links, len(self.cell), pairs, pairs, self.flows)
         messages = Messages(*(scratch.full(length, 0.0, np.float64) for length in lengths))
-        learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(KINDS), np.zeros(KINDS))
         for turn in range(_ROUNDS):
             learn = turn >= _LEARN_FROM and turn % _LEARN_EVERY == 1
-            change = flow_round(
-                graph, rates, messages, self.scratch, _DAMPING if turn else 0.0, learn, learned
-            )
+            change, learned = self._round(rates, messages, _DAMPING if turn else 0.0, learn)
             sum_claims(graph, messages)
             if learn:
                 self._learn(rates, messages, learned)
                 rates = self._rates()
             elif turn >= _LEAST_ROUNDS and change < _SETTLED:
                 break
-        flow_round(graph, rates, messages, self.scratch, 1.0, False, learned)
+        self._round(rates, messages, 1.0, False)
         return self._posterior(rates, messages)
+
+    def _round(self, rates: Rates, messages: Messages, damping: float, learn: bool) -> tuple[float, Learned]:
+        """One round of all flows: its largest change, and what it learned, summed in the order of parts."""
+        learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(KINDS), np.zeros(KINDS))
+        given = self.graph, rates, messages, self.room, damping, learn
+        change = 0.0
+        for flows, said in zip(self.parts, self.place.each(one_round, self.parts, *given), strict=True):
+            pairs, links = pairs_and_links(self.graph, flows)
+            messages.claim[links], messages.none[flows] = said.claim, said.none
+            messages.weight[pairs], messages.posterior[pairs] = said.weight, said.posterior
+            change = max(change, said.change)
+            for total, more in zip(learned, said.learned or (), strict=False):
+                total += more
+        return change, learned
 
     def _rates(self) -> Rates:
         for rows in blocks(len(self.cell)):
@@ -296,16 +304,8 @@ class _Solver:
             claimed=scratch.empty(messages.claimed.shape, np.float64),
             weight=scratch.empty(messages.weight.shape, np.float64),
         )
-        give(self.graph, rates, given, owned.owner, self.scratch)
+        give(self.graph, rates, given, owned.owner, self.room.scratch(np.zeros(0)))
         return given
-
-    def _known(self, others: Messages) -> Known:
-        """Nothing is known yet of weights beside these messages."""
-        scratch, pairs = beside(self.cell), len(self.graph.pair_tunnel)
-        claims = scratch.empty(pairs, np.bool_)
-        mark_claims(self.graph, others.claim, claims)
-        nothing = [np.full(self.tunnels, -1, np.int64) for _ in range(2)]
-        return Known(scratch.full(pairs, np.nan, np.float64), claims, *nothing)
 
     def _posterior(self, rates: Rates, messages: Messages) -> Posterior:
         graph, none = self.graph, messages.none
@@ -324,12 +324,9 @@ class _Solver:
         candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
         given = self._given(rates, messages, best, best_pair, error)
         for others in (messages, given):
-            scratch = beside(self.cell)
-            trial = others._replace(claim=scratch.copy(others.claim), claimed=scratch.copy(others.claimed))
-            worst = pair_errors(graph, rates, others, trial, candidates, best_pair, _RIVALS, self.scratch)
-            known = self._known(others)
-            exchange_errors(graph, rates, others, trial, candidates, best_pair, worst, known, self.scratch)
-            error = np.maximum(error, worst)
+            beside_them = graph, rates, others, candidates, best_pair, self.room
+            for some, worst in self.place.each(worst_errors, self.parts, *beside_them):
+                error[some] = np.maximum(error[some], worst)
         error = np.minimum(error, 1.0)
         odds = _log_odds(posterior)
         of_best = np.maximum(error[pair_flow[last]], 1e-300)
