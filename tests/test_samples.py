@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vpnforensics as vf
-from tests.truth import host, known_clients
+from tests.truth import OFFSET_S, carriers, degrade, host, is_right, known_clients, load
 from tests.tshark_oracle import assert_equal_to_tshark
 from vpnforensics import samples
 from vpnforensics.features.clock_table import clock_table
@@ -130,3 +130,15 @@ def test_a_users_own_tables_stay_whole_and_give_the_same_result():
     assert of_tables.to_json() == of_files.to_json()
     assert ingress.head.any(axis=1).mean() > 0.9
     assert egress.head.any()
+
+
+def test_whole_connections_tell_apart_whose_payloads_are_text() -> None:
+    """Of ``GET /o7`` there are many at a time; but one of their connections has just these bytes."""
+    recording = degrade(load(SAMPLES / "socks"), jitter_s=0.01)
+    case = vf.correlate(recording.ingress, recording.egress)
+    known = known_clients(case)
+    true = carriers(recording, case, offset_s=OFFSET_S)
+    long = (case.endpoints["proto"] == "tcp") & (case.endpoints["packets"] >= 10)
+    right = [is_right(known.get(t, ()), c) for t, c in zip(case.links["tunnel"], true, strict=True)]
+    assert long.sum() >= 40
+    assert all(right[n] for n in long[long].index)

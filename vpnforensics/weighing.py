@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpnforensics.align.alignment import Alignment
+from vpnforensics.align.kept_bytes import REWRITING
 from vpnforensics.align.line import align_pairs
 from vpnforensics.engines import connections, exact, packets, volume, writes
 from vpnforensics.engines.case import Case
@@ -61,7 +62,7 @@ def weigh(
         decision = decide_by_packets(
             case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
         )
-    if case.by_writes and case.kept is None and writes.NAME in options.engines:
+    if case.by_writes and not _written_anew(case) and writes.NAME in options.engines:
         if connections.NAME in options.engines:
             decision = with_connections(case, decision, rng)
         if volume.NAME in options.engines:
@@ -74,6 +75,11 @@ def weigh(
     tell("reading header fields", 0.0)
     decision = weigh_fields(case, decision, options.engines, rng=rng)
     return Weighed(case, lend(case, decision))
+
+
+def _written_anew(case: Case) -> bool:
+    """Whether a relay writes requests anew, and mixes clients in its connections: their totals say nothing."""
+    return case.kept is not None and any(t.protocol == REWRITING for t in case.tunnels.tunnels)
 
 
 def _weigh_exactly(
