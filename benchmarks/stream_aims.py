@@ -1,12 +1,13 @@
 """Links through relays beside what is aimed at, and beside a baseline, on recordings with known truth.
 
-Each kind of relay has flows of its own to be judged by: those that carry the evidence that it leaves. The damage
-is that of `benchmarks/truth.py`: two clocks, 1 % of the packets lost on either side, normal jitter at egress.
-``--missing`` does it once more for each client, whose packets are then not in the ingress capture: the aims
-are of the flows of the others, and no flow of that client may be linked. The baseline is the cosine of bytes in
-bins, given the clocks: how often the right client stands first, which is no link yet, for no error comes with it.
+Each kind of relay has flows of its own to be judged by: those that carry the evidence that it leaves. The
+damage is that of `benchmarks/truth.py`: two clocks, 1 % of the packets lost on either side, normal jitter at
+egress. ``--missing`` does it once more for each client, whose packets are then not in the ingress capture:
+the aims are of the flows of the others, and no flow of that client may be linked. The baseline is the cosine
+of bytes in bins, given the clocks: how often the right client stands first, which is no link yet, for no
+error comes with it.
 
-A burst is what one direction sends up to a silence of 30 ms. `vpnf lab run benchmarks/relays.yaml` records such.
+A burst is what one direction sends up to a silence of 30 ms.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Flows:
 
     @classmethod
     def of(cls, table: FlowTable) -> Flows:
+        """Those of a flow table."""
         n, writes = len(table), find_writes(table)
         size, payload = (table.packets.ip_len_bytes, table.packets.payload_bytes)
         return cls(
@@ -101,9 +103,8 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, nargs="+", default=JITTERS_MS, choices=JITTERS_MS, help="ms")
     parser.add_argument("--same-clock", action="store_true", help="one clock, and it is stated")
     options = parser.parse_args()
-    print(
-        f"{'recording':22}{'jitter':>6}  {'flows':22}{'linked':>17}{'aim':>6}{'':8}{'cosine first':>12}{'wrong':>6}{'CPU s':>7}"
-    )
+    head = f"{'recording':22}{'jitter':>6}  {'flows':22}{'linked':>17}{'aim':>6}{'':8}"
+    print(f"{head}{'cosine first':>12}{'wrong':>6}{'CPU s':>7}")
     for folder in options.folders:
         recording = load(folder)
         kind = json.loads((folder / "manifest.json").read_text())["scenario"]["vpn"]["kind"]

@@ -78,7 +78,7 @@ def weigh(
 
 
 def _written_anew(case: Case) -> bool:
-    """Whether a relay writes requests anew, and mixes clients in its connections: their totals say nothing."""
+    """Whether a relay writes requests anew and mixes clients in its connections: totals tell nothing then."""
     return case.kept is not None and any(t.protocol == REWRITING for t in case.tunnels.tunnels)
 
 
