@@ -48,6 +48,16 @@ def test_more_than_the_budget_is_one_line():
         raise RuntimeError("a fault of its own")
 
 
+def test_the_result_is_written_within_the_budget(run, folder, monkeypatch):
+    def too_much(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("vpnforensics.cli.correlate.answer", too_much)
+    sides = folder / "ingress.pcap", folder / "egress.pcap"
+    _, err = run("correlate", *sides, "--memory", "4GiB", code=1)
+    assert "needs more than the 4,096 MiB that --memory allows" in err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

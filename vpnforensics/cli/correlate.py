@@ -171,30 +171,30 @@ def correlate(
     if scratch and memory is None and not scheduler:
         raise click.UsageError("--scratch is for --memory and --scheduler")
     files = scratch or gettempdir() if memory is not None or scheduler else None
-    with (
-        session.talk.progress("correlate") as talk,
-        within(memory),
-        _place(scheduler, files, session, talk) as (place, show),
-    ):
-        how = {"strict": strict, "decap": decap, "show": show, "scratch": place}
-        select = _with_server(select_in, server), select_out
-        from vpnforensics.correlation import correlate as run
+    with within(memory):
+        with (
+            session.talk.progress("correlate") as talk,
+            _place(scheduler, files, session, talk) as (place, show),
+        ):
+            how = {"strict": strict, "decap": decap, "show": show, "scratch": place}
+            select = _with_server(select_in, server), select_out
+            from vpnforensics.correlation import correlate as run
 
-        case = run(
-            *read_both(outer_files, inner_files, select, how),
-            use_up=True,
-            expected_false_links=expected_false_links,
-            seed=seed,
-            same_clock=same_clock,
-            logs=logs,
-            log_zone=log_zone,
-            log_year=log_year or 0,
-            zeek=zeek,
-            progress=show,
-            argv=session.argv,
-            engines=engines or None,
-        )
-    answer(session, case, output, form, asked)
+            case = run(
+                *read_both(outer_files, inner_files, select, how),
+                use_up=True,
+                expected_false_links=expected_false_links,
+                seed=seed,
+                same_clock=same_clock,
+                logs=logs,
+                log_zone=log_zone,
+                log_year=log_year or 0,
+                zeek=zeek,
+                progress=show,
+                argv=session.argv,
+                engines=engines or None,
+            )
+        answer(session, case, output, form, asked)
 
 
 @contextmanager
