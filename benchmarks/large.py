@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 from figures import figure, heading
 from scale import DRIFT, PERIOD_NS, conclusions, packets_of, ran, read, stored, vpnf
 from simulating import simulate
-from tiling import tile
+from tiling import APART, FIRST_DESTINATION, tile
+
+from vpnforensics.groundtruth.simulate.truth import address_number, address_text
 
 SIDES = ("ingress", "egress")
 _NOTHING = "import vpnforensics.packets.read, pyarrow.parquet, pandas"
@@ -120,8 +122,16 @@ def within(root: Path, part: Path, whole: Path, memory: str) -> None:
     figure(
         "the whole: time a packet beside the part in memory", f"{ratio:.2f}", aim, ratio <= _IN_MEMORY_TIMES
     )
-    alike, told = likeness(links(part / "free.json"), links(whole / "bound.json"))
-    figure("links of the part that are the whole's", f"{alike:,} of {told:,}")
+    few, many = links(part / "free.json"), links(whole / "bound.json")
+    for case, found in ((part, few), (whole, many)):
+        wrong = sum(client != true for client, true in against_truth(root / "one" / "truth.json", found))
+        linked = sum(client is not None for client in found.values())
+        figure(f"{case.name}: flows linked, and wrongly", f"{linked:,}, {wrong:,}", "0 wrongly", not wrong)
+    both = [(client, many.get(flow)) for flow, client in few.items() if client is not None]
+    left = sum(client is None for _, client in both)
+    other = sum(client not in (None, mine) for mine, client in both)
+    figure("links of the part: of them undecided in the whole", f"{left:,} of {len(both):,}")
+    figure("links of the part: to another tunnel in the whole", f"{other:,}", "0", not other)
 
 
 def _mib(process: Watched) -> str:
@@ -170,12 +180,19 @@ def links(result: Path) -> dict[tuple[str, ...], str | None]:
     return {ends[row["flow"]]: client.get(row["tunnel"]) for row in rows(result, "links")}
 
 
-def likeness(
-    part: dict[tuple[str, ...], str | None], whole: dict[tuple[str, ...], str | None]
-) -> tuple[int, int]:
-    """Links of the part that are in the whole, and all of the part."""
-    linked = {flow: client for flow, client in part.items() if client is not None}
-    return sum(whole.get(flow) == client for flow, client in linked.items()), len(linked)
+def against_truth(path: Path, found: dict[tuple[str, ...], str | None]) -> Iterator[tuple[str, str]]:
+    """The client that each linked flow was given, and the true one, which moved as far as its destination."""
+    true = {(f["proto"], f["src"], f["dst"]): f["client"] for f in json.loads(path.read_text())["flows"]}
+    for (proto, src, dst, _), client in found.items():
+        if client is not None:
+            apart = (address_number(dst.rpartition(":")[0]) - FIRST_DESTINATION) // APART * APART
+            yield client, moved(true[proto, src, moved(dst, -apart)], apart)
+
+
+def moved(end: str, apart: int) -> str:
+    """An endpoint at another address."""
+    address, _, port = end.rpartition(":")
+    return address_text(address_number(address) + apart, int(port))
 
 
 def rows(result: Path, table: str) -> Iterator[dict[str, Any]]:

@@ -17,8 +17,9 @@ from vpnforensics.capture.walk import RecordWalk
 
 SERVER = (0xC0000201, 0xCB007101)
 """192.0.2.1 and 203.0.113.1, the simulated server's addresses: those stay."""
-_APART = 1 << 17
-"""Clients are in 100.64.0.0/16, destinations in 198.18.0.0/15."""
+APART = 1 << 17
+"""From the addresses of one copy to the next: clients are in 100.64.0.0/16, destinations in 198.18.0.0/15."""
+FIRST_DESTINATION = 0xC6120000
 _HEADER, _ETHERNET = 16, 14
 _SECOND_NS = 1_000_000_000
 
@@ -52,7 +53,7 @@ def _write(source: Path, out: object, copy: int, shift_ns: int) -> None:
             for end in (12, 16):
                 place = at + _ETHERNET + end
                 address = buf[place[:, None] + np.arange(4)].copy().view(">u4")[:, 0].astype(np.int64)
-                moved = np.where(np.isin(address, SERVER), address, address + copy * _APART)
+                moved = np.where(np.isin(address, SERVER), address, address + copy * APART)
                 _put(buf, place, moved.astype(">u4"))
             first, last = int(at[0]) - _HEADER, int(at[-1] + batch.captured_bytes[count - 1])
             out.write(buf[first:last].data)
