@@ -103,8 +103,10 @@ validate-errors: .venv/dev.stamp ## wrong links over many damaged cases, beside 
 validate-open-set: .venv/dev.stamp ## false links of flows whose tunnel is absent: makes docs/open-set.md anew (half an hour)
 	$(PY) benchmarks/open_set.py
 
-validate-streams: .venv/dev.stamp ## links through relays, on the samples damaged step by step
-	$(PY) benchmarks/streams.py $(addprefix samples/,shadowsocks trojan socks http-proxy-squid ssh-tun ssh-tun-gcm)
+RELAYS := $(addprefix samples/,shadowsocks trojan socks http-proxy-squid ssh-tun ssh-tun-gcm)
+validate-streams: .venv/dev.stamp ## links through relays, on the samples damaged step by step; and beside what is aimed at
+	$(PY) benchmarks/streams.py $(RELAYS)
+	$(PY) benchmarks/stream_aims.py $(RELAYS) samples/tor
 
 validate-fields: .venv/dev.stamp ## figures of the field engines, alone, fused and recorded (root: 10 min more)
 	$(PY) benchmarks/fields.py

@@ -132,7 +132,7 @@ def show(
     for aim in aims:
         there, right = counts[aim.what, "there"], counts[aim.what, "right"]
         share, wanted = right / max(there, 1), aim.share[JITTERS_MS.index(jitter_ms)]
-        met = "met" if share >= wanted else "MISSED"
+        met = "none" if not there else "met" if share >= wanted else "MISSED"
         first = f"{counts[aim.what, 'first'] / max(there, 1):12.1%}" if len(gone) == 1 else f"{'':12}"
         print(
             f"{name:22}{jitter_ms:6g}  {aim.what:22}{right:>6}/{there:<5}{share:6.1%}{wanted:6.0%} {met:7}"

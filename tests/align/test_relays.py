@@ -15,8 +15,20 @@ from vpnforensics.tunnels.find import find_tunnels
 SERVER, OUTSIDE = ("10.0.0.1", 8388), "203.0.113.1"
 
 
-def relayed(seed, *, frame, clients=3, flows=12, offset_s=0.0, reply=True, unlike=()):
-    """Writes of some clients at a relay, and what came out; of clients ``unlike`` the others, nothing did."""
+def relayed(seed, **options):
+    """Both sides of :func:`talks` as conversations."""
+    outer, inner = talks(seed, **options)
+    return outer.from_table(), inner.from_table()
+
+
+def talks(
+    seed, *, frame, clients=3, flows=12, offset_s=0.0, reply=True, unlike=(), opening=(), padded=0, wrap=None
+):
+    """Writes of some clients at a relay, and what came out; of clients ``unlike`` the others, nothing did.
+
+    ``opening`` is said on each outer connection before; the first write up has up to ``padded`` bytes more;
+    ``wrap`` makes the bytes of an outer write of so many.
+    """
     rng = np.random.default_rng(seed)
     steps = []
     for c in range(clients):
@@ -38,14 +50,19 @@ def relayed(seed, *, frame, clients=3, flows=12, offset_s=0.0, reply=True, unlik
             at[c, f] = {"in": {True: 1000, False: 5000}, "out": {True: 1000, False: 5000}}
             outer.now_s, inner.now_s = epoch + ts - 0.02, epoch + ts - 0.01 + offset_s
             outer.syn(client=client, server=SERVER)
+            for side, said in opening:
+                outer.segment(side, at[c, f]["in"][side], said, client=client, server=SERVER)
+                at[c, f]["in"][side] += len(said)
             if c not in unlike:
                 inner.syn(client=here, server=there)
         lag = 0.0002 + float(rng.exponential(0.0002))
         outer.now_s = epoch + ts - (lag if up else -lag)
         inner.now_s = epoch + ts + offset_s
         more = frame + ((32 if n < 2 else 0) + (54 if n == 0 else 0) if frame == 34 else 0)
+        more += int(rng.integers(0, padded + 1)) if padded and n == 0 else 0
         sent = at[c, f]
-        outer.segment(up, sent["in"][up], rng.bytes(size + more), client=client, server=SERVER, step_s=0.0)
+        data = wrap(size + more) if wrap else rng.bytes(size + more)
+        outer.segment(up, sent["in"][up], data, client=client, server=SERVER, step_s=0.0)
         sent["in"][up] += size + more
         if c not in unlike:
             inner.segment(up, sent["out"][up], rng.bytes(size), client=here, server=there, step_s=0.0)
@@ -53,7 +70,7 @@ def relayed(seed, *, frame, clients=3, flows=12, offset_s=0.0, reply=True, unlik
     order = [sorted(range(len(t.rows)), key=lambda i, t=t: t.rows[i]["ts_ns"]) for t in (outer, inner)]
     for talk, rows in zip((outer, inner), order, strict=True):
         talk.rows = [talk.rows[i] for i in rows]
-    return outer.from_table(), inner.from_table()
+    return outer, inner
 
 
 def settled(outer, flows, clock=None):
