@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -142,3 +144,41 @@ def test_pairs_keep_their_order_when_scored_again():
     assert found.score[2] < 0 < found.score[0] < found.score[1]
     empty = case.score_again(pairs.take(np.zeros(0, np.int64)))
     assert len(empty) == 0
+
+
+def test_who_has_no_record_is_marked_minus_one():
+    case = made([burst(0, 2), burst(1000, 2, 200)], carried(burst(0, 1), 0), tunnels=1)
+    owned = case.own(numbers(0), numbers(0), np.array([3.0]))
+    assert owned.matched.tolist() == [0, -1, -1, -1]
+
+
+def test_flows_are_numbered_alike_whichever_thread_looks_at_them():
+    """Six hundred flows are two pieces: a flow of the second is not taken for one of the first."""
+    flows = [[(100.0 * f, 100 + f, True)] for f in range(600)]
+    case = made(flows, [(t, size, up, f % 3) for f, [(t, size, up)] in enumerate(flows)], tunnels=3)
+    asked = np.arange(600, dtype=np.int32)[::-1].copy()
+    assert of(case.score(asked)) == {(f, f % 3): 1 for f in range(600)}
+
+
+@pytest.mark.parametrize(("away_ns", "gap_s"), [(20_000_000_000, 20.0), (20_000_000_001, 40.0)])
+def test_chance_is_reckoned_from_twenty_seconds_either_side(away_ns, gap_s):
+    """One record in forty seconds is a gap of forty, two are one of twenty."""
+    case = made([[(0.0, 100, True)]], [(0.0, 100, True, 0), (away_ns / MS, 100, True, 0)], tunnels=1)
+    order = in_order(case.classes, case.law.width_ns, 1)
+    assert order.ts_ns.tolist() == [0, away_ns]
+    assert order.gap_ns.tolist() == pytest.approx([gap_s * 1e9] * 2)
+
+
+def test_a_tunnel_has_of_a_flow_what_it_has_by_the_best_of_the_length_maps():
+    """By one map none of the sizes has a record, by the other all have: the other's counts, found or owned."""
+    flow = burst(0, 3)
+    one = made([flow], carried(flow, 0), tunnels=1)
+    alone = one.score(numbers(0))
+    nothing = np.full(3, -1, np.int32)
+    for classes in ((nothing, one.egress_class[0]), (one.egress_class[0], nothing)):
+        both = replace(one, egress_class=classes, probes=one.probes * 2)
+        found = both.score(numbers(0), thorough=True)
+        assert of(found) == {(0, 0): 3}
+        assert found.score.tolist() == pytest.approx(alone.score.tolist())
+        owned = both.own(numbers(0), numbers(0), np.array([3.0]))
+        assert (owned.matched >= 0).all()
