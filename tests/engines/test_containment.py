@@ -153,11 +153,11 @@ def test_who_has_no_record_is_marked_minus_one():
 
 
 def test_flows_are_numbered_alike_whichever_thread_looks_at_them():
-    """Six hundred flows are two pieces: a flow of the second is not taken for one of the first."""
-    flows = [[(100.0 * f, 100 + f, True)] for f in range(600)]
+    """Eight hundred flows are three pieces: a flow of one is not taken for one of another."""
+    flows = [[(100.0 * f, 100 + f, True)] for f in range(800)]
     case = made(flows, [(t, size, up, f % 3) for f, [(t, size, up)] in enumerate(flows)], tunnels=3)
-    asked = np.arange(600, dtype=np.int32)[::-1].copy()
-    assert of(case.score(asked)) == {(f, f % 3): 1 for f in range(600)}
+    asked = np.arange(800, dtype=np.int32)[::-1].copy()
+    assert of(case.score(asked)) == {(f, f % 3): 1 for f in range(800)}
 
 
 @pytest.mark.parametrize(("away_ns", "gap_s"), [(20_000_000_000, 20.0), (20_000_000_001, 40.0)])
@@ -170,7 +170,7 @@ def test_chance_is_reckoned_from_twenty_seconds_either_side(away_ns, gap_s):
 
 
 def test_a_tunnel_has_of_a_flow_what_it_has_by_the_best_of_the_length_maps():
-    """By one map none of the sizes has a record, by the other all have: the other's counts, found or owned."""
+    """By one map no size has a record, by the other all have: the other's counts, found or owned."""
     flow = burst(0, 3)
     one = made([flow], carried(flow, 0), tunnels=1)
     alone = one.score(numbers(0))

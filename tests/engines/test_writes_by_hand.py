@@ -78,3 +78,28 @@ def test_what_is_missed_is_said_of_each_direction_whatever_a_counter_says(
     assert found.miss.tolist() == [0.95, 0.03] * 3
     monkeypatch.setattr(packets, "prepare", lambda *_: None)
     assert writes.prepare(anything, np.ones(2, np.bool_)) is None
+
+
+@pytest.mark.parametrize("shift_ms", [3_100, -4_700, 7_300])
+@pytest.mark.parametrize(("edge_ms", "missed"), [(-5.001, 0.5), (-5, 0.6), (5, 0.6), (5.001, 0.5)])
+def test_chance_is_what_is_found_five_milliseconds_around_a_moved_place(
+    shift_ms: float, edge_ms: float, missed: float
+) -> None:
+    """Of two writes one has its partner. One found by chance, of six: 1 - (1/2 - 1/6) / (5/6)."""
+    flow = [(50_000.0, 70, True), (100_000.0, 70, True)]
+    records = [(50_000.0, 70, True, 0), (100_000.0 + shift_ms + edge_ms, 70, True, 0)]
+    case = made([flow], records, tunnels=1, sd_ms=0.1)
+    assert writes._missed(case, True) == pytest.approx(missed)
+
+
+@pytest.mark.parametrize("other_ms", [29_920_000.0, 29_930_000.0, 29_990_030.0])
+def test_no_record_of_another_size_is_a_partner_however_long_the_capture(other_ms: float) -> None:
+    """A size's last records are not the next size's first, even of writes that come before all records."""
+    flow = [(t, 80, True) for t in (0.0, 10_000.0, 30_000_000.0)]
+    records = [(t, 70, True, 0) for t in (100_000.0, other_ms)] + [(30_000_000.0, 80, True, 0)]
+    assert writes._missed(made([flow], records, tunnels=1), True) == pytest.approx(2 / 3)
+
+
+def test_where_chance_finds_all_nothing_is_known_to_be_carried() -> None:
+    records = [(10_000.0 + t, 70, True, 0) for t in (0, 3_100, -4_700, 7_300)]
+    assert writes._missed(made([[(10_000.0, 70, True)]], records, tunnels=1), True) == 0.95
