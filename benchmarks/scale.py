@@ -21,6 +21,8 @@ from correlating import simulate
 from figures import figure, heading
 from tiling import tile
 
+from vpnforensics import samples
+
 DRIFT, PERIOD_NS = 20e-6, 301e9
 _HEAD = "head"
 _READ = "import sys; import vpnforensics as vf; vf.read_capture(sys.argv[1])"
@@ -78,7 +80,13 @@ def columns(many: Path, work: Path) -> None:
     each = sum(sizes.values()) / packets
     figure("bytes a packet", f"{each:.1f}", "<= 25", each <= 25)
     figure("  of these the first 32 bytes of payload", f"{sizes[_HEAD] / packets:.1f}")
+    figure("    which are not zero", f"{not_zero(work / 'egress') / packets:.1f}")
     figure("  the file", f"{(many / 'egress.pcap').stat().st_size / packets:.1f}")
+    recorded = samples.load("wireguard").egress
+    vpnf_run("convert", recorded, "-o", work / "recorded", "-q")
+    packets = packets_of(recorded)
+    figure("a recording's first 32 bytes of payload", f"{stored(work / 'recorded')[_HEAD] / packets:.1f}")
+    figure("  which are not zero", f"{not_zero(work / 'recorded') / packets:.1f}")
 
 
 def growing(one: Path, many: Path, work: Path) -> None:
@@ -158,6 +166,20 @@ def stored(folder: Path) -> dict[str, int]:
                 name = column.path_in_schema
                 sizes[name] = sizes.get(name, 0) + column.total_compressed_size
     return sizes
+
+
+def not_zero(folder: Path) -> int:
+    """Bytes of the first 32 of payloads that are not zero: encrypted, as good as all of them are."""
+    import pyarrow.parquet as pq
+
+    batches = (
+        batch
+        for path in (folder / "packets").iterdir()
+        for batch in pq.ParquetFile(path).iter_batches(columns=[_HEAD])
+    )
+    return sum(
+        sum(len(head) - head.count(0) for head in batch.column(_HEAD).to_pylist()) for batch in batches
+    )
 
 
 def vpnf(*words: object) -> list[str]:
