@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vpnforensics.evidence.calibration import bounds
-from vpnforensics.evidence.denial import _MISS_FLOOR, share_of_carried
+from vpnforensics.evidence.missed import _MISS_FLOOR, share_of_carried
 from vpnforensics.features import gap_law
 from vpnforensics.features._kernels import upper_hull
 from vpnforensics.features.clock_fit import theil_sen

@@ -94,8 +94,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         asked: list[tuple[list[int], float | None]] = []
         answers = iter(said)
 
-        def place(containment: Any, some: Any, strong: float) -> Placed:
-            assert (some.tolist(), strong) == (np.flatnonzero(there > 0).tolist(), policy.strong)
+        def place(containment: Any, some: Any, by: Policy) -> Placed:
+            assert (some.tolist(), by) == (np.flatnonzero(there > 0).tolist(), policy)
             tunnel, margin = np.full(flows, -1, np.int32), np.full(flows, -np.inf)
             for f, (t, m) in placed.items():
                 tunnel[f], margin[f] = t, m
@@ -202,7 +202,7 @@ def test_copies_are_settled_beside_the_flows_with_the_same_share_of_none(run: An
     made_of = made_up.tried["with_copies"]
     module_place = table((0, 0, 2.0), (2, 1, 5.0), (2, 2, 6.0))
 
-    def place(containment: Any, some: Any, strong: float) -> Placed:
+    def place(containment: Any, some: Any, by: Policy) -> Placed:
         none = np.full(3, -1, np.int32)
         return Placed(none, np.full(3, -np.inf), none.copy(), extended, module_place)  # type: ignore[arg-type]
 

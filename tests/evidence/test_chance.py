@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from vpnforensics.engines.case import ScoreTable
-from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little, share_of_carried
+from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
+from vpnforensics.evidence.missed import share_of_carried
 from vpnforensics.evidence.observability import Observability, Why
 
 

@@ -141,7 +141,7 @@ def _settle(
     only if they are strong.
     """
     sizes = np.diff(containment.egress.start)
-    placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy.strong)
+    placed = place_strong(containment, np.flatnonzero(alive > 0).astype(np.int32), policy)
     rest, record = placed.rest, placed.record
     jointly = (placed.tunnel < 0) & (alive > 0)
     # Of long ones, packets that only continue a burst cost much there and say little.

@@ -23,16 +23,17 @@ class Policy:
     clients load one page at one moment. Set on 18 recordings (small errors were a third of the wrong links
     observed, larger ones as many as were observed); what it does on others is in decision 2."""
     every_packet: int = 100
-    """Packets of a flow up to which the joint model looks for all of them; of longer ones it leaves out
-    those that only continue a burst."""
+    """Packets of a flow up to which the joint model looks for all of them, and a flow that lacks more than
+    captures miss is left to it; of longer ones it leaves out those that only continue a burst."""
     sure: float = 1e-6
     """Error below which the joint model's flows leave with their records before the others are asked again.
     Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""
     believed: float = 0.5
     """Share of a containment score that is taken as evidence: packets of a burst are not independent."""
     long: int = 10
-    """Packets from which on a flow's error is at least what its containment score leaves to chance. Without
-    it, flows of a client whose tunnel was missing were linked at the least error; shorter ones lack it."""
+    """Packets from which on a flow may be placed before the model, and its error is at least what its
+    containment score leaves to chance. Without the latter, flows of a client whose tunnel was missing were
+    linked at the least error; shorter ones lack such a score."""
     least_error: float = 1e-7
     """No single link's error is stated smaller: the model is not better known. A case of 100,000 links
     cannot be stated to 0.01."""

@@ -14,6 +14,7 @@ from tests.evidence.joint.made import Packet, Record, made
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.containment import Ownership
 from vpnforensics.evidence.joint.placing import place_strong, with_room
+from vpnforensics.evidence.policy import Policy
 from vpnforensics.tunnels.length_map import LengthMap
 
 
@@ -29,7 +30,7 @@ def test_long_flows_leave_with_their_records() -> None:
     records = [(t, size, up, f % 3) for f, of in enumerate(flows) for t, size, up in of]
     short = [(500.0, 100, True)]
     case = made([*flows, short], [*records, (500.2, 100, True, 1)], tunnels=3)
-    placed = place_strong(case, np.arange(7, dtype=np.int32), 12.0)
+    placed = place_strong(case, np.arange(7, dtype=np.int32), Policy())
     assert placed.tunnel.tolist() == [0, 1, 2, 0, 1, 2, -1]
     assert (placed.margin[:6] >= 12.0).all()
     assert (placed.record >= 0).sum() == 6 * 25
@@ -42,7 +43,7 @@ def test_a_copy_of_a_flow_is_not_placed_beside_it() -> None:
     flow = _long(rng, 0.0)
     twin = [(t + float(rng.normal(0, 2)), size, up) for t, size, up in flow]
     case = made([flow, twin], [(t, size, up, 0) for t, size, up in flow], tunnels=2, sd_ms=2.0)
-    placed = place_strong(case, np.arange(2, dtype=np.int32), 12.0)
+    placed = place_strong(case, np.arange(2, dtype=np.int32), Policy())
     assert sorted(placed.tunnel.tolist()) == [-1, 0]
 
 
@@ -50,7 +51,7 @@ def test_what_fits_two_tunnels_is_left_to_the_model() -> None:
     rng = np.random.default_rng(6)
     flow = _long(rng, 0.0)
     case = made([flow], [(t, size, up, k) for t, size, up in flow for k in (0, 1)], tunnels=2)
-    assert place_strong(case, np.zeros(1, np.int32), 12.0).tunnel.tolist() == [-1]
+    assert place_strong(case, np.zeros(1, np.int32), Policy()).tunnel.tolist() == [-1]
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -67,7 +68,7 @@ def test_of_padded_tunnels_a_flow_that_is_strong_in_two_is_left_to_the_model(pad
     _, lead = pairs.best(1)
     assert lead[0] > 12.0
     assert (pairs.score >= 12.0).sum() == 2
-    assert place_strong(case, np.zeros(1, np.int32), 12.0).tunnel.tolist() == [-1 if padded else 0]
+    assert place_strong(case, np.zeros(1, np.int32), Policy()).tunnel.tolist() == [-1 if padded else 0]
 
 
 def test_lead_is_over_nothing_and_over_the_next() -> None:
@@ -107,7 +108,7 @@ def test_what_was_ambiguous_is_plain_once_stronger_flows_have_left_four_times_ov
     flows = [packets[: 120 - 20 * k] for k in range(6)]
     records: list[Record] = [(*packet, k) for k, of in enumerate(flows) for packet in of]
     case = made(flows, records, tunnels=6)
-    placed = place_strong(case, np.arange(6, dtype=np.int32), 12.0)
+    placed = place_strong(case, np.arange(6, dtype=np.int32), Policy())
     assert placed.tunnel.tolist() == [0, 1, 2, 3, -1, -1]
     assert (placed.margin[:4] >= 12.0).all()
     assert (placed.margin[4:] == -np.inf).all()
@@ -128,14 +129,16 @@ def test_only_flows_asked_about_are_placed_and_those_as_strong_as_asked_for() ->
     rng = np.random.default_rng(5)
     flows = [_long(rng, 0.0), _long(rng, 0.0)]
     case = made(flows, [(*packet, f) for f, of in enumerate(flows) for packet in of], tunnels=2)
-    both = place_strong(case, np.arange(2, dtype=np.int32), 12.0)
+    both = place_strong(case, np.arange(2, dtype=np.int32), Policy())
     assert both.tunnel.tolist() == [0, 1]
-    assert place_strong(case, np.array([1], np.int32), 12.0).tunnel.tolist() == [-1, 1]
+    assert place_strong(case, np.array([1], np.int32), Policy()).tunnel.tolist() == [-1, 1]
     weaker, stronger = sorted(both.margin.tolist())
     assert weaker < stronger
-    as_asked = place_strong(case, np.arange(2, dtype=np.int32), stronger)
+    as_asked = place_strong(case, np.arange(2, dtype=np.int32), Policy(strong=stronger))
     assert (as_asked.tunnel >= 0).tolist() == (both.margin == stronger).tolist()
-    assert (place_strong(case, np.arange(2, dtype=np.int32), stronger + 1e-9).tunnel == -1).all()
+    assert (
+        place_strong(case, np.arange(2, dtype=np.int32), Policy(strong=stronger + 1e-9)).tunnel == -1
+    ).all()
 
 
 @pytest.mark.parametrize(("shared", "placed"), [(15, True), (16, False)])
@@ -146,9 +149,32 @@ def test_seven_tenths_of_what_was_found_must_be_left_by_stronger_flows(shared: i
     shorter = sorted(longer[:150:3][:shared] + _long(rng, 0.0, 50 - shared))
     both = sorted(set(longer) | set(shorter))
     case = made([longer, shorter], [(*packet, 0) for packet in both], tunnels=1)
-    alone = place_strong(case, np.array([1], np.int32), 12.0).margin[1]
-    found = place_strong(case, np.arange(2, dtype=np.int32), alone)
+    alone = place_strong(case, np.array([1], np.int32), Policy()).margin[1]
+    found = place_strong(case, np.arange(2, dtype=np.int32), Policy(strong=alone, every_packet=49))
     assert found.tunnel.tolist() == [0, 0 if placed else -1]
+
+
+@pytest.mark.parametrize(("packets", "placed"), [(9, False), (10, True)])
+def test_short_flows_are_left_to_the_model_however_strong(packets: int, placed: bool) -> None:
+    flow = [(37.0 * n, 100 + 16 * n, bool(n % 2)) for n in range(packets)]
+    case = made([flow], [(*packet, 0) for packet in flow], tunnels=2)
+    found = place_strong(case, np.zeros(1, np.int32), Policy(strong=5.0))
+    assert found.pairs.score[0] > 5.0
+    assert found.tunnel.tolist() == [0 if placed else -1]
+
+
+@pytest.mark.parametrize(
+    ("every_packet", "lacking", "placed"), [(100, 4, True), (100, 5, False), (49, 5, True), (50, 5, False)]
+)
+def test_flows_that_lack_more_than_captures_miss_are_left_to_the_model(
+    every_packet: int, lacking: int, placed: bool
+) -> None:
+    """Where one packet in fifty is missed, 18 of 1,000 flows of fifty lack four and more, 3 five and more."""
+    flow = _long(np.random.default_rng(6), 0.0, 50)
+    case = made([flow], [(*packet, 0) for packet in flow[lacking:]], tunnels=2, miss=0.02)
+    found = place_strong(case, np.zeros(1, np.int32), Policy(every_packet=every_packet))
+    assert found.pairs.score[0] > Policy().strong
+    assert found.tunnel.tolist() == [0 if placed else -1]
 
 
 def _owning(wanted: dict[int, list[int]], start: list[int]) -> SimpleNamespace:
