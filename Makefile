@@ -75,9 +75,10 @@ bench: .venv/dev.stamp ## speed and memory, beside peers in the same run
 	$(PY) benchmarks/correlating.py
 	$(PY) benchmarks/report.py
 
-bench-scale: .venv/dev.stamp ## columns on disk, memory within a budget, first looks on 10 M packets; 100 M within 4 GiB (an hour)
+bench-scale: .venv/dev.stamp ## columns on disk, memory within a budget, first looks, Dask, on 10 M packets; 100 M within 4 GiB (an hour)
 	$(PY) benchmarks/scale.py
 	$(PY) benchmarks/memory.py
+	$(PY) benchmarks/cluster.py
 	$(PY) benchmarks/simulating.py
 	$(PY) benchmarks/large.py
 

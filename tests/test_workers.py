@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from math import isclose
@@ -116,7 +117,7 @@ def test_packets_in_memory_are_put_where_workers_see_them(client, small, tmp_pat
     assert sides[0].head.any()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def processes(distributed):
     """Of two workers that are processes; one that is lost has a successor."""
     with (
@@ -234,9 +235,33 @@ def test_no_worker_there(distributed, tmp_path, monkeypatch):
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster) as client,
-        pytest.raises(WorkersError, match="no answer from the workers"),
+        pytest.raises(WorkersError, match="has no workers, or they do not answer"),
     ):
         workers.Workers(client, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [("scheduler", "connection to the scheduler was lost"), ("workers", "none came back within 1 s")],
+)
+def test_who_is_lost_for_good_ends_the_case_soon(distributed, tmp_path, monkeypatch, lost, said):
+    with distributed.LocalCluster(
+        n_workers=1, protocol="tcp", processes=False, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+
+        def lose() -> None:
+            cluster.sync(cluster.scheduler.close if lost == "scheduler" else cluster.workers[0].close)
+
+        with workers.workers_at(cluster.scheduler_address, tmp_path) as place:
+            monkeypatch.setattr(workers, "_RETURN_S", 1.0)
+            timer = threading.Timer(0.5, lose)
+            timer.start()
+            begin = time.monotonic()
+            with pytest.raises(WorkersError, match=said):
+                list(place.each(slept, [3.0, 3.0], ""))
+            assert time.monotonic() - begin < 60
+            timer.join()
+    assert not any(tmp_path.iterdir())
 
 
 @needs_dask

@@ -139,6 +139,7 @@ def correlate(
         clock = known_clock(sides, options.same_clock)
         case, more = make_case(sides, flows, clock, rng, tell)
         endpoints = aside.submit(rows.flow_rows, case.flows)
+        named = aside.submit(find_names, case.captured or case.flows)
         weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
         case, decision = weighed.case, weighed.decision
         if not len(case.tunnels):
@@ -146,7 +147,7 @@ def correlate(
         said += more + warnings.of_decision(case, decision)
         said += warnings.of_accounts(case, by_counters=counters.NAME in options.engines)
         tell("reading names", 0.0)
-        names = find_names(case.captured or case.flows)
+        names = named.result()
         said += unread_names(names)
         logged = join_zeek(case.flows, names, zeek)
         said += logged.findings

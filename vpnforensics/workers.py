@@ -14,6 +14,7 @@ and closed, or flushed, here is seen by who opens it then; more is not asked of 
 
 from __future__ import annotations
 
+import logging
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,9 @@ from vpnforensics.errors import WorkersError
 from vpnforensics.shared import Packed, SharedScratch, pack, unpack
 
 _PATIENCE_S = 30.0
-"""For a scheduler to answer, and for a worker to be there, or come back."""
+"""For a scheduler to answer, and for a worker to be there."""
+_RETURN_S = 120.0
+"""For a worker to come back when all have gone: a process takes seconds to start, a job may have to wait."""
 _LOOK_S = 1.0
 """Between two looks at what has been done."""
 _TASKS_A_THREAD = 3
@@ -154,7 +157,8 @@ class Workers(SharedScratch):
         since = monotonic()
         while True:
             try:
-                wait(futures, timeout=_LOOK_S)
+                with self._client.as_current():
+                    wait(futures, timeout=_LOOK_S)
             except TimeoutError:
                 pass
             else:
@@ -164,8 +168,8 @@ class Workers(SharedScratch):
                 raise WorkersError("the scheduler has gone")
             if self._client.nthreads():
                 since = monotonic()
-            elif monotonic() - since > _PATIENCE_S:
-                raise WorkersError(f"all workers have gone, and none came back within {_PATIENCE_S:.0f} s")
+            elif monotonic() - since > _RETURN_S:
+                raise WorkersError(f"all workers have gone, and none came back within {_RETURN_S:.0f} s")
 
 
 def _remove(packed: Packed) -> None:
@@ -186,6 +190,8 @@ def workers_at(
 ) -> Iterator[Workers]:
     """The workers of the scheduler at an address, as ``tcp://127.0.0.1:8786``.
 
+    For a command: what Dask would log of lost connections, with tracebacks, is one error of ours.
+
     Raises
     ------
     ModuleNotFoundError
@@ -195,6 +201,9 @@ def workers_at(
     """
     from distributed import Client
 
+    for name in [*logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of versions that differ: Dask's, which do not matter here
         try:
@@ -231,5 +240,7 @@ def _as_errors() -> Iterator[None]:
         ) from error
     except FileNotFoundError as error:
         raise WorkersError(f"{error.filename} has gone, which is still needed") from error
-    except (TimeoutError, CommClosedError, CancelledError) as error:
-        raise WorkersError(f"no answer from the workers ({error or type(error).__name__})") from error
+    except TimeoutError as error:
+        raise WorkersError("the scheduler has no workers, or they do not answer") from error
+    except (CommClosedError, CancelledError) as error:
+        raise WorkersError("the connection to the scheduler was lost") from error

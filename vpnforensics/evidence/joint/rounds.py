@@ -19,8 +19,8 @@ from vpnforensics.evidence.joint._pair_kernels import pair_errors
 from vpnforensics.evidence.joint._trial_kernels import Known, mark_claims
 from vpnforensics.scratch import beside, parts_of
 
-_LINKS = 1 << 17
-"""Of flows that are worth a part of their own, about: a tenth of the time that a worker takes to answer."""
+_LINKS = 1 << 16
+"""Of flows that are worth a part of their own, about: a round of theirs takes longer than to ask a worker."""
 _RIVALS = 200
 """Flows that one is compared with in the pair check, at most; denser cases state larger errors for it."""
 
