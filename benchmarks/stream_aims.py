@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from vpnforensics.align.onsets import onsets
 from vpnforensics.case import grouped, known_clock, make_case
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.packets.table import PROTO_TCP
+from vpnforensics.report.rows import flow_rows
 from vpnforensics.sides import comparable, read_sides
 from vpnforensics.tunnels.writes import find_writes
 from vpnforensics.validation.baselines import volume
@@ -154,15 +156,16 @@ def judged(
     table = grouped(damaged.egress)
     flows = Flows.of(table)
     known = dict(zip(_keys(table.source, table), range(len(table)), strict=True))
+    refused, ends = "", None
     try:
         case = vf.correlate(damaged.ingress, damaged.egress, same_clock=same_clock)
+        ends, links, clients = case.endpoints, case.links["tunnel"], known_clients(case)
     except vf.errors.CaseError as refusal:
-        return counts, str(refusal)
-    first = _likeliest(damaged, same_clock) if gone is None else {}
-    clients = known_clients(case)
-    of = [known[key] for key in zip(case.endpoints["src"], case.endpoints["first_ns"], strict=True)]
-    true = carriers(damaged, case, offset_s=offset_s)
-    for n, key, tunnel, client in zip(of, range(len(of)), case.links["tunnel"], true, strict=True):
+        ends, links, clients, refused = flow_rows(table), [None] * len(table), {}, str(refusal)
+    first = {} if gone or refused else _likeliest(damaged, same_clock)
+    of = [known[key] for key in zip(ends["src"], ends["first_ns"], strict=True)]
+    true = carriers(damaged, SimpleNamespace(endpoints=ends), offset_s=offset_s)
+    for n, key, tunnel, client in zip(of, range(len(of)), links, true, strict=True):
         right = is_right(clients.get(tunnel, ()), client)
         counts["", "wrong"] += tunnel is not None and bool(clients.get(tunnel)) and not right
         for aim in aims:
@@ -171,7 +174,7 @@ def judged(
             counts[aim.what, "there"] += 1
             counts[aim.what, "right"] += right
             counts[aim.what, "first"] += is_right(first.get(key, ()), client)
-    return counts, case.alignment.reason
+    return counts, refused or case.alignment.reason
 
 
 def _keys(source: Callable[[int], str], table: FlowTable) -> list[tuple[str, int]]:
