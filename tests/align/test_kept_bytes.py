@@ -272,3 +272,49 @@ def test_a_payload_is_rare_among_those_of_its_size_and_direction():
     often = np.array([1, 2, 5, 1, 1])
     expected = [np.log10(4 / 2), np.log10(4 / 3), 0.0, 0.0, 0.0]
     assert kept_bytes._rarity(heads, often).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("behind_ns", "usable"), [(99_000_000, True), (99_000_001, False)])
+def test_a_known_clock_that_the_proved_pairs_do_not_lie_near_is_none(behind_ns, usable):
+    """Most go up, a millisecond after the ingress: half of all may lie a tenth of a second off, not more."""
+    relay = Relayed()
+    relay.some_tls()
+    for row in relay.ingress + relay.egress:
+        row["ts_ns"] = round(row["ts_ns"] / 1e6) * 1_000_000
+    for row in relay.egress:
+        row["ts_ns"] += behind_ns
+    conversations, flows = (
+        assemble_flows(table(sorted(rows, key=lambda row: row["ts_ns"])))
+        for rows in (relay.ingress, relay.egress)
+    )
+    carriers = find_carriers(conversations, find_tunnels(conversations))
+    kept = find_kept_bytes(carriers, flows, same_clock("known"), np.random.default_rng(1))
+    assert (kept is not None) == usable
+
+
+def test_of_a_flow_without_payloads_to_compare_nothing_is_said():
+    relay = Relayed()
+    relay.some_tls()
+    relay.connection(4.1, "198.51.100.1", [(True, b"short")], port=80)
+    found, kept, _ = relay.judged()
+    (silent,) = np.flatnonzero(kept.payloads == 0)
+    assert found[silent] is None
+    said = kept.carrier, kept.connection, kept.score, kept.shared, kept.content, kept.anew
+    assert [of[silent] for of in said] == [-1, -1, -np.inf, 0, 0.0, 0]
+
+
+def test_a_text_is_worth_how_seldom_it_comes_in_the_time_of_its_window():
+    """Of one flow in a minute, within a quarter of a second either side: by chance 1 in 120."""
+    relay = Relayed()
+    relay.connection(1.0, "198.51.100.1", [(True, GET)], port=80)
+    relay.connection(61.0, "198.51.100.2", [(False, OK)], port=80)
+    _, kept, _ = relay.judged(clock=same_clock("known"))
+    once_in = 60.0 / 0.5
+    assert kept.score[0] == pytest.approx(np.log10(once_in) + 1.5, abs=0.01)  # one that was lost is 1.5
+
+
+def test_twelve_proved_pairs_show_how_far_others_may_lie():
+    delays = np.zeros(12, np.int64)
+    for proved, far_ns in ((12, 5_000_000), (11, 250_000_000)):
+        low, high = kept_bytes._window(delays[:proved], np.ones(proved, np.bool_))
+        assert (low.tolist(), high.tolist()) == ([-250_000_000, -far_ns], [250_000_000, far_ns])

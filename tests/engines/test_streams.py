@@ -170,3 +170,45 @@ def test_no_writes_at_all():
     found = streams(made.from_table())
     assert (found.total_bytes.tolist(), found.has.tolist()) == ([0, 0], [False, False])
     assert found.passed(np.array([0, 1]), np.array([0, 10**18])).tolist() == [0, 0]
+
+
+def test_the_nearest_onset_is_of_the_stream_itself_and_before_it_time_is_negative():
+    """All six streams, two of them without any write, one by one."""
+    found = streams(both_ways())
+    rng = np.random.default_rng(3)
+    stream = rng.integers(0, 6, 300)
+    at = found.begin_ns.min() + rng.integers(-(10**9), 3 * 10**9, 300)
+    for s, ns, apart in zip(
+        stream.tolist(), at.tolist(), found.onset_apart(stream, at).tolist(), strict=True
+    ):
+        mine = [ns - onset for onset in found.first_ns[found.stream == s].tolist()]
+        if mine:
+            assert abs(apart) == min(map(abs, mine))
+            assert apart in mine
+        else:
+            assert apart == 1 << 60
+
+
+@pytest.mark.parametrize(
+    ("far", "total"),
+    [(600_000_000, 600_000_500), (1_000_000_000, 1_000_000_500), (1_200_000_000, 1_200_000_200)],
+)
+def test_of_long_streams_what_is_acknowledged_counts_until_numbers_come_again(far, total):
+    """Of the last segment, 500 bytes long, 200 were captured; beyond 1 GiB only captured ones count."""
+    made, half = talk([500]), far // 2
+    made.segment(True, 1000 + half, bytes(100))
+    made.segment(False, 5000, bytes(9), ack=1000 + half + 100)  # the hole before is the capture's own
+    made.segment(True, 1000 + half + 100, bytes(100), step_s=0.1)
+    made.segment(True, 1000 + far, bytes(200))
+    made.segment(False, 5009, bytes(9), ack=1000 + far + 501)
+    assert streams(made.from_table()).total_bytes[0] == total
+
+
+def test_a_stream_joined_in_its_middle_begins_at_its_lowest_number_whatever_came_first():
+    made = talk([500, 200, 300])
+    _, _, first, second, third = made.rows
+    times = [row["ts_ns"] for row in (first, second, third)]
+    made.rows = [{**row, "ts_ns": ns} for row, ns in zip([second, first, third], times, strict=True)]
+    found = streams(made.from_table())
+    assert found.total_bytes.tolist() == [1000, 0]
+    assert found.end.max() == 1000

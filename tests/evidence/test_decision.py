@@ -109,6 +109,14 @@ def test_verdicts_errors_and_bounds():
     assert replace(found, null_comparisons=0).bounded().tolist() == [True, True, False]
 
 
+def test_the_first_tunnel_is_one_like_others():
+    found = replace(
+        undecided(made(), Policy()), tunnel=np.array([0, -1, 1], np.int32), error=np.full(3, 0.25)
+    )
+    assert found.verdicts() == ["linked", "undecided", "linked"]
+    assert found.expected_false_links == 0.5
+
+
 @pytest.mark.parametrize(
     ("llr", "verdict"), [(0.1, "undecided"), (0.0, "no_tunnel"), (-2.0, "no_tunnel"), (np.nan, "no_tunnel")]
 )
@@ -215,7 +223,9 @@ def test_a_flow_that_no_tunnel_was_there_for_was_compared_with_none(monkeypatch)
     assert np.isnan(found.unlisted_llr).tolist() == [True, False, False]
     known = made()
     known.map_of_tunnel = np.array([0, -1])  # a tunnel without a length map is compared with nothing
-    assert attributed(monkeypatch, known, **WHOLE).comparisons_of.tolist() == [1, 1, 1]
+    one = attributed(monkeypatch, known, **WHOLE)
+    assert one.comparisons_of.tolist() == [1, 1, 1]
+    assert np.isfinite(one.unlisted_llr).all(), "one comparison is one"
 
 
 @pytest.mark.parametrize(

@@ -212,3 +212,36 @@ def test_a_score_of_nothing_speaks_for_nobody(made_up):
     case, decision = made_up
     found = with_kept_bytes(case, kept([-1, -1, -1, 1], [-np.inf] * 3 + [0.0]), decision)
     assert 3 not in found.scores.flow
+
+
+def test_the_error_of_a_link_by_writes_stays_where_bytes_agree(made_up):
+    case, decision = made_up
+    found = with_kept_bytes(case, kept([0, -1, -1, -1], [2.0] + [-np.inf] * 3, 3.0), decision)
+    assert found.tunnel[0] == 0
+    assert found.error[0] == 1e-6
+
+
+def test_what_was_held_for_certainly_wrong_is_one_in_a_thousand_millions(made_up):
+    """Twelve decades of content make it one in a thousand."""
+    case, decision = made_up
+    wrong = replace(decision, error=np.array([1e-6, 1.0, 0.2, 1.0]))
+    found = with_kept_bytes(case, kept([-1, 1, -1, -1], [-np.inf, 2.0, -np.inf, -np.inf], 12.0), wrong)
+    assert found.tunnel[1] == 1
+    assert found.error[1] == pytest.approx(1e-3 / (1 + 1e-3))
+
+
+def test_a_pair_that_writes_say_nothing_of_is_not_the_likeliest(made_up):
+    case, decision = made_up
+    pairs = np.array([1, 1], np.int32), np.array([0, 1], np.int32)
+    llr = np.array([np.nan, -1.0])
+    silent = replace(
+        decision,
+        scores=ScoreTable(*pairs, llr, np.ones(2, np.int32)),
+        llr=llr,
+        voices=(Voice("writes", llr, llr, np.ones(2, np.int32), ("",) * 2),),
+    )
+    for client, linked in ((1, 1), (0, -1)):
+        found = with_kept_bytes(
+            case, kept([-1, client, -1, -1], [-np.inf, 2.0, -np.inf, -np.inf], 3.0), silent
+        )
+        assert found.tunnel[1] == linked
