@@ -60,6 +60,14 @@ def test_a_flow_is_in_the_conversation_in_which_most_of_its_records_stand() -> N
     # Flow 0: records in rows 4, 1, 0; flow 1: row 2 and none; flow 2 is not linked.
     made = decision([0, 1, -1], [0, 3, 4, 2, -1, 0, 1])
     assert module.connections_of(case, made).tolist() == [6, 5, -1]
+    without = decision([0, 1, -1], [0, 3, 4, -1, -1, 0, 1])
+    assert module.connections_of(case, without).tolist() == [6, -1, -1], "linked, but by no record"
+
+
+def test_connections_are_shared_where_there_are_fewer_than_seven_for_ten_flows() -> None:
+    """Flows of which the connection is not known do not count."""
+    assert not module.shared(np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, -1, -1, -1]))
+    assert module.shared(np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 5, -1, -1, -1]))
 
 
 def test_who_is_unlinked_has_no_record_left() -> None:
@@ -130,9 +138,10 @@ class _Case(SimpleNamespace):
 
 
 def heard(
-    rows: list[tuple[int, int, int, float]], linked: list[bool], slope: float = 1.0, **changes: Any
-) -> Any:
-    """The voice on pairs of (flow, connection, tunnel, decades)."""
+    rows: list[tuple[int, int, int, float]], linked: list[bool], slope: float = 1.0, *,
+    by_writes: tuple[int, ...] = (0, -1, -1), **changes: Any,
+) -> Any:  # fmt: skip
+    """The voice on pairs of (flow, connection, tunnel, decades), in a decision by writes."""
     flow, connection, tunnel, decades = zip(*rows, strict=True)
     contest = Contest(
         *(np.array(column, np.int64) for column in (flow, connection, tunnel)), np.array(decades)
@@ -143,7 +152,37 @@ def heard(
     said = contended.Contended(
         "connections", contest, outcome, compared, slope, np.array(linked), won, "none opened then"
     )
-    return contended.heard(_Case(), decision([0, -1, -1]), said), outcome  # type: ignore[arg-type]
+    return contended.heard(_Case(), decision(list(by_writes), **changes), said), outcome  # type: ignore[arg-type]
+
+
+def ratios(found: Decision, llr: Any = None) -> dict[tuple[int, int], float]:
+    """Of each listed pair, of all together or of a voice."""
+    listed = zip(found.scores.flow.tolist(), found.scores.tunnel.tolist(), strict=True)
+    return dict(zip(listed, (found.llr if llr is None else llr).tolist(), strict=True))
+
+
+def test_against_a_pair_no_more_is_said_than_the_links_are_many() -> None:
+    """Of three links, one of them to the first tunnel: half a decade at most."""
+    rows = [(0, 0, 1, 4.0), (0, 1, 0, -4.0)]
+    for by_writes, least in (((1, 1, 0), -np.log10(3)), ((-1, -1, -1), 0.0)):
+        found, _ = heard(rows, [False] * 3, by_writes=by_writes)
+        assert ratios(found, found.voices[-1].llr)[0, 0] == pytest.approx(least)
+
+
+def test_a_pair_that_writes_did_not_list_is_where_it_is_clear_or_linked() -> None:
+    """By writes each flow has a pair with tunnel 0 alone."""
+    rows = [(0, 0, 1, 4.0), (1, 1, 1, 0.4), (2, 2, 1, 0.4)]
+    found, _ = heard(rows, [False, True, False])
+    assert set(ratios(found)) == {(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)}
+    few, _ = heard(rows[:1], [False] * 3, null_comparisons=10)
+    assert ratios(few)[0, 1] == 1.0, "a decade is clear"
+
+
+def test_writes_are_clear_from_a_decade_on() -> None:
+    rows = [(0, 0, 0, 4.0), (1, 1, 0, 4.0)]
+    found, _ = heard(rows, [False] * 3, llr=np.array([1.0, 0.99, 0.0]))
+    assert ratios(found)[0, 0] == 1.0
+    assert ratios(found)[1, 0] > 2.0
 
 
 def test_a_flow_that_it_linked_has_its_ratio_over_the_prior() -> None:
@@ -257,6 +296,18 @@ def test_what_is_learned_is_of_known_pairs_and_of_copies() -> None:
     assert lead == pytest.approx([5.0] * 10), "writes lead by five decades"
 
 
+@pytest.mark.parametrize(("beyond", "sure"), [(1.0, True), (1.01, False)])
+def test_a_link_is_sure_up_to_the_policys_error(beyond: float, sure: bool) -> None:
+    """A sure flow is held against no connection of another tunnel, and its writes' one leads."""
+    right, wrong = [(f, f) for f in range(3)], [(f, f + 1) for f in range(3)]
+    made = _Pairs(right + wrong, [wrong] * 4)
+    linked = decision([0, 1, 2], error=np.full(3, Policy().sure * beyond))
+    found = module._learn(_case_of(3), made, np.arange(3), linked, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert len(found.contest.flow) == (3 if sure else 6)
+    lead = 5.0 if sure else 0.0
+    assert found.contest.decades[0] == pytest.approx(found.worth[0] - np.log10(2) + lead)
+
+
 def test_a_share_of_a_busy_cases_flows_is_copied() -> None:
     made = _Pairs([(0, k % 30) for k in range(300_000)], [[(0, 1)]] * 4)
     found = module._learn(_case_of(3), made, np.full(3, -1), decision([-1] * 3), np.random.default_rng(0))  # type: ignore[arg-type]
@@ -299,7 +350,7 @@ def _settled(monkeypatch: pytest.MonkeyPatch, made: Decision, *, tunnel: list[in
     nobody = Contest(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     every = np.ones(flows, np.bool_) if compared is None else compared
     learned = SimpleNamespace(outcome=outcome, compared=every, contest=nobody)
-    monkeypatch.setattr(module, "LEAST_KNOWN", 2)
+    monkeypatch.setattr(module, "LEAST_KNOWN", 3)
     monkeypatch.setattr(module, "connections_of", lambda *_: np.r_[0, 1, 2, np.full(flows - 3, -1)])
     monkeypatch.setattr(module.engine, "prepare", prepare)
     monkeypatch.setattr(module, "_learn", lambda *_: learned)
@@ -336,6 +387,13 @@ def test_who_contradicts_its_connection_is_unlinked(monkeypatch: pytest.MonkeyPa
     assert found.error[[0, 2]].tolist() == [1.0, 1.0]
     assert found.record.tolist() == [-1, 1, -1, 3]
     assert not any(asked["linked"])
+
+
+def test_the_first_tunnel_is_contradicted_and_confirmed_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = decision([1, 1, 2, 0, 0], np.arange(5), error=np.full(5, 1e-4))
+    found, _ = _settled(monkeypatch, made, tunnel=[1, 1, 2, 1, 0], claim=[6.0] * 5)
+    assert found.tunnel.tolist() == [1, 1, 2, -1, 0]
+    assert found.error.tolist() == pytest.approx([1e-6, 1e-6, 1e-6, 1.0, 1e-6], rel=1e-3)
 
 
 def test_copies_that_would_be_linked_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,23 @@ def test_a_silence_is_unusual_by_the_other_gaps(gaps_ms: list[int], unusual: int
     assert [x.tolist() for x in unusual_silences(jumbled)] == [start.tolist(), end.tolist()]
 
 
+@pytest.mark.parametrize(("gap_ns", "unusual"), [(5 * S, 0), (5 * S + 1, 1)])
+def test_five_seconds_are_an_ordinary_silence(gap_ns: int, unusual: int) -> None:
+    ts_ns = np.arange(50_000) * 1_000_000
+    ts_ns[25_000:] += gap_ns - 1_000_000
+    assert len(unusual_silences(ts_ns)[0]) == unusual
+
+
+@pytest.mark.parametrize("block", [3, 4, 5, 100])
+def test_a_silence_at_the_edge_of_what_is_read_at_once_is_one(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpnforensics.scratch._BLOCK", block)
+    ts_ns = np.array([0, 1, 2, 3, 60, 61, 62, 63]) * S // 10
+    start, end = unusual_silences(ts_ns)
+    assert (start.tolist(), end.tolist()) == ([3 * S // 10], [6 * S])
+
+
 def test_only_moments_beside_a_linked_packet_are_proven() -> None:
     ts_ns = np.array([0, 2, 7, 8, 30, 50]) * S
     record = np.array([-1, -1, -1, 4, -1, 2], np.int32)
@@ -131,6 +148,7 @@ def _outer(*spans_s: tuple[float, float]) -> Any:
 def test_a_flow_that_reaches_beyond_the_ingress_capture_is_outside() -> None:
     assert _whys(_case(conversations=_outer((10.2, 60)))) == [[Why.OUTSIDE] * 4, [Why.SEEN] * 4]
     assert _whys(_case(conversations=_outer((0, 20.2)))) == [[Why.SEEN] * 4, [Why.OUTSIDE] * 4]
+    assert _whys(_case(conversations=_outer((10, 60))))[0] == [Why.SEEN] * 4, "both begin at once"
     last_s = 20.31  # the ingress capture's last packet is the flow's last one
     assert _whys(_case(conversations=_outer((10, last_s))))[1] == [Why.SEEN] * 4
     assert _whys(_case(conversations=_outer((10, last_s - 0.01))))[1] == [Why.OUTSIDE] * 4
@@ -181,6 +199,15 @@ def test_what_a_busy_connection_beside_a_tunnel_may_have_carried(sent: int, besi
     found = observability(_case(conversations=conversations, tunnels=tunnels))
     assert (found.why[0, :4] == Why.BESIDE).all() == beside
     assert (found.why[0, 4:] == Why.SEEN).all()
+
+
+def test_a_tunnel_without_a_connection_beside_it_has_none() -> None:
+    def rows_of(number: int) -> Any:
+        raise AssertionError
+
+    conversations = SimpleNamespace(packets=_outer((0, 60)).packets, rows_of=rows_of)
+    case = _case(conversations=conversations, tunnels=SimpleNamespace(tunnels=(SimpleNamespace(twin=-1),)))
+    assert _whys(case) == [[Why.SEEN] * 4] * 2
 
 
 def test_the_first_reason_stays_and_maps_have_their_own() -> None:
