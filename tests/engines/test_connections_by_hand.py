@@ -209,3 +209,28 @@ def test_of_many_onsets_and_pauses_the_first_two_count_and_the_last_pause() -> N
     rows, _, kinds = connections._pause_rows
     assert rows.tolist() == [0, 1, 5]
     assert kinds.tolist() == [0, 1, 2]
+
+
+def test_what_is_noted_of_a_pair_does_not_depend_on_where_it_stands() -> None:
+    """Others of either side come before it, and have other times and sizes."""
+    other = (10.0, 20.0, [(11.0, 11.0, 7, 1)], [(12.0, 13.0, 9000, 9), (700.0, 701.0, 8, 1)])
+    alone = made(streams(FLOW), streams(CARRIER), [0])
+    among = made(streams(other, FLOW), streams(other, (*CARRIER[:2], [], []), CARRIER), [0, 0, 0])
+    found = by_feature(among, among.observe(pairs((1, 2)), still(2), (90, 100)))
+    assert found == by_feature(alone, alone.observe(pairs((0, 0)), still(1), (90, 100)))
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "after_ms", "passed"),
+    [(40.0, 19.9, True), (40.0, 20.1, False), (1000.0, 39.9, True), (1000.0, 40.1, False)],
+)
+def test_a_relay_passes_a_write_on_within_half_the_pause_or_forty_milliseconds(
+    pause_ms: float, after_ms: float, passed: bool
+) -> None:
+    """The flow wrote 200 bytes; of the connection's 210 the last 60 come after it."""
+    flow = (100.0, 9000.0, [(110.0, 110.0, 200, 1), (110.0 + pause_ms, 110.0 + pause_ms, 50, 1)], [])
+    carrier = (90.0, 9000.0, [(105.0, 105.0, 150, 1), (110.0 + after_ms, 110.0 + after_ms, 60, 1)], [])
+    connections = made(streams(flow), streams(carrier), [0])
+    found = by_feature(connections, connections.observe(pairs((0, 0)), still(1), (0, 0)))
+    # Ten bytes too many are less than a tenth of three chunks of 34; fifty are missing.
+    assert found[5] == [2 if passed else 1]
