@@ -213,10 +213,12 @@ def test_a_file_that_has_gone_is_one_error(client, small, tmp_path):
 
 
 def test_who_does_not_see_the_folder_or_is_of_another_version(client, tmp_path, monkeypatch):
+    version, told_by_one = vf.__version__, workers._introduced
     monkeypatch.setattr(workers, "_introduced", lambda folder: ("0.0.1", True, socket.gethostname()))
     with pytest.raises(WorkersError, match=r"has vpnforensics 0\.0\.1, not .* results might differ"):
         vf.correlate("in.pcap", "out.pcap", client=client, scratch=tmp_path)
-    version = vf.__version__
+    told = told_by_one(str(tmp_path)), told_by_one(str(tmp_path / "none"))
+    assert told == ((version, True, socket.gethostname()), (version, False, socket.gethostname()))
     monkeypatch.setattr(workers, "_introduced", lambda folder: (version, False, "there"))
     with pytest.raises(WorkersError, match=r"does not see .* the same on all machines"):
         workers.Workers(client, tmp_path)

@@ -15,6 +15,7 @@ and closed, or flushed, here is seen by who opens it then; more is not asked of 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -101,8 +102,8 @@ class Workers(SharedScratch):
                 )
             if not sees:
                 raise WorkersError(
-                    f"the worker {worker} does not see {self.path.parent}: name a folder (--scratch) that is"
-                    " the same on all machines"
+                    f"the worker {worker} does not see {self.path.parent}, or may not write there: name a"
+                    " folder (--scratch) that is the same on all machines"
                 )
         return any(host != socket.gethostname() for _, _, host in told.values())
 
@@ -220,7 +221,7 @@ def workers_at(
 
 def _introduced(folder: str) -> tuple[str, bool, str]:
     """What a worker says of itself."""
-    return __version__, Path(folder).is_dir(), socket.gethostname()
+    return __version__, os.access(folder, os.R_OK | os.W_OK | os.X_OK), socket.gethostname()
 
 
 @contextmanager
