@@ -182,3 +182,23 @@ def test_a_tunnel_has_of_a_flow_what_it_has_by_the_best_of_the_length_maps():
         assert found.score.tolist() == pytest.approx(alone.score.tolist())
         owned = both.own(numbers(0), numbers(0), np.array([3.0]))
         assert (owned.matched >= 0).all()
+
+
+def test_a_score_is_the_decimal_logarithm_of_how_much_likelier_a_record_is_than_by_chance():
+    """One record where the packet stands, in forty seconds; two packets in a hundred are missed.
+
+    A record as near as this stands for the whole width of the delay law, so that by chance there is one in
+    as many cases as that has of the forty seconds.
+    """
+    case = made([[(0.0, 100, True)]], [(0.0, 100, True, 0)], tunnels=1, miss=0.02)
+    found = case.score(numbers(0))
+    assert found.score.tolist() == pytest.approx([np.log10(0.02 + 0.98 * 40e9 / case.law.width_ns)])
+
+
+def test_copies_turn_about_the_captures_first_record_whenever_that_is():
+    flow = burst(5000, 3)
+    case = made([flow], [*carried(flow, 0), (14_000.0, 7, True, 0)], tunnels=1)
+    assert (case.circle.origin_ns, case.circle.period_ns) == (5000 * MS, 9000 * MS + 1)
+    more = case.with_copies(numbers(0), np.array([8_995 * MS]))
+    # The first copy is still before the end of the circle, the others begin it anew.
+    assert more.egress.ts_ns[3:].tolist() == [13_995 * MS, 5005 * MS - 1, 5015 * MS - 1]
