@@ -103,3 +103,28 @@ def test_no_record_of_another_size_is_a_partner_however_long_the_capture(other_m
 def test_where_chance_finds_all_nothing_is_known_to_be_carried() -> None:
     records = [(10_000.0 + t, 70, True, 0) for t in (0, 3_100, -4_700, 7_300)]
     assert writes._missed(made([[(10_000.0, 70, True)]], records, tunnels=1), True) == 0.95
+
+
+@pytest.mark.parametrize(
+    ("writes_s", "records_s"),
+    [
+        ([(70, 0), (70, 40)], [(70, 0), (80, 10)]),  # writes go on after all records
+        ([(80, 0), (80, 10)], [(80, 0), (70, 40), (80, 90)]),  # records go on after all writes
+        ([(70, 20), (70, 100)], [(80, 0), (70, 20), (80, 90)]),  # records begin before all writes
+    ],
+)
+def test_sizes_are_kept_apart_however_the_two_captures_overlap(
+    writes_s: list[tuple[int, int]], records_s: list[tuple[int, int]]
+) -> None:
+    """Times in seconds, after sizes. Of two writes the first has a record of its size, the second has none."""
+    flow = [(1000.0 * t, size, True) for size, t in writes_s]
+    case = made([flow], [(1000.0 * t, size, True, 0) for size, t in records_s], tunnels=1)
+    assert writes._missed(case, True) == 0.5
+
+
+@pytest.mark.parametrize(("widths", "missed"), [(1.99, 0.03), (2.01, 0.95)])
+def test_a_wide_law_has_partners_within_two_of_its_widths(widths: float, missed: float) -> None:
+    wide = made([[(0.0, 70, True)]], [(0.0, 70, True, 0)], tunnels=1, sd_ms=5.0)
+    away_ms = widths * wide.law.width_ns / MS
+    case = made([[(0.0, 70, True)]], [(away_ms, 70, True, 0)], tunnels=1, sd_ms=5.0)
+    assert writes._missed(case, True) == missed
