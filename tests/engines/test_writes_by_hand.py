@@ -109,14 +109,14 @@ def test_where_chance_finds_all_nothing_is_known_to_be_carried() -> None:
     ("writes_s", "records_s"),
     [
         ([(70, 0), (70, 40)], [(70, 0), (80, 10)]),  # writes go on after all records
-        ([(80, 0), (80, 10)], [(80, 0), (70, 40), (80, 90)]),  # records go on after all writes
+        ([(80, 10), (80, 30)], [(80, 30), (70, 50), (80, 90)]),  # records go on after all writes
         ([(70, 20), (70, 100)], [(80, 0), (70, 20), (80, 90)]),  # records begin before all writes
     ],
 )
 def test_sizes_are_kept_apart_however_the_two_captures_overlap(
     writes_s: list[tuple[int, int]], records_s: list[tuple[int, int]]
 ) -> None:
-    """Times in seconds, after sizes. Of two writes the first has a record of its size, the second has none."""
+    """Sizes, and times in seconds. Of two writes one has a record of its size, the other has none."""
     flow = [(1000.0 * t, size, True) for size, t in writes_s]
     case = made([flow], [(1000.0 * t, size, True, 0) for size, t in records_s], tunnels=1)
     assert writes._missed(case, True) == 0.5
