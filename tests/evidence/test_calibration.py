@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_slope
+from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_cap, chance_slope
 
 
 def honest(comparisons: int) -> np.ndarray:
@@ -118,3 +118,31 @@ def test_calibrated_ratios_keep_goods_bound(scores: list[int], silent: int) -> N
         llr = found.unbounded(false)
         for x in llr[llr > 0]:
             assert np.sum(llr >= x) + 1 <= (comparisons + 1) * 10**-x * (1 + 1e-9)
+
+
+def test_few_false_claims_of_any_height_bound_the_ratios_and_leave_the_lesser_ones() -> None:
+    assert chance_cap(np.zeros(0), 999) == pytest.approx(3.0)
+    assert chance_cap(np.array([2.9]), 999) == pytest.approx(3.0)
+    assert chance_cap(np.array([40.0]), 999) == pytest.approx(np.log10(1000 / 2))
+    assert chance_cap(np.array([np.nan, 40.0, 30.0, 20.0, -5.0, 1.0]), 999) == pytest.approx(
+        np.log10(1000 / 4)
+    )
+    assert chance_cap(np.array([2.9, 2.8]), 999) == pytest.approx(3.0)
+    assert chance_cap(np.array([40.0, 2.75]), 999) == pytest.approx(np.log10(1000 / 3))
+    assert chance_cap(np.array([40.0, 2.65]), 999) == pytest.approx(np.log10(1000 / 2))
+
+
+@given(st.lists(st.integers(-30, 400), max_size=200), st.integers(1, 2_000))
+def test_ratios_capped_and_scaled_keep_goods_bound_and_no_larger_cap_does(
+    scores: list[int], silent: int
+) -> None:
+    false = np.array(scores) / 10.0
+    comparisons = len(false) + silent
+    cap = chance_cap(false, comparisons)
+    llr = np.minimum(chance_slope(np.minimum(false, cap), comparisons) * false, cap)
+    for x in llr[llr > 0]:
+        assert np.sum(llr >= x) + 1 <= (comparisons + 1) * 10**-x * (1 + 1e-9)
+    above = cap + 1e-6
+    assert (
+        np.sum(false >= above) + 1 > (comparisons + 1) * 10**-above or cap >= np.log10(comparisons + 1) - 1e-9
+    )

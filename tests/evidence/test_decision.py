@@ -203,13 +203,16 @@ def test_ratios_are_bounded_by_what_is_known_to_be_false_and_true(monkeypatch):
 
 
 def test_competitors_and_decoys_say_how_much_of_a_ratio_is_believed(monkeypatch):
-    """One false comparison in 52 as high as 4 allows to believe log10(53 / 2) of 4; none, all of it."""
-    slope = (log10(53) - log10(2)) / 4
-    decoys = Decoys(5, 0, 0, 50, np.array([4.0]))
-    by_decoy = attributed(monkeypatch, made(), **WHOLE, decoys=decoys)
-    np.testing.assert_allclose(by_decoy.llr, [1.5 * slope, -log10(2), 1.2 * slope])
+    """One false comparison in 52 as high as 4: nothing above log10(53 / 2) is stated; none, all of it."""
+    most = log10(53) - log10(2)
+    by_decoy = attributed(monkeypatch, made(), **WHOLE, decoys=Decoys(5, 0, 0, 50, np.array([4.0])))
+    np.testing.assert_allclose(by_decoy.llr, [most, -log10(2), 1.2])
+    assert by_decoy.bounded().tolist() == [True, False, False]
     rival = attributed(monkeypatch, made(), **(WHOLE | {"llr": [1.5, 4.0, 1.2]}))
-    np.testing.assert_allclose(rival.llr, [1.5 * slope, 4 * slope, 1.2 * slope])
+    np.testing.assert_allclose(rival.llr, [most, most, 1.2])
+    many = attributed(monkeypatch, made(), **WHOLE, decoys=Decoys(5, 0, 0, 50, np.full(10, 1.2)))
+    slope = (log10(53) - log10(11)) / 1.2
+    np.testing.assert_allclose(many.llr, [1.5 * slope, -log10(2), 1.2 * slope])
     unlinked = WHOLE | {"llr": [1.5, 1.0, 4.0], "tunnel": [0, -1, -1]}  # a rival of no link is none
     found = attributed(monkeypatch, made(), **unlinked)
     np.testing.assert_allclose(found.llr, [1.5, 1.0, log10(51)])

@@ -97,6 +97,30 @@ def chance_slope(llr: Floats, comparisons: int, heard: float = 1.0) -> float:
     return slope if slope >= _LEAST_SLOPE else 0.0
 
 
+def chance_cap(llr: Floats, comparisons: int) -> float:
+    """The largest log likelihood ratio that may be stated, of whatever is claimed.
+
+    Claims of dozens of decades, right or wrong, are worth what claims so high are worth in this case: a few
+    false ones bound it, and leave the lesser claims as they are. (A share of all logarithms that brings one
+    false claim of forty decades down to four would bring right ones of ten down to one.)
+
+    Parameters
+    ----------
+    llr : ndarray of float64
+        log10 likelihood ratios of comparisons for which they are wrong where positive; NaN counts as none.
+    comparisons : int
+        All of them.
+
+    Returns
+    -------
+    float
+    """
+    reached = np.sort(llr[llr > 0])[::-1]
+    as_many = np.arange(len(reached) + 1)
+    bound = np.log10(max(comparisons, len(reached)) + 1.0) - np.log10(as_many + 1.0)
+    return float(bound[np.argmax(np.r_[reached, 0.0] < bound)])
+
+
 def bounds(false: int, true: int) -> tuple[float, float]:
     """Least and largest log10 likelihood ratio that so many known comparisons can carry."""
     return -float(np.log10(max(true, 1))), float(np.log10(max(false, 1)))

@@ -18,7 +18,7 @@ from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case, ScoreTa
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
 from vpnforensics.evidence.attribution import Attribution, attribute, of_linked
-from vpnforensics.evidence.calibration import Calibration, bounds, chance_slope
+from vpnforensics.evidence.calibration import Calibration, bounds, chance_cap, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
 from vpnforensics.evidence.observability import Observability, Why, at_work, observability, unproven
@@ -60,6 +60,8 @@ class Decision:
     null_comparisons: int = 0
     """Comparisons known to be false behind the likelihood ratios."""
     decoys: Decoys = NO_DECOYS
+    most_llr: float = np.inf
+    """The largest log10 likelihood ratio that those of them allow which claim too much."""
     lent: str = ""
     """What calibration was lent to a case too small for its own, or why none was."""
     unheard: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ class Decision:
         """Scored pairs whose likelihood ratio is as large as the comparisons behind it allow: it is
         ``>=``.
         """
-        upper = np.log10(max(self.null_comparisons, 1))
+        upper = min(self.most_llr, np.log10(max(self.null_comparisons, 1)))
         return np.asarray(self.llr >= upper - 1e-9)
 
     def verdicts(self) -> list[str]:
@@ -160,6 +162,7 @@ def decide_by_packets(
         table,
         null_comparisons,
         found.decoys,
+        calibration.upper,
     )
 
 
@@ -295,8 +298,10 @@ def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
     """What chance and real competitors leave of the model's ratios; those against a pair are not doubted."""
     linked = found.tunnel[found.pairs.flow]
     competitors = found.llr[(linked >= 0) & (linked != found.pairs.tunnel)]
-    slope = chance_slope(np.r_[found.decoys.llr, competitors], null_comparisons)
-    return Calibration(slope, 1.0, *bounds(null_comparisons, int((found.tunnel >= 0).sum())))
+    false = np.r_[found.decoys.llr, competitors]
+    lower, upper = bounds(null_comparisons, int((found.tunnel >= 0).sum()))
+    upper = min(upper, chance_cap(false, null_comparisons))
+    return Calibration(chance_slope(np.minimum(false, upper), null_comparisons), 1.0, lower, upper)
 
 
 def _voice(

@@ -197,6 +197,25 @@ def test_strangers_are_in_no_tunnel() -> None:
     assert (found.error[tunnel == 0] < 1e-2).mean() > 0.8
 
 
+def test_what_the_checks_take_from_the_likeliest_the_others_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lookups of one moment, two tunnels: the alternatives are raised as much as the error."""
+    flows = [_lookup(1000.0), _lookup(1000.4), *(_lookup(t) for t in (0.0, 3000.0))]
+    records = _carried(1000.0, 0) + _carried(1000.4, 1)
+    records += [r for t in (0.0, 3000.0) for k in (0, 1) for r in _carried(t, k)]
+    checked = _solve(flows, records, 2)
+    nothing = (np.zeros(0, np.int64), np.zeros(0))
+    monkeypatch.setattr(model, "worst_errors", lambda *_: nothing)
+    heard = _solve(flows, records, 2)
+    for flow in (0, 1):
+        raised = checked.error[flow] / heard.error[flow]
+        assert raised > 2
+        other = (checked.pair_flow == flow) & (checked.pair_tunnel != checked.best[flow])
+        before, after = (1 / (1 + np.exp(-found.pair_odds[other])) for found in (heard, checked))
+        np.testing.assert_allclose(after, before * raised)
+        unlisted = checked.unlisted_odds[flow] - heard.unlisted_odds[flow]
+        assert unlisted == pytest.approx(np.log(raised)) or checked.unlisted_odds[flow] == 0.0
+
+
 def test_what_is_unlisted_is_against() -> None:
     flows, records, _ = _busy(np.random.default_rng(7), 30, 3)
     found = _solve(flows, records, 3)

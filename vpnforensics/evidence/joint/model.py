@@ -321,6 +321,7 @@ class _Solver:
         error = np.where(
             best_pair >= 0, np.bincount(pair_flow, weights=lesser, minlength=self.flows) + none, 1.0
         )
+        heard = error.copy()
         candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
         given = self._given(rates, messages, best, best_pair, error)
         for others in (messages, given):
@@ -328,12 +329,14 @@ class _Solver:
             for some, worst in self.place.each(worst_errors, self.parts, *beside_them):
                 error[some] = np.maximum(error[some], worst)
         error = np.minimum(error, 1.0)
-        odds = _log_odds(posterior)
+        # What the checks take from the likeliest, the others have, in the shares that messages give them.
+        raised = np.where(heard > 0.0, error / np.maximum(heard, 1e-300), 1.0)
+        odds = _log_odds(np.minimum(posterior * raised[pair_flow], 1.0))
         of_best = np.maximum(error[pair_flow[last]], 1e-300)
         odds[last] = np.log(np.maximum(1 - of_best, 1e-300)) - np.log(of_best)
         down, up = np.log(self.miss[0:2])
         # ln 1 / (sum of all weights), known from P(none) and its share in it.
-        share = np.log(np.maximum(none, 1e-300)) - rates.log_none
+        share = np.log(np.maximum(none * raised, 1e-300)) - rates.log_none
         unlisted = rates.log_prior + self.connected.sought[0] * down + self.connected.sought[1] * up + share
         size = float(self.cell_size.sum())
         return Posterior(
