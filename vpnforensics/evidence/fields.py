@@ -125,7 +125,7 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
     ratios, claims = np.stack([v.llr for v in of_fields]), _claims(case, said_of, every)
     confirmed = _confirmed(case, decision, every, packets, ratios[apart])
     fused = fuse(packets, ratios[~apart]) + confirmed
-    # What bounds the ratios of packets bounds those together with them: no field has seen as many comparisons.
+    # What bounds the ratios of packets bounds the fused ones: no field has seen as many comparisons.
     fused = np.where(np.isnan(packets), fused, np.minimum(fused, decision.most_llr))
     heard = np.isfinite(ratios[[e.finds_pairs for e in chosen]]).any(axis=0)
     may_link = heard & (~looked | (packets > 0))
