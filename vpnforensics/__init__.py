@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TunnelError,
         UnsupportedLinkTypeError,
         VpnForensicsError,
+        WorkersError,
     )
     from vpnforensics.logs.read import read_logs
     from vpnforensics.packets.folder.write import convert
@@ -59,6 +60,7 @@ _HOMES = {
             "TunnelError",
             "UnsupportedLinkTypeError",
             "VpnForensicsError",
+            "WorkersError",
         ),
         "vpnforensics.errors",
     ),
@@ -80,6 +82,7 @@ __all__ = [
     "TunnelError",
     "UnsupportedLinkTypeError",
     "VpnForensicsError",
+    "WorkersError",
     "__version__",
     "convert",
     "correlate",
