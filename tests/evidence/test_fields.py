@@ -35,9 +35,7 @@ def test_all_engines_are_never_worse_than_packets_alone(name: str) -> None:
     one, all_ = judge(sample, alone), judge(sample, every)
     assert all_.wrong == one.wrong == 0
     assert all_.linked >= one.linked
-    # An engine that is right on average may be unlucky with one pair: of a ratio of a thousand, ten bits.
-    unlucky = 10 / 2 / max(every.comparisons - len(every.flows), len(every.flows))
-    assert all_.cllr <= 1.001 * one.cllr + unlucky
+    assert all_.cllr <= 1.001 * one.cllr  # an engine that is right on average may be unlucky with one pair
 
 
 def test_every_listed_pair_says_what_each_engine_said() -> None:

@@ -124,14 +124,17 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
     apart = np.array([engine.apart for engine in chosen])
     ratios, claims = np.stack([v.llr for v in of_fields]), _claims(case, said_of, every)
     confirmed = _confirmed(case, decision, every, packets, ratios[apart])
-    fused = fuse(packets, ratios[~apart]) + confirmed
-    # What bounds the ratios of packets bounds the fused ones: no field has seen as many comparisons.
-    fused = np.where(np.isnan(packets), fused, np.minimum(fused, decision.most_llr))
     heard = np.isfinite(ratios[[e.finds_pairs for e in chosen]]).any(axis=0)
     may_link = heard & (~looked | (packets > 0))
     likeliest = _likeliest(case, decision, every[may_link], fuse(packets, claims[~apart])[may_link], alive)
     likelier = _likelier(case, decision, every, packets, confirmed)
     links = _link(decision, [likeliest, likelier])
+    # What packets are clear about stands, but where the link rests on who confirms it. And what bounds the
+    # ratios of packets bounds the fused ones: no field has seen as many comparisons.
+    pairs = pairs_of(case, every)
+    told = (np.abs(packets) < CLEAR) | (links[0][pairs.flow] == pairs.tunnel)
+    fused = fuse(packets, ratios[~apart]) + np.where(told, confirmed, 0.0)
+    fused = np.where(np.isnan(packets), fused, np.minimum(fused, decision.most_llr))
     if heard.any():
         decision = replace(decision, comparisons_of=np.maximum(decision.comparisons_of, alive))
     shown = np.searchsorted(every, listed)
