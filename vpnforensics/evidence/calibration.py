@@ -90,10 +90,8 @@ def chance_slope(llr: Floats, comparisons: int, heard: float = 1.0) -> float:
     float
         At most 1; 0 where next to nothing may be believed.
     """
-    positive = np.sort(llr[llr > 0])
-    as_high = len(positive) - np.arange(len(positive))
-    bound = np.log10(max(comparisons, len(positive)) + 1.0) - np.log10(as_high + 1.0) - np.log10(heard)
-    slope = float((bound / positive).min(initial=1.0))
+    positive, bound = _bound_of(llr, comparisons)
+    slope = float(((bound[1:] - np.log10(heard)) / positive).min(initial=1.0))
     return slope if slope >= _LEAST_SLOPE else 0.0
 
 
@@ -106,19 +104,18 @@ def chance_cap(llr: Floats, comparisons: int) -> float:
 
     Parameters
     ----------
-    llr : ndarray of float64
-        log10 likelihood ratios of comparisons for which they are wrong where positive; NaN counts as none.
-    comparisons : int
-        All of them.
-
-    Returns
-    -------
-    float
+    llr, comparisons
+        As :func:`chance_slope` takes them.
     """
-    reached = np.sort(llr[llr > 0])[::-1]
-    as_many = np.arange(len(reached) + 1)
-    bound = np.log10(max(comparisons, len(reached)) + 1.0) - np.log10(as_many + 1.0)
-    return float(bound[np.argmax(np.r_[reached, 0.0] < bound)])
+    positive, bound = _bound_of(llr, comparisons)
+    return float(bound[np.argmax(np.r_[positive, 0.0] < bound)])
+
+
+def _bound_of(llr: Floats, comparisons: int) -> tuple[Floats, Floats]:
+    """The positive ratios, descending, and what n of them may be at most, n from 0 on (Good 1950)."""
+    positive = np.sort(llr[llr > 0])[::-1]
+    of = max(comparisons, len(positive)) + 1.0
+    return positive, np.log10(of) - np.log10(np.arange(len(positive) + 1) + 1.0)
 
 
 def bounds(false: int, true: int) -> tuple[float, float]:
