@@ -234,3 +234,15 @@ def test_a_relay_passes_a_write_on_within_half_the_pause_or_forty_milliseconds(
     found = by_feature(connections, connections.observe(pairs((0, 0)), still(1), (0, 0)))
     # Ten bytes too many are less than a tenth of three chunks of 34; fifty are missing.
     assert found[5] == [2 if passed else 1]
+
+
+@pytest.mark.parametrize("at_ms", [11.0, 99.0])
+def test_a_connection_that_says_something_late_is_compared_with_none_of_another(at_ms: float) -> None:
+    """Its first write is thirty milliseconds after the flow began; what stands before it is another's."""
+    flow = (100.0, 9000.0, [(110.0, 110.0, 200, 1)], [])
+    late = (90.0, 9000.0, [(130.0, 130.0, 240, 1)], [])
+    other = (5.0, 20.0, [(at_ms, at_ms, 7, 1)], [])
+    alone = made(streams(flow), streams(late), [0])
+    among = made(streams(flow), streams(other, late), [0, 0])
+    found = by_feature(among, among.observe(pairs((0, 1)), still(1), (0, 0)))
+    assert found == by_feature(alone, alone.observe(pairs((0, 0)), still(1), (0, 0)))

@@ -186,7 +186,7 @@ class Connections:
         early = np.searchsorted(_START_NS, begin - outer.first_ns[opening])
         noted.add(every, 2 * early + (request == opening))
         later = np.flatnonzero(request != opening)
-        since = begin - outer.last_ns[np.maximum(request, 0)]
+        since = begin - outer.last_ns[np.maximum(request, opening)]
         noted.add(later, np.searchsorted(_START_NS, since[later]))
         noted.add(
             every, np.searchsorted(_END_NS, outer.end_ns[connection] - inner.end_ns[flow] - shift_ns[flow])
