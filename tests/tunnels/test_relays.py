@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.tunnels.streams import Talk
+from tests.tunnels.streams import CLIENT, Talk
+from vpnforensics.packets.table import TCP_ACK as ACK
+from vpnforensics.packets.table import TCP_FIN as FIN
+from vpnforensics.packets.table import TCP_SYN as SYN
 from vpnforensics.tunnels.carriers import as_carried, find_carriers, list_tunnels
 from vpnforensics.tunnels.find import find_tunnels
 from vpnforensics.tunnels.write_law import LAWS, OPENING, WriteLaw
@@ -131,6 +136,39 @@ def test_flows_keep_their_numbers_and_those_without_writes_stand_for_themselves(
     assert carried.packets.ip_len_bytes.tolist() == [3 * OPENING, 80]
     assert carried.bytes.tolist() == flows.bytes.tolist()
     assert as_carried(flows, find_writes(flows), WriteLaw("", of_packets=True)) is flows
+
+
+def packets_of(*flags):
+    """A flow of packets (up, flags) without data."""
+    talk = Talk()
+    for up, flag in flags:
+        ends = (CLIENT, ("192.0.2.60", 443))
+        talk._tcp(*(ends if up else ends[::-1]), flag, 1000, b"")
+    return talk.from_table()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([(True, SYN), (False, SYN | ACK), (True, ACK)], [(False, 8)]),
+        ([(True, SYN), (False, SYN | ACK), (False, SYN | ACK)], [(False, 8)]),  # sent again
+        ([(True, SYN), (False, SYN | ACK), (True, FIN | ACK)], [(False, 8), (True, 0)]),
+        ([(True, FIN | ACK), (False, FIN | ACK)], [(True, 0), (False, 0), (False, 0)]),
+        (
+            [(True, SYN), (False, FIN | ACK), (True, FIN | ACK), (True, FIN | ACK)],
+            [(False, 0), (True, 0), (True, 0)],
+        ),
+        ([(True, SYN)], [(True, 3 * OPENING)]),  # nothing was said
+    ],
+)
+def test_with_lengths_in_clear_openings_and_ends_are_messages(flags, said):
+    """RFC 4254, 5.1 and 5.3: a confirmation; the end of data, and with the second end that all is closed."""
+    flows = packets_of(*flags)
+    (law,) = (law for law in LAWS["ssh"] if law.of_frames and law.unit == 16)
+    carried = as_carried(flows, find_writes(flows), law)
+    assert list(zip(carried.up.tolist(), carried.packets.ip_len_bytes.tolist(), strict=True)) == said
+    hidden = as_carried(flows, find_writes(flows), replace(law, of_frames=False))
+    assert hidden.packets.ip_len_bytes.tolist() == [3 * OPENING]
 
 
 def test_a_listing_has_each_connection_once():

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.tunnels.write_law import LAWS, OPENING, WriteLaw
+from vpnforensics.tunnels.write_law import (
+    CHANNEL_ENDED_BYTES,
+    CHANNEL_OPENED_BYTES,
+    LAWS,
+    OPENING,
+    WriteLaw,
+)
 
 SIZES = np.arange(1, 3000)
 
@@ -37,6 +43,19 @@ def test_ssh_packets_are_padded_to_blocks_with_at_least_four_bytes(of_packets, b
 
     outer = law("ssh", "chacha20-poly1305", of_packets=of_packets).outer(SIZES)
     assert outer.tolist() == [packet(n) for n in SIZES.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("as_data", "payload"),
+    [
+        (CHANNEL_OPENED_BYTES, 1 + 4 + 4 + 4 + 4),  # type, two channels, window, largest packet
+        (CHANNEL_ENDED_BYTES, 1 + 4),  # type, channel
+    ],
+)
+def test_messages_of_a_channel_are_as_long_as_so_much_data(as_data, payload):
+    for each in (law for law in LAWS["ssh"] if law.of_frames):
+        padded = -(-(1 + payload + 4) // each.unit) * each.unit
+        assert each.outer(np.array([as_data])).tolist() == [padded]
 
 
 def test_cells_of_tor_are_full_but_for_the_last():

@@ -7,8 +7,9 @@ client is an address, for its connections have a port each: several clients behi
 
 What takes the place of records and of egress packets are writes of one segment: larger ones are read, and
 passed on, in pieces of any size, and have no single partner on the relay's other side. What is no such write
-is in no table, so that nobody misses it. A flow without any (datagrams; a connection that only opened) has
-one entry that no law can have, to stand for it.
+is in no table, so that nobody misses it. Where ssh's lengths are in clear, each of its messages is a record,
+and those that open and end a channel stand for packets of its flow that carry nothing. A flow without any
+(datagrams; a connection that only opened) has one entry that no law can have, to stand for it.
 """
 
 from __future__ import annotations
@@ -19,16 +20,25 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_FIN, TCP_SYN
 from vpnforensics.tunnels.find import find_tunnels
 from vpnforensics.tunnels.protocol import SURE
 from vpnforensics.tunnels.relays import Relay, find_relays
 from vpnforensics.tunnels.table import RecordTable, Tunnel, TunnelSet
-from vpnforensics.tunnels.write_law import MOST_WRITE_BYTES, OPENING, VARIES, WriteLaw
+from vpnforensics.tunnels.write_law import (
+    CHANNEL_ENDED_BYTES,
+    CHANNEL_OPENED_BYTES,
+    MOST_WRITE_BYTES,
+    OPENING,
+    VARIES,
+    WriteLaw,
+)
 from vpnforensics.tunnels.writes import WriteTable, find_writes
 
 TRANSPORT = "stream"
 _MANY_HOSTS = 3
 """A relay's client talks to one relay, or to two."""
+_ACCEPTED = TCP_SYN | TCP_ACK
 _NO_WRITE_BYTES = 3 * OPENING
 """Size of what stands for a flow without writes: more than any law's."""
 
@@ -222,14 +232,34 @@ def as_carried(flows: FlowTable, writes: WriteTable, law: WriteLaw) -> FlowTable
         told &= ~writes.opens | (np.where(writes.up, *law.opening) != VARIES)
         size[writes.opens] += OPENING
     kept = np.flatnonzero(told)
+    said = _channel_messages(flows) if law.of_frames else np.zeros(0, np.int64)
+    ended = (flows.packets.tcp_flags[said] & TCP_FIN) != 0
     without = np.ones(len(flows), np.bool_)
     without[writes.connection[kept]] = False
+    without[flows.flow[said]] = False
     rows, start = flows.order
-    row = np.r_[writes.row[kept], rows[start[:-1][without]]].astype(np.int64)
-    size = np.r_[size[kept], np.full(int(without.sum()), _NO_WRITE_BYTES, np.int64)]
-    flow = np.r_[writes.connection[kept], np.flatnonzero(without)]
-    up = np.r_[writes.up[kept], np.ones(int(without.sum()), np.bool_)]
+    alone = np.flatnonzero(without)
+    row = np.r_[writes.row[kept], said, rows[start[:-1][alone]]].astype(np.int64)
+    message_bytes = np.where(ended, CHANNEL_ENDED_BYTES, CHANNEL_OPENED_BYTES)
+    size = np.r_[size[kept], message_bytes, np.full(len(alone), _NO_WRITE_BYTES, np.int64)]
+    flow = np.r_[writes.connection[kept], flows.flow[said], alone]
+    up = np.r_[writes.up[kept], flows.up[said], np.ones(len(alone), np.bool_)]
     order = np.argsort(row, kind="stable")
     packets = flows.packets.take(row[order])
     packets = replace(packets, ip_len_bytes=size[order].astype(packets.ip_len_bytes.dtype))
     return replace(flows, packets=packets, flow=flow[order].astype(np.int32), up=up[order])
+
+
+def _channel_messages(flows: FlowTable) -> npt.NDArray[np.int64]:
+    """Rows of packets for which ssh sends a message without data: that a connection was accepted, that an end
+    sends no more, and, with the second end once more, that all is over. What is sent again says nothing new.
+    """
+    flags, flow = flows.packets.tcp_flags, flows.flow.astype(np.int64)
+    opened = (flags & _ACCEPTED) == _ACCEPTED
+    kind = np.where((flags & TCP_FIN) != 0, 1 + flows.up, np.where(opened, 0, -1))
+    row = np.flatnonzero((flows.proto[flow] == PROTO_TCP) & (kind >= 0))
+    _, first = np.unique(flow[row] * 3 + kind[row], return_index=True)
+    row = row[first]
+    ends = row[kind[row] > 0]  # by flow, its two directions one after the other
+    both = np.flatnonzero(flow[ends][1:] == flow[ends][:-1])
+    return np.r_[row, np.maximum(ends[both], ends[both + 1])]

@@ -39,6 +39,9 @@ MOST_WRITE_BYTES = 16_000
 OPENING = 1 << 16
 """Added to the size of a write that opens its connection, on both sides: it is compared with such only."""
 VARIES = -1
+CHANNEL_OPENED_BYTES, CHANNEL_ENDED_BYTES = 8, 0
+"""As much data has a message as long as ssh's that a connection was opened (17 bytes; data has 9 in front),
+and as those that it sends no more, or is closed (5, padded as no data would be; RFC 4254, 5.1-5.3)."""
 
 WriteLawKind = Literal["constant", "block", "cell"]
 
@@ -61,7 +64,8 @@ class WriteLaw:
     of_packets: bool = False
     """Whether what is carried are IP packets (``ssh -w``), and not what a relay read."""
     of_frames: bool = False
-    """Whether it is of what a length in clear says, and not of writes: several frames may be one write."""
+    """Whether it is of what a length in clear says, and not of writes: several frames may be one write. Each
+    of ssh's messages is one, those too that say that a connection was opened or ended."""
     origin: Origin = "formula"
 
     @property
