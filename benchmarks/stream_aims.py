@@ -80,8 +80,14 @@ class Aim:
 
 CLEAR = (Aim("TCP, 24+ payload bytes", lambda f: f.tcp & (f.payload_bytes >= 24), (1.0, 1.0, 1.0)),)
 SEALED = (Aim("TCP, 2 kB+", lambda f: f.tcp & (f.ip_bytes >= 2000), (0.95, 0.90, 0.70)),)
-TUN_IN_CLEAR = (Aim("all", lambda f: f.packets > 0, (0.98, 0.95, 0.90)),)
-SOCKS_IN_CLEAR = (Aim("TCP", lambda f: f.tcp, (0.98, 0.95, 0.90)),)
+TUN_IN_CLEAR = (
+    Aim("10+ packets", lambda f: f.packets >= 10, (0.98, 0.95, 0.90)),
+    Aim("all", lambda f: f.packets > 0, (0.98, 0.95, 0.90)),
+)
+SOCKS_IN_CLEAR = (
+    Aim("TCP, 2 kB+", lambda f: f.tcp & (f.ip_bytes >= 2000), (0.98, 0.95, 0.90)),
+    Aim("TCP", lambda f: f.tcp, (0.98, 0.95, 0.90)),
+)
 AIMS: dict[str, tuple[Aim, ...]] = {
     **dict.fromkeys(("socks", "socks-dante", "http-proxy", "http-proxy-squid"), CLEAR),
     **dict.fromkeys(("shadowsocks", "trojan", "stunnel-socks"), SEALED),
