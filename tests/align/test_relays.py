@@ -7,7 +7,7 @@ import pytest
 
 from tests.tunnels.streams import Talk
 from vpnforensics.align import relays
-from vpnforensics.align.alignment import Alignment, same_clock
+from vpnforensics.align.alignment import same_clock
 from vpnforensics.align.relays import settle_relays
 from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.tunnels.find import find_tunnels
@@ -93,26 +93,6 @@ def test_a_law_that_is_not_known_is_learned_on_the_clocks_of_the_onsets():
     (law,) = found.settled.maps
     assert (law.name, law.frame, law.room, law.origin) == ("", 77, 1, "learned")
     assert abs(found.settled.alignment.offset_ns - 4393.217e9) < 2e6
-
-
-@pytest.mark.parametrize(
-    ("flows", "others", "proved"), [(30, False, True), (12, False, False), (30, True, False)]
-)
-def test_where_no_offset_stands_clear_many_writes_that_obey_the_law_prove_one(
-    monkeypatch, flows, others, proved
-):
-    unclear = Alignment("not_identifiable")
-    monkeypatch.setattr(relays, "clocks", lambda *given: unclear)
-    monkeypatch.setattr(relays, "align_by_onsets", lambda *given: unclear)
-    outer, inner = relayed(6, frame=34, flows=flows, offset_s=4393.217)
-    if others:
-        _, inner = relayed(7, frame=34, flows=flows, offset_s=4393.217)
-    found = settled(outer, inner)
-    assert (found is not None) == proved
-    if found is not None:
-        (law,) = found.settled.maps
-        assert (law.name, len(found.settled.tunnels)) == ("shadowsocks", 3)
-        assert abs(found.settled.alignment.offset_ns - 4393.217e9) < 1e6
 
 
 @pytest.mark.parametrize("clock", [None, same_clock("known")])

@@ -107,21 +107,6 @@ def estimate_alignment(
     return line
 
 
-def rival_lines(egress: EgressPackets, classes: SizeClasses, rng: np.random.Generator) -> list[Alignment]:
-    """Lines of the offsets that gather most pairs, best first, whether or not one stands clear of the others:
-    for who can tell by other means which of them is right. None that drifts as no clocks do.
-
-    Parameters
-    ----------
-    egress, classes, rng
-        As :func:`estimate_alignment` takes them.
-    """
-    known = egress.take(egress.size_class >= 0)
-    found = _search(known, classes, int(egress.ts_ns.min()) if len(egress.ts_ns) else 0, rng)
-    lines = [fit_line(pile, offset, found.reference_ns, rng) for offset, pile in found.piles]
-    return [line for line in lines if line.usable and abs(line.drift_ppm) <= MOST_DRIFT_PPM]
-
-
 @dataclass(frozen=True, eq=False)
 class _Found:
     """What a search came to."""

@@ -3,10 +3,9 @@
 Each write law that a protocol may have is a hypothesis: under the right one, writes that came out of the
 relay have their partners among those that went in, so that their sizes give the clocks
 (:mod:`vpnforensics.align.estimate`; where they do not, their onsets do: :mod:`vpnforensics.align.onsets`),
-and under these clocks they obey the law. Where neither tells, the law itself does: of the offsets that its
-sizes leave open, writes obey it on the right one only. Laws differ by a few bytes, and wrong ones obey
-nothing: no further measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from Shadowsocks where both
-were joined after their openings. Services of one protocol at one host share a law.
+and under these clocks they obey the law. Laws differ by a few bytes, and wrong ones obey nothing: no further
+measure is needed to tell ``ssh -w`` from ``ssh -D``, or ssh from Shadowsocks where both were joined after
+their openings. Services of one protocol at one host share a law.
 
 Where none of the known laws holds, one is learned on the clocks that are known or that onsets give, as length
 maps are (:mod:`vpnforensics.align.learning`). Where none is found either, relays that are sure stay tunnels,
@@ -27,7 +26,7 @@ from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.kept_bytes import KEEPING, KeptBytes, find_kept_bytes
 from vpnforensics.align.learning import learn_length_map, share_obeying
 from vpnforensics.align.onsets import align_by_onsets, followed
-from vpnforensics.align.settle import Settled, clocks, egress_lengths, rival_clocks
+from vpnforensics.align.settle import Settled, clocks, egress_lengths
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.tunnels.carriers import Carriers, as_carried
 from vpnforensics.tunnels.table import RecordTable, TunnelSet, merge_records
@@ -39,10 +38,6 @@ _PROVED_SHARE = 0.2
 _SURELY_SHARE = 0.6
 """No further law is tried."""
 _LEAST_WRITES = 20
-_MANY_WRITES = 400
-"""Writes that prove an offset of several which their sizes leave open: of fewer, that share may be chance,
-whose standard deviation is an eighth of it here. Eight busy clients of ``ssh -w`` under 10 ms of jitter
-obeyed their law by half on the right offset, and none by more than 0.03 on another."""
 _MOST_GROUPS = 8
 """Of services whose laws are tried, those with most writes."""
 _OWN_SHARE = 0.1
@@ -185,26 +180,19 @@ def _tried(
     by_onsets: Alignment,
     rng: np.random.Generator,
 ) -> _Trial | None:
-    """A law on the clocks that it gives, or else on those of the onsets, or on the best of those that its
-    sizes leave open; ``None`` if it is not obeyed.
-    """
+    """A law on the clocks that it gives, or else on those of the onsets; ``None`` if it is not obeyed."""
     carried, records = as_carried(flows, writes, law), mine.records(law)
     if len(records) < _LEAST_WRITES:
         return None
     tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
     laws = dict.fromkeys(range(len(mine)), law)
-
-    def on(alignment: Alignment) -> _Trial:
-        egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))
-        return _Trial(law, alignment, share_obeying(law, records, egress, rng), carried, records)
-
     alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
     alignment = alignment if alignment.usable else by_onsets
-    found = [on(alignment)] if alignment.usable else []
-    if not found and len(records) >= _MANY_WRITES:
-        found = [on(each) for each in rival_clocks(tunnels, laws, carried, rng)]
-    best = max(found, key=lambda trial: trial.share, default=None)
-    return best if best is not None and best.share >= _PROVED_SHARE else None
+    if not alignment.usable:
+        return None
+    egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))
+    share = share_obeying(law, records, egress, rng)
+    return _Trial(law, alignment, share, carried, records) if share >= _PROVED_SHARE else None
 
 
 def _learned(

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.align.classes import SizeClasses, classify_records
+from vpnforensics.align.classes import classify_records
 from vpnforensics.align.egress_packets import EgressPackets
-from vpnforensics.align.estimate import estimate_alignment, rival_lines
+from vpnforensics.align.estimate import estimate_alignment
 from vpnforensics.align.learning import (
     EgressLengths,
     hides_lengths,
@@ -184,21 +184,6 @@ def clocks(
     rng: np.random.Generator,
 ) -> Alignment:
     """The alignment under which packets and records are of one size by the maps chosen, by tunnel."""
-    egress, classes = _sized(found, chosen, flows)
-    return estimate_alignment(egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at)
-
-
-def rival_clocks(
-    found: TunnelSet, chosen: Mapping[int, LengthLaw], flows: FlowTable, rng: np.random.Generator
-) -> list[Alignment]:
-    """The alignments that are likeliest so, where none stands clear of the others; best first."""
-    return rival_lines(*_sized(found, chosen, flows), rng)
-
-
-def _sized(
-    found: TunnelSet, chosen: Mapping[int, LengthLaw], flows: FlowTable
-) -> tuple[EgressPackets, SizeClasses]:
-    """The packets, and the records in classes of their sizes, by the maps chosen."""
     maps = tuple(dict.fromkeys(chosen.values()))
     number = np.full(len(found), -1, np.int64)
     for n, length_map in chosen.items():
@@ -209,9 +194,8 @@ def _sized(
     rows = beside(packets.ts_ns).filled(
         len(packets), np.int32, lambda some: np.arange(some.start, some.stop, dtype=np.int32)
     )
-    return EgressPackets.joined(
-        [EgressPackets(packets.ts_ns, c, flows.up, rows) for c in size_class]
-    ), classes
+    egress = EgressPackets.joined([EgressPackets(packets.ts_ns, c, flows.up, rows) for c in size_class])
+    return estimate_alignment(egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at)
 
 
 def _align_by_volume(
