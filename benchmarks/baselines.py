@@ -32,11 +32,11 @@ from vpnforensics.validation.baselines.networks.training import (
 )
 from vpnforensics.validation.baselines.networks.weights import load
 from vpnforensics.validation.baselines.table import all_timed
+from vpnforensics.validation.baselines.tables import baseline_tables
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.markdown import table_text
 from vpnforensics.validation.report import gather, report
 from vpnforensics.validation.sessions import Session, open_sessions
-from vpnforensics.validation.tables import baseline_tables
 from vpnforensics.validation.trials import Plan, every
 
 DAMAGED = Damage(2.0, 0.01, OFFSET_S, DRIFT_PPM)

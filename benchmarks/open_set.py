@@ -30,11 +30,11 @@ from vpnforensics.groundtruth.simulate.spec import Capture, Countermeasures, Sim
 from vpnforensics.options import Options
 from vpnforensics.report.provenance import tool_row
 from vpnforensics.validation.binomial import poisson_interval
+from vpnforensics.validation.cells import TextTable
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.markdown import table_text
 from vpnforensics.validation.outcomes import Outcomes, outcomes
 from vpnforensics.validation.sessions import open_sessions
-from vpnforensics.validation.tables import TextTable
 from vpnforensics.validation.trials import Failed, Trial, try_session
 
 PAGE = Path(__file__).parent.parent / "docs" / "open-set.md"

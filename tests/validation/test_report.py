@@ -15,11 +15,12 @@ from vpnforensics.validation.conditions import conditions
 from vpnforensics.validation.damage import Damage
 from vpnforensics.validation.html import html_form
 from vpnforensics.validation.labels import label, unattributed
+from vpnforensics.validation.misleading import misleading_tables
 from vpnforensics.validation.outcomes import Outcomes
 from vpnforensics.validation.report import Material, gather, report
 from vpnforensics.validation.sessions import open_sessions
 from vpnforensics.validation.stated import allowances, stated
-from vpnforensics.validation.tables import misleading_tables, tables
+from vpnforensics.validation.tables import tables
 from vpnforensics.validation.trials import Failed, Trial, every, try_session
 
 SAMPLES = ("wireguard", "openvpn-udp", "nebula", "reftunnel-padded", "open-set")

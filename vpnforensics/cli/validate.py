@@ -185,7 +185,8 @@ def _view(document: Mapping[str, Any]) -> RenderableType:
 
     from vpnforensics.report.escaping import visible
     from vpnforensics.report.layout import plain_table, whole_line
-    from vpnforensics.validation.tables import misleading_tables, tables
+    from vpnforensics.validation.misleading import misleading_tables
+    from vpnforensics.validation.tables import tables
 
     parts: list[RenderableType] = []
     for warning in document["warnings"]:

@@ -1,4 +1,4 @@
-"""Loops over packets: frames to columns, and addresses to small integers.
+"""The loop over packets: frames to columns.
 
 Lengths are taken from headers; how much of a frame was captured only bounds what may be read. No
 load is made before the bytes it needs are known to lie inside the captured frame.
@@ -11,17 +11,38 @@ from typing import Any
 import numpy as np
 
 from vpnforensics.capture._kernels import NO_TIME
-from vpnforensics.capture._loads import be16, be32, be64, le64
+from vpnforensics.capture._loads import be32, be64, le64
 from vpnforensics.capture.encapsulations import (
     GENEVE_PORT,
     GTPU_PORT,
-    NAMES,
-    NONE,
     VXLAN_PORT,
     VXLAN_PORT_LINUX,
 )
 from vpnforensics.capture.linktypes import KIND_RAW, KIND_SLL2, KIND_UNSUPPORTED
 from vpnforensics.kernels import kernel
+from vpnforensics.packets._address_kernels import intern, mix
+from vpnforensics.packets._counters import (
+    ADDRESSES,
+    CANDIDATES,
+    CUT_HEADERS,
+    CUT_HEADS,
+    CUT_OPTIONS,
+    DUPLICATES,
+    FRAGMENTS,
+    FRAME,
+    LARGEST_MSS,
+    LAST_NS,
+    LATER_HOPS,
+    MALFORMED,
+    NON_IP,
+    OUT_OF_ORDER,
+    ROW,
+    SNAPPED,
+    SUPER_FRAMES,
+    TIME_JUMPS,
+    UNSUPPORTED,
+    UNTIMED,
+)
 from vpnforensics.packets._headers import (
     CONTRADICTORY,
     HEADER_CUT,
@@ -34,7 +55,7 @@ from vpnforensics.packets._headers import (
     tcp_header,
     udp_header,
 )
-from vpnforensics.packets._layers import CUT, NOT_IP, UNTOLD, link_payload, wrapped_in
+from vpnforensics.packets._layers import NOT_IP, link_payload
 from vpnforensics.packets.table import (
     FRAG_FIRST,
     FRAG_LATER,
@@ -49,35 +70,6 @@ from vpnforensics.packets.table import (
     TCP_RST,
 )
 
-# Cells of the counter array, in the order of the health fields they become.
-(
-    ROW,  # rows written so far
-    FRAME,  # frames seen so far
-    ADDRESSES,  # distinct addresses so far
-    LAST_NS,  # time of the last timed frame
-    LARGEST_MSS,  # largest MSS announced so far
-    SNAPPED,
-    CUT_HEADS,
-    OUT_OF_ORDER,
-    TIME_JUMPS,
-    DUPLICATES,
-    NON_IP,
-    MALFORMED,
-    SUPER_FRAMES,
-    FRAGMENTS,
-    UNSUPPORTED,
-    UNTIMED,
-    CUT_OPTIONS,
-    CUT_HEADERS,
-    LATER_HOPS,
-    CANDIDATES,  # packets that may be in an encapsulation, by protocol and port
-    UNTOLD_WRAPPED,  # rows that are later fragments of such, or have something else than IP inside
-    CUT_WRAPPED,  # those of which nothing was captured of what is inside
-    ANSWERED,  # not 0 once a wrapped packet came from where others go, or they go to too many places
-    WRAPPED,  # and those in each encapsulation, by number
-) = range(24)
-COUNTERS = WRAPPED + len(NAMES)
-
 RECENT = 1024
 """Cells of the table of recently seen packets; a power of two."""
 TUNNEL_HEADER_BYTES = 16
@@ -89,47 +81,6 @@ DUPLICATE_NS = 10_000_000
 JUMP_NS = 3_600_000_000_000
 JUMBO_BYTES = 9216
 """The longest IP packet that links in use carry, loopback aside."""
-
-
-@kernel
-def _mix(x: Any) -> Any:
-    """Finaliser of splitmix64: every input bit moves every output bit."""
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@kernel
-def _intern(
-    high: Any, low: Any, version: Any, slots: Any, packed: Any, versions: Any, count: Any, seed: Any
-) -> Any:
-    """Number of an address, a new one (``count``) if it was not seen before."""
-    mask = len(slots) - 1
-    cell = np.int64(_mix(low ^ _mix(high ^ seed)) & np.uint64(mask))
-    while True:
-        number = slots[cell]
-        if number < 0:
-            slots[cell] = count
-            packed[count, 0] = high
-            packed[count, 1] = low
-            versions[count] = version
-            return count
-        if packed[number, 1] == low and packed[number, 0] == high and versions[number] == version:
-            return number
-        cell = (cell + 1) & mask
-
-
-@kernel
-def rebuild_slots(packed: Any, versions: Any, count: Any, slots: Any, seed: Any) -> Any:
-    """Enter the first ``count`` addresses into an empty slot table."""
-    mask = len(slots) - 1
-    for number in range(count):
-        cell = np.int64(_mix(packed[number, 1] ^ _mix(packed[number, 0] ^ seed)) & np.uint64(mask))
-        while slots[cell] >= 0:
-            cell = (cell + 1) & mask
-        slots[cell] = number
 
 
 @kernel
@@ -163,7 +114,7 @@ def _content(buf: Any, at: Any, end: Any) -> Any:
     """Digest of the captured bytes from ``at`` on, the first ``CONTENT_BYTES`` of them."""
     digest = np.uint64(0)
     for pos in range(at, min(end, at + CONTENT_BYTES) - 7, 8):
-        digest = _mix(digest ^ le64(buf, pos))
+        digest = mix(digest ^ le64(buf, pos))
     return digest
 
 
@@ -309,9 +260,9 @@ def decode_frames(
         ):
             counters[SUPER_FRAMES] += 1
 
-        src = _intern(src_high, src_low, version, slots, packed, versions, known, seed)
+        src = intern(src_high, src_low, version, slots, packed, versions, known, seed)
         known = max(known, src + 1)
-        dst = _intern(dst_high, dst_low, version, slots, packed, versions, known, seed)
+        dst = intern(dst_high, dst_low, version, slots, packed, versions, known, seed)
         known = max(known, dst + 1)
 
         c_ts[row] = ts
@@ -348,15 +299,15 @@ def decode_frames(
             counters[CUT_HEADS] += 1
 
         if flags & TCP_RST == 0:  # hosts send trains of equal resets
-            digest = _mix(np.uint64(src) << np.uint64(32) | np.uint64(dst))
-            digest = _mix(digest ^ np.uint64(seq << 32 | ack))
-            digest = _mix(digest ^ np.uint64(tsval << 32 | tsecr))
-            digest = _mix(digest ^ np.uint64(checksum << 32 | sport << 16 | dport))
-            digest = _mix(digest ^ np.uint64((ip_id & 0xFFFF) << 48 | fragment << 32 | flags << 16 | window))
-            digest = _mix(digest ^ np.uint64(ip_bytes << 16 | tos << 8 | proto))
-            digest = _mix(_mix(digest ^ c_head[row, 0]) ^ c_head[row, 1])
+            digest = mix(np.uint64(src) << np.uint64(32) | np.uint64(dst))
+            digest = mix(digest ^ np.uint64(seq << 32 | ack))
+            digest = mix(digest ^ np.uint64(tsval << 32 | tsecr))
+            digest = mix(digest ^ np.uint64(checksum << 32 | sport << 16 | dport))
+            digest = mix(digest ^ np.uint64((ip_id & 0xFFFF) << 48 | fragment << 32 | flags << 16 | window))
+            digest = mix(digest ^ np.uint64(ip_bytes << 16 | tos << 8 | proto))
+            digest = mix(mix(digest ^ c_head[row, 0]) ^ c_head[row, 1])
             if checksum == 0:  # none vouches for the rest
-                digest = _mix(digest ^ _content(buf, head_at + 16, head_at + captured))
+                digest = mix(digest ^ _content(buf, head_at + 16, head_at + captured))
             cell = np.int64(digest & np.uint64(RECENT - 1))
             here = iface << 8 | ttl
             is_later_hop = False
@@ -383,78 +334,3 @@ def decode_frames(
     counters[ADDRESSES] = known
     counters[LAST_NS] = last_ns
     counters[LARGEST_MSS] = largest_mss
-
-
-@kernel
-def _count_wrapped(buf: Any, l3: Any, encapsulation: Any, collectors: Any, counters: Any) -> Any:
-    """Count a wrapped packet, and look whether it answers another."""
-    counters[WRAPPED + encapsulation] += 1
-    if buf[l3] >> 4 == 4:
-        src, dst = np.uint64(be32(buf, l3 + 12)), np.uint64(be32(buf, l3 + 16))
-    else:
-        src, dst = _mix(be64(buf, l3 + 8)) ^ be64(buf, l3 + 16), _mix(be64(buf, l3 + 24)) ^ be64(buf, l3 + 32)
-    known = np.int64(collectors[0])
-    is_known = False
-    for k in range(1, known + 1):
-        if collectors[k] == src:
-            counters[ANSWERED] = 1
-        is_known |= collectors[k] == dst
-    if not is_known:
-        if known + 1 == len(collectors):
-            counters[ANSWERED] = 1
-        else:
-            collectors[known + 1] = dst
-            collectors[0] = known + 1
-
-
-@kernel
-def unwrap_frames(
-    buf: Any, n: Any, records: Any, if_kind: Any, decap: Any, collectors: Any, counters: Any
-) -> Any:
-    """Count what taps wrapped, and let the records of one encapsulation point at the packets inside.
-
-    Parameters
-    ----------
-    buf, n, records, if_kind
-        As for :func:`decode_frames`, of which this is the step before. A record that is unwrapped is of
-        another interface, as many further as there are: of kind ``KIND_RAW``, or twice as many further, of
-        ``KIND_NOTHING``, where no IP packet is inside.
-    decap : int
-        The encapsulation that is read through; ``NONE`` for none.
-    collectors : ndarray of uint64
-        How many destinations of wrapped packets are known, and digests of their addresses.
-    counters : ndarray of int64
-    """
-    rec_at, rec_caplen, rec_wire, _, rec_iface = records
-    for i in range(n):
-        start = rec_at[i]
-        end, wire_end = start + rec_caplen[i], start + rec_wire[i]
-        l3 = link_payload(buf, start, end, if_kind[rec_iface[i]])
-        if l3 < 0 or l3 >= end:
-            continue
-        encapsulation, inner, inner_end = wrapped_in(buf, l3, end, wire_end)
-        if encapsulation == NONE:
-            continue
-        if encapsulation == UNTOLD:
-            counters[UNTOLD_WRAPPED] += 1
-            continue
-        if inner != NOT_IP:
-            _count_wrapped(buf, l3, encapsulation, collectors, counters)
-        if encapsulation != decap:
-            if inner == NOT_IP:
-                counters[UNTOLD_WRAPPED] += 1
-            continue
-        rec_iface[i] += len(if_kind)
-        if inner == NOT_IP:
-            rec_iface[i] += len(if_kind)
-        elif inner == CUT:
-            counters[CUT_WRAPPED] += 1
-            rec_caplen[i] = 0
-        else:
-            size = 0
-            if end - inner >= 6:
-                size = be16(buf, inner + 2) if buf[inner] >> 4 == 4 else be16(buf, inner + 4) + 40
-            rec_at[i] = inner
-            rec_caplen[i] = min(end, inner_end) - inner
-            # A tap sends on the first bytes only, where the whole does not fit: a packet cut short.
-            rec_wire[i] = max(inner_end - inner, size)

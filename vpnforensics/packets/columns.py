@@ -13,7 +13,10 @@ from vpnforensics.capture.encapsulations import COLLECTORS, GTPU, NAMES, NONE, W
 from vpnforensics.capture.health import CaptureHealth
 from vpnforensics.capture.linktypes import KIND_NOTHING, KIND_RAW
 from vpnforensics.capture.records import RecordBatch
-from vpnforensics.packets import _kernels
+from vpnforensics.packets import _counters
+from vpnforensics.packets._address_kernels import rebuild_slots
+from vpnforensics.packets._kernels import RECENT, decode_frames
+from vpnforensics.packets._unwrap_kernels import unwrap_frames
 from vpnforensics.packets.table import AddressTable, PacketTable
 
 _SMALLEST_SLOTS = 1 << 14
@@ -30,8 +33,8 @@ class PacketColumns:
 
     def __init__(self, decap: int = NONE) -> None:
         self.decap = decap
-        self.counters = np.zeros(_kernels.COUNTERS, np.int64)
-        self.counters[_kernels.LAST_NS] = NO_TIME
+        self.counters = np.zeros(_counters.COUNTERS, np.int64)
+        self.counters[_counters.LAST_NS] = NO_TIME
         self._capacity = 0
         self._given_away = 0
         # The 32 bytes of `head` are written as four words.
@@ -43,9 +46,9 @@ class PacketColumns:
         self._packed = np.empty((_SMALLEST_SLOTS // 2, 2), np.uint64)
         self._versions = np.empty(_SMALLEST_SLOTS // 2, np.uint8)
         self._recent = (
-            np.zeros(_kernels.RECENT, np.uint64),
-            np.zeros(_kernels.RECENT, np.int64),
-            np.zeros(_kernels.RECENT, np.int64),
+            np.zeros(RECENT, np.uint64),
+            np.zeros(RECENT, np.int64),
+            np.zeros(RECENT, np.int64),
         )
         self._collectors = np.zeros(1 + COLLECTORS, np.uint64)
         # Keyed, so that no capture can be made whose addresses all collide; numbers do not depend on it.
@@ -54,7 +57,7 @@ class PacketColumns:
     @property
     def rows(self) -> int:
         """Packets decoded so far, but for those given away or not kept."""
-        return int(self.counters[_kernels.ROW])
+        return int(self.counters[_counters.ROW])
 
     @property
     def decoded(self) -> int:
@@ -64,7 +67,7 @@ class PacketColumns:
     @property
     def frames(self) -> int:
         """Frames seen so far."""
-        return int(self.counters[_kernels.FRAME])
+        return int(self.counters[_counters.FRAME])
 
     def decode(
         self,
@@ -86,8 +89,8 @@ class PacketColumns:
             self._unwrap(buf, count, batch, kinds)
             raw, nothing = np.full_like(kinds, KIND_RAW), np.full_like(kinds, KIND_NOTHING)
             kinds, numbers = np.concatenate([kinds, raw, nothing]), np.tile(numbers, 3)
-        before = int(self.counters[_kernels.CANDIDATES])
-        _kernels.decode_frames(
+        before = int(self.counters[_counters.CANDIDATES])
+        decode_frames(
             buf,
             count,
             batch,
@@ -99,23 +102,23 @@ class PacketColumns:
             self.counters,
             self._seed,
         )
-        if self.decap == NONE and self.counters[_kernels.CANDIDATES] > before:
+        if self.decap == NONE and self.counters[_counters.CANDIDATES] > before:
             self._unwrap(buf, count, batch, kinds)
 
     def _unwrap(
         self, buf: npt.NDArray[np.uint8], count: int, batch: RecordBatch, kinds: npt.NDArray[np.uint8]
     ) -> None:
-        _kernels.unwrap_frames(buf, count, batch, kinds, self.decap, self._collectors, self.counters)
+        unwrap_frames(buf, count, batch, kinds, self.decap, self._collectors, self.counters)
 
     def whole_wrapping(self) -> int:
         """The encapsulation that a tap put around all that was decoded so far, or ``NONE``."""
         cells = self.counters
-        wrapped = cells[_kernels.WRAPPED :]
+        wrapped = cells[_counters.WRAPPED :]
         most = int(np.argmax(wrapped))
-        told = self.decoded - cells[_kernels.UNTOLD_WRAPPED] + cells[_kernels.CUT_WRAPPED]
+        told = self.decoded - cells[_counters.UNTOLD_WRAPPED] + cells[_counters.CUT_WRAPPED]
         if not wrapped[most] or wrapped[most] < WHOLE_SHARE * told:
             return NONE
-        return most if most == GTPU or not self.counters[_kernels.ANSWERED] else NONE
+        return most if most == GTPU or not self.counters[_counters.ANSWERED] else NONE
 
     def _reserve_rows(self, count: int, share_done: float) -> None:
         needed = self.rows + count
@@ -129,7 +132,7 @@ class PacketColumns:
             self._columns[i] = grown
 
     def _reserve_addresses(self, count: int) -> None:
-        known = int(self.counters[_kernels.ADDRESSES])
+        known = int(self.counters[_counters.ADDRESSES])
         if known + count <= len(self._versions):
             return
         size = len(self._slots)
@@ -138,11 +141,11 @@ class PacketColumns:
         packed, versions = np.empty((size // 2, 2), np.uint64), np.empty(size // 2, np.uint8)
         packed[:known], versions[:known] = self._packed[:known], self._versions[:known]
         self._slots, self._packed, self._versions = np.full(size, -1, np.int32), packed, versions
-        _kernels.rebuild_slots(packed, versions, known, self._slots, self._seed)
+        rebuild_slots(packed, versions, known, self._slots, self._seed)
 
     def addresses(self, start: int = 0) -> AddressTable:
         """The distinct addresses, in order of appearance, from a number on."""
-        known = int(self.counters[_kernels.ADDRESSES])
+        known = int(self.counters[_counters.ADDRESSES])
         packed = self._packed[start:known].astype(">u8").view(np.uint8).reshape(known - start, 16)
         return AddressTable(packed, self._versions[start:known].copy())
 
@@ -158,7 +161,7 @@ class PacketColumns:
         left = self.rows - count
         for array in self._columns:
             array[:left] = array[count : count + left].copy()
-        self.counters[_kernels.ROW] = left
+        self.counters[_counters.ROW] = left
         self._given_away += count
 
     def keep(self, start: int, wanted: npt.NDArray[np.bool_]) -> None:
@@ -167,7 +170,7 @@ class PacketColumns:
         for array in self._columns:
             array[start:kept] = array[start : self.rows][wanted]
         self._given_away += self.rows - kept
-        self.counters[_kernels.ROW] = kept
+        self.counters[_counters.ROW] = kept
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """The finished columns by name; this object must not be used afterwards."""
@@ -184,24 +187,24 @@ class PacketColumns:
     def health(self, **found: int) -> CaptureHealth:
         """The findings so far, together with those made elsewhere."""
         cells = self.counters
-        wrapped = dict(zip(NAMES, cells[_kernels.WRAPPED :].tolist(), strict=True))
+        wrapped = dict(zip(NAMES, cells[_counters.WRAPPED :].tolist(), strict=True))
         wrapped[NAMES[NONE]] = 0
         unwrapped = wrapped.pop(NAMES[self.decap])
         return CaptureHealth(
-            snapped=int(cells[_kernels.SNAPPED]),
-            cut_heads=int(cells[_kernels.CUT_HEADS]),
-            out_of_order=int(cells[_kernels.OUT_OF_ORDER]),
-            time_jumps=int(cells[_kernels.TIME_JUMPS]),
-            duplicates=int(cells[_kernels.DUPLICATES]),
-            non_ip=int(cells[_kernels.NON_IP]),
-            malformed=int(cells[_kernels.MALFORMED]),
-            super_frames=int(cells[_kernels.SUPER_FRAMES]),
-            fragments=int(cells[_kernels.FRAGMENTS]),
-            unsupported_linktype=int(cells[_kernels.UNSUPPORTED]),
-            untimed=int(cells[_kernels.UNTIMED]),
-            cut_options=int(cells[_kernels.CUT_OPTIONS]),
-            cut_headers=int(cells[_kernels.CUT_HEADERS]),
-            later_hops=int(cells[_kernels.LATER_HOPS]),
+            snapped=int(cells[_counters.SNAPPED]),
+            cut_heads=int(cells[_counters.CUT_HEADS]),
+            out_of_order=int(cells[_counters.OUT_OF_ORDER]),
+            time_jumps=int(cells[_counters.TIME_JUMPS]),
+            duplicates=int(cells[_counters.DUPLICATES]),
+            non_ip=int(cells[_counters.NON_IP]),
+            malformed=int(cells[_counters.MALFORMED]),
+            super_frames=int(cells[_counters.SUPER_FRAMES]),
+            fragments=int(cells[_counters.FRAGMENTS]),
+            unsupported_linktype=int(cells[_counters.UNSUPPORTED]),
+            untimed=int(cells[_counters.UNTIMED]),
+            cut_options=int(cells[_counters.CUT_OPTIONS]),
+            cut_headers=int(cells[_counters.CUT_HEADERS]),
+            later_hops=int(cells[_counters.LATER_HOPS]),
             unwrapped=unwrapped,
             **{name: wrapped.get(name, 0) for name in NAMES[1:]},
             **found,

@@ -9,8 +9,9 @@ from typing import Any
 from vpnforensics.report.html.assets import policy, style
 from vpnforensics.report.html.markup import Markup, element, escaped, listed, page_head, plain_table
 from vpnforensics.report.provenance import made_by
+from vpnforensics.validation.misleading import MISLEADING, MISLEADING_NOTE, misleading_tables
 from vpnforensics.validation.plots import pictures
-from vpnforensics.validation.tables import MISLEADING, MISLEADING_NOTE, PICTURES, misleading_tables, tables
+from vpnforensics.validation.tables import PICTURES, tables
 
 _TITLE = "Validation report"
 _HYPOTHESES = (

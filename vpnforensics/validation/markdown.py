@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vpnforensics.validation.tables import (
-    MISLEADING,
-    MISLEADING_NOTE,
-    PICTURES,
-    TextTable,
-    misleading_tables,
-    tables,
-)
+from vpnforensics.validation.cells import TextTable
+from vpnforensics.validation.misleading import MISLEADING, MISLEADING_NOTE, misleading_tables
+from vpnforensics.validation.tables import PICTURES, tables
 
 _HEAD = """# Validation
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-Document = Mapping[str, Any]
+from vpnforensics.validation.baselines.tables import baseline_tables
+from vpnforensics.validation.cells import (
+    Document,
+    TextTable,
+    damage_text,
+    number,
+    part_of,
+    share,
+    with_interval,
+)
 
 _COSTS, _CONDITIONS, _STATED = (
     "What the likelihood ratios are worth", "By condition", "Stated and observed errors",
@@ -15,21 +23,6 @@ _SESSIONS = 10
 """Shown by name; the others together."""
 PICTURES = {_COSTS: "method-", _CONDITIONS: "conditions", _STATED: "stated"}
 """What the names of the pictures begin with that belong below a table, by its caption."""
-MISLEADING = "What misleads most, and the packets behind it"
-MISLEADING_NOTE = (
-    "Beside each packet of the flow, the outer packet of that tunnel nearest in time that has the size it"
-    " would have. Frames are numbered as Wireshark does."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TextTable:
-    """A table with what has to be known to read it."""
-
-    caption: str
-    note: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def tables(document: Document) -> list[TextTable]:
@@ -92,7 +85,7 @@ def _costs(document: Document) -> TextTable:
             continue
         costs, intervals = row["cost"], row["cost_intervals"] or {}
         told = (
-            _with_interval(costs[key], intervals.get(key))
+            with_interval(costs[key], intervals.get(key))
             for key in ("cllr", "cllr_min", "cllr_cal", "devpav")
         )
         low, high = row["elub"]
@@ -119,7 +112,7 @@ def _rates(document: Document) -> TextTable:
                 name,
                 f"{each['rate']:g}",
                 f"{each['hits']:,} of {each['true']:,}",
-                _share(each["tpr"], each["tpr_interval"]),
+                share(each["tpr"], each["tpr_interval"]),
                 f"{each['false_hits']:,} of {each['false']:,}",
                 f"at most {each['fpr_interval'][1]:.2g}",
             )
@@ -142,8 +135,8 @@ def _misleading(document: Document) -> TextTable:
         (
             name,
             f"{each['llr']:g} and more" if each["llr"] else "any",
-            _of(each["false"], row["spoken_false"]),
-            _of(each["true"], row["spoken_true"]),
+            part_of(each["false"], row["spoken_false"]),
+            part_of(each["true"], row["spoken_true"]),
         )
         for name, row in _spoken(document)
         for each in row["misleading"]
@@ -163,11 +156,11 @@ def _conditions(document: Document) -> TextTable:
             row["value"],
             f"{row['sessions']:,}",
             f"{row['linked']:,} of {row['carried']:,}",
-            _share(row["linked"] / row["carried"], row["linked_interval"]) if row["carried"] else "",
+            share(row["linked"] / row["carried"], row["linked_interval"]) if row["carried"] else "",
             f"{row['absent']:,}",
             f"{row['wrong']:,}",
-            _number(row["cllr"]),
-            _number(row["cllr_min"]),
+            number(row["cllr"]),
+            number(row["cllr_min"]),
             f"{row['cost_share']:.1%}",
         )
         for row in document["conditions"]
@@ -313,144 +306,5 @@ def _cases(document: Document) -> TextTable:
     )  # fmt: skip
 
 
-def baseline_tables(document: Document) -> list[TextTable]:
-    """What others do on the same pairs; none where the report was made without."""
-    told = document.get("baselines")
-    if not told:
-        return []
-    rows = [
-        (
-            row["packets"],
-            row["method"],
-            f"{row['true']:,}",
-            *(cell for n in range(len(row["at_rates"])) for cell in _baseline_cells(row, n)),
-        )
-        for row in told["rows"]
-    ]
-    rates = [f"{each['rate']:g}" for each in told["rows"][0]["at_rates"]] if rows else []
-    hits = TextTable(
-        "Baselines to be beaten: true positives at stated false positive rates",
-        "Other methods on the same pairs in the same run, with the same tunnels and clocks given to them, by"
-        " packets of the flow. Where a method is silent, it has no hit; one that is mostly silent stands once"
-        " more with the pairs that it speaks of. Each has its best threshold in hindsight, in each row. Fused"
-        " is better by so many points where the 95 % intervals are apart, ahead where they are not; NOT"
-        " BEATEN: the baseline has as many hits or more. A rate that the independent false comparisons of the"
-        " row cannot support is refused, and what they are worth is told.",
-        ("packets", "method", "true pairs", *(t for r in rates for t in (f"hits at {r}", "fused is"))),
-        tuple(rows),
-    )
-    return [hits, _baseline_costs(told["cost"])]
-
-
-def _baseline_cells(row: Mapping[str, Any], number: int) -> tuple[str, str]:
-    each, beaten = row["at_rates"][number], (row["beaten"] or (None, None))[number]
-    if each["refused"]:
-        return f"refused: worth {each['independent']:,}", ""
-    hits = _share(each["tpr"], each["tpr_interval"])
-    if beaten is None:
-        return hits, ""
-    if beaten["by"] <= 0:
-        return hits, f"NOT BEATEN ({100 * beaten['by']:+.2f})"
-    return hits, f"{'better' if beaten['sure'] else 'ahead'} by {100 * beaten['by']:.2f}"
-
-
-def _baseline_costs(costs: Sequence[Mapping[str, Any]]) -> TextTable:
-    rows = [
-        (
-            row["method"],
-            f"{row['spoken_true']:,} of {row['true']:,}",
-            f"{row['spoken_false']:,} of {row['false']:,}",
-            _number(row["cllr"]),
-            f"{row['pairs'] / row['took_s']:,.0f}" if row["took_s"] else "",
-            "" if row["trained_s"] is None else f"{row['trained_s']:.0f}",
-        )
-        for row in costs
-    ]
-    return TextTable(
-        "Baselines: what they are worth, and cost",
-        "Cllr of likelihood ratios fitted on other capture sessions than they are judged on; of fused, as it"
-        " is stated. Pairs a second: of a baseline, its scores alone; of fused, all the work from files to"
-        " verdicts.",
-        ("method", "speaks of true", "of false", "Cllr", "pairs a second", "seconds to train"),
-        tuple(rows),
-    )
-
-
-def damage_text(damage: Mapping[str, Any]) -> str:
-    """A damage of the document, in words."""
-    from vpnforensics.validation.damage import Damage
-
-    return Damage(**damage).text
-
-
-def misleading_tables(document: Document) -> Iterator[TextTable]:
-    """The worst comparisons: what each is, and its packets."""
-    kinds = {
-        "link": "Wrong link",
-        "false": "Speaks for a tunnel that did not carry the flow",
-        "true": "Speaks least for the true tunnel",
-    }
-    for kind, title in kinds.items():
-        for each in document["worst"][kind]:
-            about = (
-                f"{title}: {each['flow']} ({each['flow_ends']}) with {each['tunnel']} ({each['client']}) in"
-                f" {each['session']}, damage {each['damage']}; log10 LR {each['llr']:+.2f},"
-                f" stated error {each['error']:.2g}; {each['packets']}"
-                f" packets, {each['verdict']}{_of_the_true(each)}"
-            )
-            rows = [
-                (
-                    f"{p['egress_frame']}",
-                    p["at"],
-                    "up" if p["up"] else "down",
-                    f"{p['inner_bytes']}",
-                    "none" if p["ingress_frame"] is None else f"{p['ingress_frame']}",
-                    "" if p["outer_bytes"] is None else f"{p['outer_bytes']}",
-                    "" if p["delay_ms"] is None else f"{p['delay_ms']:.3f}",
-                )
-                for p in each["frames"]
-            ]
-            headings = (
-                "egress frame",
-                "time",
-                "",
-                "inner bytes",
-                "ingress frame",
-                "outer bytes",
-                "delay, ms",
-            )
-            yield TextTable(about, f"{each['ingress']} {each['egress']}", headings, tuple(rows))
-
-
-def _of_the_true(each: Mapping[str, Any]) -> str:
-    """What was said of the tunnel that a wrong link should have named."""
-    if each["kind"] != "link":
-        return ""
-    if each["true_tunnel"] is None:
-        return "; its own tunnel is not in the ingress capture"
-    said = "nothing" if each["true_llr"] is None else f"log10 LR {each['true_llr']:+.2f}"
-    return f"; of its own tunnel, {each['true_tunnel']}: {said}"
-
-
 def _spoken(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:
     return ((name, row) for name, row in document["methods"].items() if "silent" not in row)
-
-
-def _of(part: float, whole: float) -> str:
-    return f"{part:,.0f} of {whole:,} ({part / max(whole, 1):.2g})"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _with_interval(value: float | None, interval: Sequence[float | None] | None) -> str:
-    if value is None:
-        return "not defined"
-    if interval is None or None in interval:
-        return _number(value)
-    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
-
-
-def _share(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.2%} [{interval[0]:.2%}, {interval[1]:.2%}]"

@@ -11,8 +11,8 @@ import pytest
 from vpnforensics import samples
 from vpnforensics.cli.main import main
 from vpnforensics.validation.baselines.table import Timed, section
+from vpnforensics.validation.baselines.tables import baseline_tables
 from vpnforensics.validation.comparisons import FUSED, Comparisons, Scores
-from vpnforensics.validation.tables import baseline_tables
 
 
 def comparisons(true: int, false: int, **values: np.ndarray) -> Comparisons:

@@ -67,7 +67,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         Numbers of those to look at.
     policy : Policy
     """
-    sizes = np.diff(containment.egress.start)
+    sizes, padded = np.diff(containment.egress.start), containment.classes.all_padded
     n = len(sizes)
     tunnel = np.full(n, -1, np.int32)
     margin = np.full(n, -np.inf)
@@ -79,13 +79,15 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         if not number:
             first_look = pairs
         plain = (lead >= policy.strong) & (sizes >= policy.long)
-        if containment.classes.all_padded:
+        if padded:
             plain &= np.r_[pairs.score, 0.0][row] - lead < policy.strong  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
         if not len(strong):
             break
         best = row[strong]
-        least = np.maximum(_KEPT * pairs.hits[best], _usual(containment, sizes[strong], policy))
+        least = _KEPT * pairs.hits[best]
+        if not padded:
+            least = np.maximum(least, _usual(containment, sizes[strong], policy))
         kept, owned = with_room(containment, strong, pairs.tunnel[best], pairs.score[best], least)
         if not kept.any():
             break
