@@ -23,8 +23,8 @@ class Policy:
     clients load one page at one moment. Set on 18 recordings (small errors were a third of the wrong links
     observed, larger ones as many as were observed); what it does on others is in decision 2."""
     every_packet: int = 100
-    """Packets of a flow up to which the joint model looks for all of them, and a flow that lacks more than
-    captures miss is left to it; of longer ones it leaves out those that only continue a burst."""
+    """Packets of a flow up to which the joint model looks for all of them; of longer ones it leaves out those
+    that only continue a burst."""
     sure: float = 1e-6
     """Error below which the joint model's flows leave with their records before the others are asked again.
     Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""

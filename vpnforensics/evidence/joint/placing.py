@@ -10,9 +10,7 @@ plain then. Flows that stay ambiguous are left to the joint model.
 
 The score counts other flows' records as chance, and which of two flows of one tunnel wants a record more is
 not its question. Among five lookups of four packets for which a tunnel has three sets of records, the wrong
-one may score highest, and one of a page's connections, of a client that is missing, may find most of its
-packets among another's who loads the same page. So short flows are left to the model, and so are flows up to
-``every_packet`` that lack more packets than captures miss.
+one may score highest. So short flows are left to the model.
 
 Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
 is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
@@ -28,15 +26,12 @@ import numpy.typing as npt
 
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment, Ownership
-from vpnforensics.evidence.missed import share_of_carried
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.flows.grouping import count_in_groups
 from vpnforensics.scratch import beside
 
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
-_SELDOM = 0.01
-"""Share of carried flows that lack so many packets, below which a flow is not plain."""
 _ROUNDS = 4
 """How often it is looked who is plain now; what is left is left to the model, which takes longer."""
 
@@ -67,7 +62,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         Numbers of those to look at.
     policy : Policy
     """
-    sizes, padded = np.diff(containment.egress.start), containment.classes.all_padded
+    sizes = np.diff(containment.egress.start)
     n = len(sizes)
     tunnel = np.full(n, -1, np.int32)
     margin = np.full(n, -np.inf)
@@ -79,15 +74,13 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         if not number:
             first_look = pairs
         plain = (lead >= policy.strong) & (sizes >= policy.long)
-        if padded:
+        if containment.classes.all_padded:
             plain &= np.r_[pairs.score, 0.0][row] - lead < policy.strong  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
         if not len(strong):
             break
         best = row[strong]
         least = _KEPT * pairs.hits[best]
-        if not padded:
-            least = np.maximum(least, _usual(containment, sizes[strong], policy))
         kept, owned = with_room(containment, strong, pairs.tunnel[best], pairs.score[best], least)
         if not kept.any():
             break
@@ -96,18 +89,6 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         containment = containment.take_out(strong, owned, record)
         flows = flows[tunnel[flows] < 0]
     return Placed(tunnel, margin, record, containment, first_look)
-
-
-def _usual(containment: Containment, sizes: npt.NDArray[np.int64], policy: Policy) -> npt.NDArray[np.int64]:
-    """Packets that flows of these sizes nearly always find of theirs; of longer ones none are asked for."""
-    miss = float(containment.miss[-1])
-    size, of_size = np.unique(np.minimum(sizes, policy.every_packet + 1), return_inverse=True)
-    least = np.zeros(len(size), np.int64)
-    for k, n in enumerate(size.tolist()):
-        if n <= policy.every_packet:
-            found = np.arange(n + 1)
-            least[k] = np.argmax(share_of_carried(found, np.full(n + 1, n), miss) >= _SELDOM)
-    return least[of_size]
 
 
 def with_room(
