@@ -140,7 +140,7 @@ def correlate(
         case, more = make_case(sides, flows, clock, rng, tell)
         endpoints = aside.submit(rows.flow_rows, case.flows)
         named = aside.submit(find_names, case.captured or case.flows)
-        weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one)
+        weighed = weigh(case, options, rng, tell, clock=clock, one=sides.are_one, names=named.result)
         case, decision = weighed.case, weighed.decision
         if not len(case.tunnels):
             raise CaseError(why_no_tunnels(sides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.kept_bytes import REWRITING
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import connections, exact, packets, volume, writes
+from vpnforensics.engines import connections, exact, lookups, packets, volume, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.connections import with_connections
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
@@ -17,6 +18,7 @@ from vpnforensics.evidence.fields import weigh_fields
 from vpnforensics.evidence.kept_bytes import with_kept_bytes
 from vpnforensics.evidence.shipped import lend
 from vpnforensics.evidence.volume import with_volume
+from vpnforensics.features.names.find import FlowNames
 from vpnforensics.options import Options
 from vpnforensics.sides import Progress
 from vpnforensics.tunnels.plain import plain_clients
@@ -38,6 +40,7 @@ def weigh(
     *,
     clock: Alignment | None,
     one: bool,
+    names: Callable[[], FlowNames] | None = None,
 ) -> Weighed:
     """Likelihood ratios and verdicts of a case.
 
@@ -52,6 +55,8 @@ def weigh(
         Where it is known beforehand.
     one : bool
         Whether one capture is both sides.
+    names : callable, optional
+        Gives the names that the flows gave themselves, when they are needed.
     """
     tell("scoring", 0.0)
     if not len(case.tunnels) and exact.NAME in options.engines:
@@ -60,7 +65,11 @@ def weigh(
     decision = undecided(case, options.policy)
     if (writes.NAME if case.by_writes else packets.NAME) in options.engines:
         decision = decide_by_packets(
-            case, policy=options.policy, rng=rng, progress=lambda share: tell("scoring", share)
+            case,
+            policy=options.policy,
+            rng=rng,
+            progress=lambda share: tell("scoring", share),
+            names=None if case.by_writes or lookups.NAME not in options.engines else names,
         )
     if case.by_writes and not _written_anew(case) and writes.NAME in options.engines:
         if connections.NAME in options.engines:

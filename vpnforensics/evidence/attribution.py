@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
+from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.model import Posterior, solve
 from vpnforensics.evidence.joint.placing import place_strong
 from vpnforensics.evidence.policy import Policy
@@ -30,6 +31,8 @@ from vpnforensics.scratch import beside, blocks
 _LARGE = 0.03
 """An error that is stated halfway between its multiple and itself."""
 _LN10 = float(np.log(10.0))
+
+GiveHints = Callable[[Int32s], Hints | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,10 @@ class Attribution:
     """log10 likelihood ratio of each of the pairs, as the model has it: neither calibrated nor bounded."""
     unlisted_llr: Floats
     """Likewise of each flow in any tunnel that is not listed."""
+    llr_by_packets: Floats
+    """Of each of the pairs, without hints."""
+    hints: Hints | None
+    """What else the model was told."""
 
 
 def attribute(
@@ -58,6 +65,7 @@ def attribute(
     policy: Policy,
     rng: np.random.Generator,
     progress: Callable[[float], None] | None = None,
+    hints: GiveHints | None = None,
 ) -> Attribution:
     """Link flows to tunnels.
 
@@ -71,9 +79,11 @@ def attribute(
         Turns the decoys, on which no link depends unless the model is sure of several of them.
     progress : callable, optional
         Called with the share done.
+    hints : callable, optional
+        Called with the tunnel of each flow that is sure, -1 of others: what that says of the others.
     """
     tell = progress or (lambda share: None)
-    settled = _settle(containment, alive, policy)
+    settled = _settle(containment, alive, policy, hints=hints)
     tell(0.5)
     likely = surest(settled.error, policy.expected_false_links)
 
@@ -91,6 +101,7 @@ def attribute(
     record = _records(settled, linked)
     pairs = _listed(containment, settled.pairs, settled.likeliest)
     llr, unlisted = _likelihood_ratios(pairs, settled, policy)
+    by_packets, _ = _likelihood_ratios(pairs, replace(settled, posterior=settled.by_packets), policy)
     return Attribution(
         np.where(linked, settled.likeliest, -1).astype(np.int32),
         error,
@@ -99,6 +110,8 @@ def attribute(
         pairs,
         llr,
         unlisted,
+        by_packets,
+        settled.hints,
     )
 
 
@@ -109,6 +122,9 @@ class _Settled:
     pairs: ScoreTable
     """First look at all flows."""
     posterior: Posterior
+    by_packets: Posterior
+    """Without hints."""
+    hints: Hints | None
     jointly: npt.NDArray[np.bool_]
     """Flows that the joint model decided; the others were placed before, or have no tunnel to be in."""
     likeliest: Int32s
@@ -126,11 +142,13 @@ def _settle(
     alive: npt.NDArray[np.int64],
     policy: Policy,
     none_share: float | None = None,
+    hints: GiveHints | None = None,
 ) -> _Settled:
     """The strong first, the others jointly, and the unsure of those once more, without the sure ones.
 
     In a burst of equal packets each flow's claims are diluted by all the others': every one could do with
-    another's record. Once the surest have left with theirs, what the rest need is what is left.
+    another's record. Once the surest have left with theirs, what the rest need is what is left; and what the
+    sure do may hint at whose the others are.
 
     The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
@@ -149,12 +167,18 @@ def _settle(
     posterior = solve(rest, _telling(containment, jointly, short), alive, none_share)
     jointly &= posterior.asked
     sure = jointly & (posterior.error < policy.sure)
+    by_packets, told = posterior, None
     if sure.any():
         flows = np.flatnonzero(sure).astype(np.int32)
         owned = rest.own(flows, posterior.best[flows], -posterior.error[flows])
         rest = rest.take_out(flows, owned, record)
         unsure = _telling(containment, jointly & ~sure, short)
         later = solve(rest, unsure, alive, posterior.none_share)
+        by_packets = posterior.completed_by(later, sure | ~later.asked)
+        if hints is not None:
+            told = hints(np.where(sure, posterior.best, placed.tunnel).astype(np.int32))
+        if told is not None:
+            later = solve(rest, unsure, alive, posterior.none_share, told)
         posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     error = np.where(
@@ -166,7 +190,7 @@ def _settle(
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
-    return _Settled(placed.pairs, posterior, jointly, likeliest, error, record, left, rest)
+    return _Settled(placed.pairs, posterior, by_packets, told, jointly, likeliest, error, record, left, rest)
 
 
 def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:

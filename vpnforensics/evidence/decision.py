@@ -17,13 +17,16 @@ from vpnforensics.engines import writes as writes_engine
 from vpnforensics.engines.case import LONGEST_STAY_NS, USUAL_MISS, Case, ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
 from vpnforensics.engines.exact import ExactMatches
+from vpnforensics.engines.lookups import find_asked
 from vpnforensics.evidence.attribution import Attribution, attribute, of_linked
 from vpnforensics.evidence.calibration import Calibration, bounds, chance_cap, chance_slope
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
 from vpnforensics.evidence.denial import chance_of_nothing, chance_of_so_little
+from vpnforensics.evidence.lookups import hints_of, voice_of
 from vpnforensics.evidence.observability import Observability, Why, at_work, observability, unproven
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.evidence.voices import Voice
+from vpnforensics.features.names.find import FlowNames
 from vpnforensics.flows.grouping import changes, count_in_groups
 from vpnforensics.packets.selection import leaves_out
 from vpnforensics.scratch import beside, blocks
@@ -116,16 +119,31 @@ def undecided(case: Case, policy: Policy) -> Decision:
 
 
 def decide_by_packets(
-    case: Case, *, policy: Policy, rng: np.random.Generator, progress: Callable[[float], None] | None = None
+    case: Case,
+    *,
+    policy: Policy,
+    rng: np.random.Generator,
+    progress: Callable[[float], None] | None = None,
+    names: Callable[[], FlowNames] | None = None,
 ) -> Decision:
-    """Verdicts and likelihood ratios from joint attribution, of packets or, through relays, of writes."""
+    """Verdicts and likelihood ratios from joint attribution, of packets or, through relays, of writes; and of
+    lookups, where ``names`` says what was asked for.
+    """
     engine = writes_engine if case.by_writes else packets_engine
     containment = engine.prepare(case, at_work(case))
     if containment is None:
         return undecided(case, policy)
     alive = present(case, case.map_of_tunnel >= 0)
     table = observability(case)
-    found = attribute(containment, alive, policy=policy, rng=rng, progress=progress)
+    asked = find_asked(case.flows, names()) if names is not None else None
+    found = attribute(
+        containment,
+        alive,
+        policy=policy,
+        rng=rng,
+        progress=progress,
+        hints=None if asked is None else lambda tunnel: hints_of(asked, tunnel, alive),
+    )
     scores = _with_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]
     table = table.noted(_too_long(containment), Why.TOO_LONG)
@@ -138,18 +156,20 @@ def decide_by_packets(
     chance = chance_of_so_little(case, table, scores, miss)
     null_comparisons = _null_comparisons(found, alive)
     calibration = _calibration(found, null_comparisons)
-    voice = _voice(engine.NAME, scores, sizes, found, calibration)
+    voices = [_voice(engine.NAME, scores, sizes, found, calibration)]
+    if found.hints is not None:
+        voices.append(voice_of(found.hints, scores, calibration))
     return Decision(
         engine.NAME,
         scores,
-        voice.llr,
+        calibration.llr(_listed_llr(scores, found.llr, found)),
         chance,
         alive,
         found.tunnel,
         of_linked(found.record, found.tunnel >= 0, case.egress.start),
         found.error,
         policy,
-        (voice,),
+        tuple(voices),
         {
             "median_ns": [round(law.median_ns[0]), round(law.median_ns[1])],
             "p95_ns": [round(law.p95_ns[0]), round(law.p95_ns[1])],
@@ -307,11 +327,17 @@ def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
 def _voice(
     engine: str, scores: ScoreTable, sizes: Ints, found: Attribution, calibration: Calibration
 ) -> Voice:
-    llr = found.unlisted_llr[scores.flow]
-    llr[: len(found.llr)] = found.llr  # the listed come first
+    llr = _listed_llr(scores, found.llr_by_packets, found)
     claim = calibration.unbounded(llr)
     found_of = _found(scores.hits, sizes, engine)
     return Voice(engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), found_of, claim)
+
+
+def _listed_llr(scores: ScoreTable, of_pairs: Floats, found: Attribution) -> Floats:
+    """Of all pairs: of those that the attribution has, which come first, and of the others."""
+    llr = found.unlisted_llr[scores.flow]
+    llr[: len(of_pairs)] = of_pairs
+    return llr
 
 
 def _found(hits: Int32s, sizes: Ints, what: str = "packets") -> tuple[str, ...]:

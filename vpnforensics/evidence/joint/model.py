@@ -62,6 +62,7 @@ from vpnforensics.evidence.joint._message_kernels import (
 )
 from vpnforensics.evidence.joint._trial_kernels import give
 from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
 from vpnforensics.scratch import beside, blocks
@@ -141,7 +142,13 @@ class Posterior:
         )
 
 
-def solve(containment: Containment, wanted: Bools, alive: Ints, none_share: float | None = None) -> Posterior:
+def solve(
+    containment: Containment,
+    wanted: Bools,
+    alive: Ints,
+    none_share: float | None = None,
+    hints: Hints | None = None,
+) -> Posterior:
     """Posterior of every flow with a wanted packet.
 
     Parameters
@@ -154,15 +161,22 @@ def solve(containment: Containment, wanted: Bools, alive: Ints, none_share: floa
         Tunnels that each flow is compared with.
     none_share : float, optional
         P(none), where it is not to be learned.
+    hints : Hints, optional
+        What speaks for a flow's tunnels besides its packets; the posterior odds are then those of both.
     """
-    return _Solver(containment, wanted, alive, none_share).solve()
+    return _Solver(containment, wanted, alive, none_share, hints).solve()
 
 
 class _Solver:
     """The graph of a case, and the state of its learning."""
 
     def __init__(
-        self, containment: Containment, wanted: Bools, alive: Ints, none_share: float | None
+        self,
+        containment: Containment,
+        wanted: Bools,
+        alive: Ints,
+        none_share: float | None,
+        hints: Hints | None,
     ) -> None:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
         self.containment, self.place = containment, beside(containment.egress.ts_ns)
@@ -187,6 +201,9 @@ class _Solver:
         self.alive = np.maximum(alive, 1)
         self.connected = connect(containment, asked, self.reach)
         self.graph = self.connected.graph
+        pairs = self.graph.pair_flow, self.graph.pair_tunnel
+        self.hinted = np.zeros(len(pairs[0])) if hints is None else hints.of(*pairs)
+        self.hinted_elsewhere = np.zeros(self.flows) if hints is None else hints.elsewhere
         self.room, self.parts = Room.of(self.graph), flows_in_parts(self.graph)
         self._count_records(asked)
 
@@ -258,7 +275,7 @@ class _Solver:
         return Rates(
             np.log((1 - self.none_share) / self.alive),
             float(np.log(self.none_share)),
-            self.connected.unseen @ np.log(self.miss),
+            self.connected.unseen @ np.log(self.miss) + self.hinted,
             self.miss.copy(),
             self.density.copy(),
             self.chance,
@@ -338,6 +355,7 @@ class _Solver:
         # ln 1 / (sum of all weights), known from P(none) and its share in it.
         share = np.log(np.maximum(none * raised, 1e-300)) - rates.log_none
         unlisted = rates.log_prior + self.connected.sought[0] * down + self.connected.sought[1] * up + share
+        unlisted += self.hinted_elsewhere
         size = float(self.cell_size.sum())
         return Posterior(
             self.asked,

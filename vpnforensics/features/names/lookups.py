@@ -17,6 +17,7 @@ from vpnforensics.extras import how_to_get
 from vpnforensics.features.names import dns
 from vpnforensics.features.names.find import FlowNames, Lookup
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.packets.table import AddressTable
 
 HELD_NS = 3_600_000_000_000
 """A program may use an address for so long after its time to live."""
@@ -70,13 +71,17 @@ def unread_names(names: FlowNames, capture: str = "the egress capture") -> list[
     return said
 
 
-def _by_address(flows: FlowTable, names: FlowNames, owner: list[int]) -> dict[tuple[int, int], list[Lookup]]:
-    """Lookups in order of time, by address id and tunnel, and all of an address together."""
-    table = flows.packets.addresses
-    ids = {
+def address_ids(table: AddressTable) -> dict[bytes, int]:
+    """Number of each address, by its 4 or 16 bytes in network order."""
+    return {
         (row[12:].tobytes() if version == 4 else row.tobytes()): number
         for number, (row, version) in enumerate(zip(table.packed, table.version, strict=True))
     }
+
+
+def _by_address(flows: FlowTable, names: FlowNames, owner: list[int]) -> dict[tuple[int, int], list[Lookup]]:
+    """Lookups in order of time, by address id and tunnel, and all of an address together."""
+    ids = address_ids(flows.packets.addresses)
     known: dict[tuple[int, int], list[Lookup]] = {}
     for lookup in names.lookups:
         number = ids.get(lookup.address)
