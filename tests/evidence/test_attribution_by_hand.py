@@ -14,6 +14,7 @@ from vpnforensics.engines.case import ScoreTable
 from vpnforensics.evidence import attribution as module
 from vpnforensics.evidence.attribution import attribute, surest
 from vpnforensics.evidence.decoys import NO_DECOYS, Decoys
+from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.model import Posterior
 from vpnforensics.evidence.joint.placing import Placed
 from vpnforensics.evidence.policy import Policy
@@ -248,3 +249,32 @@ def test_a_real_first_look_and_model_agree_with_the_made_up_ones() -> None:
     found = attribute(case, np.array([2, 2]), policy=Policy(decoy_rounds=0), rng=np.random.default_rng(0))
     assert found.llr[found.pairs.tunnel == found.pairs.flow].min() > 0
     assert (found.pairs.tunnel == found.pairs.flow).sum() == 2
+
+
+def test_what_the_sure_do_decides_between_tunnels_that_fit_alike() -> None:
+    """Two lookups of one moment and two tunnels that had both: a coin flip, unless somebody goes there."""
+    surely = [[(t, 80 + n, True), (t + 5.0, 300 + n, False)] for n, t in enumerate((5_000.0, 9_000.0))]
+    twins = [[(0.0, 80, True), (5.0, 120, False)], [(0.1, 80, True), (5.1, 120, False)]]
+    flows = surely + twins
+    records = [(t, size, up, k) for k in (0, 1) for t, size, up in surely[k] + twins[k]]
+    case = made(flows, records, tunnels=2, sd_ms=2.0)
+    policy, alive = Policy(decoy_rounds=0), np.full(4, 2)
+    asked: list[list[int]] = []
+
+    def hints(tunnel: Any) -> Hints:
+        asked.append(tunnel.tolist())
+        flow, to = np.array([2, 3], np.int32), np.array([1, 0], np.int32)
+        return Hints(flow, to, np.full(2, 6.0), np.zeros(4))
+
+    alone = attribute(case, alive, policy=policy, rng=np.random.default_rng(0))
+    told = attribute(case, alive, policy=policy, rng=np.random.default_rng(0), hints=hints)
+    assert asked == [[0, 1, -1, -1]]
+    assert alone.error[2:].min() > 0.2
+    assert told.tunnel.tolist() == [0, 1, 1, 0]
+    assert told.error[2:].max() < 1e-4
+    pairs = [(f, k) for f, k in zip(told.pairs.flow.tolist(), told.pairs.tunnel.tolist(), strict=True)]
+    swapped = [pairs.index((2, 1)), pairs.index((3, 0))]
+    assert told.llr[swapped].min() > 3.0
+    assert np.abs(told.llr_by_packets[swapped]).max() < 1.0
+    assert told.hints is not None
+    assert alone.hints is None

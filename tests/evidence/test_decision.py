@@ -152,6 +152,8 @@ def attributed(monkeypatch, case, *, pairs, llr, tunnel, record, rest=(), classe
         record=np.array(record, np.int32),
         pairs=scored(*pairs),
         llr=np.array(llr, float),
+        llr_by_packets=np.array(llr, float),
+        hints=None,
         **(parts | more),
     )
     monkeypatch.setattr(module, "attribute", lambda *_, **__: found)

@@ -42,7 +42,7 @@ def test_every_listed_pair_says_what_each_engine_said() -> None:
     """Each engine has an entry: a ratio within its bounds, or silence with a reason."""
     sample = samples.load("windows-global-ip-id")
     case = vf.correlate(sample.ingress, sample.egress)
-    names = ("packets", *(engine.name for engine in fields.FIELDS))
+    names = ("packets", "lookups", *(engine.name for engine in fields.FIELDS))
     heard = dict.fromkeys(names, 0)
     for llr, engines in zip(case.scores["llr"], _engines(case), strict=True):
         assert tuple(engines) == names

@@ -157,7 +157,7 @@ def decide_by_packets(
     null_comparisons = _null_comparisons(found, alive)
     calibration = _calibration(found, null_comparisons)
     voices = [_voice(engine.NAME, scores, sizes, found, calibration)]
-    if found.hints is not None:
+    if names is not None:
         voices.append(voice_of(found.hints, scores, calibration))
     return Decision(
         engine.NAME,

@@ -29,6 +29,7 @@ NEVER = len(_DELAYS_NS) + 1
 _SAME = "its client goes to, or asks for, the same host at that time"
 _OTHER = "its client has nothing to do with the host that is asked for"
 _SILENT = "no lookup, or no address of its name is known"
+_UNKNOWN = f"fewer than {LEAST_KNOWN} lookups with known answers are linked by packets"
 
 
 def hints_of(asked: Asked, tunnel: Int32s, alive: Ints) -> Hints | None:
@@ -84,8 +85,11 @@ def _counts(part: Ints, alike: Bools, of: Bools) -> Floats:
     return np.bincount(cell, minlength=2 * (NEVER + 1)).reshape(2, -1).astype(np.float64)
 
 
-def voice_of(hints: Hints, scores: ScoreTable, calibration: Calibration) -> Voice:
+def voice_of(hints: Hints | None, scores: ScoreTable, calibration: Calibration) -> Voice:
     """What lookups say of the listed pairs, within the bounds of the case's likelihood ratios."""
+    if hints is None:
+        nothing = np.full(len(scores), np.nan)
+        return Voice(NAME, nothing, nothing, np.zeros(len(scores), np.int32), (_UNKNOWN,) * len(scores))
     score = hints.of(scores.flow, scores.tunnel) / np.log(10.0)
     listed = hints.rows(scores.flow, scores.tunnel) >= 0
     silent = hints.elsewhere[scores.flow] == 0.0

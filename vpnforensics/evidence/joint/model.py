@@ -175,8 +175,8 @@ class _Solver:
         containment: Containment,
         wanted: Bools,
         alive: Ints,
-        none_share: float | None,
-        hints: Hints | None,
+        none_share: float | None = None,
+        hints: Hints | None = None,
     ) -> None:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
         self.containment, self.place = containment, beside(containment.egress.ts_ns)
