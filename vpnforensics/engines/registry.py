@@ -86,10 +86,10 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 source="connections after lookups: Bermudez et al. 2012 (IMC); as evidence by this project",
                 evidence="the tunnel's client goes to what was asked for, as soon after the question as who "
                 "asks does",
-                needs="egress packets captured whole (DNS with its answers), 20 lookups linked by `packets`",
+                needs="egress packets captured whole (answers of DNS), 20 lookups linked by `packets`",
                 speaks_when="lookups that lengths and times leave open",
-                silent_when="lookups are encrypted or snapped, have no answer with an address, or the tunnels "
-                "are relays",
+                silent_when="lookups are encrypted, snapped or without an address in their answers; the "
+                "tunnels are relays",
                 of_fields=False,
             ),
             Engine(
