@@ -3,7 +3,8 @@
 Of the lookups that packets link, their own tunnels show how soon a flow to what was asked for follows, if one
 does, and the other tunnels how soon one does that did not ask. The ratio of both shares is the likelihood
 ratio (:mod:`vpnforensics.engines.lookups`), apart for tunnels with a like lookup, of that moment, that
-packets link to them. A share is never less than one comparison, so that a ratio is bounded by their number.
+packets link to them. A share is never less than one comparison, so that a ratio is bounded by their number;
+and where fewer than 20 comparisons were made, nothing is said.
 
 Assumes that lookups which packets leave open are followed by flows as others are.
 """
@@ -54,8 +55,9 @@ def hints_of(asked: Asked, tunnel: Int32s, alive: Ints) -> Hints | None:
     h1, h2 = (_counts(part, alike, of) for of in (mine, learned & ~mine))
     h1[0, NEVER] += known.sum() - mine.sum()
     h2[0, NEVER] += max(others - int((learned & ~mine).sum()), 0)
-    log_ratio = np.log((h1 + 1) / (h1.sum(axis=1, keepdims=True) + NEVER + 1))
-    log_ratio -= np.log((h2 + 1) / (h2.sum(axis=1, keepdims=True) + NEVER + 1))
+    log_ratio = _log_shares(h1) - _log_shares(h2)
+    few = np.minimum(h1.sum(axis=1), h2.sum(axis=1)) < LEAST_KNOWN
+    log_ratio[few] = 0.0
     elsewhere = np.zeros(len(tunnel))
     elsewhere[asked.lookup] = log_ratio[0, NEVER]
     said = log_ratio[alike.astype(np.int64), part]
@@ -83,6 +85,11 @@ def _counts(part: Ints, alike: Bools, of: Bools) -> Floats:
     """How many pairs are in each part, without and with a like; shape (2, parts)."""
     cell = alike[of] * (NEVER + 1) + part[of]
     return np.bincount(cell, minlength=2 * (NEVER + 1)).reshape(2, -1).astype(np.float64)
+
+
+def _log_shares(counts: Floats) -> Floats:
+    """Of each part, none of which is less than one comparison."""
+    return np.asarray(np.log((counts + 1) / (counts.sum(axis=1, keepdims=True) + counts.shape[1])))
 
 
 def voice_of(hints: Hints | None, scores: ScoreTable, calibration: Calibration) -> Voice:
