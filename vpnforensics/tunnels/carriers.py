@@ -262,4 +262,4 @@ def _channel_messages(flows: FlowTable) -> npt.NDArray[np.int64]:
     row = row[first]
     ends = row[kind[row] > 0]  # by flow, its two directions one after the other
     both = np.flatnonzero(flow[ends][1:] == flow[ends][:-1])
-    return np.r_[row, np.maximum(ends[both], ends[both + 1])]
+    return np.asarray(np.r_[row, np.maximum(ends[both], ends[both + 1])])
