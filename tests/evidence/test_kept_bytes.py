@@ -96,8 +96,10 @@ def made_up():
 def kept(carrier, score, content=0.0):
     four = np.full(4, 2)
     carrier = np.array(carrier)
-    at = np.maximum(carrier, 0)
-    return KeptBytes(same_clock("known"), carrier, at, np.array(score), four, np.full(4, content), four, four)
+    at, none = np.maximum(carrier, 0), np.zeros(4, np.int64)
+    return KeptBytes(
+        same_clock("known"), carrier, at, np.array(score), four, np.full(4, content), four, four, none
+    )
 
 
 def test_a_high_score_links_and_outweighs(made_up):

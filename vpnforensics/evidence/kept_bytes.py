@@ -50,7 +50,8 @@ def with_kept_bytes(case: Case, kept: KeptBytes, decision: Decision) -> Decision
     said = np.flatnonzero((carrier >= 0) & (kept.score > 0)).astype(np.int32)
     bound = np.log10(max(len(case.flows) * clients, 10))
     llr = np.clip(kept.score[said], 0.0, bound)
-    allowed = decision.policy.expected_false_links / max(len(case.flows) * clients, 1)
+    compared = int((kept.payloads > 0).sum()) * clients
+    allowed = decision.policy.expected_false_links / max(compared, 1)
     linked = said[kept.score[said] >= -np.log10(allowed)]
     tunnel, error = decision.tunnel.copy(), decision.error.copy()
     tunnel[linked] = carrier[linked]

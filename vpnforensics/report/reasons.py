@@ -19,17 +19,21 @@ def reasons(case: Case, decision: Decision) -> list[str | None]:
         return _unlinked(decision, ["no engine had anything to go on"] * len(case.flows))
     has_candidate = np.zeros(len(case.flows), np.bool_)
     has_candidate[decision.scores.flow[~np.isnan(decision.llr)]] = True
+    clients = case.kept.clients if case.kept is not None else np.zeros(len(case.flows), np.int64)
     said = []
-    for verdict, compared, chance, error, candidate, unseen in zip(
+    for verdict, compared, chance, error, candidate, unseen, of in zip(
         decision.verdicts(),
         decision.comparisons_of.tolist(),
         decision.chance.tolist(),
         decision.error.tolist(),
         has_candidate.tolist(),
         decision.observability.words(),
+        clients.tolist(),
         strict=True,
     ):
-        if verdict == "no_tunnel":
+        if of > 1:
+            said.append(f"its requests came from {of} clients")
+        elif verdict == "no_tunnel":
             said.append(
                 f"had one of the {many(compared, 'tunnel')} there carried it, so little of it would be found"
                 f" with probability {chance:.1g}"

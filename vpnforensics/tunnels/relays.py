@@ -35,6 +35,7 @@ from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.flows.grouping import changes, runs
 from vpnforensics.packets.table import PROTO_TCP
 from vpnforensics.tunnels import stream, tls
+from vpnforensics.tunnels.http_messages import METHODS
 from vpnforensics.tunnels.protocol import (
     LIKENESS,
     OWN_SHAPE,
@@ -56,7 +57,6 @@ CONFIDENCE = {
     "tls": POSSIBLE / 2,
     "stream": POSSIBLE,
 }
-_METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
 _TLS_EXTRA_BYTES = 17  # content type and tag of TLS 1.3
 _LOOKED_AT = 256
 """Connections of a service that are looked at, and writes that are compared as ciphertext: the first ones."""
@@ -171,7 +171,7 @@ class _Openings:
         """Requests with the whole address."""
         texts = [row.tobytes() for row in self.head]
         whole = [
-            t.startswith(b"CONNECT ") or t.startswith(tuple(m + b" http://" for m in _METHODS)) for t in texts
+            t.startswith(b"CONNECT ") or t.startswith(tuple(m + b" http://" for m in METHODS)) for t in texts
         ]
         return _most(np.array(whole, np.bool_))
 

@@ -8,7 +8,7 @@ from vpnforensics.groundtruth.lab.drivers.base import Client
 from vpnforensics.groundtruth.lab.drivers.http_proxy import HttpProxySquid
 from vpnforensics.groundtruth.lab.topology import Machine
 from vpnforensics.groundtruth.lab.truth import EgressFlow, cut_flows, inner_endpoint
-from vpnforensics.groundtruth.lab.truth_file import Owner, through_relay
+from vpnforensics.groundtruth.lab.truth_file import Owner, openers_in_turn, through_relay
 from vpnforensics.groundtruth.scenario import Device, Stack
 
 PUBLIC, FAR = "203.0.113.1", "192.0.2.60"
@@ -173,3 +173,23 @@ def test_a_connection_of_a_proxy_that_two_clients_used_is_nobodys(tmp_path):
     assert isinstance(said[1], Owner)
     assert said[1].machine is machines[1]
     assert said[2] == "the relay opened it for no client that is known"
+
+
+def test_a_port_that_was_used_again_is_each_clients_in_turn(tmp_path):
+    """The kernel tells of openings in order; flows that are not as many have no owner."""
+    line = "[1.0]    [NEW] tcp 6 120 SYN_SENT src=203.0.113.1 dst=192.0.2.60 sport={0} dport=80 [UNREPLIED]"
+    line += " src=192.0.2.60 dst=203.0.113.1 sport=80 dport={0} mark={1}\n"
+    log = [(4000, 2), (4001, 1), (4000, 1), (4002, 1), (4002, 2)]
+    (tmp_path / "log").write_text("".join(line.format(*event) for event in log))
+    kernel = read_translations(tmp_path / "log")
+    clients = [Client(n, f"client-{n}", f"c{n}", f"198.51.100.{n}", 0, "") for n in (1, 2)]
+    machines = [Machine(Device(c.name, (), Stack()), c, "", c.outer) for c in clients]
+    near = {port: Endpoint("203.0.113.1", port) for port in (4000, 4001, 4002)}
+    flows = [
+        EgressFlow("tcp", near[port], Endpoint("192.0.2.60", 80), 0, [first])
+        for first, port in enumerate((4000, 4001, 4000, 4002))
+    ]
+    owner = through_relay(kernel.marks, machines, openers_in_turn(kernel.openings, flows))
+    said = [owner(flow) for flow in flows]
+    assert [who.machine.client.number for who in said[:3]] == [2, 1, 1]
+    assert said[3] == "2 clients used it"

@@ -41,10 +41,13 @@ class Translations:
         Who stood behind the near endpoint, over the whole run.
     marks : mapping of Key to set of int
         Marks of the connections, 0 left out.
+    openings : mapping of Key to list of int
+        The same one by one, in the order in which the connections were opened.
     """
 
     inner: dict[Key, set[Endpoint]] = field(default_factory=lambda: defaultdict(set))
     marks: dict[Key, set[int]] = field(default_factory=lambda: defaultdict(set))
+    openings: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read_translations(path: Path) -> Translations:
@@ -65,4 +68,5 @@ def read_translations(path: Path) -> Translations:
         mark = _MARK.search(line)
         if mark and mark[1] != "0":
             found.marks[key].add(int(mark[1]))
+            found.openings[key].append(int(mark[1]))
     return found

@@ -265,14 +265,16 @@ def _write(
     clients, names = raw.topology.clients, [c.name for c in raw.topology.clients]
     raw_ingress, raw_egress = partial / "raw-ingress.pcap", partial / "raw-egress.pcap"
     kernel = read_translations(work / "conntrack.log")
+    cut = cut_flows(raw_egress, raw.inner, public=SERVER_PUBLIC, inner_prefix=INNER_PREFIX)
     if raw.driver.relay:
         openers = raw.driver.openers(kernel, raw_egress, raw.local)
-        owner = truth_file.through_relay(openers, raw.topology.machines)
+        owner = truth_file.through_relay(
+            openers, raw.topology.machines, truth_file.openers_in_turn(kernel.openings, cut.flows)
+        )
     else:
         homes = {c.name: work / f"conntrack-{c.name}.log" for c in clients}
         logs = {name: read_translations(path) for name, path in homes.items() if path.exists()}
         owner = truth_file.through_nat(kernel, logs, raw.topology.machines)
-    cut = cut_flows(raw_egress, raw.inner, public=SERVER_PUBLIC, inner_prefix=INNER_PREFIX)
     rows, coverage = truth_file.attribute(cut, owner)
     ingress = _frames(raw_ingress)
     ingress = replace(ingress, client=truth_file.client_of_ingress(ingress.frames, clients))

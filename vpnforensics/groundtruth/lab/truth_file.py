@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,17 +59,46 @@ def through_nat(
     return owner
 
 
-def through_relay(openers: Mapping[Key, set[int]], machines: Sequence[Machine]) -> Attribution:
-    """Owners by the numbers of the clients behind each of a relay's connections."""
+def through_relay(
+    openers: Mapping[Key, set[int]], machines: Sequence[Machine], in_turn: Mapping[int, int] | None = None
+) -> Attribution:
+    """Owners by the numbers of the clients behind each of a relay's connections.
+
+    Parameters
+    ----------
+    openers : mapping of Key to set of int
+    machines : sequence of Machine
+    in_turn : mapping of int to int, optional
+        Where a five-tuple was used again: see :func:`openers_in_turn`.
+    """
 
     def owner(flow: EgressFlow) -> Owner | str:
         numbers = openers.get(flow.key, set())
+        if len(numbers) > 1 and in_turn and flow.packets[0] in in_turn:
+            numbers = numbers & {in_turn[flow.packets[0]]}
         found = [m for m in machines if m.client.number in numbers]
         if not found:
             return "the relay opened it for no client that is known"
         return Owner(found[0], None) if len(found) == 1 else f"{len(found)} clients used it"
 
     return owner
+
+
+def openers_in_turn(openings: Mapping[Key, Sequence[int]], flows: Sequence[EgressFlow]) -> dict[int, int]:
+    """Number of the client that opened each flow, by the flow's first packet.
+
+    The kernel's account of a five-tuple and its flows are both in order of time; where they are not equally
+    many, it is not told whose is which.
+    """
+    again: dict[Key, list[EgressFlow]] = defaultdict(list)
+    for flow in flows:
+        again[flow.key].append(flow)
+    return {
+        flow.packets[0]: number
+        for key, mine in again.items()
+        if len(openings.get(key, ())) == len(mine)
+        for flow, number in zip(mine, openings[key], strict=True)
+    }
 
 
 def outer_endpoints(
