@@ -1,4 +1,4 @@
-"""Both sides of an HTTP proxy in captures made by hand: it passes a request on 4 ms after it came."""
+"""Both sides of an HTTP proxy in captures made by hand: it passes a request on, and an answer, after 4 ms."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ class Proxied:
         self.ports = 0
 
     def get(self, at_s, client, path, body=None, *, port=None, upstream=None, cookie="", seen=True,
-            goes_on=True, lost=()):  # fmt: skip
-        """One exchange; ``lost`` names messages that a capture lacks: asked, passed, came, answered."""
+            goes_on=True, lost=(), wait_s=0.004, more=()):  # fmt: skip
+        """One exchange; ``lost`` names messages that a capture lacks: asked, passed, came, answered.
+
+        The request waits ``wait_s`` at the proxy; ``more`` are segments of the answer behind its beginning.
+        """
         self.ports += 1
         port, upstream = port or 40_000 + self.ports, upstream or 50_000 + self.ports
         body = self.rng.bytes(300) if body is None else body
@@ -35,12 +38,16 @@ class Proxied:
         outside = (OUTSIDE, upstream, HOST, 80), f"GET {path} HTTP/1.1\r\n{fields}Via: 1.1 proxy\r\n\r\n"
         if seen:
             self._say(0, at_s, *inside, lost="asked" in lost)
-            self._say(0, at_s + 0.05, inside[0], b"HTTP/1.1 " + answer + b"Via: 1.1 proxy\r\n\r\n" + body,
-                      up=False, lost="answered" in lost)  # fmt: skip
+            octets = b"HTTP/1.1 " + answer + b"Via: 1.1 proxy\r\n\r\n" + body
+            self._say(0, at_s + 0.046 + wait_s, inside[0], octets, up=False, lost="answered" in lost)
         if goes_on:
-            self._say(1, at_s + 0.004, *outside, lost="passed" in lost)
-            self._say(1, at_s + 0.046, outside[0], b"HTTP/1.1 " + answer + b"\r\n" + body, up=False,
-                      lost="came" in lost)  # fmt: skip
+            self._say(1, at_s + wait_s, *outside, lost="passed" in lost)
+            octets = b"HTTP/1.1 " + answer + b"\r\n" + body
+            self._say(1, at_s + 0.042 + wait_s, outside[0], octets, up=False, lost="came" in lost)
+        for n, segment in enumerate(more):
+            later_s = at_s + 0.047 + wait_s + n / 1000
+            self._say(0, later_s, inside[0], segment, up=False)
+            self._say(1, later_s - 0.004, outside[0], segment, up=False)
         return upstream
 
     def _say(self, side, at_s, ends, octets, *, up=True, lost=False):

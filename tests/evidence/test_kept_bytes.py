@@ -247,3 +247,12 @@ def test_a_pair_that_writes_say_nothing_of_is_not_the_likeliest(made_up):
             case, kept([-1, client, -1, -1], [-np.inf, 2.0, -np.inf, -np.inf], 3.0), silent
         )
         assert found.tunnel[1] == linked
+
+
+def test_flows_without_payloads_were_not_compared_and_ask_for_nothing(made_up):
+    """Of one flow and two clients a score comes by chance twice in 10^score."""
+    case, decision = made_up
+    none = kept([-1, -1, 1, -1], [-np.inf, -np.inf, -np.log10(0.01 / 2), -np.inf])
+    assert with_kept_bytes(case, none, decision).tunnel[2] == -1
+    alone = replace(none, payloads=np.array([0, 0, 2, 0]))
+    assert with_kept_bytes(case, alone, decision).tunnel[2] == 1
