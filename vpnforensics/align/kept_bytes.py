@@ -86,7 +86,7 @@ class KeptBytes:
 
     alignment: Alignment
     carrier: npt.NDArray[np.int64]
-    """Carrier of the likeliest connection, as in the carriers given; -1 without."""
+    """Number of the likeliest connection's carrier, as its tunnel has it; -1 without."""
     connection: npt.NDArray[np.int64]
     """Its number in the flow table of the ingress side."""
     score: npt.NDArray[np.float64]
@@ -228,7 +228,7 @@ def _by_flow(
     at = outer.connection_of[best.conversation]
     for column, values in zip(
         (found.carrier, found.connection, found.score, found.shared, found.content),
-        (carriers.carrier_of[at], at, score, best.shared, best.content),
+        (carriers.numbers[carriers.carrier_of[at]], at, score, best.shared, best.content),
         strict=True,
     ):
         column[best.flow] = values

@@ -60,6 +60,11 @@ class Carriers:
     def __len__(self) -> int:
         return len(self.tunnels)
 
+    @property
+    def numbers(self) -> npt.NDArray[np.int64]:
+        """What names each of them beside other tunnels and candidates of its capture."""
+        return np.array([t.number for t in self.tunnels], np.int64)
+
     def select(self, keep: npt.NDArray[np.bool_]) -> Carriers:
         """The carriers where ``keep`` is true, renumbered."""
         number = np.r_[np.where(keep, np.cumsum(keep) - 1, -1), -1]
