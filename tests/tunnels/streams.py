@@ -97,6 +97,18 @@ class Talk:
         ends = (client, server) if up else (server, client)
         self._tcp(*ends, 0x10, seq, data, ack=ack, step_s=step_s)
 
+    def gre(self, up, data, *, client=CLIENT, server=SERVER, step_s=0.001, frag=0):
+        """A packet of IP protocol 47, which has no ports."""
+        (src, _), (dst, _) = (client, server) if up else (server, client)
+        self.now_s += step_s
+        self.rows.append(
+            {
+                "ts_ns": round(self.now_s * 1e9), "src": src, "dst": dst, "sport": 0, "dport": 0, "proto": 47,
+                "payload_bytes": len(data), "ip_len_bytes": len(data) + 20, "head": data[:32], "frag": frag,
+            }
+        )  # fmt: skip
+        self.raw.append(build.ethernet(build.ipv4(data, 47, src=src, dst=dst)))
+
     def datagram(self, up, data, *, client=CLIENT, server=SERVER, length=None, step_s=0.001):
         (src, sport), (dst, dport) = (client, server) if up else (server, client)
         self.now_s += step_s

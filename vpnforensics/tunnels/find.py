@@ -18,16 +18,18 @@ import numpy.typing as npt
 
 from vpnforensics.errors import PlugInError
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.packets.table import PROTO_ESP, PROTO_TCP, PROTO_UDP, PacketTable
+from vpnforensics.packets.table import PROTO_ESP, PROTO_GRE, PROTO_TCP, PROTO_UDP, PacketTable
 from vpnforensics.scratch import beside
 from vpnforensics.tunnels import (
     _record_kernels,
     dtls,
     esp,
     ike,
+    l2tp,
     nebula,
     openvpn,
     plugged,
+    pptp,
     tinc,
     unknown,
     wireguard,
@@ -49,12 +51,12 @@ __all__ = ["PROTOCOLS", "SURE", "RecordTable", "Tunnel", "TunnelSet", "find_tunn
 PROTOCOLS: Mapping[str, VpnProtocol] = MappingProxyType(
     {
         module.name: cast(VpnProtocol, module)
-        for module in (wireguard, openvpn, esp, nebula, ike, dtls, tinc, unknown)
+        for module in (wireguard, openvpn, esp, nebula, ike, dtls, tinc, pptp, l2tp, unknown)
     }
 )
 _SAMPLE_DATAGRAMS = 400
 _OPENING_DATAGRAMS = 64
-_TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp"}
+_TRANSPORTS = {PROTO_UDP: "udp", PROTO_ESP: "esp", PROTO_GRE: "gre"}
 
 
 def find_tunnels(conversations: FlowTable) -> TunnelSet:
@@ -85,6 +87,7 @@ def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> Tu
     packets = conversations.packets
     connections, greeting = _tcp_connections(conversations)
     degree = _degrees(conversations)
+    controls = _controls(conversations)
     streams = {stream.number: stream for stream in find_streams(conversations)}
     tunnels: list[Tunnel] = []
     parts: list[RecordTable] = []
@@ -97,7 +100,7 @@ def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> Tu
             parts.append(records)
             continue
         total = int(conversations.packets_up[number] + conversations.packets_down[number])
-        if conversations.proto[number] not in (PROTO_UDP, PROTO_ESP) or total < 2:
+        if conversations.proto[number] not in _TRANSPORTS or total < 2:
             plain.append(number)
             continue
         rows = conversations.rows_of(number)
@@ -108,7 +111,10 @@ def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> Tu
         if recognition is None:
             plain.append(number)
             continue
-        keep_direction = _client_is_src(conversations, number, protocol.server_ports, recognition, degree)
+        keep_direction = _calls(conversations, number, controls) if protocol.name == pptp.name else None
+        if keep_direction is None:
+            ports = protocol.server_ports
+            keep_direction = _client_is_src(conversations, number, ports, recognition, degree)
         datagrams = _datagrams(packets, conversations, number, rows)
         up = datagrams.up == keep_direction
         sent_up = int(np.count_nonzero(up))
@@ -136,7 +142,7 @@ def _found(conversations: FlowTable, protocols: Mapping[str, VpnProtocol]) -> Tu
                 copies_ecn=protocol.copies_ecn,
             )
         )
-    halves = _halves(conversations, tunnels)
+    halves = _halves(conversations, tunnels, controls)
     tunnels = [replace(t, beside=beside) for t, beside in zip(tunnels, halves, strict=True)]
     return TunnelSet(tuple(tunnels), merge_records([single.table(), *parts]), np.array(plain, np.int64))
 
@@ -234,17 +240,45 @@ def _stream_tunnel(
     )
 
 
-def _halves(conversations: FlowTable, tunnels: list[Tunnel]) -> Iterator[tuple[int, ...]]:
-    """The conversations that belong to each tunnel: tinc's over TCP, the IKE of an ESP tunnel's two hosts."""
+def _controls(conversations: FlowTable) -> dict[tuple[int, int], tuple[int, ...]]:
+    """PPTP's control connections by client and server address."""
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    for number in np.flatnonzero(conversations.proto == PROTO_TCP).tolist():
+        for reverse in (False, True):
+            client, server, port = _service(conversations, number, reverse=reverse)
+            if port in pptp.server_ports:
+                found[client, server] = (*found.get((client, server), ()), number)
+    return found
+
+
+def _calls(
+    conversations: FlowTable, number: int, controls: Mapping[tuple[int, int], tuple[int, ...]]
+) -> bool | None:
+    """Whether a conversation's source called its destination; ``None`` where that was not seen."""
+    src, dst = int(conversations.src[number]), int(conversations.dst[number])
+    called, calling = (src, dst) in controls, (dst, src) in controls
+    return None if called == calling else called
+
+
+def _halves(
+    conversations: FlowTable,
+    tunnels: list[Tunnel],
+    controls: Mapping[tuple[int, int], tuple[int, ...]],
+) -> Iterator[tuple[int, ...]]:
+    """The conversations that belong to each tunnel: tinc's over TCP, what set ESP or GRE of its hosts up."""
     hosts = [
-        frozenset((conversations.src[t.conversation], conversations.dst[t.conversation])) for t in tunnels
+        frozenset((int(conversations.src[t.conversation]), int(conversations.dst[t.conversation])))
+        for t in tunnels
     ]
-    setting_up: dict[frozenset[np.int32], tuple[int, ...]] = {}
+    setting_up: dict[tuple[str, frozenset[int]], tuple[int, ...]] = {}
     for t, pair in zip(tunnels, hosts, strict=True):
         if t.protocol == ike.name:
-            setting_up[pair] = (*setting_up.get(pair, ()), t.conversation)
+            setting_up[esp.name, pair] = (*setting_up.get((esp.name, pair), ()), t.conversation)
+    for ends, numbers in controls.items():
+        pair = frozenset(ends)
+        setting_up[pptp.name, pair] = (*setting_up.get((pptp.name, pair), ()), *numbers)
     for t, pair in zip(tunnels, hosts, strict=True):
-        yield (t.twin,) if t.twin >= 0 else setting_up.get(pair, ()) if t.protocol == esp.name else ()
+        yield (t.twin,) if t.twin >= 0 else setting_up.get((t.protocol, pair), ())
 
 
 def _degrees(conversations: FlowTable) -> dict[tuple[int, int], int]:
@@ -290,12 +324,17 @@ class _DatagramRecords:
         self._carries = self._scratch.full(packets, False, np.bool_)
         self._up = self._scratch.empty(packets, np.bool_)
         self._counter = self._scratch.empty(packets, np.int64)
+        self._size = conversations.packets.payload_bytes
 
     def add(self, tunnel: int, conversation: int, up: npt.NDArray[np.bool_], found: Records) -> None:
         start = self._conversations.order[1]
         mine = slice(start[conversation], start[conversation + 1])
         self._tunnel[conversation] = tunnel
         self._carries[mine], self._up[mine], self._counter[mine] = found.carries, up, found.counter
+        if found.size is not None:
+            payload = self._conversations.packets.payload_bytes
+            self._size = self._scratch.copy(payload) if self._size is payload else self._size
+            self._size[self._conversations.rows_of(conversation)] = found.size
 
     def table(self) -> RecordTable:
         """In the order of the file."""
@@ -311,7 +350,7 @@ class _DatagramRecords:
             self._up,
             self._counter,
             packets.ts_ns,
-            packets.payload_bytes,
+            self._size,
             records,
         )
         return RecordTable(*records)

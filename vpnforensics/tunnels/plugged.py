@@ -23,8 +23,8 @@ GROUP = "vpnforensics.protocols"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _ASKED = ("recognise", "records", "length_maps")
 OURS = (
-    "wireguard", "openvpn", "esp", "nebula", "ike", "dtls", "tinc", "unknown", "ssh", "tls", "shadowsocks",
-    "socks4", "socks5", "http-proxy", "tor", "plain",
+    "wireguard", "openvpn", "esp", "nebula", "ike", "dtls", "tinc", "pptp", "l2tp", "unknown", "ssh", "tls",
+    "shadowsocks", "socks4", "socks5", "http-proxy", "tor", "plain",
 )  # fmt: skip
 """Names that a tunnel of ours may bear."""
 T = TypeVar("T")
@@ -54,10 +54,11 @@ class PluggedProtocol:
     def records(self, datagrams: Datagrams, variant: str) -> Records:
         """Likewise."""
         said = self._a(Records, self._ask("records", datagrams, variant))
-        for column, kind in ((said.carries, "b"), (said.counter, "iu")):
+        size = said.carries if said.size is None else said.size
+        for column, kind in ((said.carries, "b"), (said.counter, "iu"), (size, "biu")):
             if np.shape(column) != (len(datagrams),) or np.asarray(column).dtype.kind not in kind:
                 raise self._fault("its records are no column of flags and one of counters, one a datagram")
-        return Records(np.asarray(said.carries), np.asarray(said.counter, np.int64))
+        return Records(np.asarray(said.carries), np.asarray(said.counter, np.int64), said.size)
 
     def handshake(self, opening: Datagrams) -> Handshake:
         """Likewise; a protocol may leave it out."""

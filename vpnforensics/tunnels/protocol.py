@@ -85,6 +85,8 @@ class Records:
     carries: npt.NDArray[np.bool_]
     counter: npt.NDArray[np.int64]
     """The tunnel's clear packet counter, -1 where there is none."""
+    size: npt.NDArray[np.int32] | None = None
+    """What the length map is of, where headers of varying length stand before it; ``None``: the payload."""
 
 
 @dataclass(frozen=True, slots=True)

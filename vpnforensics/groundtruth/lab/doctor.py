@@ -135,8 +135,9 @@ def refuse_impossible(scenario: Scenario) -> None:
         )
     if (scenario.vpn.outer_ip, scenario.vpn.inner_ip) != (4, 4):
         raise ScenarioError("vpn.outer_ip, vpn.inner_ip: the lab has IPv4 alone; simulate IPv6")
-    if scenario.vpn.port and DRIVERS[kind].transport == "esp":
-        raise ScenarioError(f"vpn.port: {kind} sends bare ESP, which has no ports")
+    if scenario.vpn.port and DRIVERS[kind].transport in ("esp", "gre"):
+        bare = DRIVERS[kind].transport.upper()
+        raise ScenarioError(f"vpn.port: {kind} sends bare {bare}, which has no ports")
     if len(scenario.clients) > _MAX_CLIENTS:
         raise ScenarioError(
             f"clients: {len(scenario.clients)} is more than the lab's {_MAX_CLIENTS}; simulate"

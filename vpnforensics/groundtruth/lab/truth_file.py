@@ -19,8 +19,9 @@ from vpnforensics.groundtruth.lab.truth import Egress, EgressFlow, inner_endpoin
 from vpnforensics.groundtruth.scenario import IpIdClass
 from vpnforensics.groundtruth.scenario_capture import Frames
 
-_PROTO = {"tcp": 6, "udp": 17, "esp": 50}
+_PROTO = {"tcp": 6, "udp": 17, "gre": 47, "esp": 50}
 _NAMES = {number: name for name, number in _PROTO.items()}
+_WITHOUT_PORTS = ("gre", "esp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,11 @@ def openers_in_turn(openings: Mapping[Key, Sequence[int]], flows: Sequence[Egres
 
 
 def outer_endpoints(
-    ingress: Sequence[bytes], clients: Sequence[Client], transport: Literal["udp", "tcp", "esp"]
+    ingress: Sequence[bytes], clients: Sequence[Client], transport: Literal["udp", "tcp", "esp", "gre"]
 ) -> dict[str, tuple[Endpoint, Endpoint, list[str]]]:
     """Each client's tunnel among the ingress frames: the conversation of that transport with most bytes.
 
-    ESP has no ports; they are 0.
+    ESP and GRE have no ports; they are 0.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def outer_endpoints(
     for frame in ingress:
         source, target = (".".join(map(str, frame[at : at + 4])) for at in (26, 30))
         start = 14 + 4 * (frame[14] & 15)
-        words = frame[start : start + 4] if frame[23] != _PROTO["esp"] else bytes(4)
+        words = bytes(4) if _NAMES.get(frame[23]) in _WITHOUT_PORTS else frame[start : start + 4]
         ports = int.from_bytes(words[:2], "big"), int.from_bytes(words[2:], "big")
         outer, near, far = (source, *ports) if source in names else (target, ports[1], ports[0])
         if outer in names and frame[23] in _PROTO.values():

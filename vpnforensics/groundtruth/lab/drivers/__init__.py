@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver
 from vpnforensics.groundtruth.lab.drivers.http_proxy import HttpProxy, HttpProxySquid
+from vpnforensics.groundtruth.lab.drivers.l2tp import L2tp
 from vpnforensics.groundtruth.lab.drivers.nebula import Nebula
 from vpnforensics.groundtruth.lab.drivers.ocserv import OcservDtls, OcservTls
 from vpnforensics.groundtruth.lab.drivers.openvpn import OpenVpnTcp, OpenVpnUdp
+from vpnforensics.groundtruth.lab.drivers.pptp import Pptp
 from vpnforensics.groundtruth.lab.drivers.reftunnel import RefTunnel, RefTunnelTcp
 from vpnforensics.groundtruth.lab.drivers.shadowsocks import Shadowsocks
 from vpnforensics.groundtruth.lab.drivers.socks import Socks, SocksDante
@@ -38,6 +40,8 @@ DRIVERS: dict[str, type[Driver]] = {
         OcservTls,
         StrongSwan,
         StrongSwanKernel,
+        Pptp,
+        L2tp,
         Tinc,
         Nebula,
         SshTun,

@@ -69,7 +69,7 @@ class Driver(ABC):
 
     kind: ClassVar[str]
     """Name in scenarios, and the protocol in truth files."""
-    transport: ClassVar[Literal["udp", "tcp", "esp"]] = "udp"
+    transport: ClassVar[Literal["udp", "tcp", "esp", "gre"]] = "udp"
     usual_port: ClassVar[int]
     programs: ClassVar[tuple[str, ...]]
     """Programs that must be installed; their versions go to the manifest."""

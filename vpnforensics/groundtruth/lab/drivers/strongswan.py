@@ -33,6 +33,9 @@ class StrongSwan(Driver):
     )
     plugins: ClassVar[str] = "kernel-libipsec kernel-netlink"
     """Who sets up the ESP."""
+    esp: ClassVar[str] = "aes128gcm16"
+    child: ClassVar[tuple[str, ...]] = ()
+    """Further settings of what is encrypted."""
     settings: ClassVar[str] = """
     kernel-libipsec {
       allow_peer_ts = yes
@@ -68,17 +71,20 @@ class StrongSwan(Driver):
         """One connection a client: its own identity, key and inner address."""
         connections = secrets = ""
         for client in self.clients:
-            ends = (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
-            connections += self._connection(client.name, *ends)
+            connections += self._connection(client.name, *self._ends(client))
             secrets += _secret(client.name)
         self._start("server", place, connections, secrets)
         self._wait("server", f"added vici connection: {self.clients[-1].name}\n")
 
     def _initiate(self, client: Client, before: str, *more: str) -> None:
         """Start a client's charon after a shell command, with further settings of its connection."""
-        ends = (client.outer, client.name, f"{client.inner}/32"), (SERVER_OUTER, "server", "0.0.0.0/0")
-        connection = self._connection(client.name, *ends, "start_action = start", *more)
+        server, own = self._ends(client)
+        connection = self._connection(client.name, own, server, "start_action = start", *more)
         self._start(client.name, client.namespace, connection, _secret(client.name), before)
+
+    def _ends(self, client: Client) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
+        """The server's end of a client's connection and its own: address, identity, traffic selector."""
+        return (SERVER_OUTER, "server", "0.0.0.0/0"), (client.outer, client.name, f"{client.inner}/32")
 
     def _start(self, identity: str, place: str, connections: str, secrets: str, before: str = "true") -> None:
         folder = self.folder / f"charon-{identity}"
@@ -95,11 +101,13 @@ class StrongSwan(Driver):
     def _connection(
         self, name: str, local: tuple[str, str, str], remote: tuple[str, str, str], *more: str
     ) -> str:
-        """A connection between two ends, each (address, identity, traffic selector)."""
+        """A connection from the local end to the remote one."""
         # From port 500 the ends would move to 4500, wherever they were told to listen.
         ports = "" if self.port == self.usual_port else _PORTS.format(port=self.port)
-        lines = "\n        ".join(more)
-        return _CONNECTION.format(name=name, local=local, remote=remote, ports=ports, more=lines)
+        lines = "\n        ".join((*self.child, *more))
+        return _CONNECTION.format(
+            name=name, local=local, remote=remote, ports=ports, esp=self.esp, more=lines
+        )
 
     def _wait(self, identity: str, words: str) -> None:
         log = self.folder / f"charon-{identity}" / "charon.log"
@@ -153,7 +161,7 @@ _CONNECTION = """  {name} {{
       {name} {{
         local_ts = {local[2]}
         remote_ts = {remote[2]}
-        esp_proposals = aes128gcm16
+        esp_proposals = {esp}
         {more}
       }}
     }}
