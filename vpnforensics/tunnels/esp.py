@@ -6,8 +6,8 @@ bytes. A tag and a counter alone are ordinary (games, DHCP, NetFlow): off its po
 ways, makes a candidate.
 
 L2TP over IPsec (RFC 3193) is ESP in transport mode, with UDP, L2TP and PPP before each packet: a larger
-overhead, and nothing else that shows. Ends that leave bytes of PPP out, or write L2TP's length, have their map
-learned.
+overhead, and nothing else that shows. Ends that leave bytes of PPP out, or write L2TP's length, have their
+map learned.
 """
 
 from __future__ import annotations

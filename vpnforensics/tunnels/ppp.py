@@ -74,7 +74,7 @@ def be16_at(head: U8, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Big-endian 16-bit field of every head, each ``at`` a byte of its own; the last one's beyond the end."""
     row, last = np.arange(len(head)), head.shape[1] - 1
     upper, lower = (head[row, np.minimum(at + k, last)].astype(np.int64) for k in (0, 1))
-    return upper << 8 | lower
+    return np.asarray(upper << 8 | lower)
 
 
 def variant_of(frames: Frames) -> str:

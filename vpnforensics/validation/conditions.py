@@ -203,6 +203,7 @@ def _alignment(facts: Facts) -> Ordered:
 _CARRIERS = {
     "udp": "datagrams",
     "esp": "datagrams",
+    "gre": "datagrams",
     "tcp": "records in a TCP stream",
     "stream": "writes of a relay",
 }
