@@ -43,6 +43,14 @@ def test_esp():
         assert any(np.array_equal(m.outer(L), wanted) for m in maps)
 
 
+@pytest.mark.parametrize(("iv", "block", "icv"), [(16, 16, 12), (16, 16, 16), (8, 4, 16)])
+def test_l2tp_in_esp_has_udp_l2tp_and_ppp_before_each_packet(iv, block, icv):
+    maps = esp.length_maps(sample([]), "")
+    wanted = 8 + iv + block * -(-(L + 8 + 6 + 4 + 2) // block) + icv
+    assert any(np.array_equal(m.outer(L), wanted) for m in maps)
+    assert not any(np.array_equal(m.outer(L), wanted) for m in maps[:5])  # the tunnel's own come first
+
+
 def test_dtls_nebula_and_tinc():
     assert np.array_equal(dtls.length_maps(sample([]), "")[0].outer(L) + UDP_IP, L + 66)
     assert np.array_equal(nebula.length_maps(sample([]), "")[0].outer(L) + UDP_IP, L + 60)

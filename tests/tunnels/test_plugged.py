@@ -120,6 +120,10 @@ BROKEN = {
     "says yes": (MODULE.replace("Recognition(1.0)", "True"), "it returned a bool, not Recognition"),
     "too few records": (MODULE.replace("np.ones(n, bool)", "np.ones(2, bool)"), "one a datagram"),
     "records of text": (MODULE.replace("np.arange(n)", "['1'] * n"), "one a datagram"),
+    "sizes of too few": (
+        MODULE.replace("np.arange(n))", "np.arange(n), np.arange(3))"),
+        "one a datagram",
+    ),
     "no map": (MODULE.replace("(LengthMap(37),)", "LengthMap(37)"), "returned a LengthMap, not a tuple"),
     "a map of numbers": (MODULE.replace("LengthMap(37)", "37"), "it returned a int, not LengthMap"),
     "a handshake beyond": (

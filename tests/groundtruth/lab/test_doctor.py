@@ -67,6 +67,7 @@ def test_no_root(monkeypatch, tmp_path):
     ("arguments", "says"),
     [
         (("strongswan-kernel, port: 4500",), "strongswan-kernel sends bare ESP"),
+        (("pptp, port: 1723",), "pptp sends bare GRE"),
         (("strongswan-kernel", "{host: uml, devices: [{}]}"), "has no devices behind it"),
         (("sstp",), "the lab has no driver for sstp"),
         (("wireguard", "{stack: {clock_ppm: 5}}"), "needs `host: uml`"),
