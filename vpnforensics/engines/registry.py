@@ -131,6 +131,18 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
                 of_fields=False,
             ),
             Engine(
+                name="cells",
+                source="packet counting: Serjantov & Sewell 2003 (ESORICS); needs served as a queue, less "
+                "what others would gain, by this project; KIST: Jansen et al. 2014 (USENIX Security)",
+                evidence="the cells that the flow needs (to open, for its bytes, to end) pass in the "
+                "client's streams there and then, beside those that its other flows need",
+                needs="clients of Tor with all their guards in the ingress capture, known or aligned clocks",
+                speaks_when="the ingress capture holds clients of Tor and nothing else",
+                silent_when="fewer than 20 flows are sure of a client, needs times clients are more than "
+                "300,000, or the flow is not TCP; never denies a tunnel",
+                of_fields=False,
+            ),
+            Engine(
                 name="exact",
                 source="initial sequence numbers: RFC 6528; timestamps: RFC 7323",
                 evidence="TCP sequence and acknowledgement numbers, timestamps, flags and lengths, or UDP "

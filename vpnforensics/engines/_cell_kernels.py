@@ -1,0 +1,247 @@
+"""Loops over cells: which needs a client's cells serve, and what one flow more would have.
+
+Streams up run backwards in time here, so that whatever is needed comes first, and its cells after it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vpnforensics.kernels import inner_kernel, kernel
+
+NEVER = 1 << 62
+
+
+class Seen(NamedTuple):
+    """Cells of the clients' streams: rows ``start[s]:start[s + 1]`` are stream s's, in its time."""
+
+    start: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+
+
+class Due(NamedTuple):
+    """What is needed, part by part: rows ``start[d]:start[d + 1]`` are of one direction, in its time."""
+
+    start: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    flow: npt.NDArray[np.int64]
+    need: npt.NDArray[np.int64]
+    """-1 for what clients need of themselves."""
+    reach_ns: npt.NDArray[np.int64]
+    """How long after it cells may come."""
+
+
+class Asked(NamedTuple):
+    """Needs of flows: rows ``start[f]:start[f + 1]`` are flow f's."""
+
+    start: npt.NDArray[np.int64]
+    down: npt.NDArray[np.int64]
+    begin_ns: npt.NDArray[np.int64]
+    """In its direction's time, as ``end_ns``."""
+    end_ns: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
+    reach_ns: npt.NDArray[np.int64]
+    """How long after it cells may come."""
+    feature: npt.NDArray[np.int64]
+    """First of its outcomes' classes."""
+
+
+class Desk(NamedTuple):
+    """The case, and room to work in."""
+
+    seen: Seen
+    due: Due
+    asked: Asked
+    owner: npt.NDArray[np.int64]
+    """Client of each flow, -1 for none; and of what clients need of themselves."""
+    edges_ns: npt.NDArray[np.int64]
+    """Between classes of places."""
+    waiting: npt.NDArray[np.int64]
+    """Two queues, of needs with the usual reach and with more; cells."""
+    until_ns: npt.NDArray[np.int64]
+    own: npt.NDArray[np.bool_]
+    noted: npt.NDArray[np.int64]
+    """Classes of the needs that were looked at last: outcome, and place or -1."""
+
+
+class Law(NamedTuple):
+    """What of the classes is fixed."""
+
+    reach_ns: int
+    """How long after a need its cells come; those of large ones may come later."""
+    places: int
+    """First class of places."""
+
+
+@inner_kernel
+def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no-untyped-def]
+    """Cells of a client's stream that serve needs of its flows, and of one flow's those up to one.
+
+    Around a time; what is due first is served first. Also how many cells serve nobody then, and when the
+    first of these came.
+    """
+    seen, due, owner = desk.seen, desk.due, desk.owner
+    client, down = stream >> 1, stream & 1
+    low, high = begin_ns - 2 * law.reach_ns, end_ns + 2 * law.reach_ns
+    half = desk.waiting.size // 2
+    first, stop = seen.start[stream], seen.start[stream + 1]
+    row = first + np.searchsorted(seen.ts_ns[first:stop], low)
+    at, last = due.start[down], due.start[down + 1]
+    at += np.searchsorted(due.ts_ns[at:last], low)
+    served, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
+    head, tail, late, later = 0, 0, half, half
+    while row < stop and seen.ts_ns[row] <= high:
+        now, free = seen.ts_ns[row], seen.count[row]
+        while at < last and due.ts_ns[at] <= now:
+            whose = due.flow[at]
+            mine = due.need[at] <= upto if whose == flow else owner[whose] == client
+            if mine and due.reach_ns[at] > law.reach_ns and later < 2 * half:
+                desk.waiting[later], desk.own[later] = due.count[at], due.need[at] < 0
+                desk.until_ns[later] = due.ts_ns[at] + due.reach_ns[at]
+                later += 1
+            elif mine and due.reach_ns[at] <= law.reach_ns and tail < half:
+                desk.waiting[tail] = due.count[at]
+                desk.until_ns[tail] = due.ts_ns[at] + due.reach_ns[at]
+                tail += 1
+            at += 1
+        while head < tail and free > 0:
+            if desk.until_ns[head] < now:
+                head += 1
+                continue
+            some = min(free, desk.waiting[head])
+            desk.waiting[head] -= some
+            free -= some
+            served += some
+            if desk.waiting[head] == 0:
+                head += 1
+        while late < later and free > 0:
+            if desk.until_ns[late] < now:
+                late += 1
+                continue
+            some = min(free, desk.waiting[late])
+            desk.waiting[late] -= some
+            free -= some
+            if not desk.own[late]:
+                served += some
+            if desk.waiting[late] == 0:
+                late += 1
+        if free > 0 and begin_ns <= now <= end_ns:
+            left += free
+            left_ns = min(left_ns, now)
+        row += 1
+    return served, left, left_ns
+
+
+@inner_kernel
+def _note(desk, law, flow, client):  # type: ignore[no-untyped-def]
+    """Classes of a flow's needs in a client's streams, one need after the other."""
+    asked, seen = desk.asked, desk.seen
+    for need in range(asked.start[flow], asked.start[flow + 1]):
+        stream, cells = 2 * client + asked.down[need], asked.cells[need]
+        begin_ns = asked.begin_ns[need]
+        end_ns = asked.end_ns[need] + asked.reach_ns[need]
+        first, stop = seen.start[stream], seen.start[stream + 1]
+        row = first + np.searchsorted(seen.ts_ns[first:stop], begin_ns)
+        got, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
+        if row < stop and seen.ts_ns[row] <= end_ns:
+            more, left, _ = _served(desk, law, stream, flow, need, begin_ns, end_ns)
+            less, _, left_ns = _served(desk, law, stream, flow, need - 1, begin_ns, end_ns)
+            got = more - less
+        place = np.int64(-1)
+        if got < cells:
+            outcome = 0 if got <= 0 else (1 if 2 * got < cells else 2)
+        else:
+            outcome = 3 if left == 0 else (4 if left <= max(2, cells // 2) else 5)
+            if asked.reach_ns[need] <= law.reach_ns and left_ns < NEVER:
+                place = np.int64(np.searchsorted(desk.edges_ns, left_ns - begin_ns))
+                place += law.places + (3 * asked.down[need] + outcome - 3) * (desk.edges_ns.size + 1)
+        desk.noted[need, 0] = asked.feature[need] + outcome
+        desk.noted[need, 1] = place
+
+
+@inner_kernel
+def _score(desk, law, flow, client, worth):  # type: ignore[no-untyped-def]
+    """What the classes of a flow in a client's streams are worth there, in decades."""
+    _note(desk, law, flow, client)
+    score = 0.0
+    for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
+        score += worth[client, desk.noted[need, 0]]
+        if desk.noted[need, 1] >= 0:
+            score += worth[client, desk.noted[need, 1]]
+    return score
+
+
+@kernel
+def place_all(desk, law, order, gone, worth, believed, score):  # type: ignore[no-untyped-def]
+    """Each flow, in an order, is asked of all clients but one, and given to its likeliest if that is sure.
+
+    ``score`` (flows, clients) is filled, ``desk.owner`` changed.
+    """
+    clients = score.shape[1]
+    for flow in order:
+        desk.owner[flow] = -1
+        best = np.int64(-1)
+        for client in range(clients):
+            if client == gone:
+                continue
+            score[flow, client] = _score(desk, law, flow, client, worth)
+            if best < 0 or score[flow, client] > score[flow, best]:
+                best = np.int64(client)
+        against = float(clients)
+        for client in range(clients):
+            if client not in (best, gone):
+                against += 10.0 ** min(score[flow, client], 60.0)
+        if best >= 0 and score[flow, best] - np.log10(against) > believed:
+            desk.owner[flow] = best
+
+
+@kernel
+def count_classes(desk, law, flows, clients, counts):  # type: ignore[no-untyped-def]
+    """How often flows have each class in a client's streams, had they no client yet; into ``counts``."""
+    for k in range(flows.size):
+        flow, client = flows[k], clients[k]
+        before = desk.owner[flow]
+        desk.owner[flow] = -1
+        _note(desk, law, flow, client)
+        desk.owner[flow] = before
+        for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
+            counts[client, desk.noted[need, 0]] += 1.0
+            if desk.noted[need, 1] >= 0:
+                counts[client, desk.noted[need, 1]] += 1.0
+
+
+@kernel
+def find_losses(desk, law, homeless, span_ns, claim, worth, loss):  # type: ignore[no-untyped-def]
+    """The most that another flow would gain, had each flow with a client none; ``loss`` is filled.
+
+    Parameters
+    ----------
+    homeless : ndarray of int64
+        Flows that might gain, by their beginning.
+    span_ns : ndarray of int64, shape (flows, 2)
+        First and last time of each flow.
+    claim : ndarray of float64, shape (flows,)
+        What each has now.
+    """
+    prior = np.log10(float(worth.shape[0]))
+    for flow in range(loss.size):
+        client = desk.owner[flow]
+        if client < 0:
+            continue
+        for other in homeless:
+            if span_ns[other, 0] > span_ns[flow, 1] + law.reach_ns:
+                break
+            apart = span_ns[other, 1] < span_ns[flow, 0] - law.reach_ns
+            if apart or other == flow or desk.owner[other] == client:
+                continue
+            desk.owner[flow] = -1
+            then = _score(desk, law, other, client, worth) - prior
+            desk.owner[flow] = client
+            if then > max(claim[other], 0.0):
+                now = _score(desk, law, other, client, worth) - prior
+                loss[flow] = max(loss[flow], then - max(now, claim[other], 0.0))
