@@ -1,8 +1,8 @@
 """What cells seen against cells needed add to a decision, of clients of Tor.
 
-Classes of what is noted (:mod:`vpnforensics.engines.cells`) begin with a worth by hand; who is sure by that is
-served first, which leaves less for the others to find by chance; then the worth is counted from who is sure,
-against the same flows with other clients and copies turned in time, of each client by itself: one who
+Classes of what is noted (:mod:`vpnforensics.engines.cells`) begin with a worth by hand; who is sure by that
+is served first, which leaves less for the others to find by chance; then the worth is counted from who is
+sure, against the same flows with other clients and copies turned in time, of each client by itself: one who
 downloads has cells for everybody. This is repeated.
 
 A flow's claim is the logarithm of its odds, less the most that any other flow would gain, had it no client:

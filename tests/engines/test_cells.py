@@ -1,0 +1,148 @@
+"""Needs against cells: what is served, what one flow more would have, and what is noted of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vpnforensics.engines import cells as engine
+from vpnforensics.engines._cell_kernels import count_classes, find_losses, place_all
+from vpnforensics.engines.cells import BEGUN, CLASSES, LAW, Tor
+from vpnforensics.tunnels._cell_kernels import count_cells
+from vpnforensics.tunnels.cells import DATA_DOWN, DATA_UP, OPENS, Cells, Needs, Parts
+
+MS = 1_000_000
+NONE, FEW, SOME, JUST, MORE, MUCH = range(6)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "cells"),
+    [
+        ([536], [1]),
+        ([536, 536, 536], [1, 1, 1]),
+        ([1448, 1448, 210], [2, 3, 1]),  # one record of six
+        ([1448, -1144], [2, 3]),  # one record of five, within which the sender waited
+        ([33, -536], [0, 1]),  # something else, then a cell
+        ([4070, 4070], [7, 8]),  # 4,048 bytes of cells in each
+    ],
+)
+def test_bytes_tell_cells(pieces, cells):
+    size = np.abs(np.array(pieces, np.int64))
+    ts_ns = np.cumsum(np.where(np.array(pieces) < 0, 15 * MS, 1000))
+    count = np.zeros(len(size), np.int64)
+    count_cells(np.zeros(len(size), np.int64), ts_ns, size, (514, 22, 4048), 2 * MS, count)
+    assert count.tolist() == cells
+
+
+def tor(cells, needs, clients=2):
+    """Cells of (client, down, ms, count) and needs of (flow, kind, ms, cells)."""
+    rows = sorted((2 * c + down, at * MS, n) for c, down, at, n in cells)
+    stream, ts_ns, count = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    flow, kind, at, many = (np.array(column, np.int64) for column in zip(*needs, strict=True))
+    wanted = Needs(flow, kind, kind & 1, at * MS, at * MS, many)
+    parts = Parts(np.arange(len(flow)), at * MS, many)
+    return Tor(np.arange(clients), Cells(stream, ts_ns, count), wanted, parts)
+
+
+def outcomes(case, flow, client, owner):
+    """Outcome of each need of a flow with a client, others having theirs."""
+    desk = case.desk(len(owner))
+    desk.owner[: len(owner)] = owner
+    counts = np.zeros((len(case.clients), CLASSES))
+    count_classes(desk, LAW, np.array([flow]), np.array([client]), counts)
+    rows = slice(desk.asked.start[flow], desk.asked.start[flow + 1])
+    return (desk.noted[rows, 0] - desk.asked.feature[rows]).tolist()
+
+
+def test_what_is_needed_upwards_passed_before_and_downwards_after():
+    case = tor([(0, 0, 1000, 2), (0, 1, 1030, 3)], [(0, DATA_UP, 1010, 2), (0, DATA_DOWN, 1020, 3)])
+    assert outcomes(case, 0, 0, [-1]) == [JUST, JUST]
+    assert outcomes(case, 0, 1, [-1]) == [NONE, NONE]
+    early = tor([(0, 0, 1020, 2), (0, 1, 1010, 3)], [(0, DATA_UP, 1010, 2), (0, DATA_DOWN, 1020, 3)])
+    assert outcomes(early, 0, 0, [-1]) == [NONE, NONE]
+
+
+def test_cells_come_within_the_reach():
+    reach = LAW.reach_ns // MS
+    case = tor(
+        [(0, 1, 1000 + reach, 1), (0, 1, 3001 + reach, 1)], [(0, DATA_DOWN, 1000, 1), (1, DATA_DOWN, 3000, 1)]
+    )
+    assert outcomes(case, 0, 0, [-1, -1]) == [JUST]
+    assert outcomes(case, 1, 0, [-1, -1]) == [NONE]
+
+
+def test_a_large_need_waits_longer_and_after_the_others():
+    case = tor([(0, 1, 1400, 150), (0, 1, 1401, 2)], [(0, DATA_DOWN, 1300, 150), (1, DATA_DOWN, 1390, 2)])
+    assert outcomes(case, 0, 0, [-1, -1]) == [MORE]
+    assert outcomes(case, 1, 0, [0, -1]) == [JUST]
+    assert outcomes(case, 0, 0, [-1, 0]) == [JUST]
+
+
+def test_what_others_need_is_not_there_twice():
+    case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1000, 4), (1, DATA_DOWN, 1005, 4), (2, DATA_DOWN, 1005, 1)])
+    assert outcomes(case, 1, 0, [-1, -1, -1]) == [JUST]
+    assert outcomes(case, 1, 0, [0, -1, -1]) == [NONE]
+    assert outcomes(case, 1, 0, [-1, -1, 0]) == [SOME]
+    assert outcomes(case, 1, 0, [1, -1, -1]) == [JUST]
+
+
+def test_others_make_room_with_later_cells():
+    case = tor([(0, 1, 1010, 1), (0, 1, 1050, 1)], [(0, DATA_DOWN, 1000, 1), (1, DATA_DOWN, 1001, 1)])
+    assert outcomes(case, 1, 0, [0, -1]) == [JUST]
+
+
+def test_cells_that_are_left_over_are_noted():
+    case = tor(
+        [(0, 1, 1010, 7)], [(0, DATA_DOWN, 1000, 5), (1, DATA_DOWN, 1000, 3), (2, DATA_DOWN, 1000, 15)]
+    )
+    assert [outcomes(case, f, 0, [-1, -1, -1]) for f in range(3)] == [[MORE], [MUCH], [FEW]]
+
+
+def test_answers_to_each_31st_cell_are_the_clients_own():
+    answered = tor([(0, 1, 1000, 31), (0, 0, 1060, 1)], [(0, OPENS, 1065, 1)])
+    assert outcomes(answered, 0, 0, [-1]) == [JUST]  # who needs it comes first
+    desk = answered.desk(1)
+    assert desk.due.need.tolist() == [-1, 0] or desk.due.need.tolist() == [0, -1]
+    two = tor([(0, 1, 1000, 31), (0, 0, 1060, 2)], [(0, OPENS, 1065, 1)])
+    assert outcomes(two, 0, 0, [-1]) == [JUST]  # and the other one is explained
+    unanswered = tor([(0, 1, 1000, 30), (0, 0, 1060, 2)], [(0, OPENS, 1065, 1)])
+    assert outcomes(unanswered, 0, 0, [-1]) == [MORE]
+
+
+def test_a_flow_is_given_to_the_client_that_has_its_cells():
+    needs = [(0, DATA_UP + (n & 1), 1000 + 200 * n, 3) for n in range(8)]
+    cells = [(1, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(8)]
+    case = tor([*cells, (0, 0, 500, 1)], needs)
+    desk, score = case.desk(1), np.zeros((1, 2))
+    worth = np.tile(BEGUN, (2, 1))
+    place_all(desk, LAW, np.array([0]), -1, worth, 2.0, score)
+    assert score[0, 1] > 5 > 0 > score[0, 0]
+    assert desk.owner[0] == 1
+    place_all(desk, LAW, np.array([0]), 1, worth, 2.0, score)
+    assert desk.owner[0] == -1
+
+
+def test_what_another_flow_would_gain_is_lost():
+    needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(3) for n in range(8)]
+    needs = [(f, k, at + (5000 if f == 2 else 0), n) for f, k, at, n in needs]
+    cells = [(1, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(8)]
+    cells += [(1, d, at + 5000, n) for _, d, at, n in cells]
+    case = tor([*cells, (0, 0, 500, 1)], needs)
+    desk, loss, claim = case.desk(3), np.zeros(3), np.array([6.0, 0.0, 6.0])
+    desk.owner[:3] = [1, -1, 1]
+    span_ns = np.array([[1000, 2400], [1000, 2400], [6000, 7400]]) * MS
+    find_losses(desk, LAW, np.array([1]), span_ns, claim, np.tile(BEGUN, (2, 1)), loss)
+    assert loss[0] > 5
+    assert loss[[1, 2]].tolist() == [0, 0]
+
+
+def test_needs_that_are_turned_keep_all_but_their_time():
+    case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1000, 4), (1, OPENS, 1005, 1)])
+    needs, parts = case.turned(np.array([0, 7000 * MS]), np.array([False, True]), 2)
+    assert (needs.flow.tolist(), needs.begin_ns.tolist(), needs.cells.tolist()) == ([3], [8005 * MS], [1])
+    assert (parts.need.tolist(), parts.ts_ns.tolist()) == ([0], [8005 * MS])
+
+
+def test_missing_cells_are_never_evidence_for_a_pair():
+    assert engine.AGAINST[:6].tolist() == [True, True, False, False, False, False]
+    assert not engine.AGAINST[LAW.places :].any()
