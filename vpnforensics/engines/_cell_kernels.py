@@ -20,7 +20,7 @@ class Seen(NamedTuple):
 
     start: npt.NDArray[np.int64]
     ts_ns: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
 
 
 class Due(NamedTuple):
@@ -28,7 +28,7 @@ class Due(NamedTuple):
 
     start: npt.NDArray[np.int64]
     ts_ns: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
+    cells: npt.NDArray[np.int64]
     flow: npt.NDArray[np.int64]
     need: npt.NDArray[np.int64]
     """-1 for what clients need of themselves."""
@@ -96,16 +96,16 @@ def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no
     served, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
     head, tail, late, later = 0, 0, half, half
     while row < stop and seen.ts_ns[row] <= high:
-        now, free = seen.ts_ns[row], seen.count[row]
+        now, free = seen.ts_ns[row], seen.cells[row]
         while at < last and due.ts_ns[at] <= now:
             whose = due.flow[at]
             mine = due.need[at] <= upto if whose == flow else owner[whose] == client
             if mine and due.reach_ns[at] > law.reach_ns and later < 2 * half:
-                desk.waiting[later], desk.own[later] = due.count[at], due.need[at] < 0
+                desk.waiting[later], desk.own[later] = due.cells[at], due.need[at] < 0
                 desk.until_ns[later] = due.ts_ns[at] + due.reach_ns[at]
                 later += 1
             elif mine and due.reach_ns[at] <= law.reach_ns and tail < half:
-                desk.waiting[tail] = due.count[at]
+                desk.waiting[tail] = due.cells[at]
                 desk.until_ns[tail] = due.ts_ns[at] + due.reach_ns[at]
                 tail += 1
             at += 1

@@ -163,11 +163,11 @@ class Tor:
         """Stream, time and number of answers to each client's cells, in the other direction."""
         cells = self.cells
         found = []
-        for stream in range(2 * len(self.clients)):
-            mine = cells.take(cells.stream == stream)
+        for answered in range(2 * len(self.clients)):
+            mine = cells.take(cells.stream == answered)
             more = np.diff(np.cumsum(mine.count) // CELLS_A_SENDME, prepend=0)
             some = more > 0
-            found.append((np.full(int(some.sum()), stream ^ 1), mine.ts_ns[some], more[some]))
+            found.append((np.full(int(some.sum()), answered ^ 1), mine.ts_ns[some], more[some]))
         stream, ts_ns, count = (np.concatenate(c).astype(np.int64) for c in zip(*found, strict=True))
         return stream, ts_ns, count
 

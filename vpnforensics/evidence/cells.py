@@ -223,7 +223,7 @@ class _Asked:
         mine = _shares(true.sum(axis=0), every, _PRIOR_COUNTS)
         chance = np.array([_shares(counts, every, _PRIOR_OF_CLIENT) for counts in false])
         worth = np.log10(mine / chance)
-        return np.where(engine.AGAINST, np.minimum(worth, 0.0), worth)
+        return np.asarray(np.where(engine.AGAINST, np.minimum(worth, 0.0), worth))
 
 
 def _shares(counts: Floats, before: Floats, many: float) -> Floats:
