@@ -52,17 +52,11 @@ def after(asked: Asked) -> list[tuple[int, int, float]]:
     return sorted(rows)
 
 
-def like(asked: Asked) -> list[tuple[int, int]]:
-    """Pairs of lookups that are alike."""
-    return sorted(zip(asked.lookup[asked.like_of].tolist(), asked.lookup[asked.like].tolist(), strict=True))
-
-
 def test_flows_to_an_address_of_the_name_soon_after_the_question() -> None:
     case = flows((0, RESOLVER), (-5, 0), (30, 0), (40, 1), (50, 2), (999, 0), (1001, 0))
     found = find_asked(case, names({0: "www.example"}, {"www.example": [0, 1], "other.example": [2]}))
     assert found is not None
     assert after(found) == [(0, 2, 30.0), (0, 3, 40.0), (0, 5, 999.0)]
-    assert like(found) == []
 
 
 def test_a_name_has_the_addresses_that_anybody_was_told() -> None:
@@ -71,25 +65,14 @@ def test_a_name_has_the_addresses_that_anybody_was_told() -> None:
     found = find_asked(case, names({0: "www.example", 1: "www.example"}, {"www.example": [0]}))
     assert found is not None
     assert after(found) == [(0, 2, 30.0), (1, 2, 28.0)]
-    assert like(found) == [(0, 1), (1, 0)]
 
 
-def test_likes_are_other_lookups_of_an_address_within_a_second_either_way() -> None:
-    case = flows((0, RESOLVER), (900, RESOLVER), (1800, RESOLVER), (900, RESOLVER))
-    asked = {0: "a.example", 1: "b.example", 2: "a.example", 3: "c.example"}
-    found = find_asked(case, names(asked, {"a.example": [0], "b.example": [0], "c.example": [1]}))
-    assert found is not None
-    assert like(found) == [(0, 1), (1, 0), (1, 2), (2, 1)]
-    assert after(found) == []
-
-
-def test_a_flow_that_asks_for_several_names_is_no_like_of_itself() -> None:
+def test_what_follows_a_flow_that_asks_for_several_names_counts_once() -> None:
     found = names({0: "a.example"}, {"a.example": [0], "b.example": [0]})
     found.add(0, "b.example", "query")
     asked = find_asked(flows((0, RESOLVER), (10, 0)), found)
     assert asked is not None
     assert after(asked) == [(0, 1, 10.0)]
-    assert like(asked) == []
 
 
 @pytest.mark.parametrize(

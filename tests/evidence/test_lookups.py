@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import log, log10
 
 import numpy as np
@@ -19,14 +18,11 @@ MS = 1_000_000
 PARTS = NEVER + 1
 
 
-def asked(
-    lookup: list[int], after: list[tuple[int, int, float]], like: Sequence[tuple[int, int]] = ()
-) -> Asked:
-    """Lookups; (row, flow after it, ms); (row, row of a like)."""
+def asked(lookup: list[int], after: list[tuple[int, int, float]]) -> Asked:
+    """Lookups; (row, flow after it, ms)."""
     of, flow, ms = np.array(after, float).reshape(-1, 3).T
-    one, other = np.array(like, np.int64).reshape(-1, 2).T
     delay = (ms * MS).astype(np.int64)
-    return Asked(np.array(lookup, np.int32), of.astype(np.int64), flow.astype(np.int64), delay, one, other)
+    return Asked(np.array(lookup, np.int32), of.astype(np.int64), flow.astype(np.int64), delay)
 
 
 def known_and_open(known: int, followed: int, *, strangers: int = 0) -> tuple[Asked, np.ndarray]:
@@ -44,64 +40,40 @@ def known_and_open(known: int, followed: int, *, strangers: int = 0) -> tuple[As
 
 def test_ratios_are_shares_of_known_lookups() -> None:
     case, tunnel = known_and_open(30, 24, strangers=3)
-    found = hints_of(case, tunnel, np.full(len(tunnel), 3))
+    found = hints_of(case, tunnel, np.full(len(tunnel), 3), 1.0)
     assert found is not None
     own, other = (24 + 1) / (30 + PARTS), (3 + 1) / (60 + PARTS)
     assert found.of(np.array([0]), np.array([1])) == pytest.approx([log(own / other)])
     never = (6 + 1) / (30 + PARTS), (57 + 1) / (60 + PARTS)
     assert found.of(np.array([0, 1]), np.array([0, 2])) == pytest.approx([log(never[0] / never[1])] * 2)
     assert found.elsewhere[-2:].tolist() == [0.0, 0.0]
+    half = hints_of(case, tunnel, np.full(len(tunnel), 3), 0.5)
+    assert half is not None
+    assert half.log_ratio.tolist() == pytest.approx((found.log_ratio / 2).tolist())
+    assert half.elsewhere.tolist() == pytest.approx((found.elsewhere / 2).tolist())
 
 
 def test_too_few_known_lookups_teach_nothing() -> None:
     case, tunnel = known_and_open(LEAST_KNOWN - 1, 5)
-    assert hints_of(case, tunnel, np.full(len(tunnel), 2)) is None
+    assert hints_of(case, tunnel, np.full(len(tunnel), 2), 1.0) is None
     case, tunnel = known_and_open(LEAST_KNOWN, 5)
-    assert hints_of(case, tunnel, np.full(len(tunnel), 2)) is not None
+    assert hints_of(case, tunnel, np.full(len(tunnel), 2), 1.0) is not None
 
 
 def test_the_first_flow_of_a_tunnel_counts_and_those_that_are_not_linked_do_not() -> None:
     case, tunnel = known_and_open(30, 24)
-    one = hints_of(case, tunnel, np.full(len(tunnel), 3))
+    one = hints_of(case, tunnel, np.full(len(tunnel), 3), 1.0)
     more = Asked(
         case.lookup,
         np.r_[case.of, 0, 0],
         np.r_[case.flow, case.flow[0], 1],
         np.r_[case.delay_ns, 400 * MS, 5 * MS],
-        case.like_of,
-        case.like,
     )
-    two = hints_of(more, tunnel, np.full(len(tunnel), 3))
+    two = hints_of(more, tunnel, np.full(len(tunnel), 3), 1.0)
     assert one is not None
     assert two is not None
     pairs = np.array([0, 0, 0]), np.array([0, 1, 2])
     assert two.of(*pairs).tolist() == one.of(*pairs).tolist()
-
-
-@pytest.mark.parametrize(("twice", "least", "most"), [(False, 0.0, 0.0), (True, -0.7, 0.7)])
-def test_a_tunnel_with_a_like_lookup_has_its_own_reason_to_go_there(
-    twice: bool, least: float, most: float
-) -> None:
-    """Two clients ask for the same at one moment, once or twice, and both go there; a third does nothing."""
-    known = 40
-    lookup = list(range(2 * known + 1))
-    after = [(n, first + n % known, 15.0) for n in range(2 * known) for first in (90, 200)]
-    after += [(2 * known, 300, 15.0)]
-    like = [(n, known + n) for n in range(known)]
-    like += [(n, n ^ 1) for n in range(2 * known) if twice and n < n ^ 1]
-    like += [(b, a) for a, b in like]
-    tunnel = np.full(301, -1, np.int32)
-    tunnel[:known], tunnel[known : 2 * known] = 0, 1
-    tunnel[90 : 90 + known], tunnel[200:301] = 0, 1
-    alive = np.full(301, 3)
-    liked = hints_of(asked(lookup, after, [*like, (2 * known, known), (known, 2 * known)]), tunnel, alive)
-    open_flow, to = np.array([2 * known]), np.array([1])
-    assert liked is not None
-    assert least <= liked.of(open_flow, to)[0] <= most
-    if not twice:
-        alone = hints_of(asked(lookup, after, like), tunnel, alive)
-        assert alone is not None
-        assert alone.of(open_flow, to)[0] > log(8)
 
 
 def test_ratios_that_are_said_to_hold_hold_of_lookups_made_at_random() -> None:
@@ -119,7 +91,7 @@ def test_ratios_that_are_said_to_hold_hold_of_lookups_made_at_random() -> None:
     ]
     is_open = rng.random(count) < 0.5
     tunnel = np.r_[np.where(is_open, -1, own), np.arange(tunnels)].astype(np.int32)
-    found = hints_of(asked(list(range(count)), after), tunnel, np.full(len(tunnel), tunnels))
+    found = hints_of(asked(list(range(count)), after), tunnel, np.full(len(tunnel), tunnels), 1.0)
     assert found is not None
     flow, to = (a.ravel() for a in np.meshgrid(np.flatnonzero(is_open), np.arange(tunnels), indexing="ij"))
     ratio, right = np.exp(found.of(flow, to)), own[flow] == to

@@ -8,9 +8,6 @@ addresses, most within tens of milliseconds, and a connection has packets enough
 lookup is held against the first flow of each tunnel that goes to an address of the name it asked for: how
 long after the question does that flow begin, or is there none?
 
-A tunnel whose client asked for the same just before or after has its own reason to go there: such *likes* are
-told apart, so that a connection does not speak for everybody's lookup.
-
 What a delay is worth is counted in the case itself, by lookups that packets link
 (:mod:`vpnforensics.evidence.lookups`). Silent where nobody sees names (snapped or encrypted lookups, no
 answer with an address).
@@ -36,8 +33,8 @@ NAME = "lookups"
 WITHIN_NS = 1_000_000_000
 """What begins later after a question has as a rule another reason."""
 _MOST = 64
-"""Flows to an address, and lookups of it, that are looked at after a question: where more come within a
-second, the address is everybody's."""
+"""Flows to an address that are looked at after a question: where more come within a second, it is
+everybody's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +49,6 @@ class Asked:
     """That flow."""
     delay_ns: Ints
     """How long after the question."""
-    like_of: Ints
-    """Row of ``lookup``, of each other lookup of an address of its name, within the time before or after."""
-    like: Ints
-    """That lookup's row."""
 
 
 def find_asked(flows: FlowTable, names: FlowNames) -> Asked | None:
@@ -88,17 +81,8 @@ def find_asked(flows: FlowTable, names: FlowNames) -> Asked | None:
     begin_ns = flows.first_ns
     others = np.setdiff1d(np.arange(len(flows)), lookup)
     of, after = _soon_after(address, begin_ns[flow], flows.dst[others].astype(np.int64), begin_ns[others])
-    one, other = _soon_after(address, begin_ns[flow], address, begin_ns[flow])
-    apart = row[one] != row[other]
-    one, other = row[one[apart]], row[other[apart]]
-    return Asked(
-        lookup.astype(np.int32),
-        row[of],
-        others[after],
-        begin_ns[others[after]] - begin_ns[flow[of]],
-        np.r_[one, other],
-        np.r_[other, one],
-    )
+    after = others[after]
+    return Asked(lookup.astype(np.int32), row[of], after, begin_ns[after] - begin_ns[flow[of]])
 
 
 def _soon_after(key: Ints, at_ns: Ints, of_key: Ints, of_ns: Ints) -> tuple[Ints, Ints]:

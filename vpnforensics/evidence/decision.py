@@ -142,7 +142,7 @@ def decide_by_packets(
         policy=policy,
         rng=rng,
         progress=progress,
-        hints=None if asked is None else lambda tunnel: hints_of(asked, tunnel, alive),
+        hints=None if asked is None else lambda tunnel: hints_of(asked, tunnel, alive, policy.believed),
     )
     scores = _with_records(case, _listed(containment, found), found)
     sizes = np.diff(case.egress.start)[scores.flow]

@@ -2,9 +2,9 @@
 
 Of the lookups that packets link, their own tunnels show how soon a flow to what was asked for follows, if one
 does, and the other tunnels how soon one does that did not ask. The ratio of both shares is the likelihood
-ratio (:mod:`vpnforensics.engines.lookups`), apart for tunnels with a like lookup, of that moment, that
-packets link to them. A share is never less than one comparison, so that a ratio is bounded by their number;
-and where fewer than 20 comparisons were made, nothing is said.
+ratio (:mod:`vpnforensics.engines.lookups`). A share is never less than one comparison, so that a ratio is
+bounded by their number. Of its logarithm a part is believed: a tunnel that has the like of a lookup is one
+whose client loads the same page more often than other tunnels are.
 
 Assumes that lookups which packets leave open are followed by flows as others are.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpnforensics.arrays import Bools, Floats, Int32s, Ints
+from vpnforensics.arrays import Floats, Int32s, Ints
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.engines.lookups import NAME, Asked
 from vpnforensics.evidence.calibration import LEAST_KNOWN, Calibration
@@ -27,13 +27,13 @@ NEVER = len(_DELAYS_NS) + 1
 """The part of those after which no such flow came."""
 
 
-_SAME = "its client goes to, or asks for, the same host at that time"
-_OTHER = "its client has nothing to do with the host that is asked for"
+_SAME = "its client goes to the host that is asked for"
+_OTHER = "its client does not go to the host that is asked for"
 _SILENT = "no lookup, or no address of its name is known"
 _UNKNOWN = f"fewer than {LEAST_KNOWN} lookups with known answers are linked by packets"
 
 
-def hints_of(asked: Asked, tunnel: Int32s, alive: Ints) -> Hints | None:
+def hints_of(asked: Asked, tunnel: Int32s, alive: Ints, believed: float) -> Hints | None:
     """Likelihood ratios of lookups; None where too few are linked to learn from.
 
     Parameters
@@ -43,53 +43,38 @@ def hints_of(asked: Asked, tunnel: Int32s, alive: Ints) -> Hints | None:
         Which each flow is linked to by its packets, or -1.
     alive : ndarray of int64, shape (flows,)
         Tunnels that each flow is compared with.
+    believed : float
+        Share of a ratio's logarithm.
     """
     own = tunnel[asked.lookup]
     known = own >= 0
     if known.sum() < LEAST_KNOWN:
         return None
-    row, to, part, alike = _met(asked, tunnel)
+    row, to, part = _first(asked, tunnel)
     learned = known[row]
     mine = learned & (own[row] == to)
     others = int(np.maximum(alive[asked.lookup[known]] - 1, 0).sum())
-    h1, h2 = (_counts(part, alike, of) for of in (mine, learned & ~mine))
-    h1[0, NEVER] += known.sum() - mine.sum()
-    h2[0, NEVER] += max(others - int((learned & ~mine).sum()), 0)
-    log_ratio = _log_shares(h1) - _log_shares(h2)
-    few = np.minimum(h1.sum(axis=1), h2.sum(axis=1)) < LEAST_KNOWN
-    log_ratio[few] = 0.0
+    h1 = np.bincount(part[mine], minlength=NEVER + 1)
+    h2 = np.bincount(part[learned & ~mine], minlength=NEVER + 1)
+    h1[NEVER], h2[NEVER] = known.sum() - h1.sum(), max(others - h2.sum(), 0)
+    log_ratio = believed * (_log_shares(h1) - _log_shares(h2))
     elsewhere = np.zeros(len(tunnel))
-    elsewhere[asked.lookup] = log_ratio[0, NEVER]
-    said = log_ratio[alike.astype(np.int64), part]
-    return Hints(asked.lookup[row], to.astype(np.int32), said, elsewhere)
+    elsewhere[asked.lookup] = log_ratio[NEVER]
+    return Hints(asked.lookup[row], to.astype(np.int32), log_ratio[part], elsewhere)
 
 
-def _met(asked: Asked, tunnel: Int32s) -> tuple[Ints, Ints, Ints, Bools]:
-    """Pairs of lookup and tunnel with something in common: row, tunnel, part of the delay, whether a like."""
-    flow, like = tunnel[asked.flow], tunnel[asked.lookup[asked.like]]
-    followed, liked = flow >= 0, like >= 0
-    row = np.r_[asked.of[followed], asked.like_of[liked]]
-    to = np.r_[flow[followed], like[liked]].astype(np.int64)
-    far = np.iinfo(np.int64).max
-    delay_ns = np.r_[asked.delay_ns[followed], np.full(int(liked.sum()), far)]
-    order = np.lexsort((delay_ns, to, row))
-    row, to, delay_ns = row[order], to[order], delay_ns[order]
-    lead = np.flatnonzero(changes(row, to))
-    alike = np.add.reduceat(delay_ns == far, lead) > 0 if len(lead) else np.zeros(0, np.bool_)
-    row, to, delay_ns = row[lead], to[lead], delay_ns[lead]
-    part = np.where(delay_ns < far, np.searchsorted(_DELAYS_NS, delay_ns, side="right"), NEVER)
-    return row, to, part, alike
+def _first(asked: Asked, tunnel: Int32s) -> tuple[Ints, Ints, Ints]:
+    """Pairs of lookup and tunnel with a flow there: row, tunnel, and the part of the first one's delay."""
+    to = tunnel[asked.flow].astype(np.int64)
+    order = np.lexsort((asked.delay_ns, to, asked.of))
+    order = order[to[order] >= 0]
+    order = order[changes(asked.of[order], to[order])]
+    return asked.of[order], to[order], np.searchsorted(_DELAYS_NS, asked.delay_ns[order], side="right")
 
 
-def _counts(part: Ints, alike: Bools, of: Bools) -> Floats:
-    """How many pairs are in each part, without and with a like; shape (2, parts)."""
-    cell = alike[of] * (NEVER + 1) + part[of]
-    return np.bincount(cell, minlength=2 * (NEVER + 1)).reshape(2, -1).astype(np.float64)
-
-
-def _log_shares(counts: Floats) -> Floats:
+def _log_shares(counts: Ints) -> Floats:
     """Of each part, none of which is less than one comparison."""
-    return np.asarray(np.log((counts + 1) / (counts.sum(axis=1, keepdims=True) + counts.shape[1])))
+    return np.asarray(np.log((counts + 1) / (counts.sum() + len(counts))))
 
 
 def voice_of(hints: Hints | None, scores: ScoreTable, calibration: Calibration) -> Voice:

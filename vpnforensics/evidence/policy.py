@@ -29,7 +29,8 @@ class Policy:
     """Error below which the joint model's flows leave with their records before the others are asked again.
     Larger, or more rounds, linked a little more, and stated smaller errors than were observed."""
     believed: float = 0.5
-    """Share of a containment score that is taken as evidence: packets of a burst are not independent."""
+    """Share of the logarithm of a containment score, and of a lookup's ratio, that is evidence: packets of
+    a burst are not independent, nor are clients who look up the like."""
     long: int = 10
     """Packets from which on a flow may be placed before the model, and its error is at least what its
     containment score leaves to chance. Without the latter, flows of a client whose tunnel was missing were
