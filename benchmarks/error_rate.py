@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
 from tests.truth import OFFSET_S, RECORDINGS, carriers, degrade, load, without_client
+from vpnforensics.engines import plugged
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.options import Options
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument(
         "--understated", type=float, help="times that small errors are stated (1: as the model has them)"
     )
+    parser.add_argument("--without", help="leave out one engine, lookups say")
     options = parser.parse_args()
     if options.understated is not None:
         _state(options.understated)
@@ -75,7 +77,7 @@ def main() -> None:
     cases: list[Judged] = []
     for folder in folders:
         for missing in (False, True):
-            found = judge(folder, options.seeds, missing=missing)
+            found = judge(folder, options.seeds, missing=missing, without=options.without)
             print_row(folder.name, "a client missing" if missing else "whole", found)
             cases += found
     print_row("all", "", cases)
@@ -102,8 +104,9 @@ def _state(times: float) -> None:
     Options.policy = property(policy)  # type: ignore[assignment,method-assign]
 
 
-def judge(folder: Path, seeds: int, *, missing: bool) -> list[Judged]:
+def judge(folder: Path, seeds: int, *, missing: bool, without: str | None) -> list[Judged]:
     """One recording, damaged in every way."""
+    engines = [name for name in plugged.all_engines() if name != without]
     recording = load(folder)
     clients = sorted({flow["client"] for flow in recording.truth["flows"]})
     found = []
@@ -112,7 +115,13 @@ def judge(folder: Path, seeds: int, *, missing: bool) -> list[Judged]:
             damaged = degrade(recording, jitter_s=jitter_ms / 1e3, loss=loss, offset_s=OFFSET_S, seed=seed)
             if missing:
                 damaged = without_client(damaged, clients[seed % len(clients)])
-            case = vf.correlate(damaged.ingress, damaged.egress, expected_false_links=max(ALLOWED), seed=seed)
+            case = vf.correlate(
+                damaged.ingress,
+                damaged.egress,
+                expected_false_links=max(ALLOWED),
+                seed=seed,
+                engines=engines,
+            )
             found.append(Judged(case, carriers(recording, case, offset_s=OFFSET_S)))
     return found
 
