@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,9 +100,8 @@ class Relayed:
         carriers = find_carriers(conversations, find_tunnels(conversations))
         kept = find_kept_bytes(carriers, flows, clock, np.random.default_rng(1))
         assert kept is not None
-        found = [
-            carriers.tunnels[n].client.rpartition(":")[0] if n >= 0 else None for n in kept.carrier.tolist()
-        ]
+        client = {t.number: t.client.rpartition(":")[0] for t in carriers.tunnels}
+        found = [client[n] if n >= 0 else None for n in kept.carrier.tolist()]
         ports = [int(flows.source(f).rpartition(":")[2]) - 50_000 for f in range(len(flows))]
         numbered = dict(zip(sorted(ports), self.client_of, strict=True))
         return found, kept, [numbered[p] for p in ports]
@@ -118,6 +119,22 @@ def test_payloads_that_are_made_anew_name_the_client_and_the_clocks(proxy):
     assert linked_of(found, kept) == true
     assert kept.shared.tolist() == [3] * len(true)
     assert abs(kept.alignment.offset_ns) < 2_000_000
+
+
+def test_carriers_go_by_the_numbers_of_their_tunnels(monkeypatch):
+    """Beside them may be candidates of other kinds, which have numbers, too."""
+
+    plain = find_carriers
+
+    def beside_candidates(*given):
+        carriers = plain(*given)
+        return replace(carriers, tunnels=[replace(t, number=t.number + 5) for t in carriers.tunnels])
+
+    relayed = Relayed()
+    relayed.some_tls()
+    monkeypatch.setitem(globals(), "find_carriers", beside_candidates)
+    found, kept, true = relayed.judged()
+    assert linked_of(found, kept) == true
 
 
 def test_another_clock_is_found():
