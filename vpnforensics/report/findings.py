@@ -83,7 +83,7 @@ def findings(health: Mapping[str, int]) -> list[Finding]:
         "with options cut by the snap length: no timestamps, so no clocks; use tcpdump -s 128",
     )
     lost = any(health.get(key) for key in ("cut_heads", "cut_headers", "cut_options"))
-    harmless = "" if lost else ", so no link is lost by it"
+    harmless = "" if lost else ", so no link by packets is lost by it"
     tell("note", "snapped", "frame", f"snapped; lengths come from headers{harmless}")
     tell("note", "fragments", "IP fragment", "")
     tell("note", "non_ip", "frame", "without IP")

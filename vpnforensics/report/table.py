@@ -289,7 +289,7 @@ def _meaning(case: CaseResult) -> Group:
     if twins := case.limit["twins"]:
         said.append(
             f" {many(twins, 'flow has', 'flows have')} a twin, a like flow of another tunnel so near in time"
-            " that no method can tell them apart."
+            " that lengths and times do not tell them apart."
         )
     meaning = Text(
         "LLR is the decimal logarithm of how much likelier the evidence is if the tunnel carried the flow"

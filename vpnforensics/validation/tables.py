@@ -265,8 +265,8 @@ def _limit(document: Document) -> TextTable:
     tried, linked = (sum(each[key] for each in decoys) for key in ("tried", "linked"))
     return TextTable(
         "The limit, and decoys",
-        "A twin is another tunnel's flow of the same sizes so near in time that no method can tell them"
-        " apart. Decoys are copies turned in time that compete in the same model.",
+        "A twin is another tunnel's flow of the same sizes so near in time that lengths and times do not"
+        " tell them apart. Decoys are copies turned in time that compete in the same model.",
         ("", "number", "of"),
         (
             ("flows with a twin", f"{limit['twins']:,} ({share or 'none known'})", f"{limit['flows']:,}"),

@@ -51,9 +51,9 @@ PAGE: Mapping[str, str] = MappingProxyType(
         "cannot_undecided": "An undecided flow is no evidence of absence; its page says what stood in the"
         " way.",
         "cannot_twins": "{twins} have a twin: another tunnel's flow of the same sizes, so near in time that"
-        " no method can tell them apart.",
-        "cannot_twins_unknown": "How many flows have a twin, which no method can tell from them, is not known"
-        " here: no delay was estimated.",
+        " lengths and times do not tell them apart.",
+        "cannot_twins_unknown": "How many flows have a twin, which lengths and times do not tell from them, is"
+        " not known here: no delay was estimated.",
         "warnings": "To know before believing any of it",
         # inputs
         "inputs": "Inputs",
@@ -152,7 +152,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "decoy",
         "a copy of a flow, turned in time, that competes in the same model: a check of the stated error",
     ),
-    ("twin", "another tunnel's flow of the same sizes, so near in time that no method can tell them apart"),
+    (
+        "twin",
+        "another tunnel's flow of the same sizes, so near in time that lengths and times do not tell them"
+        " apart",
+    ),
     ("counter", "the number that a tunnel writes in clear on each of its packets, where it does"),
     (
         "Community ID",
