@@ -52,8 +52,8 @@ PAGE: Mapping[str, str] = MappingProxyType(
         " way.",
         "cannot_twins": "{twins} have a twin: another tunnel's flow of the same sizes, so near in time that"
         " lengths and times do not tell them apart.",
-        "cannot_twins_unknown": "How many flows have a twin, which lengths and times do not tell from them, is"
-        " not known here: no delay was estimated.",
+        "cannot_twins_unknown": "How many flows have a twin, which lengths and times do not tell from them,"
+        " is not known here: no delay was estimated.",
         "warnings": "To know before believing any of it",
         # inputs
         "inputs": "Inputs",
