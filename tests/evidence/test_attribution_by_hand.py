@@ -275,6 +275,6 @@ def test_what_the_sure_do_decides_between_tunnels_that_fit_alike() -> None:
     pairs = [(f, k) for f, k in zip(told.pairs.flow.tolist(), told.pairs.tunnel.tolist(), strict=True)]
     swapped = [pairs.index((2, 1)), pairs.index((3, 0))]
     assert told.llr[swapped].min() > 3.0
-    assert np.abs(told.llr_by_packets[swapped]).max() < 1.0
+    assert np.abs(told.by_packets[0][swapped]).max() < 1.0
     assert told.hints is not None
     assert alone.hints is None

@@ -152,7 +152,7 @@ def attributed(monkeypatch, case, *, pairs, llr, tunnel, record, rest=(), classe
         record=np.array(record, np.int32),
         pairs=scored(*pairs),
         llr=np.array(llr, float),
-        llr_by_packets=np.array(llr, float),
+        by_packets=(np.array(llr, float), (parts | more)["unlisted_llr"]),
         hints=None,
         **(parts | more),
     )

@@ -52,8 +52,8 @@ class Attribution:
     """log10 likelihood ratio of each of the pairs, as the model has it: neither calibrated nor bounded."""
     unlisted_llr: Floats
     """Likewise of each flow in any tunnel that is not listed."""
-    llr_by_packets: Floats
-    """Of each of the pairs, without hints."""
+    by_packets: tuple[Floats, Floats]
+    """Both, without hints."""
     hints: Hints | None
     """What else the model was told."""
 
@@ -101,7 +101,7 @@ def attribute(
     record = _records(settled, linked)
     pairs = _listed(containment, settled.pairs, settled.likeliest)
     llr, unlisted = _likelihood_ratios(pairs, settled, policy)
-    by_packets, _ = _likelihood_ratios(pairs, replace(settled, posterior=settled.by_packets), policy)
+    by_packets = _likelihood_ratios(pairs, replace(settled, posterior=settled.by_packets), policy)
     return Attribution(
         np.where(linked, settled.likeliest, -1).astype(np.int32),
         error,

@@ -162,7 +162,7 @@ def decide_by_packets(
     return Decision(
         engine.NAME,
         scores,
-        calibration.llr(_listed_llr(scores, found.llr, found)),
+        calibration.llr(_listed_llr(scores, found.llr, found.unlisted_llr)),
         chance,
         alive,
         found.tunnel,
@@ -327,15 +327,15 @@ def _calibration(found: Attribution, null_comparisons: int) -> Calibration:
 def _voice(
     engine: str, scores: ScoreTable, sizes: Ints, found: Attribution, calibration: Calibration
 ) -> Voice:
-    llr = _listed_llr(scores, found.llr_by_packets, found)
+    llr = _listed_llr(scores, *found.by_packets)
     claim = calibration.unbounded(llr)
     found_of = _found(scores.hits, sizes, engine)
     return Voice(engine, scores.score, calibration.llr(llr), sizes.astype(np.int32), found_of, claim)
 
 
-def _listed_llr(scores: ScoreTable, of_pairs: Floats, found: Attribution) -> Floats:
+def _listed_llr(scores: ScoreTable, of_pairs: Floats, unlisted: Floats) -> Floats:
     """Of all pairs: of those that the attribution has, which come first, and of the others."""
-    llr = found.unlisted_llr[scores.flow]
+    llr = unlisted[scores.flow]
     llr[: len(of_pairs)] = of_pairs
     return llr
 

@@ -119,7 +119,7 @@ def _weighed(case: Case, decision: Decision, chosen: Sequence[Engine], rng: np.r
     said_of = [fields[engine.name] for engine in chosen]
     looked = _looked_into(case, decision, every)
     voices = [_of_packets(case, decision, v, every, looked) for v in decision.voices]
-    packets = _decided(case, decision, every, looked)
+    packets = _of_all(case, decision, decision.llr, every, looked)
     of_fields = [_voice(case, field, every) for field in said_of]
     apart = np.array([engine.apart for engine in chosen])
     ratios, claims = np.stack([v.llr for v in of_fields]), _claims(case, said_of, every)
@@ -226,23 +226,19 @@ def _looked_into(case: Case, decision: Decision, keys: Keys) -> Bools:
     return np.asarray((case.map_of_tunnel[tunnel] >= 0) & decision.observability.deniable[flow] & readable)
 
 
-def _decided(case: Case, decision: Decision, keys: Keys, looked: Bools) -> Floats:
-    """What was decided of the pairs: what is not listed was looked for in vain."""
-    if not decision.voices:
-        return np.full(len(keys), np.nan)
+def _of_all(case: Case, decision: Decision, llr: Floats, keys: Keys, looked: Bools) -> Floats:
+    """Ratios of the pairs, by those of the listed ones: what is not listed was looked for in vain."""
     row = rows_of(case, decision.scores, keys)
-    unlisted = np.where(looked, decision.unlisted_llr[keys // len(case.tunnels)], np.nan)
-    return np.where(row >= 0, np.r_[decision.llr, np.nan][row], unlisted)
+    unlisted = decision.unlisted_llr[keys // len(case.tunnels)]
+    return np.where((row < 0) & looked, unlisted, np.r_[llr, np.nan][row])
 
 
 def _of_packets(case: Case, decision: Decision, voice: Voice, keys: Keys, looked: Bools) -> Voice:
-    """What packets, or lookups, say of the pairs: what packets did not list they looked for in vain."""
-    row = rows_of(case, decision.scores, keys)
-    spread = voice.spread(row, "too few of its packets found to list")
+    """What packets, or lookups, say of the pairs."""
+    spread = voice.spread(rows_of(case, decision.scores, keys), "too few of its packets found to list")
     if voice.engine != decision.engine:
         return spread
-    unlisted = decision.unlisted_llr[keys // len(case.tunnels)]
-    return replace(spread, llr=np.where((row < 0) & looked, unlisted, spread.llr))
+    return replace(spread, llr=_of_all(case, decision, voice.llr, keys, looked))
 
 
 def _claims(case: Case, fields: Sequence[_Field], keys: Keys) -> Floats:
