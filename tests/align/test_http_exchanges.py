@@ -7,7 +7,7 @@ import pytest
 
 import vpnforensics as vf
 from tests.align.http_proxy import OUTSIDE, Proxied
-from vpnforensics.align import kept_bytes
+from vpnforensics.align import kept_bytes, kept_delays
 from vpnforensics.align.http_exchanges import find_exchanges
 from vpnforensics.flows.assemble import assemble_flows
 
@@ -179,12 +179,12 @@ def test_how_near_to_the_usual_delay_a_message_lies_is_what_it_is_worth():
     """Of pairs that come once on either side the median is the usual delay; a request has 1.5 s beyond it."""
     ms = 1_000_000
     delay, up = np.r_[np.full(12, -2), np.arange(13)] * ms, np.arange(25) >= 12
-    delays = kept_bytes._Delays.of(delay, up, np.zeros(0, np.intp), np.arange(25))
+    delays = kept_delays.KeptDelays.of(delay, up, np.zeros(0, np.intp), np.arange(25))
     assert delays.low_ns.tolist() == [-250 * ms, -250 * ms, -1502 * ms, -1494 * ms]
     assert delays.high_ns.tolist() == [250 * ms, 250 * ms, 1498 * ms, 1506 * ms]
     within = delays.within_ns(np.array([1, 2, 3, 3, 3]), np.array([9, -12, 6, 7, -94]) * ms)
     assert (within / ms).tolist() == [500, 20, 1, 2, 200]
-    few = kept_bytes._Delays.of(delay, up, np.zeros(0, np.intp), np.arange(14, 25))
+    few = kept_delays.KeptDelays.of(delay, up, np.zeros(0, np.intp), np.arange(14, 25))
     assert few.within_ns(np.array([3]), np.array([6 * ms])).tolist() == [500 * ms]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tables import table, tcp
-from vpnforensics.align import kept_bytes
+from vpnforensics.align import kept_bytes, kept_delays
 from vpnforensics.align.alignment import same_clock
 from vpnforensics.align.kept_bytes import find_kept_bytes
 from vpnforensics.align.payload_heads import PayloadHeads
@@ -272,11 +272,11 @@ def test_how_much_a_payload_is_worth():
 def test_how_far_others_may_lie_is_by_the_delays_of_the_proved_of_their_direction():
     down, up = np.arange(0, 2_001_000, 1000), np.arange(0, 4_001_000, 1000)
     delays = np.r_[down, up[:1] + 9_000_000]
-    low, high = kept_bytes._window(delays, np.arange(len(delays)) == len(delays) - 1)
+    low, high = kept_delays._window(delays, np.arange(len(delays)) == len(delays) - 1)
     # From the median, 1.5 times as far as 99 % lie, and 5 ms; unknown of the other direction.
     assert low.tolist() == [pytest.approx(1_000_000 - 1_485_000 - 5_000_000, abs=2), -250_000_000]
     assert high.tolist() == [pytest.approx(1_000_000 + 1_485_000 + 5_000_000, abs=2), 250_000_000]
-    low, high = kept_bytes._window(np.r_[down, up], np.arange(len(down) + len(up)) >= len(down))
+    low, high = kept_delays._window(np.r_[down, up], np.arange(len(down) + len(up)) >= len(down))
     assert low.tolist()[1] == pytest.approx(2_000_000 - 2_970_000 - 5_000_000, abs=2)
     assert high.tolist()[1] == pytest.approx(2_000_000 + 2_970_000 + 5_000_000, abs=2)
 
@@ -333,5 +333,5 @@ def test_a_text_is_worth_how_seldom_it_comes_in_the_time_of_its_window():
 def test_twelve_proved_pairs_show_how_far_others_may_lie():
     delays = np.zeros(12, np.int64)
     for proved, far_ns in ((12, 5_000_000), (11, 250_000_000)):
-        low, high = kept_bytes._window(delays[:proved], np.ones(proved, np.bool_))
+        low, high = kept_delays._window(delays[:proved], np.ones(proved, np.bool_))
         assert (low.tolist(), high.tolist()) == ([-250_000_000, -far_ns], [250_000_000, far_ns])

@@ -45,6 +45,7 @@ import numpy.typing as npt
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.asked_hosts import AskedHosts
 from vpnforensics.align.http_exchanges import HttpExchanges, find_exchanges
+from vpnforensics.align.kept_delays import KeptDelays
 from vpnforensics.align.kept_pairs import KeptPairs
 from vpnforensics.align.line import LEAST_PAIRS, align_pairs
 from vpnforensics.align.payload_heads import (
@@ -69,13 +70,6 @@ REWRITING = "http-proxy"
 """A relay whose connections keep bytes behind a CONNECT only."""
 _NEVER_TWICE_DECADES = 6.0
 """What such a head proves in a pair that has it alone: half of its 13 bytes would be more."""
-_SPREAD, _SLACK_NS, _UNKNOWN_NS = 1.5, 5_000_000, 250_000_000
-"""How far beyond the delays of 99 % of the proved pairs others may lie: by their distance from the median,
-and at least; and how far where too few are proved."""
-_LATEST_NS, _MOMENT_NS = 1_500_000_000, 1_000_000
-"""Messages are looked for so far from their usual delay: names that have to be looked up took 0.43 s, hosts
-that answered a second SYN more than 1 s. Nearer than this counts as no nearer: a quiet relay's jitter."""
-_LEAST_PROVED = 12
 _MOST_APART_NS = 100_000_000
 """Half of the proved pairs lie nearer the line of the clocks, or it is none."""
 
@@ -139,7 +133,7 @@ def find_kept_bytes(
     apart_ns = inner_ns[here] - there_heads.ts_ns[there]  # of each number that both have
     if len(sure) and np.median(np.abs(apart_ns[sure])) > _MOST_APART_NS:
         return None
-    delays = _Delays.of(apart_ns, here_heads.up[here], proving, once[inner.is_message[here[once]]])
+    delays = KeptDelays.of(apart_ns, here_heads.up[here], proving, once[inner.is_message[here[once]]])
     delays = delays.take(2 * inner.is_message + here_heads.up)
     mine, theirs = alike_beside(
         inner_number, inner_ns - delays.high_ns, inner_ns - delays.low_ns, outer_number, there_heads.ts_ns
@@ -303,59 +297,3 @@ def _rarity(inner: PayloadHeads, often: npt.NDArray[np.int64]) -> npt.NDArray[np
     _, alike = np.unique(2 * inner.size + inner.up, return_inverse=True)
     of_size = holders(alike, inner.of, int(alike.max()) + 1)
     return np.asarray(np.log10((of_size[alike] + 1) / (often + 1)).clip(0))
-
-
-@dataclass(frozen=True, eq=False)
-class _Delays(Columns):
-    """By how much egress may come after ingress: of payloads and messages, down and up; or of each head."""
-
-    low_ns: npt.NDArray[np.int64]
-    high_ns: npt.NDArray[np.int64]
-    usual_ns: npt.NDArray[np.int64]
-    by_distance: npt.NDArray[np.bool_]
-    """Whether it counts how far a pair lies from the usual delay, and not only that it lies in between."""
-
-    @staticmethod
-    def of(
-        delay_ns: npt.NDArray[np.int64],
-        up: npt.NDArray[np.bool_],
-        proving: npt.NDArray[np.intp],
-        messages: npt.NDArray[np.intp],
-    ) -> _Delays:
-        """By those of the pairs that are proved, and of messages that come once on either side.
-
-        A request waits until its host is looked up and reached, one much longer than another.
-        """
-        low, high = _window(delay_ns[proving], up[proving])
-        mine = [delay_ns[messages][up[messages] == side] for side in (False, True)]
-        known = np.array([len(of) >= _LEAST_PROVED for of in mine])
-        usual = np.array([int(np.median(of)) if len(of) else 0 for of in mine])
-        late = np.where(known, _LATEST_NS, _UNKNOWN_NS)
-        return _Delays(
-            np.r_[low, usual - late],
-            np.r_[high, usual + late],
-            np.r_[0, 0, usual],
-            np.r_[False, False, known],
-        )
-
-    def within_ns(
-        self, head: npt.NDArray[np.int64], delay_ns: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
-        """How long the time is in which a pair would lie as well as each of these does."""
-        nearer = 2 * np.abs(delay_ns - self.usual_ns[head])
-        whole = (self.high_ns - self.low_ns)[head]
-        return np.where(self.by_distance[head], np.maximum(nearer, _MOMENT_NS), whole)
-
-
-def _window(
-    delay_ns: npt.NDArray[np.int64], up: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Least and most of egress less ingress time, down and up, by the pairs that are proved."""
-    low, high = np.full(2, -_UNKNOWN_NS, np.int64), np.full(2, _UNKNOWN_NS, np.int64)
-    for side in (False, True):
-        mine = delay_ns[up == side]
-        if len(mine) >= _LEAST_PROVED:
-            least, middle, most = np.quantile(mine, (0.005, 0.5, 0.995))
-            low[int(side)] = int(middle - _SPREAD * (middle - least)) - _SLACK_NS
-            high[int(side)] = int(middle + _SPREAD * (most - middle)) + _SLACK_NS
-    return low, high

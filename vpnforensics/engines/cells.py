@@ -4,8 +4,7 @@ Theory of operation
 -------------------
 Tor puts all connections of a client into cells of one size, on the circuits of up to three guards at a time
 (Conflux), so no write has a partner. But no cell is lost: the cells that a client's flows need pass the
-ingress tap within what the relays let them wait, and little else does. Of a quiet lab's network all cells
-that flows needed were seen within 80 ms, in the streams of all eight clients.
+ingress tap within what the relays let them wait, and little else does.
 
 So a client's streams are served as a queue: what is due first takes the first cells (the most needs that can
 be met are met so). What a flow would have of a client is how many needs more are met with it than without,
@@ -52,7 +51,7 @@ PROTOCOL = "tor"
 MOST_COMPARISONS = 300_000
 _REACH_NS = 80 * _MS
 """Relays wait ten milliseconds for more cells (KIST), at each of three hops; the rest is what a machine with
-all of them takes. Of a quiet lab's cells all came within 80 ms, 97 % within 60."""
+all of them takes: on a quiet one hardly a cell waits longer."""
 _BULK_CELLS, _BULK_NS, _BULK_NS_A_CELL = 100, 500 * _MS, _MS
 """Larger needs wait for the circuit's window: half a second, and as long as a line of 4 Mbit/s takes."""
 _SENDME_NS = 150 * _MS
