@@ -59,6 +59,7 @@ MODULES = {
     "features.round_trips": "features/test_round_trips.py",
     "align.asked_hosts": "align/test_asked_hosts.py",
     "align.kept_bytes": "align/test_kept_bytes.py",
+    "align.kept_delays": "align/test_kept_bytes.py align/test_http_exchanges.py",
     "align.kept_pairs": "align/test_kept_pairs.py",
     "align.payload_heads": "align/test_payload_heads.py",
     "tunnels.relay_requests": "tunnels/test_relay_requests.py",
