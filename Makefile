@@ -38,7 +38,7 @@ demo: .venv/run.stamp ## install, then link the flows of a real capture to their
 # Without the tools the tests that need them are skipped; on a build machine (CI=true) all must be there.
 test: .venv/dev.stamp ## the whole test suite (as root: with real VPNs in network namespaces)
 	@.venv/bin/vpnf lab install || [ "$$CI" != true ]
-	$(PY) -m pytest
+	@.ci/tests
 
 system: .venv/dev.stamp ## install the programs that `vpnf lab doctor` misses (root on Debian; else says so)
 	.venv/bin/vpnf lab install
