@@ -80,6 +80,7 @@ def test_no_root(monkeypatch, tmp_path):
         (("wireguard", "{host: uml, stack: {personality: macos}}"), "cannot change its IP IDs"),
         (("wireguard", "{host: uml, stack: {clock_ppm: 900}}"), "at most 500 ppm"),
         (("wireguard", "{host: uml, devices: [{}]}"), "has no devices behind it"),
+        (("socks", "{traffic: [dns]}"), "dns cannot use a proxy"),
         (("shadowsocks", "{traffic: [ping]}"), "ping cannot use a proxy"),
         (("shadowsocks", "{devices: [{traffic: [browse]}]}"), "no devices behind it"),
     ],

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import dpkt
 import jsonschema
+import numpy as np
 import pytest
 
+from tests.truth import carriers, is_right, known_clients, load
+from vpnforensics import correlate
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab import run as run_module
 from vpnforensics.groundtruth.lab.drivers import DRIVERS
@@ -21,6 +24,7 @@ from vpnforensics.groundtruth.lab.record import usual
 from vpnforensics.groundtruth.lab.run import run
 from vpnforensics.groundtruth.lab.state import RUNS, clean
 from vpnforensics.groundtruth.scenario import loads
+from vpnforensics.packets.table import PROTO_UDP
 
 LOOKS_UP_FOR_ALL = ("http-proxy-squid", "tor")
 """Relays of one process for all: whom a lookup is for cannot be told."""
@@ -103,6 +107,28 @@ def test_every_driver_records(kind, tmp_path):
     least = 0.99 if DRIVERS[kind].told_by_programs else 0.999  # some say nothing before the end
     assert result.coverage.in_true_flows + lookups >= least * result.coverage.egress_packets
     assert sum(row["packets"] for row in rows) == result.coverage.egress_packets
+
+
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.needs("shadowsocks")
+def test_lookups_that_a_relay_passes_on_as_datagrams_are_left_open(tmp_path):
+    """Each is a conversation of its own on either side; what else the relay carried is linked beside them."""
+    scenario = loads("""
+duration_s: 8
+vpn: {kind: shadowsocks}
+clients: [{traffic: [browse, browse, dns]}, {traffic: [browse, dns]}, {traffic: [dns, dns]}]
+""")
+    run(scenario, tmp_path)
+    check(tmp_path)
+    recording = load(tmp_path)
+    assert np.count_nonzero(recording.ingress.proto == PROTO_UDP) > 20
+    case = correlate(recording.ingress, recording.egress)
+    true, known = carriers(recording, case), known_clients(case)
+    tcp = (case.endpoints["proto"] == "tcp").to_numpy()
+    linked = case.links["tunnel"].isin(known).to_numpy()
+    assert linked[tcp].mean() > 0.5
+    assert not linked[~tcp].any() and not (case.links["verdict"][~tcp] == "no_tunnel").any()
+    assert all(is_right(known[case.links["tunnel"][f]], true[f]) for f in np.flatnonzero(linked))
 
 
 @pytest.mark.usefixtures("nothing_left")

@@ -153,7 +153,8 @@ def refuse_impossible(scenario: Scenario) -> None:
             _refuse_uml(client)
         for device in client.devices:
             stacks.refuse_impossible(device.stack, client.host, device.name)
-            deaf = [a for a in device.traffic if a not in THROUGH_PROXY]
+            passed_on = (*THROUGH_PROXY, *(["dns"] if DRIVERS[kind].relays_lookups else []))
+            deaf = [a for a in device.traffic if a not in passed_on]
             if DRIVERS[kind].relay and (deaf or client.routed):
                 reason = f"{deaf[0]} cannot use a proxy" if deaf else "a relay has no devices behind it"
                 raise ScenarioError(f"{device.name}: {reason}")

@@ -77,6 +77,8 @@ class Driver(ABC):
     """Debian packages that hold them."""
     relay: ClassVar[bool] = False
     """True where the server opens the egress connections itself (a proxy) and no tun device exists."""
+    relays_lookups: ClassVar[bool] = False
+    """True of a relay that passes on its clients' own lookups, as datagrams."""
     told_by_programs: ClassVar[bool] = False
     """True where no socket of the relay is one client's: what programs hand to their own proxies is captured
     too, and a cookie tells equal requests apart."""
