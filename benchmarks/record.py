@@ -1,20 +1,27 @@
-"""Record judges: five busy clients for a minute, one folder for each kind of VPN and seed (root).
+"""Record judges, one folder for each kind of VPN and seed (root): five busy clients for a minute, of relays eight
+for half of one.
 
 python benchmarks/record.py FOLDER --seeds 1 2 3 [--kinds wireguard openvpn-udp strongswan]
 
-For `benchmarks/truth.py FOLDER/*` and `benchmarks/error_rate.py FOLDER/*`. What has once been looked at is no
-judge any more: take other seeds. What is there already stays.
+For `benchmarks/truth.py FOLDER/*` and `benchmarks/error_rate.py FOLDER/*`; of relays for
+`benchmarks/stream_aims.py FOLDER/*`. What has once been looked at is no judge any more: take other seeds. What is
+there already stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.stream_aims import AIMS
 from vpnforensics.groundtruth import scenario
 from vpnforensics.groundtruth.lab.run import run
 
-SCENARIO = Path(__file__).parent / "busy.yaml"
+SCENARIO, OF_RELAYS = (Path(__file__).parent / name for name in ("busy.yaml", "relays.yaml"))
 KINDS = ("openvpn-udp", "strongswan", "wireguard")
 
 
@@ -24,12 +31,12 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, required=True)
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     options = parser.parse_args()
-    text = SCENARIO.read_text()
     for seed in options.seeds:
         for kind in options.kinds:
             folder = options.folder / f"{kind}-{seed}"
             if not (folder / "truth.json").exists():
-                run(scenario.loads(text.replace("kind: wireguard", f"kind: {kind}"), seed=seed), folder)
+                text = (OF_RELAYS if kind in AIMS else SCENARIO).read_text()
+                run(scenario.loads(re.sub(r"kind: \w+", f"kind: {kind}", text), seed=seed), folder)
             print(folder, flush=True)
 
 
