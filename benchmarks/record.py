@@ -1,11 +1,10 @@
-"""Record judges, one folder for each kind of VPN and seed (root): five busy clients for a minute, of relays eight
-for half of one.
+"""Record judges, one folder for each kind of VPN and seed (root).
 
 python benchmarks/record.py FOLDER --seeds 1 2 3 [--kinds wireguard openvpn-udp strongswan]
 
-For `benchmarks/truth.py FOLDER/*` and `benchmarks/error_rate.py FOLDER/*`; of relays for
-`benchmarks/stream_aims.py FOLDER/*`. What has once been looked at is no judge any more: take other seeds. What is
-there already stays.
+Five busy clients for a minute, for `benchmarks/truth.py FOLDER/*` and `benchmarks/error_rate.py FOLDER/*`;
+of relays eight for half of one, for `benchmarks/stream_aims.py FOLDER/*`. What has once been looked at is no
+judge any more: take other seeds. What is there already stays.
 """
 
 from __future__ import annotations

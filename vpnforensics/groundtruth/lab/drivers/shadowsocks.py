@@ -1,4 +1,7 @@
-"""Shadowsocks (AEAD): a SOCKS proxy at the client, its lookups as datagrams, one server process and user a client."""
+"""Shadowsocks (AEAD): a SOCKS proxy at the client, whose lookups go as datagrams.
+
+There is one server process and user a client.
+"""
 
 from __future__ import annotations
 
