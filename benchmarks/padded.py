@@ -1,8 +1,9 @@
-"""Tunnels padded to the MTU, clocks known: links right and wrong, and decoys of which the model was sure.
+"""Tunnels padded to the MTU: links right and wrong, and decoys of which the model was sure.
 
 Twelve simulated clients a seed; 1 % of the packets lost on either side, normal jitter at egress; each case
 whole and with one client's packets missing from the ingress capture. ``--without`` takes back one of the
-rules that such tunnels have (docs/adr/0002, decisions 6, 9 and 10).
+rules that such tunnels have (docs/adr/0002, decisions 6, 9 and 10). The clocks are known, or with
+``--other-clock`` unknown: as far apart and drifting as `benchmarks/truth.py` has them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import vpnforensics as vf
-from tests.truth import degrade, load, tally, without_client
+from tests.truth import OFFSET_S, degrade, load, tally, without_client
 from vpnforensics.engines import packets
 from vpnforensics.evidence import decoys
 from vpnforensics.evidence.joint import model
@@ -38,10 +39,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", nargs="*", type=int, default=[11, 12, 13, 14, 15, 16])
     parser.add_argument("--without", choices=RULES, help="take back one rule")
+    parser.add_argument("--other-clock", action="store_true", help="two clocks, unknown")
     options = parser.parse_args()
     if options.without:
         setattr(*RULES[options.without])
     began_s = time.process_time()
+    apart = {} if options.other_clock else {"offset_s": 0.0, "drift_ppm": 0.0}
+    offset_s = apart.get("offset_s", OFFSET_S)
     snapped, to_mtu = Capture(snaplen=96), Countermeasures(pad_mtu=True)
     spec = mixed_case(
         12, 40, duration_s=60.0, scale=0.5, ingress=snapped, egress=snapped, countermeasures=to_mtu
@@ -54,10 +58,10 @@ def main() -> None:
             recording = load(Path(folder))
             gone = min(flow["client"] for flow in recording.truth["flows"])
             for jitter_ms in JITTER_MS:
-                case = degrade(recording, jitter_s=jitter_ms / 1e3, seed=seed, offset_s=0.0, drift_ppm=0.0)
+                case = degrade(recording, jitter_s=jitter_ms / 1e3, seed=seed, **apart)
                 for ingress, damaged in (("whole", case), ("a client missing", without_client(case, gone))):
-                    found = vf.correlate(damaged.ingress, damaged.egress, same_clock=True)
-                    count = tally(damaged, found, offset_s=0.0)
+                    found = vf.correlate(damaged.ingress, damaged.egress, same_clock=not options.other_clock)
+                    count = tally(damaged, found, offset_s=offset_s)
                     warned = any("look surely carried" in said for said in found.warnings)
                     right, flows = count.long_linked + count.short_linked, count.long + count.short
                     links, wrong, cases = links + right + count.wrong, wrong + count.wrong, cases + 1

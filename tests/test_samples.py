@@ -19,8 +19,6 @@ from vpnforensics.report.result import CaseResult
 SAMPLES = samples.FOLDER
 CASES = sorted(path.parent for path in SAMPLES.glob("*/truth.json"))
 CAPTURES = sorted(path for path in SAMPLES.glob("*/*.pcap*"))
-NOT_RECOGNISED = {"ssh-socks"}
-"""Too short for its clocks, so that nothing proves it a relay: the tool has to say so."""
 SIZE_LIMITS = {"clock-lines": 1_500_000}
 """Bytes, where a sample may be larger than the others: a clock's line needs two minutes."""
 
@@ -63,10 +61,6 @@ def test_every_column_equals_tshark(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda p: p.name)
 def test_no_false_link_and_as_it_was(folder: Path, request: pytest.FixtureRequest) -> None:
-    if folder.name in NOT_RECOGNISED:
-        with pytest.raises(vf.errors.CaseError, match="no VPN tunnel recognised"):
-            _correlate(folder)
-        return
     case = _correlate(folder)
     truth = json.loads((folder / "truth.json").read_text())
     clients: dict[tuple[str, str], set[str | None]] = {}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpnforensics.align.learning import EgressLengths, learn_length_map, share_obeying, volume_offsets
+from vpnforensics.align.learning import EgressLengths, learn_length_map, share_obeying
 from vpnforensics.tunnels.find import RecordTable
 from vpnforensics.tunnels.length_map import LengthMap
 
@@ -85,12 +85,6 @@ def test_obeying_is_for_the_right_map_only() -> None:
     assert share_obeying(LengthMap(25), records, egress, rng) < 0.1
 
 
-def test_volume_finds_the_offset_without_any_length() -> None:
-    records, egress = _case(LengthMap(24))
-    late = EgressLengths(egress.ts_ns + 731_250_000_000, egress.inner_bytes, egress.up)
-    assert any(abs(offset - 731_250_000_000) < 100_000_000 for offset in volume_offsets(records, late, 3))
-
-
 def _long_case(length_map: LengthMap, seed: int = 0) -> tuple[RecordTable, EgressLengths]:
     """300,000 packets in bursts: hundreds of every size."""
     return _case(length_map, seed, packets=300_000, span_s=4_500.0)
@@ -124,10 +118,3 @@ def test_dense_unrelated_traffic_proves_no_padding() -> None:
     records, _ = _case(LengthMap(1451, 2048, cap=1), 1, packets=60_000)
     _, egress = _case(LengthMap(24), 2, packets=60_000)
     assert learn_length_map(records, egress, np.random.default_rng(1)) is None
-
-
-def test_volume_needs_no_memory_for_idle_years() -> None:
-    records, egress = _case(LengthMap(24))
-    records.ts_ns[0] = 0
-    late = EgressLengths(egress.ts_ns + 731_250_000_000, egress.inner_bytes, egress.up)
-    assert any(abs(offset - 731_250_000_000) < 100_000_000 for offset in volume_offsets(records, late, 3))

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from vpnforensics.align.alignment import MOST_DRIFT_PPM, Alignment, ClockPart
 from vpnforensics.align.classes import SizeClasses
-from vpnforensics.align.coarse import SEPARATION_NS, coarse_offsets
+from vpnforensics.align.coarse import COARSE_BIN_NS, SEPARATION_NS, coarse_offsets
 from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
 from vpnforensics.align.resume import InFile, likely_sizes, resumed
@@ -65,6 +65,7 @@ def estimate_alignment(
     *,
     row_of_record: npt.NDArray[np.int32] | None = None,
     begins_at: Sequence[int] = (),
+    near: tuple[int, int] | None = None,
 ) -> Alignment:
     """Offset and drift of the egress clock against the ingress clock.
 
@@ -80,6 +81,8 @@ def estimate_alignment(
     begins_at : sequence of int, ascending
         Egress rows at which parts of their own begin, because a clock was set there: their times have been
         put straight, but each is given its own interval.
+    near : tuple of int, optional
+        A rough offset that is known, and how far from it the right one may be.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def estimate_alignment(
     size_class = egress.size_class
     of_known_size = beside(size_class).filled(len(egress), np.bool_, lambda rows: size_class[rows] >= 0)
     known = egress if of_known_size.all() else egress.take(of_known_size)
-    found = _search(known, classes, int(egress.ts_ns.min()) if len(egress.ts_ns) else 0, rng)
+    found = _search(known, classes, int(egress.ts_ns.min()) if len(egress.ts_ns) else 0, rng, near)
     if not found.piles:
         return found.line
     if row_of_record is None:
@@ -120,17 +123,22 @@ class _Found:
 
 
 def _search(
-    known: EgressPackets, classes: SizeClasses, reference_ns: int, rng: np.random.Generator
+    known: EgressPackets,
+    classes: SizeClasses,
+    reference_ns: int,
+    rng: np.random.Generator,
+    near: tuple[int, int] | None = None,
 ) -> _Found:
     """The one line that most packets lie on."""
     if len(known.ts_ns) < LEAST_PAIRS:
         reason = f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress"
         return _Found(Alignment("not_identifiable", reason=reason), known)
-    offsets = coarse_offsets(known, classes, rng)
+    around_ns = 2 * COARSE_BIN_NS if near is None else near[1]
+    offsets = coarse_offsets(known, classes, rng) if near is None else [near[0]]
     if not offsets:
         return _Found(Alignment("not_identifiable", reason="no size-compatible packet pairs"), known)
     sample = rarest(known, classes, FINE_POINTS, rng)
-    piles = [(offset, sharpen(sample, classes, offset, reference_ns)) for offset in offsets]
+    piles = [(offset, sharpen(sample, classes, offset, reference_ns, around_ns)) for offset in offsets]
     piles.sort(key=lambda pile: -pile[1].support)
     piles = _distinct(piles, float(sample.ts_ns.max() - reference_ns))
     gathered, runner_up = piles[0][1].support, piles[1][1].support if len(piles) > 1 else 0.0

@@ -42,8 +42,6 @@ _LEAST_PAIRS = 15
 _CLEAR_OF_NULL = 4.0
 _LEAST_SHARE = 0.25
 _ONE_SIZE_SHARE = 0.9
-_VOLUME_BIN_NS = 50_000_000
-_VOLUME_BINS = 1 << 21  # 29 h
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,52 +163,6 @@ def share_obeying(
     within_ns = min(_NEAR_NS, float(np.median(by_chance)))
     chance = float(np.mean(by_chance <= within_ns))
     return (float(np.mean(apart_ns(0) <= within_ns)) - chance) / (1 - chance) if chance < 1 else 0.0
-
-
-def volume_offsets(records: RecordTable, egress: EgressLengths, wanted: int) -> list[int]:
-    """Clock offsets (egress minus ingress) at which the two sides' packet counts vary together, best first.
-
-    Cross-correlation of packets per 50 ms, both directions, by the fast Fourier transform. Of captures
-    longer than it can hold, the busiest stretch of each.
-    """
-    outer = _Side(records.ts_ns, records.size, records.up)
-    inner = _Side(egress.ts_ns, egress.inner_bytes, egress.up)
-    outer, inner = (side.take(_busiest(side.ts_ns)) for side in (outer, inner))
-    low_in, low_out = int(outer.ts_ns[0]), int(inner.ts_ns[0])
-    bins_in = int((outer.ts_ns[-1] - low_in) // _VOLUME_BIN_NS) + 1
-    bins_out = int((inner.ts_ns[-1] - low_out) // _VOLUME_BIN_NS) + 1
-    length = 1 << int(np.ceil(np.log2(bins_in + bins_out)))
-    total = np.zeros(length)
-    for side in (True, False):
-        a = (outer.ts_ns[outer.up == side] - low_in) // _VOLUME_BIN_NS
-        b = (inner.ts_ns[inner.up == side] - low_out) // _VOLUME_BIN_NS
-        # Square roots keep one bulk transfer from drowning everything else.
-        busy_a, busy_b = np.unique(a, return_counts=True), np.unique(b, return_counts=True)
-        if len(busy_a[0]) * len(busy_b[0]) < length:  # few packets in a long time
-            lag = (busy_b[0][None, :] - busy_a[0][:, None]) % length
-            together = np.sqrt(busy_a[1])[:, None] * np.sqrt(busy_b[1])[None, :]
-            total += np.bincount(lag.ravel(), together.ravel(), minlength=length)
-            continue
-        a, b = np.sqrt(np.bincount(a, minlength=bins_in)), np.sqrt(np.bincount(b, minlength=bins_out))
-        spectrum = np.conj(np.fft.rfft(a - a.mean(), length)) * np.fft.rfft(b - b.mean(), length)
-        total += np.fft.irfft(spectrum, length)
-    offsets = []
-    for _ in range(wanted):
-        lag = int(np.argmax(total))
-        if total[lag] <= 0:
-            break
-        signed = lag if lag < bins_out else lag - length
-        offsets.append(low_out - low_in + signed * _VOLUME_BIN_NS)
-        for near in range(-4, 5):
-            total[(lag + near) % length] = -np.inf
-    return offsets
-
-
-def _busiest(ts_ns: npt.NDArray[np.int64]) -> slice:
-    """The rows of the stretch of at most ``_VOLUME_BINS`` bins that holds most packets."""
-    stop = np.searchsorted(ts_ns, ts_ns + _VOLUME_BINS * _VOLUME_BIN_NS)
-    first = int(np.argmax(stop - np.arange(len(ts_ns))))
-    return slice(first, int(stop[first]))
 
 
 def _even(side: _Side, each: float) -> npt.NDArray[np.float32]:

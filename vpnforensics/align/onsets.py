@@ -5,7 +5,8 @@ either side (*onsets*) are two point processes, one of which follows the other. 
 (:mod:`vpnforensics.align.estimate`) they are packets of a single size in each direction: the same piles, the
 same line through both directions, and the same refusals where no offset stands clear of the next best, where
 they are too few, or where they drift as no clocks do. Either direction alone had settled on a wrong offset
-(50 ms off, of a real ``ssh -D``), so both have to be on one line.
+(50 ms off, of a real ``ssh -D``), so both have to be on one line. Where no offset stands out, it is looked
+for near that at which both sides are busy together (:mod:`vpnforensics.align.volume`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy.typing as npt
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.learning import share_obeying
 from vpnforensics.align.settle import clocks, egress_lengths
+from vpnforensics.align.volume import SURE_WITHIN_NS, Volume, sure_offset
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.packets.table import PROTO_TCP
 from vpnforensics.tunnels.carriers import Carriers
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.table import RecordTable, TunnelSet
@@ -51,8 +54,25 @@ def align_by_onsets(
     if not len(records) or not len(begun.packets):
         return Alignment("not_identifiable", reason="one side has no writes")
     tunnels = TunnelSet(carriers.tunnels, records, np.zeros(0, np.int64))
-    found = clocks(tunnels, dict.fromkeys(range(len(carriers)), _ALL_ALIKE), begun, (), rng)
+    alike = dict.fromkeys(range(len(carriers)), _ALL_ALIKE)
+    found = clocks(tunnels, alike, begun, (), rng)
+    if not found.usable:
+        offset_ns = sure_offset(
+            _volume(carriers.conversations, carriers.carrier_of >= 0, carriers.forward),
+            _volume(flows, flows.proto == PROTO_TCP, np.ones(len(flows), np.bool_)),
+        )
+        if offset_ns is not None:
+            found = clocks(tunnels, alike, begun, (), rng, (offset_ns, SURE_WITHIN_NS))
     return replace(found, breaks=(), astray=())
+
+
+def _volume(table: FlowTable, which: npt.NDArray[np.bool_], forward: npt.NDArray[np.bool_]) -> Volume:
+    """Bytes of some conversations, as they were captured."""
+    packets = table.packets
+    rows = np.flatnonzero(which[table.flow] & (packets.payload_bytes > 0))
+    rows = rows[np.argsort(packets.ts_ns[rows], kind="stable")]
+    amount = packets.payload_bytes[rows].astype(np.float64)
+    return Volume(packets.ts_ns[rows], amount, table.up[rows] == forward[table.flow[rows]])
 
 
 def followed(

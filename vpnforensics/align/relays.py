@@ -38,6 +38,8 @@ _PROVED_SHARE = 0.2
 _SURELY_SHARE = 0.6
 """No further law is tried."""
 _LEAST_WRITES = 20
+_NEAR_NS = 50_000_000
+"""How far the onsets' offset may be from that of the sizes."""
 _MOST_GROUPS = 8
 """Of services whose laws are tried, those with most writes."""
 _OWN_SHARE = 0.1
@@ -187,7 +189,9 @@ def _tried(
     tunnels = TunnelSet(mine.tunnels, records, np.zeros(0, np.int64))
     laws = dict.fromkeys(range(len(mine)), law)
     alignment = known_clock or clocks(tunnels, laws, carried, (), rng)
-    alignment = alignment if alignment.usable else by_onsets
+    if not alignment.usable and by_onsets.usable:  # what the sizes leave open, the onsets decide
+        near = clocks(tunnels, laws, carried, (), rng, (by_onsets.offset_ns, _NEAR_NS))
+        alignment = near if near.usable else by_onsets
     if not alignment.usable:
         return None
     egress = egress_lengths(carried, alignment.to_ingress(carried.packets.ts_ns))

@@ -23,15 +23,15 @@ from vpnforensics.align.learning import (
     hides_lengths,
     learn_length_map,
     share_obeying,
-    volume_offsets,
 )
+from vpnforensics.align.volume import Volume, align_by_volume, sure_offset, volume_peaks
 from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.scratch import ascending, beside, counted
 from vpnforensics.tunnels.find import RecordTable, Tunnel, TunnelSet
 from vpnforensics.tunnels.length_map import LengthMap
 from vpnforensics.tunnels.write_law import LengthLaw
 
-_VOLUME_PEAKS = 6
+_VOLUME_PEAKS, _VOLUME_BIN_NS, _VOLUME_APART_NS = 6, 50_000_000, 200_000_000
 _ROUGH_NS = 100_000_000
 _GROUPS_TO_LEARN, _CANDIDATES_FOR_CLOCKS = 24, 3
 _LEARNED_MUST_BEAT = 1.3
@@ -143,7 +143,7 @@ def _align(
             for group in known
             for n in group
         }
-        alignment = clocks(found, chosen, flows, begins_at, rng)
+        alignment = _clocks_by_any(found, chosen, flows, begins_at, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
         if any(share >= enough for share in support.values()):
@@ -182,6 +182,7 @@ def clocks(
     flows: FlowTable,
     begins_at: Sequence[int],
     rng: np.random.Generator,
+    near: tuple[int, int] | None = None,
 ) -> Alignment:
     """The alignment under which packets and records are of one size by the maps chosen, by tunnel."""
     maps = tuple(dict.fromkeys(chosen.values()))
@@ -195,7 +196,9 @@ def clocks(
         len(packets), np.int32, lambda some: np.arange(some.start, some.stop, dtype=np.int32)
     )
     egress = EgressPackets.joined([EgressPackets(packets.ts_ns, c, flows.up, rows) for c in size_class])
-    return estimate_alignment(egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at)
+    return estimate_alignment(
+        egress, classes, rng, row_of_record=found.records.row, begins_at=begins_at, near=near
+    )
 
 
 def _align_by_volume(
@@ -215,14 +218,37 @@ def _align_by_volume(
         records = _records_of(found, group)
         if not len(records):
             continue
-        for offset in volume_offsets(records, raw, _VOLUME_PEAKS):
-            shifted = egress_lengths(flows, packets.ts_ns - offset)
+        for peak in volume_peaks(
+            _counts(records), _counts(raw), _VOLUME_PEAKS, _VOLUME_BIN_NS, _VOLUME_APART_NS
+        ):
+            shifted = egress_lengths(flows, packets.ts_ns - peak.offset_ns)
             learned = learn_length_map(records, shifted, rng, near_ns=_ROUGH_NS)
             if learned is not None and learned.share > best[0]:
                 best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
-    return clocks(found, best[1], flows, begins_at, rng), best[1]
+    return _clocks_by_any(found, best[1], flows, begins_at, rng), best[1]
+
+
+def _clocks_by_any(
+    found: TunnelSet,
+    chosen: Mapping[int, LengthLaw],
+    flows: FlowTable,
+    begins_at: Sequence[int],
+    rng: np.random.Generator,
+) -> Alignment:
+    """:func:`clocks`; of packets that are all of one size, by how many go by at a moment."""
+    alignment = clocks(found, chosen, flows, begins_at, rng)
+    if alignment.usable or any(length_map.kind != "padded" for length_map in chosen.values()):
+        return alignment
+    sides = _counts(found.records), _counts(egress_lengths(flows, flows.packets.ts_ns))
+    offset_ns = sure_offset(*sides)
+    return alignment if offset_ns is None else align_by_volume(*sides, offset_ns, rng) or alignment
+
+
+def _counts(side: RecordTable | EgressLengths) -> Volume:
+    """Packets, whatever their lengths."""
+    return Volume(side.ts_ns, np.ones(len(side.ts_ns)), side.up)
 
 
 def _settle_maps(

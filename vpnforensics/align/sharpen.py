@@ -57,15 +57,21 @@ def _covered_ns(ts_ns: npt.NDArray[np.int64]) -> int:
     return int(np.minimum(gap_ns, some * _PAUSE_NS).sum())
 
 
-def _reach_ns(half_span_ns: float) -> int:
+def _reach_ns(half_span_ns: float, around_ns: int = 2 * COARSE_BIN_NS) -> int:
     """How far from a coarse offset its pairs may lie, for its bins' width and drift."""
-    return int(2 * COARSE_BIN_NS + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
+    return int(around_ns + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
 
 
-def sharpen(egress: EgressPackets, classes: SizeClasses, offset_ns: int, reference_ns: int) -> Pile:
-    """Search drift and offset around a coarse offset, bins shrinking while the pile holds together."""
+def sharpen(
+    egress: EgressPackets,
+    classes: SizeClasses,
+    offset_ns: int,
+    reference_ns: int,
+    around_ns: int = 2 * COARSE_BIN_NS,
+) -> Pile:
+    """Search drift and offset so far around a coarse offset, bins shrinking while the pile holds together."""
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2
-    reach_ns = _reach_ns(half_span_ns)
+    reach_ns = _reach_ns(half_span_ns, around_ns)
     # Where there is no room for all pairs, those of some packets from all over the capture.
     sizes = classes.start, classes.ts_ns
     total = int(count_within(egress.ts_ns - offset_ns, egress.size_class, *sizes, reach_ns).sum())

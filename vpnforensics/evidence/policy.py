@@ -16,8 +16,9 @@ class Policy:
     expected_false_links: float = 0.01
     """Sum of the stated errors of all links of a case; one false link in a hundred cases. The user's."""
     strong: float = 12.0
-    """Decimal logarithms by which a flow's score must exceed 0 and its score in any other tunnel to be placed
-    before the joint model. At 8 as many long flows were right, at 30 a tenth was left to the model."""
+    """Decimal logarithms by which a flow's score must exceed 0 and its score in any other tunnel to be
+    placed before the joint model. At 8 as many long flows were right, at 20 as many links and wrong ones, at
+    30 a tenth was left to the model."""
     understated: float = 3.0
     """Times that small errors of the joint model are stated: more than two flows may have swapped, and
     clients load one page at one moment. Set on 18 recordings (small errors were a third of the wrong links
@@ -32,9 +33,9 @@ class Policy:
     """Share of the logarithm of a containment score, and of a lookup's ratio, that is evidence: packets of
     a burst are not independent, nor are clients who look up the like."""
     long: int = 10
-    """Packets from which on a flow may be placed before the model, and its error is at least what its
-    containment score leaves to chance. Without the latter, flows of a client whose tunnel was missing were
-    linked at the least error; shorter ones lack such a score."""
+    """Packets from which on a flow's error is at least what its containment score leaves to chance. Without
+    it, flows of a client whose tunnel was missing were linked at the least error; shorter ones lack such a
+    score."""
     least_error: float = 1e-7
     """No single link's error is stated smaller: the model is not better known. A case of 100,000 links
     cannot be stated to 0.01."""

@@ -8,7 +8,7 @@ import pytest
 from tests.evidence.joint.made import made
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.evidence.joint._graph_kernels import Reach
-from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_packets
 from vpnforensics.evidence.joint.rounds import Room
 
 MS = 1_000_000
@@ -76,8 +76,19 @@ def test_every_record_in_reach_is_an_edge_of_its_pair(seed):
     assert {pair: sorted(edges) for pair, edges in found.items()} == {p: sorted(e) for p, e in wanted.items()}
     assert list(found) == sorted(found), "by flow, then tunnel"
     assert np.diff(graph.flow_pairs).tolist() == [sum(p[0] == f for p in wanted) for f in range(len(flows))]
-    counted = edges_of_flows(case, asked, reach)
+    counted = np.add.reduceat(edges_of_packets(case, asked, reach), asked.start[:-1])
     assert counted.tolist() == [len(list(reached(case, reach, f))) for f in range(len(flows))]
+
+
+def test_only_some_packets_are_asked_about():
+    case, flows = busy(1)
+    asked = Asked.of_flows(case, np.ones(len(case.egress.ts_ns), np.bool_))
+    kept = np.random.default_rng(2).random(len(asked.ts_ns)) < 0.5
+    some = asked.only(kept)
+    assert some.ts_ns.tolist() == asked.ts_ns[kept].tolist()
+    flow = np.repeat(np.arange(len(flows)), asked.sizes)
+    assert some.sizes.tolist() == np.bincount(flow[kept], minlength=len(flows)).tolist()
+    assert asked.only(np.ones(len(kept), np.bool_)) is asked
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -19,7 +19,7 @@ from vpnforensics.evidence.joint._message_kernels import (
     sum_forward,
     use_of_edge,
 )
-from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_packets
 from vpnforensics.evidence.joint.rounds import Room
 
 MISS = 0.1
@@ -38,7 +38,7 @@ def test_every_way_of_carrying_is_summed_once(seed: int, packets: int, records: 
     connected = connect(case, asked, reach)
     graph = connected.graph
     scratch = Room.of(graph).scratch(np.zeros(len(graph.link_flow)))
-    assert edges_of_flows(case, asked, reach).sum() == len(graph.edge_slot)
+    assert edges_of_packets(case, asked, reach).sum() == len(graph.edge_slot)
     chance = rng.uniform(1e-8, 1e-6, records)
     rates = Rates(np.zeros(1), -3.0, np.zeros(1), np.full(KINDS, MISS), np.stack([law.down, law.up]), chance)
     links = len(graph.link_flow)

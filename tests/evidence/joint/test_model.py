@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evidence.joint.made import made
+from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint import model, rounds
 from vpnforensics.evidence.joint.model import Posterior, solve
 from vpnforensics.tunnels.length_map import LengthMap
@@ -230,16 +231,31 @@ def test_what_is_unlisted_is_against() -> None:
 @pytest.mark.parametrize(("equal", "asked"), [(20, True), (30, False)])
 def test_in_a_crowd_of_padded_packets_nobody_is_asked(equal: int, asked: bool) -> None:
     """All packets of one size: with few records in reach of each the model speaks, with many it does not."""
-    at = 1000.0 + 0.01 * np.arange(equal)
-    case = made([[(float(t), 100, True)] for t in at], [(float(t), 100, True, 0) for t in at], tunnels=1)
-    padded = LengthMap(99, 2048, 0, 1, "learned")
-    assert padded.kind == "padded"
-    case = replace(case, classes=replace(case.classes, maps=(padded,)))
-    found = solve(case, np.ones(equal, np.bool_), np.ones(equal, np.int64))
+    case = _alike(equal, LengthMap(99, 2048, 0, 1, "learned"))
+    assert case.classes.all_padded
+    found = solve(case, np.ones(equal, np.bool_), np.full(equal, 2))
     assert (found.asked == asked).all()
     # Lengths that tell are no crowd.
-    case = replace(case, classes=replace(case.classes, maps=(LengthMap(32),)))
-    assert solve(case, np.ones(equal, np.bool_), np.ones(equal, np.int64)).asked.all()
+    case = _alike(equal, LengthMap(32))
+    assert solve(case, np.ones(equal, np.bool_), np.full(equal, 2)).asked.all()
+
+
+def test_a_packet_among_too_many_like_it_is_not_looked_for() -> None:
+    """In the two tunnels it might be fifty; what else its flow has is."""
+    for equal, asked in ((50, True), (51, False)):
+        case = _alike(equal, LengthMap(32), (1000.0, 200, True))
+        found = solve(case, np.ones(equal + 1, np.bool_), np.full(equal, 2))
+        assert found.asked[0]
+        assert (found.asked[1:] == asked).all()
+
+
+def _alike(equal: int, length_map: LengthMap, *more: tuple[float, int, bool]) -> Containment:
+    """Flows of one packet each, alike and at one moment, and the first one's others; all in tunnel 0."""
+    flows = [[(1000.0 + 0.01 * n, 100, True)] for n in range(equal)]
+    flows[0] += more
+    records = [(*packet, 0) for flow in flows for packet in flow]
+    case = made(flows, records, tunnels=2)
+    return replace(case, classes=replace(case.classes, maps=(length_map,)))
 
 
 def test_flows_with_too_many_possible_records_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

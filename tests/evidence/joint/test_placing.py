@@ -154,15 +154,6 @@ def test_seven_tenths_of_what_was_found_must_be_left_by_stronger_flows(shared: i
     assert found.tunnel.tolist() == [0, 0 if placed else -1]
 
 
-@pytest.mark.parametrize(("packets", "placed"), [(9, False), (10, True)])
-def test_short_flows_are_left_to_the_model_however_strong(packets: int, placed: bool) -> None:
-    flow = [(37.0 * n, 100 + 16 * n, bool(n % 2)) for n in range(packets)]
-    case = made([flow], [(*packet, 0) for packet in flow], tunnels=2)
-    found = place_strong(case, np.zeros(1, np.int32), Policy(strong=5.0))
-    assert found.pairs.score[0] > 5.0
-    assert found.tunnel.tolist() == [0 if placed else -1]
-
-
 def _owning(wanted: dict[int, list[int]], start: list[int]) -> SimpleNamespace:
     """A containment in which each flow's packets want these records, and the strongest get theirs first."""
 

@@ -51,6 +51,13 @@ class Asked:
         every = cls(egress.start, egress.ts_ns, egress.up, containment.egress_class)
         return every._those(wanted, np.add.reduceat(wanted, egress.start[:-1], dtype=np.int64))
 
+    def only(self, packets: Bools) -> Asked:
+        """The same with only these packets."""
+        if packets.all():
+            return self
+        kept = np.r_[0, np.cumsum(packets)][self.start]
+        return self._those(packets, np.diff(kept))
+
     def without(self, flows: Bools) -> Asked:
         """The same without the packets of these flows."""
         if not flows.any():
@@ -128,21 +135,22 @@ class Connected:
     """Packets of each pair's flow without an edge to that tunnel, by kind; shape (pairs, KINDS)."""
 
 
-def edges_of_flows(containment: Containment, asked: Asked, reach: Reach) -> Ints:
-    """How many edges the packets of each flow have, shape (flows,)."""
+def edges_of_packets(containment: Containment, asked: Asked, reach: Reach) -> Int32s:
+    """How many edges each packet asked about has, shape (packets,)."""
     place = beside(containment.egress.ts_ns)
     found = place.each(_edges_of, list(asked.parts()), containment, asked, reach)
-    return np.concatenate([np.zeros(0, np.int64), *found])
+    return np.concatenate([np.zeros(0, np.int32), *found])
 
 
-def _edges_of(flows: slice, containment: Containment, asked: Asked, reach: Reach) -> Ints:
-    """:func:`edges_of_flows` of some flows."""
+def _edges_of(flows: slice, containment: Containment, asked: Asked, reach: Reach) -> Int32s:
+    """:func:`edges_of_packets` of some flows."""
     classes = containment.classes
-    total = np.zeros(flows.stop - flows.start, np.int64)
-    for number in range(len(asked.size_class)):
-        packets = asked.packets(number, flows)
-        edges = count_edges(packets, classes.start, classes.ts_ns, reach)
-        np.add.at(total, packets.flow - np.int32(flows.start), edges)
+    _, size_classes, up, ts_ns = asked.of_flows_in(flows)
+    total = np.zeros(len(ts_ns), np.int32)
+    for size_class in size_classes:
+        rows = np.flatnonzero(size_class >= 0)
+        packets = Packets(rows.astype(np.int32), ts_ns[rows], up[rows], size_class[rows])
+        total[rows] += count_edges(packets, classes.start, classes.ts_ns, reach)
     return total
 
 

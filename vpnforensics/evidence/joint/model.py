@@ -61,7 +61,7 @@ from vpnforensics.evidence.joint._message_kernels import (
     sum_unexplained,
 )
 from vpnforensics.evidence.joint._trial_kernels import give
-from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_flows
+from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_packets
 from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
@@ -89,7 +89,9 @@ _LAW_PACKETS = 100
 _MOST_EDGES = 30_000_000
 """Edges of a graph, at most (about 100 bytes each while it is built); flows with the most are left out
 beyond."""
-
+_MOST_A_TUNNEL = 25
+"""Records in reach of a packet, in a tunnel on average, at most: one of so many alike says next to nothing,
+and costs most (where lengths are rounded and jitter is ten milliseconds, a quarter of an hour)."""
 _CROWD = 24
 """Records in reach of a packet, on average over flows, where all packets look alike: with more, nothing but
 times is compared among hundreds, which took minutes and linked nothing (decoys looked as sure as flows)."""
@@ -189,7 +191,11 @@ class _Solver:
         self.density = np.stack([widened(side, room, law.step_ns) for side in (law.down, law.up)])
         self.reach = Reach(law.low_ns - room * law.step_ns, law.step_bits, len(law.up) + 2 * room)
         asked = Asked.of_flows(containment, wanted)
-        edges = edges_of_flows(containment, asked, self.reach)
+        each = edges_of_packets(containment, asked, self.reach)
+        if not containment.classes.all_padded:
+            telling = each <= _MOST_A_TUNNEL * self.tunnels
+            asked, each = asked.only(telling), each[telling]
+        edges = np.diff(np.r_[0, np.cumsum(each, dtype=np.int64)][asked.start])
         order = np.argsort(edges, kind="stable")
         too_many = np.zeros(self.flows, np.bool_)
         too_many[order] = np.cumsum(edges[order]) > _MOST_EDGES

@@ -1,16 +1,12 @@
-"""Strong flows first: long ones that only one tunnel can have carried leave with their records.
+"""Strong flows first: those that only one tunnel can have carried leave with their records.
 
 A flow of hundreds of packets needs no joint model to be placed, and in one it would cost more than all others
 together. What it takes away is what the others need: the records that are explained.
 
-A flow is placed if it is long, its containment score is ``strong`` or more and exceeds that in every other
-tunnel by as much, and its tunnel still has records for most of what the score found once stronger flows have
+A flow is placed if its containment score is ``strong`` or more and exceeds that in every other tunnel by as
+much, and its tunnel still has records for most of what the score found once stronger flows have
 taken theirs. That takes several rounds: what a stronger flow leaves is less, and what was ambiguous may be
 plain then. Flows that stay ambiguous are left to the joint model.
-
-The score counts other flows' records as chance, and which of two flows of one tunnel wants a record more is
-not its question. Among five lookups of four packets for which a tunnel has three sets of records, the wrong
-one may score highest. So short flows are left to the model.
 
 Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
 is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
@@ -73,7 +69,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         row, lead = pairs.best(n)
         if not number:
             first_look = pairs
-        plain = (lead >= policy.strong) & (sizes >= policy.long)
+        plain = lead >= policy.strong
         if containment.classes.all_padded:
             plain &= np.r_[pairs.score, 0.0][row] - lead < policy.strong  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
