@@ -154,6 +154,15 @@ def test_seven_tenths_of_what_was_found_must_be_left_by_stronger_flows(shared: i
     assert found.tunnel.tolist() == [0, 0 if placed else -1]
 
 
+@pytest.mark.parametrize(("found", "placed"), [(9, False), (10, True)])
+def test_who_finds_less_than_half_of_its_packets_is_not_placed(found: int, placed: bool) -> None:
+    flow = [(37.0 * n, 100 + 16 * n, bool(n % 2)) for n in range(20)]
+    case = made([flow], [(*packet, 0) for packet in flow[:found]], tunnels=2)
+    got = place_strong(case, np.zeros(1, np.int32), Policy(strong=1.0))
+    assert got.pairs.score[0] > 1.0
+    assert got.tunnel.tolist() == [0 if placed else -1]
+
+
 def _owning(wanted: dict[int, list[int]], start: list[int]) -> SimpleNamespace:
     """A containment in which each flow's packets want these records, and the strongest get theirs first."""
 
