@@ -27,7 +27,9 @@ _STRONG, _CLEAR_OF_NEXT = 10.0, 2.0
 the next had; the best of 572 pairs of captures that do not belong together 9.5, and 1.7 times."""
 SURE_WITHIN_NS = _MOMENT_NS
 """How far the right offset may be from one that is sure."""
-_FINE_NS, _STRETCH_NS, _MOST_STRETCHES = (1_000_000, 4_000_000), 2_500_000_000, 400
+_FINE_NS = (1_000_000, 4_000_000)
+_STRETCH_NS, _STRETCHES, _MOST_STRETCHES = (500_000_000, 2_500_000_000), 24, 400
+"""Least and most of a stretch; how many a short capture is parted into; how many of a long one are asked."""
 _SEARCHED_NS, _KEPT_NS, _STANDS_OUT = 150_000_000, 60_000_000, 6.0
 """Of a stretch, so far around the rough offset: what is near it counts, the rest says what chance does."""
 _LOCAL_BINS = 20
@@ -76,29 +78,35 @@ def align_by_volume(
     rng : numpy.random.Generator
         Resamples for the intervals.
     """
-    first = np.unique(egress.ts_ns // _STRETCH_NS) * _STRETCH_NS
+    stretch_ns = int(np.clip(np.ptp(egress.ts_ns) // _STRETCHES, *_STRETCH_NS))
+    first = np.unique(egress.ts_ns // stretch_ns) * stretch_ns
     first = first[:: -(-len(first) // _MOST_STRETCHES)]
     for bin_ns in _FINE_NS:
         found: list[tuple[int, int, bool]] = []
         for up in (True, False):
             inside = ingress.take(np.flatnonzero(ingress.up == up))
             outside = egress.take(np.flatnonzero(egress.up == up))
-            lags = ((at_ns, _lag(inside, outside, at_ns, offset_ns, bin_ns)) for at_ns in first.tolist())
+            lags = (
+                (at_ns, _lag(inside, outside, (at_ns, at_ns + stretch_ns), offset_ns, bin_ns))
+                for at_ns in first.tolist()
+            )
             found += [(at_ns, at_ns - lag_ns, up) for at_ns, lag_ns in lags if lag_ns is not None]
         if len(found) < LEAST_PAIRS or len({up for *_, up in found}) < 2:
             continue
         egress_ns, ingress_ns, way = (np.array(column) for column in zip(*found, strict=True))
-        line = align_pairs(egress_ns + _STRETCH_NS // 2, ingress_ns + _STRETCH_NS // 2, way, rng)
+        line = align_pairs(egress_ns + stretch_ns // 2, ingress_ns + stretch_ns // 2, way, rng)
         if line.usable:
             low_ns, high_ns = line.offset_interval_ns  # and where in a bin packets stand, is not known
             return replace(line, offset_interval_ns=(low_ns - bin_ns // 2, high_ns + bin_ns // 2))
     return None
 
 
-def _lag(ingress: Volume, egress: Volume, begin_ns: int, offset_ns: int, bin_ns: int) -> int | None:
+def _lag(
+    ingress: Volume, egress: Volume, between_ns: tuple[int, int], offset_ns: int, bin_ns: int
+) -> int | None:
     """Egress minus ingress clock, by one stretch of one direction; None where no moment stands out."""
-    reach = _SEARCHED_NS // bin_ns
-    bins = _STRETCH_NS // bin_ns
+    begin_ns, end_ns = between_ns
+    reach, bins = _SEARCHED_NS // bin_ns, (end_ns - begin_ns) // bin_ns
     series = []
     for side, low_ns, count in (
         (egress, begin_ns, bins),
