@@ -5,7 +5,7 @@ quiet moments are the same. The two sides' volumes are cross-correlated, each di
 bytes or packets per 20 ms give a rough offset, those per millisecond in short stretches of either direction,
 near that, the line. Square roots keep one bulk transfer from drowning everything else.
 
-Known weakness: traffic at one constant rate.
+Known weaknesses: traffic at one constant rate; captures of an hour and more, over which clocks drift by bins.
 """
 
 from __future__ import annotations
