@@ -15,10 +15,11 @@ class Policy:
 
     expected_false_links: float = 0.01
     """Sum of the stated errors of all links of a case; one false link in a hundred cases. The user's."""
-    strong: float = 20.0
+    strong: float = 12.0
     """Decimal logarithms by which a flow's score must exceed 0 and its score in any other tunnel to be
-    placed before the joint model. At 12 a flow of a missing client was placed wrongly on each of two sets of
-    nine recordings, and no more flows were linked; at 30 a tenth of the long ones was left to the model."""
+    placed before the joint model. At 20 a flow of a missing client less was placed wrongly on each of two
+    sets of nine recordings, at three times the time in crowds; at 30 a tenth of the long ones was left to the
+    model."""
     understated: float = 3.0
     """Times that small errors of the joint model are stated: more than two flows may have swapped, and
     clients load one page at one moment. Set on 18 recordings (small errors were a third of the wrong links
