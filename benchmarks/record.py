@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.stream_aims import AIMS
 from vpnforensics.groundtruth import scenario
+from vpnforensics.groundtruth.lab.drivers import DRIVERS
 from vpnforensics.groundtruth.lab.run import run
 
 SCENARIO, OF_RELAYS = (Path(__file__).parent / name for name in ("busy.yaml", "relays.yaml"))
@@ -34,7 +35,7 @@ def main() -> None:
         for kind in options.kinds:
             folder = options.folder / f"{kind}-{seed}"
             if not (folder / "truth.json").exists():
-                text = (OF_RELAYS if kind in AIMS else SCENARIO).read_text()
+                text = (OF_RELAYS if kind in AIMS or DRIVERS[kind].relay else SCENARIO).read_text()
                 run(scenario.loads(re.sub(r"kind: \w+", f"kind: {kind}", text), seed=seed), folder)
             print(folder, flush=True)
 

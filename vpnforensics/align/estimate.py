@@ -31,11 +31,11 @@ import numpy.typing as npt
 
 from vpnforensics.align.alignment import MOST_DRIFT_PPM, Alignment, ClockPart
 from vpnforensics.align.classes import SizeClasses
-from vpnforensics.align.coarse import COARSE_BIN_NS, SEPARATION_NS, coarse_offsets
+from vpnforensics.align.coarse import SEPARATION_NS, coarse_offsets
 from vpnforensics.align.egress_packets import EgressPackets
 from vpnforensics.align.line import LEAST_PAIRS, Pile, fit_line
 from vpnforensics.align.resume import InFile, likely_sizes, resumed
-from vpnforensics.align.sharpen import FINE_POINTS, rarest, sharpen
+from vpnforensics.align.sharpen import AROUND_NS, FINE_POINTS, rarest, sharpen
 from vpnforensics.align.strays import not_stray
 from vpnforensics.align.stretches import (
     LEAST_SPAN_NS,
@@ -133,8 +133,7 @@ def _search(
     if len(known.ts_ns) < LEAST_PAIRS:
         reason = f"only {len(known.ts_ns)} egress packets have a length that occurs at ingress"
         return _Found(Alignment("not_identifiable", reason=reason), known)
-    around_ns = 2 * COARSE_BIN_NS if near is None else near[1]
-    offsets = coarse_offsets(known, classes, rng) if near is None else [near[0]]
+    offsets, around_ns = ([near[0]], near[1]) if near else (coarse_offsets(known, classes, rng), AROUND_NS)
     if not offsets:
         return _Found(Alignment("not_identifiable", reason="no size-compatible packet pairs"), known)
     sample = rarest(known, classes, FINE_POINTS, rng)

@@ -143,7 +143,7 @@ def _align(
             for group in known
             for n in group
         }
-        alignment = _clocks_by_any(found, chosen, flows, begins_at, rng)
+        alignment = clocks(found, chosen, flows, begins_at, rng)
         support = _support(found, known, chosen, flows, alignment, rng) if alignment.usable else {}
         # A pile can be found in anything; under the right clocks some group's packets obey its map.
         if any(share >= enough for share in support.values()):
@@ -227,23 +227,14 @@ def _align_by_volume(
                 best = (learned.share, dict.fromkeys(group, learned.length_map))
     if not best[1]:
         return Alignment("not_identifiable", reason=reason), {}
-    return _clocks_by_any(found, best[1], flows, begins_at, rng), best[1]
-
-
-def _clocks_by_any(
-    found: TunnelSet,
-    chosen: Mapping[int, LengthLaw],
-    flows: FlowTable,
-    begins_at: Sequence[int],
-    rng: np.random.Generator,
-) -> Alignment:
-    """:func:`clocks`; of packets that are all of one size, by how many go by at a moment."""
-    alignment = clocks(found, chosen, flows, begins_at, rng)
-    if alignment.usable or any(length_map.kind != "padded" for length_map in chosen.values()):
-        return alignment
-    sides = _counts(found.records), _counts(egress_lengths(flows, flows.packets.ts_ns))
-    offset_ns = sure_offset(*sides)
-    return alignment if offset_ns is None else align_by_volume(*sides, offset_ns, rng) or alignment
+    alignment = clocks(found, best[1], flows, begins_at, rng)
+    padded = all(length_map.kind == "padded" for length_map in best[1].values())
+    if padded and not alignment.usable:  # how many packets go by at a moment still tells
+        sides = _counts(found.records), _counts(raw)
+        offset_ns = sure_offset(*sides)
+        line = None if offset_ns is None else align_by_volume(*sides, offset_ns, rng)
+        alignment = line or alignment
+    return alignment, best[1]
 
 
 def _counts(side: RecordTable | EgressLengths) -> Volume:

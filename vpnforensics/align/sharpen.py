@@ -13,6 +13,8 @@ from vpnforensics.align.line import Pile
 from vpnforensics.scratch import counted, rows_where
 
 MAX_DRIFT_PPM = 120.0
+AROUND_NS = 2 * COARSE_BIN_NS
+"""How far from an offset of the first look the right one may be."""
 _FINE_PAIRS = 400_000
 _FINE_WORK = 10_000_000  # pairs times drifts tried on them, for each pile
 _LEAST_FINE_POINTS = 1_000
@@ -57,7 +59,7 @@ def _covered_ns(ts_ns: npt.NDArray[np.int64]) -> int:
     return int(np.minimum(gap_ns, some * _PAUSE_NS).sum())
 
 
-def _reach_ns(half_span_ns: float, around_ns: int = 2 * COARSE_BIN_NS) -> int:
+def _reach_ns(half_span_ns: float, around_ns: int = AROUND_NS) -> int:
     """How far from a coarse offset its pairs may lie, for its bins' width and drift."""
     return int(around_ns + 2 * MAX_DRIFT_PPM * 1e-6 * half_span_ns)
 
@@ -67,7 +69,7 @@ def sharpen(
     classes: SizeClasses,
     offset_ns: int,
     reference_ns: int,
-    around_ns: int = 2 * COARSE_BIN_NS,
+    around_ns: int = AROUND_NS,
 ) -> Pile:
     """Search drift and offset so far around a coarse offset, bins shrinking while the pile holds together."""
     half_span_ns = (egress.ts_ns.max() - egress.ts_ns.min()) / 2

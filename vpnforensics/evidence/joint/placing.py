@@ -4,9 +4,9 @@ A flow of hundreds of packets needs no joint model to be placed, and in one it w
 together. What it takes away is what the others need: the records that are explained.
 
 A flow is placed if its containment score is ``strong`` or more and exceeds that in every other tunnel by as
-much, and its tunnel still has records for most of what the score found once stronger flows have
-taken theirs. That takes several rounds: what a stronger flow leaves is less, and what was ambiguous may be
-plain then. Flows that stay ambiguous are left to the joint model.
+much, if half of its packets were found, and if its tunnel still has records for most of these once stronger
+flows have taken theirs. That takes several rounds: what a stronger flow leaves is less, and what was
+ambiguous may be plain then. Flows that stay ambiguous are left to the joint model.
 
 Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
 is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
