@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from vpnforensics.align import kept_bytes, kept_delays
 from vpnforensics.align.alignment import same_clock
 from vpnforensics.align.kept_bytes import find_kept_bytes
 from vpnforensics.align.payload_heads import PayloadHeads
+from vpnforensics.evidence.kept_bytes import judge
 from vpnforensics.flows.assemble import assemble_flows
 from vpnforensics.tunnels.carriers import find_carriers
 from vpnforensics.tunnels.find import find_tunnels
 
 RELAY, OUTSIDE = "203.0.113.1", "203.0.113.2"
 LINKED = 4.5
-"""Decades that a case of this size asks for."""
+"""Decades of odds that a case of this size asks for."""
 GET = b"GET /index.html HTTP/1.1\r\nHost: a"
 OK = b"HTTP/1.1 200 OK\r\nServer: nginx\r\n"
 
@@ -90,7 +92,9 @@ class Relayed:
             self.tls(1 + 2 * n, f"198.51.100.{1 + n % clients}", host=host, dst=f"192.0.2.{10 + n % 4}")
 
     def judged(self, *, clock=None):
-        """Client and score of each egress flow, in the order of their beginnings; and whose it was."""
+        """Client of each egress flow, in the order of their beginnings; what is said of it, with the decades of
+        its odds; and whose it was.
+        """
         conversations, flows = (
             assemble_flows(
                 table(sorted(rows, key=lambda row: row["ts_ns"])), idle_tcp_s=np.inf, idle_other_s=np.inf
@@ -100,15 +104,25 @@ class Relayed:
         carriers = find_carriers(conversations, find_tunnels(conversations))
         kept = find_kept_bytes(carriers, flows, clock, np.random.default_rng(1))
         assert kept is not None
-        client = {t.number: t.client.rpartition(":")[0] for t in carriers.tunnels}
-        found = [client[n] if n >= 0 else None for n in kept.carrier.tolist()]
+        said = judge(kept, [t.number for t in carriers.tunnels])
+        client = [t.client.rpartition(":")[0] for t in carriers.tunnels]
+        found = [client[n] if n >= 0 else None for n in said.tunnel.tolist()]
+        sure = np.log10((1 - said.doubt) / said.doubt.clip(1e-300) + 1e-12)
+        kept = SimpleNamespace(
+            alignment=kept.alignment,
+            sure=sure,
+            shared=said.shared,
+            payloads=said.payloads,
+            kept=kept,
+            said=said,
+        )
         ports = [int(flows.source(f).rpartition(":")[2]) - 50_000 for f in range(len(flows))]
         numbered = dict(zip(sorted(ports), self.client_of, strict=True))
         return found, kept, [numbered[p] for p in ports]
 
 
 def linked_of(found, kept):
-    return [client if score >= LINKED else None for client, score in zip(found, kept.score, strict=True)]
+    return [client if score >= LINKED else None for client, score in zip(found, kept.sure, strict=True)]
 
 
 @pytest.mark.parametrize("proxy", ["socks", "http"])
@@ -181,7 +195,7 @@ def test_what_two_clients_send_at_one_moment_names_neither():
     _, kept, _ = relay.judged()
     pages = [n for n, payloads in enumerate(kept.payloads.tolist()) if payloads == 2]
     assert len(pages) == 2
-    assert all(kept.score[n] <= 0 for n in pages)
+    assert all(kept.sure[n] < 0.5 for n in pages)
 
 
 def test_where_they_asked_for_two_hosts_those_tell():
@@ -191,7 +205,7 @@ def test_where_they_asked_for_two_hosts_those_tell():
     page(relay, 4.1005, "198.51.100.2", host=b"www1.example.org", dst="192.0.2.11")
     found, kept, true = relay.judged()
     assert found == true
-    assert all(kept.score > 0)
+    assert all(kept.sure > 0)
 
 
 def test_a_request_for_another_port_is_another_flow():
@@ -264,8 +278,8 @@ def test_how_much_a_payload_is_worth():
     page(relay, 4.1, "198.51.100.1")
     found, kept, true = relay.judged()
     of_text = int(np.flatnonzero(kept.payloads == 2)[0])
-    proved = np.delete(kept.score, of_text)
-    assert 3.0 < kept.score[of_text] < 11.0 < proved.min()
+    proved = np.delete(kept.sure, of_text)
+    assert 3.0 < kept.sure[of_text] < 11.0 < proved.min()
     assert found == true
 
 
@@ -316,8 +330,9 @@ def test_of_a_flow_without_payloads_to_compare_nothing_is_said():
     found, kept, _ = relay.judged()
     (silent,) = np.flatnonzero(kept.payloads == 0)
     assert found[silent] is None
-    said = kept.carrier, kept.connection, kept.score, kept.shared, kept.content, kept.anew
-    assert [of[silent] for of in said] == [-1, -1, -np.inf, 0, 0.0, 0]
+    said = kept.said
+    columns = said.tunnel, said.connection, said.doubt, said.shared, said.content, kept.kept.anew
+    assert [of[silent] for of in columns] == [-1, -1, 1.0, 0, 0.0, 0]
 
 
 def test_a_text_is_worth_how_seldom_it_comes_in_the_time_of_its_window():
@@ -327,7 +342,7 @@ def test_a_text_is_worth_how_seldom_it_comes_in_the_time_of_its_window():
     relay.connection(61.0, "198.51.100.2", [(False, OK)], port=80)
     _, kept, _ = relay.judged(clock=same_clock("known"))
     once_in = 60.0 / 0.5
-    assert kept.score[0] == pytest.approx(np.log10(once_in) + 1.5, abs=0.01)  # one that was lost is 1.5
+    assert kept.kept.pairs.score[0] == pytest.approx(np.log10(once_in) + 1.5, abs=0.01)  # 1.5: one lost
 
 
 def test_twelve_proved_pairs_show_how_far_others_may_lie():

@@ -13,21 +13,19 @@ a capture snapped at 96 bytes has, too. How much that proves depends on what sta
   may look: by chance at the rate at which it is seen, within the delays that the proved pairs show. That
   chance is what it is worth; to who has looked at sizes and times already, how rare it is among payloads of
   its size.
-- A connection's payloads go on somewhere. If nothing else at the time could be where they went, this flow is:
-  captures lose a packet or three in a hundred, so that for another, unseen, to be it all of its must be lost.
+- A connection's payloads go on somewhere. For another, unseen, to be where they went, all of its must be
+  lost, and captures lose a packet or three in a hundred.
 - SOCKS and CONNECT name host and port. The port has to be the flow's; which addresses a host has, the proved
   pairs show, and a flow to another speaks against the pair.
-- Another client's connection that fits as well, or another flow that fits this connection as well, takes back
-  what it proves itself: of two clients who send the same at one moment neither is named.
 
-Heads and which of them are alike: :mod:`vpnforensics.align.payload_heads`; the pairs that share some, judged
-against their rivals: :mod:`vpnforensics.align.kept_pairs`; hosts: :mod:`vpnforensics.align.asked_hosts`.
+Heads and which of them are alike: :mod:`vpnforensics.align.payload_heads`; the pairs that share some:
+:mod:`vpnforensics.align.kept_pairs`; hosts: :mod:`vpnforensics.align.asked_hosts`. Whose flow it was, of
+those who sent the same at one moment, is decided in :mod:`vpnforensics.evidence.kept_bytes`.
 
 An HTTP proxy writes requests and answers anew, and may mix those of several clients in one connection. So of
 what is not behind a CONNECT, exchanges of a request and its answer take the place of connections, and
 fingerprints of what the proxy has to keep of them the place of heads
-(:mod:`vpnforensics.align.http_exchanges`). A flow is of a client if all of its exchanges are, and is worth
-what the least sure of them is; if they are of several clients, it is nobody's.
+(:mod:`vpnforensics.align.http_exchanges`). Two whose requests differ, or whose answers do, are no pair.
 
 Assumptions: complete captures, but for some loss; heads of 24 bytes, and of messages their beginnings.
 
@@ -37,7 +35,7 @@ Known weakness: a relay that reads in other pieces than it was sent shows no mor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,9 +55,7 @@ from vpnforensics.align.payload_heads import (
     number_heads,
     payload_heads,
 )
-from vpnforensics.arrays import Columns
 from vpnforensics.flows.assemble import FlowTable
-from vpnforensics.flows.grouping import changes
 from vpnforensics.packets.table import PROTO_TCP
 from vpnforensics.tunnels.carriers import Carriers
 from vpnforensics.tunnels.relay_requests import Destination, destinations
@@ -70,31 +66,31 @@ REWRITING = "http-proxy"
 """A relay whose connections keep bytes behind a CONNECT only."""
 _NEVER_TWICE_DECADES = 6.0
 """What such a head proves in a pair that has it alone: half of its 13 bytes would be more."""
+_LEAST_ASKED, _AGREE = 12, 0.9
+"""Exchanges known by their requests, and the share of them with the same answer; or the other way round."""
 _MOST_APART_NS = 100_000_000
 """Half of the proved pairs lie nearer the line of the clocks, or it is none."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeptBytes:
-    """What equal payloads say of each egress flow."""
+    """Which flows and connections have equal payloads.
+
+    Numbers of flows are followed by those of exchanges in them; of connections likewise.
+    """
 
     alignment: Alignment
-    carrier: npt.NDArray[np.int64]
-    """Number of the likeliest connection's carrier, as its tunnel has it; -1 without."""
-    connection: npt.NDArray[np.int64]
-    """Its number in the flow table of the ingress side."""
-    score: npt.NDArray[np.float64]
-    """Decimal logarithm of how unlikely such a pair is by chance, less its best rival's; -inf without."""
-    shared: npt.NDArray[np.int64]
-    """Different payloads found in both."""
-    content: npt.NDArray[np.float64]
-    """Decimal logarithm of how rare they are among payloads of their sizes: added to sizes and times."""
+    pairs: KeptPairs
+    flow_of: npt.NDArray[np.int64]
+    """Of each flow, itself; of each exchange in one, that."""
+    connection_of: npt.NDArray[np.int64]
+    """Likewise on the ingress side, by the number in its flow table."""
+    carrier_of: npt.NDArray[np.int64]
+    """Number of each connection's carrier, as its tunnel has it."""
     payloads: npt.NDArray[np.int64]
-    """Payloads of the flow that are long enough."""
+    """Of each flow, and exchange: payloads that are long enough, and messages."""
     anew: npt.NDArray[np.int64]
-    """Those of them that are never the same twice, and messages: no relay writes these anew."""
-    clients: npt.NDArray[np.int64]
-    """How many clients its exchanges are of, as far as that is told; 0 where it has none."""
+    """Of each flow: those of them that are never the same twice, and messages: no relay writes these anew."""
 
 
 def find_kept_bytes(
@@ -138,6 +134,8 @@ def find_kept_bytes(
     mine, theirs = alike_beside(
         inner_number, inner_ns - delays.high_ns, inner_ns - delays.low_ns, outer_number, there_heads.ts_ns
     )
+    fits = _agreeing(outer, inner, theirs, mine, once, outer_number, inner_number)
+    mine, theirs = mine[fits], theirs[fits]
     if not len(mine):
         return None
     within_ns = delays.within_ns(mine, inner_ns[mine] - there_heads.ts_ns[theirs])
@@ -156,8 +154,53 @@ def find_kept_bytes(
         flow[here_heads.of[here[proving]]],
     )
     pairs = pairs.with_hosts(hosts.decades(connection[pairs.conversation], flow[pairs.flow]))
-    best, score = pairs.judged(carriers.carrier_of[connection])
-    return _by_flow(carriers, outer, inner, alignment, best, score, len(flows))
+    every = len(inner.connection_of)
+    anew = inner.is_message | never_twice(here_heads.head)
+    return KeptBytes(
+        alignment,
+        pairs,
+        inner.connection_of,
+        connection,
+        carriers.numbers[carriers.carrier_of[connection]],
+        np.bincount(here_heads.of, minlength=every),
+        np.bincount(flow[here_heads.of[anew]], minlength=len(flows)),
+    )
+
+
+def _agreeing(
+    outer: _Side,
+    inner: _Side,
+    theirs: npt.NDArray[np.int64],
+    mine: npt.NDArray[np.int64],
+    once: npt.NDArray[np.intp],
+    outer_number: npt.NDArray[np.int64],
+    inner_number: npt.NDArray[np.int64],
+) -> npt.NDArray[np.bool_]:
+    """Which of the matches are of pairs without another request, or another answer, that both have.
+
+    A proxy may write answers as we do not know. So messages of a direction are asked only where exchanges
+    that are known by the other's have the same.
+    """
+    of_inner, of_outer = inner.heads.of[mine], outer.heads.of[theirs]
+    keys, pair = np.unique(of_inner << 32 | of_outer, return_inverse=True)
+    proved = np.isin(inner_number[mine], once) & inner.is_message[mine]
+    has = np.zeros((2, 2, len(keys)), np.bool_)  # of either side, down and up
+    same = np.zeros((2, len(keys)), np.bool_)
+    known = same.copy()
+    for up in (0, 1):
+        for n, (side, of) in enumerate(((inner, keys >> 32), (outer, keys & 0xFFFFFFFF))):
+            there = np.zeros(len(side.connection_of), np.bool_)
+            there[side.heads.of[side.is_message & (side.heads.up == up)]] = True
+            has[n, up] = there[of]
+        its = inner.is_message[mine] & (inner.heads.up[mine] == up)
+        same[up, pair[its]] = True
+        known[up, pair[its & proved]] = True
+    other = has[0] & has[1] & ~same
+    for up in (0, 1):
+        asked = same[up][has[0, up] & has[1, up] & known[1 - up]]
+        if len(asked) < _LEAST_ASKED or asked.mean() < _AGREE:
+            other[up] = False
+    return np.asarray(~(other[0] | other[1])[pair])
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,91 +248,6 @@ def _sides(carriers: Carriers, flows: FlowTable, asked: Mapping[int, Destination
     outer = _Side.of(heads, theirs, prints, len(conversations))
     own = payload_heads(flows, tcp, flows.up)
     return outer, _Side.of(own, mine, [mine.messages.as_known(theirs.messages)], len(flows))
-
-
-def _by_flow(
-    carriers: Carriers,
-    outer: _Side,
-    inner: _Side,
-    alignment: Alignment,
-    best: KeptPairs,
-    score: npt.NDArray[np.float64],
-    flows: int,
-) -> KeptBytes:
-    """The best pair of each flow that has one, for all flows; of exchanges, what they come to together."""
-    every, of = len(inner.connection_of), inner.connection_of[flows:]
-    found = _Found.nothing(every, np.bincount(inner.heads.of, minlength=every))
-    at = outer.connection_of[best.conversation]
-    for column, values in zip(
-        (found.carrier, found.connection, found.score, found.shared, found.content),
-        (carriers.numbers[carriers.carrier_of[at]], at, score, best.shared, best.content),
-        strict=True,
-    ):
-        column[best.flow] = values
-    by_payloads, exchanges = found.take(np.arange(flows)), found.take(np.arange(flows, every))
-    by_messages = exchanges.together(of, flows)
-    told = exchanges.score > 0
-    clients = np.bincount(np.unique(of[told] << 32 | exchanges.carrier[told]) >> 32, minlength=flows)
-    anew = np.bincount(inner.heads.of[never_twice(inner.heads.head)], minlength=flows)[:flows]
-    surest = by_payloads.or_surer(by_messages)
-    return KeptBytes(
-        alignment,
-        surest.carrier,
-        surest.connection,
-        surest.score,
-        surest.shared,
-        surest.content,
-        surest.payloads,
-        anew + by_messages.payloads,
-        clients,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Found(Columns):
-    """Where the payloads of each flow, or exchange, were found; columns as in :class:`KeptBytes`."""
-
-    carrier: npt.NDArray[np.int64]
-    connection: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float64]
-    shared: npt.NDArray[np.int64]
-    content: npt.NDArray[np.float64]
-    payloads: npt.NDArray[np.int64]
-
-    @staticmethod
-    def nothing(n: int, payloads: npt.NDArray[np.int64]) -> _Found:
-        """Nowhere."""
-        nowhere = np.full(n, -1, np.int64)
-        return _Found(
-            nowhere, nowhere.copy(), np.full(n, -np.inf), np.zeros(n, np.int64), np.zeros(n), payloads
-        )
-
-    def together(self, of: npt.NDArray[np.int64], flows: int) -> _Found:
-        """Of each flow what its exchanges come to: it is of a client if all are, as surely as they are."""
-        found = _Found.nothing(flows, np.bincount(of, self.payloads, flows).astype(np.int64))
-        if not len(of):
-            return found
-        order = np.lexsort((self.score, of))
-        leads = np.flatnonzero(changes(of[order]))
-        flow, least = of[order[leads]], order[leads]
-        others = np.minimum.reduceat(self.carrier[order], leads) != np.maximum.reduceat(
-            self.carrier[order], leads
-        )
-        doubt = np.add.reduceat(10.0 ** -self.score[order].clip(0), leads)
-        found.carrier[flow] = np.where(others, -1, self.carrier[least])
-        found.connection[flow] = np.where(others, -1, self.connection[least])
-        found.score[flow] = np.where(found.carrier[flow] < 0, -np.inf, -np.log10(doubt))
-        found.shared[flow] = np.add.reduceat(self.shared[order], leads)
-        found.content[flow] = np.minimum.reduceat(self.content[order], leads)
-        return found
-
-    def or_surer(self, other: _Found) -> _Found:
-        """The surer of both for each flow, less the other where that is of another client."""
-        rather = other.score > self.score
-        chosen = [np.where(rather, getattr(other, c.name), getattr(self, c.name)) for c in fields(self)]
-        against = np.where(self.carrier == other.carrier, 0.0, np.minimum(self.score, other.score).clip(0))
-        found = _Found(*chosen)
-        return replace(found, score=found.score - against)
 
 
 def _rarity(inner: PayloadHeads, often: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -65,6 +65,8 @@ class Decision:
     decoys: Decoys = NO_DECOYS
     most_llr: float = np.inf
     """The largest log10 likelihood ratio that those of them allow which claim too much."""
+    clients: Ints | None = None
+    """How many clients the requests of each flow came from, where a proxy mixes them; 0 where not known."""
     lent: str = ""
     """What calibration was lent to a case too small for its own, or why none was."""
     unheard: tuple[str, ...] = ()

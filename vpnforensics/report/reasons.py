@@ -19,7 +19,7 @@ def reasons(case: Case, decision: Decision) -> list[str | None]:
         return _unlinked(decision, ["no engine had anything to go on"] * len(case.flows))
     has_candidate = np.zeros(len(case.flows), np.bool_)
     has_candidate[decision.scores.flow[~np.isnan(decision.llr)]] = True
-    clients = case.kept.clients if case.kept is not None else np.zeros(len(case.flows), np.int64)
+    clients = np.zeros(len(case.flows), np.int64) if decision.clients is None else decision.clients
     said = []
     for verdict, compared, chance, error, candidate, unseen, of in zip(
         decision.verdicts(),
