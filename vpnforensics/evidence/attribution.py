@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import ScoreTable, concatenate
 from vpnforensics.engines.containment import Containment
@@ -194,12 +195,15 @@ def _settle(
 
 
 def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
-    """The packets of some flows that the model looks for: of ``short`` flows all."""
+    """The packets of some flows that the model looks for, of ``short`` flows all; none of which no tunnel would
+    have a record: flows of nothing else say nothing of how many are in no tunnel.
+    """
     start, fresh = containment.egress.start, containment.fresh
     wanted = beside(fresh).repeated(flows, start)
     every = beside(fresh).repeated(short, start)
     for rows in blocks(len(wanted)):
-        wanted[rows] &= every[rows] | (fresh[rows] > 0)
+        carried = np.max([of[rows] for of in containment.egress_class], axis=0) != IN_PIECES
+        wanted[rows] &= (every[rows] | (fresh[rows] > 0)) & carried
     return wanted
 
 
