@@ -85,6 +85,8 @@ class Containment:
     """Length map of each tunnel, -1 without one."""
     circle: Circle
     """On which rotations turn the egress times."""
+    of_writes: bool = False
+    """Whether what is looked for are writes, of which a relay merges some, and not packets."""
 
     def score(
         self,

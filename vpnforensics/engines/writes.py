@@ -39,6 +39,7 @@ from vpnforensics.engines import packets
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.containment import Containment
+from vpnforensics.tunnels.write_law import WriteLaw
 
 NAME = "writes"
 
@@ -56,7 +57,8 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
     if containment is None:
         return None
     miss = np.array([_missed(containment, up) for up in (False, True)])
-    return replace(containment, miss=np.tile(miss, KINDS // 2))
+    of_writes = not any(isinstance(law, WriteLaw) and law.of_packets for law in case.maps)
+    return replace(containment, miss=np.tile(miss, KINDS // 2), of_writes=of_writes)
 
 
 def _missed(containment: Containment, up: bool) -> float:

@@ -195,8 +195,8 @@ def _settle(
 
 
 def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
-    """The packets of some flows that the model looks for, of ``short`` flows all; none of which no tunnel would
-    have a record: flows of nothing else say nothing of how many are in no tunnel.
+    """The packets of some flows that the model looks for, of ``short`` flows all; none of which no tunnel
+    would have a record: flows of nothing else say nothing of how many are in no tunnel.
     """
     start, fresh = containment.egress.start, containment.fresh
     wanted = beside(fresh).repeated(flows, start)

@@ -8,6 +8,9 @@ much, if half of its packets were found, and if its tunnel still has records for
 flows have taken theirs. That takes several rounds: what a stronger flow leaves is less, and what was
 ambiguous may be plain then. Flows that stay ambiguous are left to the joint model.
 
+Of flows through relays none is placed: they have few writes, those are the quick answers that pages of the
+same moment have as well, and many find no partner.
+
 Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
 is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
 this would leave a flow to the model, and its records to one of a missing client that fits no second one.)
@@ -73,6 +76,7 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
         if not number:
             first_look = pairs
         plain = (lead >= policy.strong) & (np.r_[pairs.hits, 0][row] >= _FOUND * sizes)
+        plain &= not containment.of_writes
         if containment.classes.all_padded:
             plain &= np.r_[pairs.score, 0.0][row] - lead < policy.strong  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
