@@ -70,7 +70,7 @@ def weigh(
             policy=options.policy,
             rng=rng,
             progress=lambda share: tell("scoring", share),
-            names=None if case.by_writes or lookups.NAME not in options.engines else names,
+            names=names if case.of_packets and lookups.NAME in options.engines else None,
         )
     if case.by_writes and not _written_anew(case) and writes.NAME in options.engines:
         if connections.NAME in options.engines:

@@ -20,7 +20,7 @@ from vpnforensics.flows.grouping import changes
 from vpnforensics.scratch import beside
 from vpnforensics.tunnels.carriers import TRANSPORT
 from vpnforensics.tunnels.find import TunnelSet
-from vpnforensics.tunnels.write_law import LengthLaw
+from vpnforensics.tunnels.write_law import LengthLaw, WriteLaw
 
 USUAL_MISS = 0.03
 """Share of packets that a capture lacks, where it cannot be told: captures of busy machines lost 1 to 3 %."""
@@ -55,6 +55,11 @@ class Case:
         """
         tunnels = self.tunnels.tunnels
         return bool(tunnels) and all(tunnel.transport == TRANSPORT for tunnel in tunnels)
+
+    @property
+    def of_packets(self) -> bool:
+        """Whether its tunnels carry IP packets, in records of their own or in a stream (``ssh -w``)."""
+        return not self.by_writes or any(isinstance(law, WriteLaw) and law.of_packets for law in self.maps)
 
     @cached_property
     def egress(self) -> EgressRows:

@@ -39,7 +39,6 @@ from vpnforensics.engines import packets
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.containment import Containment
-from vpnforensics.tunnels.write_law import WriteLaw
 
 NAME = "writes"
 
@@ -57,8 +56,7 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
     if containment is None:
         return None
     miss = np.array([_missed(containment, up) for up in (False, True)])
-    of_writes = not any(isinstance(law, WriteLaw) and law.of_packets for law in case.maps)
-    return replace(containment, miss=np.tile(miss, KINDS // 2), of_writes=of_writes)
+    return replace(containment, miss=np.tile(miss, KINDS // 2), of_writes=not case.of_packets)
 
 
 def _missed(containment: Containment, up: bool) -> float:
