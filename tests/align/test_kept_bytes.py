@@ -92,8 +92,8 @@ class Relayed:
             self.tls(1 + 2 * n, f"198.51.100.{1 + n % clients}", host=host, dst=f"192.0.2.{10 + n % 4}")
 
     def judged(self, *, clock=None):
-        """Client of each egress flow, in the order of their beginnings; what is said of it, with the decades of
-        its odds; and whose it was.
+        """Client of each egress flow, in the order of their beginnings; what is said of it, with the decades
+        of its odds; and whose it was.
         """
         conversations, flows = (
             assemble_flows(

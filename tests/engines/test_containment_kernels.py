@@ -23,7 +23,8 @@ from vpnforensics.engines._pair_kernels import Given, own_records, score_pairs
 from vpnforensics.engines.holes import Holes
 from vpnforensics.flows.grouping import group_rows
 
-MISS = np.repeat([0.03, 0.6, 0.2], 2)
+MISS = np.repeat([0.03, 0.1, 0.3, 0.6, 0.8, 0.95, 0.2], 2)
+"""By what a counter says: nothing missed, five shares of what was sent, and no counter."""
 
 
 @dataclass
@@ -62,7 +63,8 @@ class Small:
     @property
     def counters(self) -> Holes:
         side, first, last = (np.array(column, np.int64) for column in zip(*self.holes, strict=True))
-        return Holes(np.arange(6) >= 2, np.searchsorted(side, np.arange(7)).astype(np.int64), first, last)
+        start = np.searchsorted(side, np.arange(7)).astype(np.int64)
+        return Holes(np.arange(6) >= 2, start, first, last, 1 + np.arange(len(side)) % 5)
 
     @property
     def delays(self) -> Delays:
@@ -118,7 +120,10 @@ def _missed(case: Small, j: int, tunnel: int) -> float:
     first, last = (t - late, t - early) if case.up[j] else (t + early, t + late)
     if side < 2:
         return 0.2
-    return 0.6 if any(s == side and a <= last and b >= first for s, a, b in case.holes) else 0.03
+    for n, (s, a, b) in enumerate(case.holes):
+        if s == side and b >= first:
+            return float(MISS[2 * (1 + n % 5)]) if a <= last else 0.03
+    return 0.03
 
 
 def _twin(case: Small, flow: int, tunnel: int) -> tuple[float, int]:

@@ -11,6 +11,7 @@ import pytest
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import packets
 from vpnforensics.engines.case import USUAL_MISS, EgressRows
+from vpnforensics.engines.holes import usual_misses
 
 S = 1_000_000_000
 
@@ -32,9 +33,9 @@ class Classes:
 
 @pytest.fixture
 def prepared(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Preparation of a case of two flows, of four packets and two, of so much unread and about holes."""
+    """Preparation of a case of two flows, of four packets and two, of so much unread."""
 
-    def prepare(*, lost: float = 0.0, about_holes: float = 0.5, pairs: Any = (9, 9), plain: Any = (9, 9),
+    def prepare(*, lost: float = 0.0, pairs: Any = (9, 9), plain: Any = (9, 9),
                 classes: int = 2, seen: Any = None, usable: bool = True, maps: int = 1, flows: int = 2,
                 at: Any = (0, 1, 2, 300, 0, 900)) -> Any:  # fmt: skip
         calls: dict[str, Any] = {"plain": 0}
@@ -44,7 +45,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def holes(tunnels: Any, reach: int) -> Any:
             calls["reach"] = reach
-            return "holes", about_holes
+            return "holes"
 
         def again(containment: Any) -> Any:
             calls["plain"] += 1
@@ -102,16 +103,9 @@ def test_a_packet_that_follows_its_own_kind_within_the_laws_width_is_no_news(pre
     assert later.fresh.tolist() == [1, 1, 1, 0, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("lost", "about", "expected"),
-    [
-        (0.0, 0.5, (USUAL_MISS, 0.5, USUAL_MISS)),
-        (0.3, 0.0, (USUAL_MISS, USUAL_MISS, 0.3)),
-        (0.95, 0.9, (USUAL_MISS, 0.8, 0.8)),
-    ],
-)
-def test_misses_by_what_a_counter_says(prepared: Any, lost: float, about: float, expected: Any) -> None:
-    assert prepared(lost=lost, about_holes=about).found.miss.tolist() == pytest.approx(np.repeat(expected, 2))
+@pytest.mark.parametrize(("lost", "unread"), [(0.0, USUAL_MISS), (0.3, 0.3), (0.95, 0.8)])
+def test_misses_where_there_is_no_counter(prepared: Any, lost: float, unread: float) -> None:
+    assert prepared(lost=lost).found.miss.tolist() == usual_misses(USUAL_MISS, unread).tolist()
 
 
 def test_without_pairs_of_one_way_the_law_is_learned_from_plain_flows_twice(prepared: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.evidence.joint.made import MS, made
 from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines import packets, writes
+from vpnforensics.engines._hole_kernels import KINDS
 
 SHIFTS_NS = (3_100_000_000, -4_700_000_000, 7_300_000_000)
 
@@ -72,10 +73,11 @@ def test_what_is_missed_is_said_of_each_direction_whatever_a_counter_says(
 ) -> None:
     case = made([[(0.0, 70, True), (1.0, 71, False)]], [(0.0, 70, True, 0)], tunnels=1)
     monkeypatch.setattr(packets, "prepare", lambda *_: case)
-    anything: Any = SimpleNamespace()
+    anything: Any = SimpleNamespace(of_packets=False)
     found = writes.prepare(anything, np.ones(2, np.bool_))
     assert found is not None
-    assert found.miss.tolist() == [0.95, 0.03] * 3
+    assert found.miss.tolist() == [0.95, 0.03] * (KINDS // 2)
+    assert found.of_writes
     monkeypatch.setattr(packets, "prepare", lambda *_: None)
     assert writes.prepare(anything, np.ones(2, np.bool_)) is None
 

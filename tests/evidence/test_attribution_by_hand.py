@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.evidence.joint.made import made
+from vpnforensics.align.classes import IN_PIECES
 from vpnforensics.engines.case import ScoreTable
 from vpnforensics.evidence import attribution as module
 from vpnforensics.evidence.attribution import attribute, surest
@@ -48,6 +49,7 @@ def posterior(
         "pair_odds": np.array(odds, float),
         "unlisted_odds": np.full(flows, -7.0),
         "log_prior": np.full(flows, -1.5),
+        "so_many_missed": np.ones(flows),
         "miss": (0.02,) * 6,
         "none_share": 0.07,
         "unexplained_share": 0.02,
@@ -64,6 +66,7 @@ class Case:
         self.egress = SimpleNamespace(start=start, ts_ns=np.zeros(start[-1], np.int64))
         self.fresh = np.ones(start[-1], np.uint8)
         self.fresh[list(stale)] = 0
+        self.egress_class = (np.zeros(start[-1], np.int32), np.full(start[-1], -1, np.int32))
         self.tunnels = 3
         self.owned: list[tuple[list[int], list[int], list[float]]] = []
         self.taken: list[list[int]] = []
@@ -169,11 +172,20 @@ def test_records_are_only_of_those_that_are_linked(run: Any) -> None:
     assert made_up.found.record.tolist() == [200, 200, -1]
 
 
-def test_of_a_long_flow_no_error_is_below_what_its_score_leaves(run: Any) -> None:
-    looked = table((0, 1, 3.0), (0, 0, 9.0), (1, 1, 3.0), (2, 1, 1.0))
-    made_up = run(Case([10, 9, 10]), {}, looked, posterior([1, 1, 2], [1e-5, 1e-5, 1e-5]))
-    assert made_up.found.error.tolist() == pytest.approx([1e-3, 1e-5, 1.0])
-    assert made_up.found.tunnel.tolist() == [1, 1, -1]
+def test_a_tunnel_that_would_miss_so_much_so_seldom_is_not_linked(run: Any) -> None:
+    said = posterior([1, 1, 2], [1e-5] * 3, so_many_missed=np.array([1e-3, 9e-4, 1.0]))
+    made_up = run(Case([10, 2, 10]), {}, table(), said)
+    assert made_up.found.error.tolist() == pytest.approx([1e-5, 1.0, 1e-5])
+    assert made_up.found.tunnel.tolist() == [1, -1, 2]
+
+
+def test_packets_of_which_no_tunnel_would_have_a_record_are_not_asked_about(run: Any) -> None:
+    case = Case([3, 1])
+    for per_map in case.egress_class:
+        per_map[[1, 3]] = IN_PIECES
+    case.egress_class[0][2] = IN_PIECES
+    made_up = run(case, {}, table(), posterior([0, -1], [1e-3, 1.0]))
+    assert made_up.asked[0][0] == [0, 2]
 
 
 def test_of_long_flows_the_model_is_asked_for_fresh_packets_only(run: Any) -> None:

@@ -3,7 +3,7 @@
 A capture that lost packets, or that kept only the heads of a TCP stream's segments, misses records. Where a
 tunnel numbers its packets in clear, a missed one leaves a hole between two numbers: it was sent between the
 two records beside it. So a packet whose record is not there speaks the more against a tunnel that has no hole
-about its time, and hardly against one that has.
+about its time, and hardly against one that has: the less, the more of what was sent there is missing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vpnforensics.arrays import Ints
-from vpnforensics.engines._hole_kernels import count_near
+from vpnforensics.arrays import Floats, Ints
+from vpnforensics.engines._hole_kernels import SHARES, share_missed
 from vpnforensics.features.counter_advance import advances
 from vpnforensics.scratch import rows_where
 from vpnforensics.tunnels.table import TunnelSet
@@ -30,10 +30,12 @@ class Holes(NamedTuple):
     """Time of the last record before each hole, ascending within a side."""
     last_ns: Ints
     """Time of the first record behind it."""
+    which: npt.NDArray[np.int64]
+    """How much is missing about it (:mod:`vpnforensics.engines._hole_kernels`)."""
 
 
-def find_holes(tunnels: TunnelSet, reach_ns: int) -> tuple[Holes, float]:
-    """The holes in the counters of all tunnels, and the share of the packets about them that is missing.
+def find_holes(tunnels: TunnelSet, reach_ns: int) -> Holes:
+    """The holes in the counters of all tunnels.
 
     Parameters
     ----------
@@ -49,7 +51,20 @@ def find_holes(tunnels: TunnelSet, reach_ns: int) -> tuple[Holes, float]:
     behind = behind[~np.isin(behind, found.start)]  # not from one side to the next
     side = np.searchsorted(found.start, behind, side="right") - 1
     start = np.searchsorted(side, np.arange(sides + 1)).astype(np.int64)
-    holes = Holes(counted, start, found.ts_ns[behind - 1], found.ts_ns[behind])
-    missing = float((total[behind] - total[behind - 1] - 1).sum())
-    near = count_near(holes, found.start, found.ts_ns, reach_ns)
-    return holes, (missing + 1) / (missing + near + 2)
+    first_ns, last_ns = found.ts_ns[behind - 1], found.ts_ns[behind]
+    missing = (total[behind] - total[behind - 1] - 1).astype(np.int64)
+    share = share_missed(start, first_ns, last_ns, missing, found.start, found.ts_ns, reach_ns)
+    which = 1 + np.searchsorted(SHARES, share)
+    return Holes(counted, start, first_ns, last_ns, which)
+
+
+def usual_misses(usual: float, unread: float) -> Floats:
+    """Share of packets that miss their record, by kind, before it is learned.
+
+    Parameters
+    ----------
+    usual, unread : float
+        Where nothing is known to be missing, and where there is no counter.
+    """
+    edges = np.r_[0.0, SHARES, 1.0]
+    return np.repeat(np.r_[usual, np.maximum((edges[1:] + edges[:-1]) / 2, usual), unread], 2)

@@ -53,7 +53,7 @@ from vpnforensics.engines._kernels import fresh_packets, rarest_packets
 from vpnforensics.engines.case import USUAL_MISS, Case
 from vpnforensics.engines.containment import PROBES, Containment, in_order
 from vpnforensics.engines.delay_law import DelayLaw, estimate_delay_law, even_law, observed_delays
-from vpnforensics.engines.holes import find_holes
+from vpnforensics.engines.holes import find_holes, usual_misses
 from vpnforensics.engines.plain_flows import FAR_NS, TIMES, law_of_plain_flows
 from vpnforensics.scratch import beside, blocks
 
@@ -62,8 +62,8 @@ NAME = "packets"
 _RENEWAL_NS = 250_000_000
 """After so long a burst is news again: a long transfer is more than one."""
 _MOST_MISS = 0.8
-"""Share of packets missed, at most, of tunnels that are partly unread, and about the holes in their counters:
-where more are, little is said even so."""
+"""Share of packets missed, at most, of tunnels that are partly unread: where more are, little is said even
+so."""
 
 
 def prepare(case: Case, seen: Bools) -> Containment | None:
@@ -100,7 +100,7 @@ def _under(law: DelayLaw, case: Case, classes: SizeClasses, egress_class: tuple[
     fresh = beside(egress.ts_ns).full(len(egress.ts_ns), 1, np.uint8)
     for per_map in egress_class:
         fresh_packets(egress.start, egress.ts_ns, per_map, len(classes), law.width_ns, _RENEWAL_NS, fresh)
-    holes, about_holes = find_holes(case.tunnels, (len(law.up) << law.step_bits) // 2)
+    holes = find_holes(case.tunnels, (len(law.up) << law.step_bits) // 2)
     unread = min(max(USUAL_MISS, case.tunnels.lost_share), _MOST_MISS)
     return Containment(
         classes,
@@ -111,7 +111,7 @@ def _under(law: DelayLaw, case: Case, classes: SizeClasses, egress_class: tuple[
         in_order(classes, law.width_ns, len(case.tunnels)),
         law,
         holes,
-        np.repeat([USUAL_MISS, min(max(USUAL_MISS, about_holes), _MOST_MISS), unread], 2),
+        usual_misses(USUAL_MISS, unread),
         len(case.tunnels),
         case.map_of_tunnel,
         case.circle,

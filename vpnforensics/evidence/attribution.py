@@ -151,10 +151,10 @@ def _settle(
     another's record. Once the surest have left with theirs, what the rest need is what is left; and what the
     sure do may hint at whose the others are.
 
-    The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
-    half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
-    does not. So no error of a long flow is stated below what the containment score leaves to chance, which
-    counts all records and asks for nearly all packets.
+    The model compares, and does not ask whether the best of the tunnels is any good: of a flow whose own was
+    not captured, the half that finds records no other flow needs (a stall leaves them by the dozen) outweighs
+    the half that does not. So a flow is not in a tunnel that would miss so much of it only as seldom as
+    denies it.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -187,8 +187,7 @@ def _settle(
         _stated(posterior.error, policy.understated),
         10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
     )
-    long = jointly & (sizes >= policy.long)
-    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
+    error[jointly & (posterior.so_many_missed < policy.no_tunnel_chance)] = 1.0
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, by_packets, told, jointly, likeliest, error, record, left, rest)
@@ -210,14 +209,6 @@ def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
 def _stated(error: Floats, times: float) -> Floats:
     """The model's errors as they are stated: small ones so many times, large ones as they are."""
     return np.minimum(error * (1 + (times - 1) / (1 + error / _LARGE)), 1.0)
-
-
-def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:
-    """Score of each flow in its tunnel, 0 where it has none."""
-    score = np.zeros(len(tunnel))
-    its = pairs.tunnel == tunnel[pairs.flow]
-    score[pairs.flow[its]] = pairs.score[its]
-    return score
 
 
 def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vpnforensics.align.classes import SIZE_BITS, SizeClasses
+from vpnforensics.engines._hole_kernels import UNCOUNTED
 from vpnforensics.engines._kernels import rarest_packets
 from vpnforensics.engines.case import EgressRows
 from vpnforensics.engines.circle import Circle
@@ -35,7 +36,7 @@ def made_holes(tunnels: int, holes: list[tuple[int, bool, float, float]] | None)
     sides = sorted((2 * k + up, round(a * MS), round(b * MS)) for k, up, a, b in holes or ())
     side, first, last = np.array(sides, np.int64).reshape(-1, 3).T
     start = np.searchsorted(side, np.arange(2 * tunnels + 1)).astype(np.int64)
-    return Holes(np.full(2 * tunnels, holes is not None), start, first, last)
+    return Holes(np.full(2 * tunnels, holes is not None), start, first, last, np.ones(len(side), np.int64))
 
 
 def made(
@@ -78,6 +79,6 @@ def made(
     circle = Circle(int(classes.ts_ns.min()), period, np.array([0.0, period]), np.array([0.0, 1.0]))
     return Containment(
         classes, egress, (of_packet,), fresh, (probes,), in_order(classes, law.width_ns, tunnels), law,
-        made_holes(tunnels, holes), np.repeat([miss, 0.5, miss], 2), tunnels,
+        made_holes(tunnels, holes), np.repeat(np.r_[miss, np.full(UNCOUNTED - 1, 0.5), miss], 2), tunnels,
         np.zeros(tunnels, np.int64), circle,
     )  # fmt: skip

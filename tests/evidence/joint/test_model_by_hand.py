@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evidence.joint.made import MS, Packet, Record, made
+from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.evidence.joint import model, rounds
 from vpnforensics.evidence.joint._message_kernels import Learned, Messages
 from vpnforensics.evidence.joint.model import Posterior, solve
@@ -30,6 +31,7 @@ def posterior(**changes: Any) -> Posterior:
         "pair_odds": np.array([1.0, 2.0]),
         "unlisted_odds": np.array([-1.0, -2.0, -3.0]),
         "log_prior": np.array([-4.0, -5.0, -6.0]),
+        "so_many_missed": np.array([0.5, 0.6, 1.0]),
         "miss": (0.1,),
         "none_share": 0.2,
         "unexplained_share": 0.3,
@@ -202,7 +204,7 @@ def test_priors_and_rates_of_the_next_round() -> None:
     flows = [[(0.0, 80, True)], [(9.0, 80, True)]]
     made_up = solver(flows, [(0.0, 80, True, 0)], 3, alive=[3, 0], none=0.2)
     made_up.unexplained = np.full(len(made_up.cell_size), 0.5)
-    made_up.miss = np.full(6, 0.1)
+    made_up.miss = np.full(KINDS, 0.1)
     made_up.chance = np.empty(len(made_up.cell))
     rates = made_up._rates()
     assert rates.log_prior.tolist() == pytest.approx([log(0.8 / 3), log(0.8)])
@@ -223,9 +225,9 @@ def test_the_law_has_room_of_six_tenths_at_either_end() -> None:
 
 def test_misses_are_bounded_but_where_a_counter_has_a_hole_or_a_stream_is_unread() -> None:
     made_up = solver([[(0.0, 80, True)]], [(0.0, 80, True, 0)], 1, miss=0.02)
-    assert made_up.most_miss.tolist() == [0.3, 0.3, 0.9, 0.9, 0.3, 0.3]
+    assert made_up.most_miss.tolist() == [0.3, 0.3, *[0.98] * 10, 0.3, 0.3]
     unread = solver([[(0.0, 80, True)]], [(0.0, 80, True, 0)], 1, miss=0.7)
-    assert unread.most_miss.tolist() == [0.3, 0.3, 0.9, 0.9, 0.7, 0.7]
+    assert unread.most_miss.tolist() == [0.3, 0.3, *[0.98] * 10, 0.7, 0.7]
 
 
 def test_odds_are_finite_at_the_ends() -> None:

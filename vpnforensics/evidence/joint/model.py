@@ -52,7 +52,7 @@ from vpnforensics.align.classes import SIZE_BITS
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, records_around
+from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, most_carried, records_around
 from vpnforensics.evidence.joint._message_kernels import (
     Learned,
     Messages,
@@ -65,14 +65,17 @@ from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_packets
 from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
+from vpnforensics.evidence.missed import chance_of_missing
 from vpnforensics.scratch import beside, blocks
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
 """Where learning starts: shares of packets missed, of records unexplained, of flows without a tunnel."""
 _MISS_RANGE, _UNEXPLAINED_RANGE, _NONE_RANGE = (2e-3, 0.3), (1e-3, 0.95), (1e-3, 0.9)
 """Shares learned stay within; an empty case teaches nothing, and no share is ever known to be 0."""
-_MISS_IN_HOLE = 0.9
+_MISS_IN_HOLE = 0.98
 """Share missed at most where a tunnel's counter has a hole."""
+_UNNOTICED = 0.1
+"""Share of a flow that may be missed where no counter would show it: an overrun capture misses bursts."""
 _OF_TUNNEL, _OF_DIRECTION = 5.0, 10.0
 """Records that the share of the tunnel, and of the direction, weighs in that of a class, and of a tunnel."""
 _LOCAL_NS = 20_000_000_000
@@ -115,6 +118,8 @@ class Posterior:
     """ln posterior odds of each flow for a tunnel that has none of its packets."""
     log_prior: Floats
     """ln prior odds of each flow for a single tunnel."""
+    so_many_missed: Floats
+    """At most how likely it is that the likeliest tunnel missed so many of the flow; 1 without one."""
     miss: tuple[float, ...]
     """By kind (:mod:`vpnforensics.engines._hole_kernels`)."""
     none_share: float
@@ -139,6 +144,7 @@ class Posterior:
             pair_odds=odds[order],
             unlisted_odds=np.where(settled, self.unlisted_odds, later.unlisted_odds),
             log_prior=np.where(settled, self.log_prior, later.log_prior),
+            so_many_missed=np.where(settled, self.so_many_missed, later.so_many_missed),
             unexplained_share=self.unexplained_share,
             left_out=self.left_out,
         )
@@ -183,7 +189,7 @@ class _Solver:
         self.none_known, self.none_share = none_share is not None, none_share or _NONE
         self.containment, self.place = containment, beside(containment.egress.ts_ns)
         uncounted = np.maximum(_MISS_RANGE[1], containment.miss[-2:])
-        self.most_miss = np.r_[np.repeat([_MISS_RANGE[1], _MISS_IN_HOLE], 2), uncounted]
+        self.most_miss = np.r_[np.repeat(_MISS_RANGE[1], 2), np.repeat(_MISS_IN_HOLE, KINDS - 4), uncounted]
         law = containment.law
         self.flows, self.tunnels = len(containment.egress.start) - 1, containment.tunnels
         room = int(len(law.up) * _ROOM)
@@ -315,12 +321,10 @@ class _Solver:
             (unexplained[of] + prior) / (self.cell_size[of] + _OF_TUNNEL), *_UNEXPLAINED_RANGE
         )
 
-    def _given(
-        self, rates: Rates, messages: Messages, best: Int32s, best_pair: Ints, error: Floats
-    ) -> Messages:
+    def _given(self, rates: Rates, messages: Messages, best: Int32s, error: Floats) -> Messages:
         """The likeliest attribution of all at once, the surest first, as claims."""
-        flows = np.flatnonzero(best_pair >= 0).astype(np.int32)
-        owned = self.containment.own(flows, best[flows].astype(np.int32), -error[flows])
+        flows = np.flatnonzero(best >= 0).astype(np.int32)
+        owned = self.containment.own(flows, best[flows], -error[flows])
         scratch = beside(self.cell)
         given = messages._replace(
             claim=scratch.empty(messages.claim.shape, np.float64),
@@ -346,7 +350,7 @@ class _Solver:
         )
         heard = error.copy()
         candidates = np.flatnonzero((best_pair >= 0) & (error < 0.5))
-        given = self._given(rates, messages, best, best_pair, error)
+        given = self._given(rates, messages, best.astype(np.int32), error)
         for others in (messages, given):
             beside_them = graph, rates, others, candidates, best_pair, self.room
             for some, worst in self.place.each(worst_errors, self.parts, *beside_them):
@@ -372,11 +376,26 @@ class _Solver:
             odds,
             np.minimum(unlisted, 0.0),
             rates.log_prior - np.log1p(-np.minimum(np.exp(rates.log_prior), 1 - 1e-12)),
+            self._so_many_missed(best_pair),
             tuple(self.miss.tolist()),
             self.none_share,
             float((self.unexplained * self.cell_size).sum() / size) if size else 0.0,
             self.left_out,
         )
+
+    def _so_many_missed(self, best_pair: Ints) -> Floats:
+        """At most how likely it is that each flow's best pair lacks records for so many packets."""
+        graph, having = self.graph, np.flatnonzero(best_pair >= 0)
+        pairs, runs = best_pair[having], np.diff(graph.group_runs[graph.pair_groups])
+        of_run = np.repeat(np.arange(len(runs)), runs)
+        seen = np.bincount(of_run * KINDS + graph.run_kind, minlength=len(runs) * KINDS)
+        asked = (seen.reshape(-1, KINDS) + self.connected.unseen)[pairs]
+        packets = asked.sum(axis=1)
+        usual = np.maximum(self.containment.miss, np.repeat([0.0, _UNNOTICED], [KINDS - 2, 2]))
+        share = asked @ np.maximum(self.miss, usual) / packets
+        chance = np.ones(self.flows)
+        chance[having] = chance_of_missing(packets - most_carried(graph, pairs), packets, share)
+        return chance
 
 
 def _log_odds(p: Floats) -> Floats:
