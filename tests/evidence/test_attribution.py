@@ -148,7 +148,7 @@ def test_a_flow_needs_most_of_its_packets_beside_the_models_word() -> None:
     case = made([stranger, *lookups], [*records, *clump], tunnels=1)
     strict, credulous = (
         attribute(case, np.ones(41, np.int64), policy=policy, rng=rng)
-        for policy in (Policy(), Policy(no_tunnel_chance=0.0))
+        for policy in (Policy(), Policy(no_tunnel_chance=0.0, long=100))
     )
     assert credulous.error[0] < 1e-3  # or the test says nothing
     assert strict.error[0] > 0.1

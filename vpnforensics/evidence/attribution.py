@@ -154,7 +154,8 @@ def _settle(
     The model compares, and does not ask whether the best of the tunnels is any good: of a flow whose own was
     not captured, the half that finds records no other flow needs (a stall leaves them by the dozen) outweighs
     the half that does not. So a flow is not in a tunnel that would miss so much of it only as seldom as
-    denies it.
+    denies it. Where no counter says what was missed, and much is, that tells little: there no error of a long
+    flow is stated below what the containment score leaves to chance, which counts all records.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -188,6 +189,9 @@ def _settle(
         10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
     )
     error[jointly & (posterior.so_many_missed < policy.no_tunnel_chance)] = 1.0
+    counted = placed.rest.holes.counted.reshape(-1, 2)
+    long = jointly & (sizes >= policy.long) & ~(counted[:, 0] & counted[:, 1])[likeliest]
+    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(placed.pairs, posterior, by_packets, told, jointly, likeliest, error, record, left, rest)
@@ -209,6 +213,14 @@ def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
 def _stated(error: Floats, times: float) -> Floats:
     """The model's errors as they are stated: small ones so many times, large ones as they are."""
     return np.minimum(error * (1 + (times - 1) / (1 + error / _LARGE)), 1.0)
+
+
+def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:
+    """Score of each flow in its tunnel, 0 where it has none."""
+    score = np.zeros(len(tunnel))
+    its = pairs.tunnel == tunnel[pairs.flow]
+    score[pairs.flow[its]] = pairs.score[its]
+    return score
 
 
 def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:
