@@ -153,9 +153,9 @@ def _settle(
 
     The model compares, and does not ask whether the best of the tunnels is any good: of a flow whose own was
     not captured, the half that finds records no other flow needs (a stall leaves them by the dozen) outweighs
-    the half that does not. So a flow is not in a tunnel that would miss so much of it only as seldom as
-    denies it. Where no counter says what was missed, and much is, that tells little: there no error of a long
-    flow is stated below what the containment score leaves to chance, which counts all records.
+    the half that does not. So where a tunnel would miss so much of a long flow only as seldom as denies it,
+    and where no counter says what was missed, no error is stated below what the containment score leaves to
+    chance, which counts all records and asks for nearly all packets.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -188,9 +188,11 @@ def _settle(
         _stated(posterior.error, policy.understated),
         10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
     )
-    error[jointly & (posterior.so_many_missed < policy.no_tunnel_chance)] = 1.0
     counted = placed.rest.holes.counted.reshape(-1, 2)
-    long = jointly & (sizes >= policy.long) & ~(counted[:, 0] & counted[:, 1])[likeliest]
+    unseen = ~(counted[:, 0] & counted[:, 1])[likeliest] | (
+        posterior.so_many_missed < policy.no_tunnel_chance
+    )
+    long = jointly & (sizes >= policy.long) & unseen
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)

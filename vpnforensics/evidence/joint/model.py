@@ -52,7 +52,6 @@ from vpnforensics.align.classes import SIZE_BITS
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence._denial_kernels import count_bouts
 from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, most_carried, records_around
 from vpnforensics.evidence.joint._message_kernels import (
     Learned,
@@ -67,7 +66,6 @@ from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
 from vpnforensics.evidence.missed import chance_of_missing
-from vpnforensics.evidence.observability import STALL_NS
 from vpnforensics.scratch import beside, blocks
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
@@ -199,7 +197,6 @@ class _Solver:
         self.density = np.stack([widened(side, room, law.step_ns) for side in (law.down, law.up)])
         self.reach = Reach(law.low_ns - room * law.step_ns, law.step_bits, len(law.up) + 2 * room)
         asked = Asked.of_flows(containment, wanted)
-        self.bouts = count_bouts(containment.egress.start, containment.egress.ts_ns, wanted, STALL_NS)
         each = edges_of_packets(containment, asked, self.reach)
         if not containment.classes.all_padded:
             telling = each <= _MOST_A_TUNNEL * self.tunnels
@@ -396,11 +393,8 @@ class _Solver:
         packets = asked.sum(axis=1)
         usual = np.maximum(self.containment.miss, np.repeat([0.0, _UNNOTICED], [KINDS - 2, 2]))
         share = asked @ np.maximum(self.miss, usual) / packets
-        # A server that stalls takes all packets of a moment: those count as one, found as far as they were.
-        bouts = np.minimum(self.bouts[having], packets)
-        found = np.ceil(bouts * most_carried(graph, pairs) / packets)
         chance = np.ones(self.flows)
-        chance[having] = chance_of_missing(bouts - found, bouts, share)
+        chance[having] = chance_of_missing(packets - most_carried(graph, pairs), packets, share)
         return chance
 
 
