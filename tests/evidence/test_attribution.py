@@ -137,7 +137,7 @@ def test_links_are_the_surest_flows_whose_errors_sum_up_to_what_is_allowed() -> 
     assert not surest(error, 1e-7).any()
 
 
-def test_a_flow_needs_most_of_its_packets_beside_the_models_word() -> None:
+def test_a_long_flow_needs_a_score_beside_the_models_word() -> None:
     """Fewer than half of its packets have a record: no other flow needs those, and yet it was not there."""
     rng = np.random.default_rng(1)
     lookups = [[(5_000.0 + 500 * n, 80, True), (5_020.0 + 500 * n, 120, False)] for n in range(40)]
@@ -148,7 +148,7 @@ def test_a_flow_needs_most_of_its_packets_beside_the_models_word() -> None:
     case = made([stranger, *lookups], [*records, *clump], tunnels=1)
     strict, credulous = (
         attribute(case, np.ones(41, np.int64), policy=policy, rng=rng)
-        for policy in (Policy(), Policy(no_tunnel_chance=0.0, long=100))
+        for policy in (Policy(), Policy(long=100))
     )
     assert credulous.error[0] < 1e-3  # or the test says nothing
     assert strict.error[0] > 0.1

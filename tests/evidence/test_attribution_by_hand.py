@@ -49,7 +49,7 @@ def posterior(
         "pair_odds": np.array(odds, float),
         "unlisted_odds": np.full(flows, -7.0),
         "log_prior": np.full(flows, -1.5),
-        "so_many_missed": np.ones(flows),
+        "missing": np.zeros(flows),
         "miss": (0.02,) * 6,
         "none_share": 0.07,
         "unexplained_share": 0.02,
@@ -68,7 +68,6 @@ class Case:
         self.fresh[list(stale)] = 0
         self.egress_class = (np.zeros(start[-1], np.int32), np.full(start[-1], -1, np.int32))
         self.tunnels = 3
-        self.holes = SimpleNamespace(counted=np.array([True, True, False, True, True, True]))
         self.owned: list[tuple[list[int], list[int], list[float]]] = []
         self.taken: list[list[int]] = []
 
@@ -173,15 +172,12 @@ def test_records_are_only_of_those_that_are_linked(run: Any) -> None:
     assert made_up.found.record.tolist() == [200, 200, -1]
 
 
-def test_of_a_long_flow_no_error_is_below_what_its_score_leaves_where_its_tunnel_missed_too_much(
-    run: Any,
-) -> None:
-    """Or where it has no counter, as the second: what it missed nobody knows."""
-    looked = table((0, 1, 3.0), (0, 0, 9.0), (1, 1, 3.0), (2, 2, 1.0), (3, 2, 4.0), (4, 0, 0.0))
-    said = posterior([1, 1, 2, 2, 0], [1e-5] * 5, so_many_missed=np.array([1.0, 1.0, 1e-3, 9e-4, 9e-4]))
-    made_up = run(Case([10, 9, 10, 10, 10]), {}, looked, said)
-    assert made_up.found.error.tolist() == pytest.approx([1e-3, 1e-5, 1e-5, 1e-4, 1.0])
-    assert made_up.found.tunnel.tolist() == [1, 1, 2, 2, -1]
+def test_of_a_long_flow_no_error_is_below_what_its_score_leaves_unless_much_is_unread(run: Any) -> None:
+    looked = table((0, 1, 3.0), (0, 0, 9.0), (1, 1, 3.0), (2, 1, 1.0), (3, 1, 1.0))
+    said = posterior([1, 1, 2, 1], [1e-5] * 4, missing=np.array([0.24, 0.0, 0.24, 0.25]))
+    made_up = run(Case([10, 9, 10, 10]), {}, looked, said)
+    assert made_up.found.error.tolist() == pytest.approx([1e-3, 1e-5, 1.0, 1e-5])
+    assert made_up.found.tunnel.tolist() == [1, 1, -1, 1]
 
 
 def test_packets_of_which_no_tunnel_would_have_a_record_are_not_asked_about(run: Any) -> None:

@@ -151,11 +151,11 @@ def _settle(
     another's record. Once the surest have left with theirs, what the rest need is what is left; and what the
     sure do may hint at whose the others are.
 
-    The model compares, and does not ask whether the best of the tunnels is any good: of a flow whose own was
-    not captured, the half that finds records no other flow needs (a stall leaves them by the dozen) outweighs
-    the half that does not. So where a tunnel would miss so much of a long flow only as seldom as denies it,
-    and where no counter says what was missed, no error is stated below what the containment score leaves to
-    chance, which counts all records and asks for nearly all packets.
+    The model compares, and takes packets for independent: of a long flow whose tunnel was not captured, the
+    half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
+    does not. So no error of a long flow is stated below what the containment score leaves to chance, which
+    counts all records and asks for nearly all packets; but where much cannot be read, as the tunnel's counter
+    says, which asks for too many.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -188,11 +188,7 @@ def _settle(
         _stated(posterior.error, policy.understated),
         10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
     )
-    counted = placed.rest.holes.counted.reshape(-1, 2)
-    unseen = ~(counted[:, 0] & counted[:, 1])[likeliest] | (
-        posterior.so_many_missed < policy.no_tunnel_chance
-    )
-    long = jointly & (sizes >= policy.long) & unseen
+    long = jointly & (sizes >= policy.long) & (posterior.missing < policy.unread)
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)

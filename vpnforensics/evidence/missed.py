@@ -27,23 +27,3 @@ def _binomial_cdf(log_factorial: Floats, p: float) -> Floats:
     k = np.arange(len(log_factorial))
     logs = log_factorial[-1] - log_factorial - log_factorial[::-1] + k * np.log(p) + k[::-1] * np.log1p(-p)
     return np.asarray(np.minimum(np.cumsum(np.exp(logs)), 1.0))
-
-
-def chance_of_missing(missed: Floats, packets: Floats, share: Floats) -> Floats:
-    """At most how likely it is that so many packets or more are missed (Chernoff 1952), shape (n,).
-
-    Where packets are missed with probabilities of their own, it is less likely than with their mean
-    (Hoeffding 1956).
-
-    Parameters
-    ----------
-    missed, packets : ndarray of float64, shape (n,)
-    share : ndarray of float64, shape (n,)
-        Of the packets that is missed on average; below 1.
-    """
-    part = missed / np.maximum(packets, 1.0)
-    more = (part > share) & (packets > 0)
-    part, share = np.where(more, part, 0.5), np.where(more, share, 0.5).clip(1e-9)
-    # Relative entropy of what was missed to what is expected; 0 log 0 is 0.
-    entropy = part * np.log(part / share) + (1 - part) * np.log(np.maximum(1 - part, 1e-300) / (1 - share))
-    return np.asarray(np.exp(-packets * entropy))

@@ -31,7 +31,7 @@ def posterior(**changes: Any) -> Posterior:
         "pair_odds": np.array([1.0, 2.0]),
         "unlisted_odds": np.array([-1.0, -2.0, -3.0]),
         "log_prior": np.array([-4.0, -5.0, -6.0]),
-        "so_many_missed": np.array([0.5, 0.6, 1.0]),
+        "missing": np.array([0.5, 0.6, 0.0]),
         "miss": (0.1,),
         "none_share": 0.2,
         "unexplained_share": 0.3,
@@ -266,3 +266,19 @@ def test_all_is_given_to_the_surest_first() -> None:
     assert found.error[0] < found.error[1]
     assert found.error[1] > 0.5
     assert exp(found.pair_odds[0]) == pytest.approx((1 - found.error[0]) / found.error[0])
+
+
+def test_what_counters_say_is_missed_of_a_flow_is_a_mean_over_its_packets() -> None:
+    """Four packets, two of them about a hole, beside one of which stands its record."""
+    flow = [(10.0, 80, True), (60.0, 80, True), (110.0, 80, True), (160.0, 80, True)]
+    records = [(t, 80, True, 0) for t in (10.0, 60.0, 160.0)]
+    made_up = solver([flow], records, 1, holes=[(0, True, 60.0, 160.0)])
+    made_up.miss = np.full(KINDS, 0.6)
+    assert made_up._missing(
+        np.array(
+            [
+                0,
+            ]
+        )
+    ).tolist() == pytest.approx([0.6 * 3 / 4])
+    assert made_up._missing(np.array([-1])).tolist() == [0.0]

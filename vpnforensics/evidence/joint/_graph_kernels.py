@@ -157,28 +157,6 @@ def first_of_groups(run_pair, run_class, run_record, run_edges, most):  # type: 
 
 
 @kernel
-def most_carried(graph, pairs):  # type: ignore[no-untyped-def]
-    """Packets of some pairs that may have a record each, were no other flow there; int64, shape as ``pairs``.
-
-    Of one class and in order of time, packets' records begin and end in that order: the first one that is
-    free is right for each.
-    """
-    carried = np.zeros(pairs.size, np.int64)
-    for n in range(pairs.size):
-        first, last = graph.pair_groups[pairs[n]], graph.pair_groups[pairs[n] + 1]
-        free = np.int64(-1)
-        for r in range(graph.group_runs[first], graph.group_runs[last]):
-            begin = np.int64(graph.run_record[r])
-            if r > graph.group_runs[first] and begin < graph.run_record[r - 1]:
-                free = begin  # of another class, or turned past the end
-            free = max(free, begin)
-            if free < begin + graph.run_edges[r + 1] - graph.run_edges[r]:
-                carried[n] += 1
-                free += 1
-    return carried
-
-
-@kernel
 def begins_of_cells(row, tunnel_start, class_start):  # type: ignore[no-untyped-def]
     """Where the records of another tunnel or class begin, and the end of all; int64.
 

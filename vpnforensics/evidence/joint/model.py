@@ -52,7 +52,7 @@ from vpnforensics.align.classes import SIZE_BITS
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
-from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, most_carried, records_around
+from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, records_around
 from vpnforensics.evidence.joint._message_kernels import (
     Learned,
     Messages,
@@ -65,7 +65,6 @@ from vpnforensics.evidence.joint.graph import Asked, connect, edges_of_packets
 from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.law import unimodal, widened
 from vpnforensics.evidence.joint.rounds import Room, flows_in_parts, one_round, pairs_and_links, worst_errors
-from vpnforensics.evidence.missed import chance_of_missing
 from vpnforensics.scratch import beside, blocks
 
 _MISS, _UNEXPLAINED, _NONE = 0.02, 0.02, 0.05
@@ -74,8 +73,6 @@ _MISS_RANGE, _UNEXPLAINED_RANGE, _NONE_RANGE = (2e-3, 0.3), (1e-3, 0.95), (1e-3,
 """Shares learned stay within; an empty case teaches nothing, and no share is ever known to be 0."""
 _MISS_IN_HOLE = 0.98
 """Share missed at most where a tunnel's counter has a hole."""
-_UNNOTICED = 0.1
-"""Share of a flow that may be missed where no counter would show it: an overrun capture misses bursts."""
 _OF_TUNNEL, _OF_DIRECTION = 5.0, 10.0
 """Records that the share of the tunnel, and of the direction, weighs in that of a class, and of a tunnel."""
 _LOCAL_NS = 20_000_000_000
@@ -118,8 +115,8 @@ class Posterior:
     """ln posterior odds of each flow for a tunnel that has none of its packets."""
     log_prior: Floats
     """ln prior odds of each flow for a single tunnel."""
-    so_many_missed: Floats
-    """At most how likely it is that the likeliest tunnel missed so many of the flow; 1 without one."""
+    missing: Floats
+    """Share of each flow's packets that its likeliest tunnel misses, as its counter says; 0 without one."""
     miss: tuple[float, ...]
     """By kind (:mod:`vpnforensics.engines._hole_kernels`)."""
     none_share: float
@@ -144,7 +141,7 @@ class Posterior:
             pair_odds=odds[order],
             unlisted_odds=np.where(settled, self.unlisted_odds, later.unlisted_odds),
             log_prior=np.where(settled, self.log_prior, later.log_prior),
-            so_many_missed=np.where(settled, self.so_many_missed, later.so_many_missed),
+            missing=np.where(settled, self.missing, later.missing),
             unexplained_share=self.unexplained_share,
             left_out=self.left_out,
         )
@@ -376,26 +373,23 @@ class _Solver:
             odds,
             np.minimum(unlisted, 0.0),
             rates.log_prior - np.log1p(-np.minimum(np.exp(rates.log_prior), 1 - 1e-12)),
-            self._so_many_missed(best_pair),
+            self._missing(best_pair),
             tuple(self.miss.tolist()),
             self.none_share,
             float((self.unexplained * self.cell_size).sum() / size) if size else 0.0,
             self.left_out,
         )
 
-    def _so_many_missed(self, best_pair: Ints) -> Floats:
-        """At most how likely it is that each flow's best pair lacks records for so many packets."""
+    def _missing(self, best_pair: Ints) -> Floats:
+        """Share of each flow's packets that its best pair misses, as far as holes in a counter tell."""
         graph, having = self.graph, np.flatnonzero(best_pair >= 0)
-        pairs, runs = best_pair[having], np.diff(graph.group_runs[graph.pair_groups])
+        runs = np.diff(graph.group_runs[graph.pair_groups])
         of_run = np.repeat(np.arange(len(runs)), runs)
         seen = np.bincount(of_run * KINDS + graph.run_kind, minlength=len(runs) * KINDS)
-        asked = (seen.reshape(-1, KINDS) + self.connected.unseen)[pairs]
-        packets = asked.sum(axis=1)
-        usual = np.maximum(self.containment.miss, np.repeat([0.0, _UNNOTICED], [KINDS - 2, 2]))
-        share = asked @ np.maximum(self.miss, usual) / packets
-        chance = np.ones(self.flows)
-        chance[having] = chance_of_missing(packets - most_carried(graph, pairs), packets, share)
-        return chance
+        asked = (seen.reshape(-1, KINDS) + self.connected.unseen)[best_pair[having]]
+        share = np.zeros(self.flows)
+        share[having] = asked[:, 2:-2] @ self.miss[2:-2] / asked.sum(axis=1)
+        return share
 
 
 def _log_odds(p: Floats) -> Floats:
