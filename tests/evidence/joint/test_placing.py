@@ -141,6 +141,16 @@ def test_only_flows_asked_about_are_placed_and_those_as_strong_as_asked_for() ->
     ).all()
 
 
+def test_by_writes_it_takes_twice_as_much() -> None:
+    rng = np.random.default_rng(5)
+    flow = _long(rng, 0.0)
+    case = replace(made([flow], [(*packet, 0) for packet in flow], tunnels=1), of_writes=True)
+    margin = float(place_strong(case, np.zeros(1, np.int32), Policy()).margin[0])
+    for strong, placed in ((margin / 2, True), (margin / 2 + 1e-9, False)):
+        found = place_strong(case, np.zeros(1, np.int32), Policy(strong=strong))
+        assert (found.tunnel[0] == 0) == placed
+
+
 @pytest.mark.parametrize(("shared", "placed"), [(15, True), (16, False)])
 def test_seven_tenths_of_what_was_found_must_be_left_by_stronger_flows(shared: int, placed: bool) -> None:
     """Of fifty packets so many are found in records of a longer flow of the same tunnel."""

@@ -8,8 +8,8 @@ much, if half of its packets were found, and if its tunnel still has records for
 flows have taken theirs. That takes several rounds: what a stronger flow leaves is less, and what was
 ambiguous may be plain then. Flows that stay ambiguous are left to the joint model.
 
-Of flows through relays none is placed: they have few writes, those are the quick answers that pages of the
-same moment have as well, and many find no partner.
+A flow's writes through a relay are few; those are the quick answers that pages of the same moment have as
+well, and many find no partner. So it has to be twice as strong.
 
 Tunnels padded to one size score high for each other's flows where they are busy at one time, and which score
 is the higher is chance: there none is placed that is ``strong`` in a second tunnel, too. (Where lengths tell,
@@ -32,6 +32,8 @@ from vpnforensics.scratch import beside
 _FOUND = 0.5
 """Share of a flow's packets that have to be found. Under a delay law learned from too few pairs, what a third
 of a bulk transfer finds in another tunnel looked strong."""
+_OF_WRITES = 2
+"""Times as strong has to be who is placed by writes."""
 _KEPT = 0.7
 """Share of the packets found that must still find a record of their own."""
 _ROUNDS = 4
@@ -70,13 +72,13 @@ def place_strong(containment: Containment, flows: npt.NDArray[np.int32], policy:
     margin = np.full(n, -np.inf)
     record = beside(containment.egress.ts_ns).full(len(containment.egress.ts_ns), -1, np.int32)
     first_look = concatenate([])
+    enough = _OF_WRITES * policy.strong if containment.of_writes else policy.strong
     for number in range(_ROUNDS):
         pairs = containment.score(flows, floor_log10=0.0)
         row, lead = pairs.best(n)
         if not number:
             first_look = pairs
-        plain = (lead >= policy.strong) & (np.r_[pairs.hits, 0][row] >= _FOUND * sizes)
-        plain &= not containment.of_writes
+        plain = (lead >= enough) & (np.r_[pairs.hits, 0][row] >= _FOUND * sizes)
         if containment.classes.all_padded:
             plain &= np.r_[pairs.score, 0.0][row] - lead < policy.strong  # of the next tunnel
         strong = np.flatnonzero(plain).astype(np.int32)
