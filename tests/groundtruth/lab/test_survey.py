@@ -53,6 +53,13 @@ def test_what_the_truth_leaves_open_is_not_judged():
     assert judge(answer, TRUTH) == Verdicts(wrong=1)
 
 
+def test_an_icmp_error_is_of_the_conversation_that_it_is_about():
+    answer = result((4, 5, "t1"), (60, 61, "t1"))
+    for flow in answer["flows"]:
+        flow["proto"] = "icmp"
+    assert judge(answer, TRUTH) == Verdicts(right=1, wrong=1)
+
+
 def test_the_table_is_markdown():
     some = Row("tinc", 10, 100, 0.9996, Verdicts(8, 0, 1, 1), 4.4)
     none = [

@@ -70,9 +70,9 @@ class Row:
 def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
     """Compare a result with the truth.
 
-    A flow of the result is the truth's flow on the same five-tuple that overlaps it most in time. Any of
-    a client's conversations with the server counts as its tunnel. Packets that the truth leaves unattributed
-    (ICMP errors) are not judged.
+    A flow of the result is the truth's flow on the same five-tuple that overlaps it most in time; ICMP errors
+    are of the conversation that they are about. Any of a client's conversations with the server counts as its
+    tunnel. Packets that the truth leaves unattributed are not judged.
     """
     clients = {t["client"]: t["client"].partition(":")[0] for t in truth["tunnels"]}
     tunnels = {t["id"]: t["client"].partition(":")[0] for t in result["tunnels"]}
@@ -83,16 +83,22 @@ def judge(result: Mapping[str, Any], truth: Mapping[str, Any]) -> Verdicts:
     counts: Counter[str] = Counter()
     for link in result["links"]:
         flow = flows[link["flow"]]
-        rows = known.get((flow["proto"], flow["src"], flow["dst"]), [])
-        if not rows and any(_holds(apart, flow) for apart in truth["unattributed"]):
+        own, *about = (known.get((proto, flow["src"], flow["dst"]), []) for proto in _protos(flow))
+        if not own and any(_holds(apart, flow) for apart in truth["unattributed"]):
             continue
         if link["verdict"] != "linked":
             counts["undecided" if link["verdict"] == "undecided" else "excluded"] += 1
             continue
+        rows = own or [row for of_proto in about for row in of_proto]
         best = max(rows, key=lambda row: _overlap_ns(row, flow), default=None)
         same = best is not None and clients[best["client"]] == tunnels[link["tunnel"]]
         counts["right" if same else "wrong"] += 1
     return Verdicts(**counts)
+
+
+def _protos(flow: Mapping[str, Any]) -> tuple[str, ...]:
+    """Under which protocols the truth may have a flow."""
+    return (flow["proto"], "udp", "tcp") if flow["proto"].startswith("icmp") else (flow["proto"],)
 
 
 def _holds(row: Mapping[str, Any], flow: Mapping[str, Any]) -> bool:
