@@ -86,6 +86,22 @@ def test_a_retransmission_that_fills_a_hole_delivers_what_waited():
     assert not found.holes_bytes.any()
 
 
+def test_holes_that_follow_each_other_are_each_waited_for():
+    """Jitter: at any time something acknowledged is still to come, but nothing is for long."""
+    talk = Talk()
+    talk.syn(seqs=(BASE - 1, 0))
+    for k in range(1, 200, 2):
+        for part in (k, k - 3) if k > 3 else (k,):
+            talk.segment(True, BASE + 100 * part, bytes(100), step_s=0.005)
+            talk.segment(False, 1, b"", ack=(BASE + 100 * (k + 1)) % 2**32, step_s=0.005)
+        if k == 3:
+            talk.segment(True, BASE, bytes(100))
+    talk.segment(True, BASE + 100 * 198, bytes(100))
+    found = pieces_of(talk)
+    assert found.size[found.stream == 0].sum() == 20_000
+    assert not found.holes_bytes.any()
+
+
 def test_a_stream_may_begin_in_the_middle():
     talk = Talk()
     talk.segment(False, 77, bytes(10))

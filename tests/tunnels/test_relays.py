@@ -83,6 +83,16 @@ def test_ordinary_services_are_none(up, down):
     assert protocol_of(spoken(rng, *clients)) == []
 
 
+def test_a_service_is_known_though_an_opening_was_lost():
+    rng = np.random.default_rng(5)
+    hello = {True: [b"\x16\x03\x01\0\x80" + bytes(120)], False: [b"\x16\x03\x03\0\x30" + bytes(40)]}
+    lost = {True: [b"\x14\x03\x03\0\x01\x01"], False: hello[False]}
+    clients = [(("10.0.0.2", 40000 + n), hello) for n in range(5)]
+    assert protocol_of(spoken(rng, *clients, (("10.0.0.2", 40005), lost))) == ["tls"]
+    others = [(("10.0.0.2", 40010 + n), lost) for n in range(5)]
+    assert protocol_of(spoken(rng, *clients, *others)) != ["tls"]
+
+
 def test_cells_tell_tor_from_the_web():
     rng = np.random.default_rng(3)
 
@@ -96,6 +106,8 @@ def test_cells_tell_tor_from_the_web():
     web = {side: hello + records(*rng.integers(60, 1300, 23).tolist()) for side in (True, False)}
     assert protocol_of(spoken(rng, (("10.0.0.2", 40000), cells))) == ["tor"]
     assert protocol_of(spoken(rng, (("10.0.0.2", 40000), bulk))) == ["tor"]
+    joined = {side: [rng.bytes(99), *cells[side][1:]] for side in cells}
+    assert protocol_of(spoken(rng, (("10.0.0.2", 40000), joined), opened=False)) == ["tor"]
     assert protocol_of(spoken(rng, (("10.0.0.2", 40000), web))) == ["tls"]
 
 

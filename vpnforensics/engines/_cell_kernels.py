@@ -51,9 +51,23 @@ class Asked(NamedTuple):
     """First of its outcomes' classes."""
 
 
+class Law(NamedTuple):
+    """What of the classes is fixed."""
+
+    reach_ns: int
+    """How long after a need its cells come; those of large ones may come later."""
+    slack_ns: int
+    """How long before a need its cells may be, by what clocks and jitter do."""
+    places: int
+    """First class of places."""
+    lost: int
+    """One of so many cells may be missing from the capture."""
+
+
 class Desk(NamedTuple):
     """The case, and room to work in."""
 
+    law: Law
     seen: Seen
     due: Due
     asked: Asked
@@ -69,17 +83,8 @@ class Desk(NamedTuple):
     """Classes of the needs that were looked at last: outcome, and place or -1."""
 
 
-class Law(NamedTuple):
-    """What of the classes is fixed."""
-
-    reach_ns: int
-    """How long after a need its cells come; those of large ones may come later."""
-    places: int
-    """First class of places."""
-
-
 @inner_kernel
-def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no-untyped-def]
+def _served(desk, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no-untyped-def]
     """Cells of a client's stream that serve needs of its flows, and of one flow's those up to one.
 
     Around a time; what is due first is served first. Also how many cells serve nobody then, and when the
@@ -87,7 +92,7 @@ def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no
     """
     seen, due, owner = desk.seen, desk.due, desk.owner
     client, down = stream >> 1, stream & 1
-    low, high = begin_ns - 2 * law.reach_ns, end_ns + 2 * law.reach_ns
+    low, high = begin_ns - 2 * desk.law.reach_ns, end_ns + 2 * desk.law.reach_ns
     half = desk.waiting.size // 2
     first, stop = seen.start[stream], seen.start[stream + 1]
     row = first + np.searchsorted(seen.ts_ns[first:stop], low)
@@ -100,11 +105,11 @@ def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no
         while at < last and due.ts_ns[at] <= now:
             whose = due.flow[at]
             mine = due.need[at] <= upto if whose == flow else owner[whose] == client
-            if mine and due.reach_ns[at] > law.reach_ns and later < 2 * half:
+            if mine and due.reach_ns[at] > desk.law.reach_ns and later < 2 * half:
                 desk.waiting[later], desk.own[later] = due.cells[at], due.need[at] < 0
                 desk.until_ns[later] = due.ts_ns[at] + due.reach_ns[at]
                 later += 1
-            elif mine and due.reach_ns[at] <= law.reach_ns and tail < half:
+            elif mine and due.reach_ns[at] <= desk.law.reach_ns and tail < half:
                 desk.waiting[tail] = due.cells[at]
                 desk.until_ns[tail] = due.ts_ns[at] + due.reach_ns[at]
                 tail += 1
@@ -138,7 +143,7 @@ def _served(desk, law, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no
 
 
 @inner_kernel
-def _note(desk, law, flow, client):  # type: ignore[no-untyped-def]
+def _note(desk, flow, client):  # type: ignore[no-untyped-def]
     """Classes of a flow's needs in a client's streams, one need after the other."""
     asked, seen = desk.asked, desk.seen
     for need in range(asked.start[flow], asked.start[flow + 1]):
@@ -149,25 +154,25 @@ def _note(desk, law, flow, client):  # type: ignore[no-untyped-def]
         row = first + np.searchsorted(seen.ts_ns[first:stop], begin_ns)
         got, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
         if row < stop and seen.ts_ns[row] <= end_ns:
-            more, left, _ = _served(desk, law, stream, flow, need, begin_ns, end_ns)
-            less, _, left_ns = _served(desk, law, stream, flow, need - 1, begin_ns, end_ns)
+            more, left, _ = _served(desk, stream, flow, need, begin_ns, end_ns)
+            less, _, left_ns = _served(desk, stream, flow, need - 1, begin_ns, end_ns)
             got = more - less
         place = np.int64(-1)
-        if got < cells:
+        if got < cells - cells // desk.law.lost:
             outcome = 0 if got <= 0 else (1 if 2 * got < cells else 2)
         else:
             outcome = 3 if left == 0 else (4 if left <= max(2, cells // 2) else 5)
-            if asked.reach_ns[need] <= law.reach_ns and left_ns < NEVER:
-                place = np.int64(np.searchsorted(desk.edges_ns, left_ns - begin_ns))
-                place += law.places + (3 * asked.down[need] + outcome - 3) * (desk.edges_ns.size + 1)
+            if asked.reach_ns[need] <= desk.law.reach_ns and left_ns < NEVER:
+                place = np.int64(np.searchsorted(desk.edges_ns, left_ns - begin_ns - desk.law.slack_ns))
+                place += desk.law.places + (3 * asked.down[need] + outcome - 3) * (desk.edges_ns.size + 1)
         desk.noted[need, 0] = asked.feature[need] + outcome
         desk.noted[need, 1] = place
 
 
 @inner_kernel
-def _score(desk, law, flow, client, worth):  # type: ignore[no-untyped-def]
+def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
     """What the classes of a flow in a client's streams are worth there, in decades."""
-    _note(desk, law, flow, client)
+    _note(desk, flow, client)
     score = 0.0
     for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
         score += worth[client, desk.noted[need, 0]]
@@ -176,38 +181,69 @@ def _score(desk, law, flow, client, worth):  # type: ignore[no-untyped-def]
     return score
 
 
+@inner_kernel
+def _ask(desk, flow, gone, worth, decades):  # type: ignore[no-untyped-def]
+    """What a flow is worth to each client but one, had it none yet; it has none then."""
+    desk.owner[flow] = -1
+    for client in range(decades.size):
+        decades[client] = -np.inf if client == gone else _score(desk, flow, client, worth)
+
+
 @kernel
-def place_all(desk, law, order, gone, worth, believed, score):  # type: ignore[no-untyped-def]
+def place_all(desk, order, gone, worth, believed, score):  # type: ignore[no-untyped-def]
     """Each flow, in an order, is asked of all clients but one, and given to its likeliest if that is sure.
 
     ``score`` (flows, clients) is filled, ``desk.owner`` changed.
     """
     clients = score.shape[1]
     for flow in order:
-        desk.owner[flow] = -1
-        best = np.int64(-1)
-        for client in range(clients):
-            if client == gone:
-                continue
-            score[flow, client] = _score(desk, law, flow, client, worth)
-            if best < 0 or score[flow, client] > score[flow, best]:
-                best = np.int64(client)
+        _ask(desk, flow, gone, worth, score[flow])
+        best = np.argmax(score[flow])
         against = float(clients)
         for client in range(clients):
-            if client not in (best, gone):
+            if client != best:
                 against += 10.0 ** min(score[flow, client], 60.0)
-        if best >= 0 and score[flow, best] - np.log10(against) > believed:
+        if score[flow, best] - np.log10(against) > believed:
             desk.owner[flow] = best
 
 
 @kernel
-def count_classes(desk, law, flows, clients, counts):  # type: ignore[no-untyped-def]
+def draw_all(desk, order, gone, worth, nobody, uniform, chance):  # type: ignore[no-untyped-def]
+    """Each flow, in an order, is given to a client or to none, as likely as each is beside all other flows.
+
+    ``chance`` (flows, clients) is added to, ``desk.owner`` changed. ``nobody`` is the odds that a flow is of
+    no client, against any one of them.
+    """
+    clients = chance.shape[1]
+    weight = np.empty(clients)
+    for k in range(order.size):
+        flow = order[k]
+        _ask(desk, flow, gone, worth, weight)
+        most = max(0.0, weight.max())
+        weight[:] = 10.0 ** (weight - most)
+        whole = weight.sum() + nobody * 10.0**-most
+        chance[flow] += weight / whole
+        drawn = np.searchsorted(np.cumsum(weight), uniform[k] * whole)
+        desk.owner[flow] = drawn if drawn < clients else -1
+
+
+@kernel
+def score_all(desk, order, gone, worth, score):  # type: ignore[no-untyped-def]
+    """Each flow is asked of all clients but one, all others being where they are; ``score`` is filled."""
+    for flow in order:
+        before = desk.owner[flow]
+        _ask(desk, flow, gone, worth, score[flow])
+        desk.owner[flow] = before
+
+
+@kernel
+def count_classes(desk, flows, clients, counts):  # type: ignore[no-untyped-def]
     """How often flows have each class in a client's streams, had they no client yet; into ``counts``."""
     for k in range(flows.size):
         flow, client = flows[k], clients[k]
         before = desk.owner[flow]
         desk.owner[flow] = -1
-        _note(desk, law, flow, client)
+        _note(desk, flow, client)
         desk.owner[flow] = before
         for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
             counts[client, desk.noted[need, 0]] += 1.0
@@ -216,7 +252,7 @@ def count_classes(desk, law, flows, clients, counts):  # type: ignore[no-untyped
 
 
 @kernel
-def find_losses(desk, law, homeless, span_ns, claim, worth, loss):  # type: ignore[no-untyped-def]
+def find_losses(desk, homeless, span_ns, claim, worth, nobody, loss):  # type: ignore[no-untyped-def]
     """The most that another flow would gain, had each flow with a client none; ``loss`` is filled.
 
     Parameters
@@ -227,21 +263,23 @@ def find_losses(desk, law, homeless, span_ns, claim, worth, loss):  # type: igno
         First and last time of each flow.
     claim : ndarray of float64, shape (flows,)
         What each has now.
+    nobody : float
+        As :func:`draw_all` has it.
     """
-    prior = np.log10(float(worth.shape[0]))
+    prior = np.log10(nobody)
     for flow in range(loss.size):
         client = desk.owner[flow]
         if client < 0:
             continue
         for other in homeless:
-            if span_ns[other, 0] > span_ns[flow, 1] + law.reach_ns:
+            if span_ns[other, 0] > span_ns[flow, 1] + desk.law.reach_ns:
                 break
-            apart = span_ns[other, 1] < span_ns[flow, 0] - law.reach_ns
+            apart = span_ns[other, 1] < span_ns[flow, 0] - desk.law.reach_ns
             if apart or other == flow or desk.owner[other] == client:
                 continue
             desk.owner[flow] = -1
-            then = _score(desk, law, other, client, worth) - prior
+            then = _score(desk, other, client, worth) - prior
             desk.owner[flow] = client
             if then > max(claim[other], 0.0):
-                now = _score(desk, law, other, client, worth) - prior
+                now = _score(desk, other, client, worth) - prior
                 loss[flow] = max(loss[flow], then - max(now, claim[other], 0.0))

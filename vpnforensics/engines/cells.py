@@ -19,7 +19,11 @@ upload answer every 31st cell (SENDME); these answers are needs of the client it
 
 The work is by needs, clients, and what both sides have within the reach.
 
-Assumptions: known or aligned clocks; all guards of a client in the capture.
+Clocks that are known within some milliseconds are set right by flows that are sure: what they need and its
+cells are as far apart in either direction. How much too early cells may seem to come, by jitter and drift, is
+the slack by which most flows are sure.
+
+Assumptions: clocks known or aligned within :data:`SLACKS_NS`; all guards of a client in the capture.
 
 Silent without a client of Tor, for flows without TCP, and where needs times clients are more than
 :data:`MOST_COMPARISONS`.
@@ -33,13 +37,15 @@ proposal 329; flow control: proposal 324.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
-from vpnforensics.arrays import Bools, Ints
+from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines._cell_kernels import Asked, Desk, Due, Law, Seen
 from vpnforensics.engines.case import Case
+from vpnforensics.flows.grouping import runs
 from vpnforensics.tunnels.carriers import client_is_source
 from vpnforensics.tunnels.cells import CELLS_A_SENDME, KINDS, Cells, Needs, Parts, cells_needed, cells_seen
 from vpnforensics.tunnels.writes import find_writes
@@ -58,7 +64,10 @@ _SENDME_NS = 150 * _MS
 """A client's answer comes after its round trip."""
 _SIZES = np.array([1, 3, 8, 31])
 """Cells up to which a need is of each size."""
-_EDGES_NS: Ints = (np.array([0.3, 0.6, 1, 2, 4, 7, 11, 16, 22, 30, 40, 55, 70]) * _MS).astype(np.int64)
+_LAG_NS, _LAGS, _LAG_SD = _MS // 4, 48, 2.0
+"""Steps in which lags are counted, how many either way, and the width that smooths them."""
+_EDGES_MS = [-20, -11, -7, -4, -2, -1, 0, 0.3, 0.6, 1, 2, 4, 7, 11, 16, 22, 30, 40, 55, 70, 90]
+_EDGES_NS: Ints = (np.array(_EDGES_MS) * _MS).astype(np.int64)
 _OUTCOMES, _FOUND = 6, 3
 _PLACED = KINDS * (len(_SIZES) + 1) * _OUTCOMES
 _PLACES = len(_EDGES_NS) + 1
@@ -73,7 +82,11 @@ AGAINST: Bools = _outcome < 2
 """Classes of needs most of whose cells are not there: never evidence for a pair."""
 BEGUN = np.r_[-1.2, -0.8, -0.3, 0.8, 0.5, 0.2, 0.0][_outcome]
 """What classes are taken to be worth, in decades, until pairs are sure that show it."""
-LAW = Law(_REACH_NS, _PLACED)
+_LOST = 32
+"""One of so many cells may be missing from a capture, of needs as large."""
+SLACKS_NS: Ints = np.array([0, 4, 12, 30]) * _MS
+"""How long before it is needed a cell may seem to have passed: clocks are known within milliseconds, and taps
+jitter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +98,13 @@ class Tor:
     cells: Cells
     needs: Needs
     parts: Parts
+    slack_ns: int = 0
+
+    def moved(self, by_ns: int, slack_ns: int) -> Tor:
+        """With needs so much later, and so much slack."""
+        needs, parts = self.needs, self.parts
+        needs = replace(needs, begin_ns=needs.begin_ns + by_ns, end_ns=needs.end_ns + by_ns)
+        return replace(self, needs=needs, parts=replace(parts, ts_ns=parts.ts_ns + by_ns), slack_ns=slack_ns)
 
     @property
     def too_many(self) -> bool:
@@ -127,19 +147,20 @@ class Tor:
             late = Parts(more[1].need + len(needs), more[1].ts_ns, more[1].cells)
             needs, parts = Needs.joined([needs, more[0]]), Parts.joined([parts, late])
         up, clients = needs.down == 0, len(self.clients)
-        reach = _reach(needs.cells)
+        reach, early = _reach(needs.cells) + 2 * self.slack_ns, self.slack_ns
         asked = Asked(
             np.searchsorted(needs.flow, np.arange(flows + 1)).astype(np.int64),
             needs.down,
-            np.where(up, -needs.end_ns, needs.begin_ns),
-            np.where(up, -needs.begin_ns, needs.end_ns),
+            np.where(up, -needs.end_ns, needs.begin_ns) - early,
+            np.where(up, -needs.begin_ns, needs.end_ns) - early,
             needs.cells,
             reach,
             (needs.kind * (len(_SIZES) + 1) + np.searchsorted(_SIZES, needs.cells)) * _OUTCOMES,
         )
-        due = _due(needs, parts, reach, *self._answers(), flows)
+        due = _due(needs, parts, early, reach, *self._answers(), flows)
         room = 2 * len(due.ts_ns) + 2
         return Desk(
+            Law(_REACH_NS + 2 * self.slack_ns, self.slack_ns, _PLACED, _LOST),
             self._seen(),
             due,
             asked,
@@ -171,19 +192,63 @@ class Tor:
         return stream, ts_ns, count
 
 
+def clock_error(tor: Tor, owner: Ints) -> int:
+    """By how much needs seem later than they are, by flows whose client is known, in nanoseconds.
+
+    Cells come as long after needs downwards as needs after cells upwards. What chance has is seen with other
+    clients.
+
+    Parameters
+    ----------
+    tor : Tor
+    owner : ndarray of int64
+        Client of each flow, -1 where not known.
+    """
+    single = tor.needs.take((tor.needs.cells == 1) & (owner[tor.needs.flow] >= 0))
+    excess = np.zeros((2, 2 * _LAGS + 1))
+    for step, down in np.ndindex(len(tor.clients), 2):
+        one = single.take(single.down == down)
+        count = _lags(tor, 2 * ((owner[one.flow] + step) % len(tor.clients)) + down, one.begin_ns)
+        excess[down] += count if step == 0 else -count / max(len(tor.clients) - 1, 1)
+    up, back = np.maximum(gaussian_filter1d(excess, _LAG_SD, axis=1, mode="constant"), 0.0)
+    # Up by the error and down less it: their product, shifted against each other by twice the error.
+    return int(np.correlate(up, back, "full").argmax() - 2 * _LAGS) * _LAG_NS // 2
+
+
+def _lags(tor: Tor, stream: Ints, need_ns: Ints) -> Floats:
+    """How often cells are by each lag from needs, as cells follow needs; all around a need count one."""
+    cells, count = tor.cells, np.zeros(2 * _LAGS + 1)
+    for number in range(2 * len(tor.clients)):
+        ts_ns = cells.ts_ns[cells.stream == number]
+        mine = need_ns[stream == number]
+        first, stop = (np.searchsorted(ts_ns, mine + sign * _LAGS * _LAG_NS) for sign in (-1, 1))
+        of, row = runs(first, stop)
+        lag_ns = (ts_ns[row] - mine[of]) * (1 if number & 1 else -1)
+        place = np.minimum(lag_ns // _LAG_NS + _LAGS, 2 * _LAGS)
+        count += np.bincount(place, 1.0 / (stop - first)[of], 2 * _LAGS + 1)
+    return count
+
+
 def _reach(cells: Ints) -> Ints:
     more = _BULK_NS + _BULK_NS_A_CELL * cells
     return np.asarray(_REACH_NS + np.where(cells > _BULK_CELLS, more, 0))
 
 
 def _due(
-    needs: Needs, parts: Parts, reach: Ints, stream: Ints, answer_ns: Ints, answers: Ints, flows: int
+    needs: Needs,
+    parts: Parts,
+    early_ns: int,
+    reach: Ints,
+    stream: Ints,
+    answer_ns: Ints,
+    answers: Ints,
+    flows: int,
 ) -> Due:
     """Parts of needs, and answers, by direction and its time."""
     down = np.r_[needs.down[parts.need], stream & 1]
     # An answer comes after what it answers, whatever its direction: upwards it is due at the end of its time.
     own_ns = np.where(stream & 1, answer_ns, -(answer_ns + _SENDME_NS))
-    ts_ns = np.r_[np.where(needs.down[parts.need], parts.ts_ns, -parts.ts_ns), own_ns]
+    ts_ns = np.r_[np.where(needs.down[parts.need], parts.ts_ns, -parts.ts_ns) - early_ns, own_ns]
     order = np.lexsort((ts_ns, down))
     none = np.full(len(stream), -1)
     columns = (

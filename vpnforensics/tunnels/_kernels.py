@@ -15,7 +15,7 @@ from vpnforensics.packets.table import TCP_ACK, TCP_SYN
 
 HELD_SEGMENTS = 1024
 """Out-of-order segments a direction that may wait for a hole to be filled."""
-_PATIENCE_NS = 20_000_000
+_PATIENCE_NS = 40_000_000
 """A hole that the receiver acknowledged this long ago is one in the capture only."""
 _FAR = 1 << 30
 
@@ -54,7 +54,7 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
     held_row = np.empty((2, HELD_SEGMENTS), np.int64)
     held = np.zeros(2, np.int64)
     acked = np.zeros(2, np.int64)  # up to where the hole's receiver acknowledged
-    acked_ns = np.zeros(2, np.int64)
+    acked_ns = np.zeros(2, np.int64)  # since when that is so, of this hole
     for i in range(n):
         s = 1 if up[i] else 0
         o = 1 - s
@@ -81,7 +81,7 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
                     side[count], pos[count], size[count] = s, reached[s], end - reached[s]
                     skip[count], row[count], done[count], ready[count] = reached[s] - at, i, i, i
                     count += 1
-                    reached[s] = end
+                    reached[s], acked_ns[s] = end, ts_ns[i]
                 elif held[s] < HELD_SEGMENTS:
                     k = held[s]
                     while k > 0 and held_pos[s, k - 1] > at:
@@ -100,7 +100,7 @@ def reassemble(ts_ns: Any, up: Any, seq: Any, ack: Any, flags: Any, length: Any)
             if not lost and held_pos[d, 0] > reached[d]:
                 continue
             # What stood behind a hole of the capture was delivered when it came.
-            k = 0
+            k, acked_ns[d] = 0, ts_ns[i]
             if held_pos[d, 0] > reached[d]:
                 reached[d] = held_pos[d, 0]
             while k < held[d] and (held_pos[d, k] <= reached[d]):

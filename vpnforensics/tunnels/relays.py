@@ -67,7 +67,9 @@ _CELL_CHUNK_BYTES = 4048
 """What Tor hands to TLS at once of more than that: a chunk of 4,096 bytes, less its header (tor 0.4.9,
 src/lib/buf/buffers.c)."""
 _LEAST_WRITES = 4
-_MOSTLY = 0.9
+_MOSTLY = 0.5
+"""More of a service's connections than that open alike: a first packet may be lost, or lie before the
+capture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,12 @@ def _protocol(
     if asked.begins(stream.SSH_BANNER) or answered.begins(stream.SSH_BANNER):
         return "ssh"
     data = (head[:, 0] == tls.APPLICATION_DATA) & (head[:, 1] == 3)
+    inside = be16(head[data], 3) - _TLS_EXTRA_BYTES
+    cells = inside[inside != _CELL_CHUNK_BYTES] % CELL_BYTES == 0
+    if len(cells) >= _LEAST_CELLS and cells.mean() >= _CELL_SHARE:
+        return "tor"
     if asked.begins(b"\x16\x03") or (not len(asked.head) and data.mean() > 0.5):
-        inside = be16(head[data], 3) - _TLS_EXTRA_BYTES
-        cells = inside[inside != _CELL_CHUNK_BYTES] % CELL_BYTES == 0
-        return "tor" if len(cells) >= _LEAST_CELLS and cells.mean() >= _CELL_SHARE else "tls"
+        return "tls"
     some = slice(0, _LOOKED_AT)
     sample = Datagrams(size[some].astype(np.int32), head[some], up[some], PROTO_TCP, (0, 0))
     return "stream" if looks_sealed(sample, 0) and looks_sealed(sample, 8) is not False else ""
@@ -177,4 +181,4 @@ class _Openings:
 
 
 def _most(flags: npt.NDArray[np.bool_]) -> bool:
-    return bool(len(flags)) and bool(flags.mean() >= _MOSTLY)
+    return bool(len(flags)) and bool(flags.mean() > _MOSTLY)
