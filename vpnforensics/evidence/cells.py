@@ -4,7 +4,7 @@ Who had whose cells is asked in :mod:`vpnforensics.evidence.cell_owners`.
 
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its clients, each in
-turn. No odds are believed further than both allow.
+turn. No odds are believed further than both allow, nor than the policy believes.
 
 Where a link by writes has the same client, the smaller error stands: both see the same cells. Where cells are
 sure of another client, or of none, it is taken back. All other flows are linked in order of the stated error,
@@ -49,7 +49,8 @@ def with_cells(case: Case, decision: Decision, rng: np.random.Generator) -> Deci
         return decision
     chance, tried = asked.copies()
     without, compared = asked.without()
-    slope = min(chance_slope(chance, tried * clients), chance_slope(without, compared))
+    slopes = [chance_slope(chance, tried * clients), chance_slope(without, compared)]
+    slope = min(decision.policy.believed_contended, *slopes)
     having = np.diff(found.desk.asked.start)
     tunnel = tor.clients[found.likeliest]
     error = np.where(having > 0, np.maximum(doubt(slope * found.claim), decision.policy.least_error), 1.0)

@@ -9,7 +9,7 @@ are scored again on what is left; and the worth is learned again, from all who a
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its tunnels, each in
 turn, for what clients do at one moment is in no copy. No odds are believed further than both allow, nor than
-the half that the policy believes of scores whose terms are not independent. Nor is a flow linked whose bursts
+the policy believes. Nor is a flow linked whose bursts
 found their bytes in heaps only: two clients that open the same page at one moment leave each other's flows
 enough there.
 Flows that have no link are then linked in order of the stated error, as far as the sum of errors allows.
@@ -92,7 +92,7 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
     outcome = found.outcome
     chance, tried, compared = asked.copies()
     slopes = [chance_slope(chance, compared), chance_slope(*asked.without())]
-    slope = min(decision.policy.believed, *slopes)
+    slope = min(decision.policy.believed_contended, *slopes)
     error = np.maximum(doubt(slope * outcome.claim), decision.policy.least_error)
     decision = unlinked(case, decision, asked.contradicted(decision.tunnel))
     open_ = np.where((asked.links >= 0) | ~asked.by_whole_bursts(), 1.0, error)
@@ -191,17 +191,24 @@ class _Asked:
         """Flows take their bytes in their likeliest tunnels, and are asked again, some times.
 
         A flow's score is less by what others would gain from its bytes, or, still, from what it had before.
+        How many are of no tunnel is learned by the way.
         """
         owner, claim, loss = links, np.full(len(links), np.inf), np.zeros(len(links))
+        asking = (links < 0) & (np.bincount(compared.bursts.flow, minlength=len(links)) > 0)
+        nobody = 1.0
         for _ in range(_ROUNDS):
             stock, took = self._volume.take(compared.bursts, owner, claim)
             observed = compared.observe(stock, owner, took)
             contest = self._contest(compared.bursts, observed, len(links), gone, self._worth)
+            contest = replace(contest, decades=contest.decades - np.log10(nobody))
             loss = np.maximum(_REMEMBERED * loss, self._loss(compared, stock, owner, took, observed, contest))
             own = owner[contest.flow] == contest.tunnel
             contest = replace(contest, decades=contest.decades - np.where(own, loss[contest.flow], 0.0))
             outcome = settle_contest(contest, len(links), len(contest.flow))
             found = _Settled(observed, outcome, contest, stock, owner)
+            alone = 1.0 / (1.0 + np.bincount(outcome.pairs.flow, outcome.strength, len(links)))
+            none = 1.0 + alone[asking].sum()
+            nobody = none / (asking.sum() + 2.0 - none)
             claim = np.where(links >= 0, np.inf, outcome.claim)
             owner = np.where(links >= 0, links, np.where(claim > _BELIEVED, outcome.tunnel, -1))
         return found
@@ -235,7 +242,7 @@ class _Asked:
         return np.asarray(np.bincount(given // pieces, most, len(owner)))
 
     def _contest(self, bursts: Bursts, observed: Observed, flows: int, gone: int, worth: Floats) -> Contest:
-        """Scores as weights: beforehand a flow is as likely in none as in any of the tunnels."""
+        """Scores as weights, were a flow as likely in none as in any of the tunnels."""
         tunnels = len(self._volume.of)
         mine = observed.take(observed.tunnel != gone)
         keys, of = np.unique(mine.flow * tunnels + mine.tunnel, return_inverse=True)
