@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpnforensics.arrays import Floats, Ints
+from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines import cells as engine
 from vpnforensics.engines._cell_kernels import (
     Desk,
@@ -34,7 +34,7 @@ from vpnforensics.engines._cell_kernels import (
 )
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.cells import CLASSES, FEATURES, SLACKS_NS, Tor
-from vpnforensics.tunnels.cells import Needs, Parts
+from vpnforensics.tunnels.cells import CELLS_A_SENDME, Needs, Parts
 
 _BELIEVED = 2.0
 """Decades from which on a flow has its client's cells, and teaches."""
@@ -94,23 +94,32 @@ class Owners:
         self._worth = self._learn(copies, sure)
         self.found = self._settle(None, -1)
 
-    def copies(self) -> tuple[Floats, int]:
-        """What copies claim that contend with the case's flows, and how many they are."""
-        claims, tried = [np.zeros(0)], 0
+    def copies(self) -> tuple[Floats, Ints]:
+        """What copies claim that contend with the case's flows, and the flow of each."""
+        claims, copied = [np.zeros(0)], [np.zeros(0, np.int64)]
         for _ in range(_TURNS_TRIED):
             more = self._turned(_COPIED)
-            claims.append(self._settle(more, -1).claim[np.unique(more[0].flow)])
-            tried += len(claims[-1])
-        return np.concatenate(claims), tried
+            number = np.unique(more[0].flow)
+            claims.append(self._settle(more, -1).claim[number])
+            copied.append(number - self._flows)
+        return np.concatenate(claims), np.concatenate(copied)
 
-    def without(self) -> tuple[Floats, int]:
-        """What flows claim whose client is left out, each in turn; and how many comparisons these are."""
-        claims, compared = [np.zeros(0)], 0
+    def without(self) -> tuple[Floats, Ints]:
+        """What flows claim whose client is left out, each in turn; and which flows."""
+        claims, asked = [np.zeros(0)], [np.zeros(0, np.int64)]
         for gone in self._rng.permutation(self._clients)[:_LEFT_OUT].tolist():
-            its = (self.found.chance > SURE) & (self.found.likeliest == gone)
+            its = np.flatnonzero((self.found.chance > SURE) & (self.found.likeliest == gone))
             claims.append(self._settle(None, gone).claim[its])
-            compared += int(its.sum()) * (self._clients - 1)
-        return np.concatenate(claims), compared
+            asked.append(its)
+        return np.concatenate(claims), np.concatenate(asked)
+
+    @property
+    def large(self) -> Bools:
+        """Flows with large needs: copies of whole transfers claim more than others ever do."""
+        needs = self._tor.needs
+        most = np.zeros(self._flows, np.int64)
+        np.maximum.at(most, needs.flow, needs.cells)
+        return most > CELLS_A_SENDME
 
     def _begun(self) -> Desk:
         """Those who are sure, with the clocks set right by them, and the slack by which they are most."""

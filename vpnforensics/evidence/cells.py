@@ -4,7 +4,8 @@ Who had whose cells is asked in :mod:`vpnforensics.evidence.cell_owners`.
 
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its clients, each in
-turn. No odds are believed further than both allow, nor than the policy believes.
+turn. No odds are believed further than both allow, nor than the policy believes; those of flows with large
+needs by themselves, for copies of whole transfers claim more than others ever do.
 
 Where a link by writes has the same client, the smaller error stands: both see the same cells. Where cells are
 sure of another client, or of none, it is taken back. All other flows are linked in order of the stated error,
@@ -47,10 +48,16 @@ def with_cells(case: Case, decision: Decision, rng: np.random.Generator) -> Deci
     found, clients = asked.found, len(tor.clients)
     if (found.chance > SURE).sum() < LEAST_KNOWN:
         return decision
-    chance, tried = asked.copies()
-    without, compared = asked.without()
-    slopes = [chance_slope(chance, tried * clients), chance_slope(without, compared)]
-    slope = min(decision.policy.believed_contended, *slopes)
+    copies, copied = asked.copies()
+    without, gone = asked.without()
+    tried, compared, slope = len(copies), len(without) * (clients - 1), np.zeros(len(case.flows))
+    for mine in (asked.large, ~asked.large):
+        of_copies, of_missing = copies[mine[copied]], without[mine[gone]]
+        slope[mine] = min(
+            decision.policy.believed_contended,
+            chance_slope(of_copies, len(of_copies) * clients),
+            chance_slope(of_missing, len(of_missing) * (clients - 1)),
+        )
     having = np.diff(found.desk.asked.start)
     tunnel = tor.clients[found.likeliest]
     error = np.where(having > 0, np.maximum(doubt(slope * found.claim), decision.policy.least_error), 1.0)
@@ -72,7 +79,7 @@ def with_cells(case: Case, decision: Decision, rng: np.random.Generator) -> Deci
         decoys=replace(
             decision.decoys,
             tried=decision.decoys.tried + tried,
-            linked=decision.decoys.linked + int((doubt(slope * chance) <= worst).sum()),
+            linked=decision.decoys.linked + int((doubt(slope[copied] * copies) <= worst).sum()),
             comparisons=decision.decoys.comparisons + tried * clients,
         ),
     )

@@ -26,8 +26,8 @@ class Contended:
     outcome: Outcome
     compared: Ints
     """What each flow was compared with: connections, or tunnels."""
-    slope: float
-    """Share of its odds that is believed."""
+    slope: float | Floats
+    """Share of its odds that is believed, of all flows or of each."""
     linked: Bools
     """Flows that it linked."""
     won: tuple[str, ...]
@@ -62,7 +62,8 @@ def heard(case: Case, decision: Decision, found: Contended) -> Decision:
     prior = np.log10(of_tunnel / (2.0 * found.compared[flow] - of_tunnel))
     bound = np.log10(max(decision.null_comparisons, 1))
     score = odds - prior
-    llr = np.clip(found.slope * score, -np.log10(max(int((decision.tunnel >= 0).sum()), 1)), bound)
+    slope = np.broadcast_to(found.slope, len(case.flows))[flow]
+    llr = np.clip(slope * score, -np.log10(max(int((decision.tunnel >= 0).sum()), 1)), bound)
     shown = np.union1d(keys_of(case, decision.scores), keys[(llr >= CLEAR) | (best & linked[flow])])
     before, mine = rows_of(case, decision.scores, shown), places(keys, shown)
     notes = tuple(

@@ -15,7 +15,7 @@ from vpnforensics.packets.table import TCP_ACK, TCP_SYN
 
 HELD_SEGMENTS = 1024
 """Out-of-order segments a direction that may wait for a hole to be filled."""
-_PATIENCE_NS = 40_000_000
+_PATIENCE_NS = 20_000_000
 """A hole that the receiver acknowledged this long ago is one in the capture only."""
 _FAR = 1 << 30
 
