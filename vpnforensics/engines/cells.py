@@ -40,7 +40,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.engines._cell_kernels import Asked, Desk, Due, Law, Seen
@@ -64,8 +63,8 @@ _SENDME_NS = 150 * _MS
 """A client's answer comes after its round trip."""
 _SIZES = np.array([1, 3, 8, 31])
 """Cells up to which a need is of each size."""
-_LAG_NS, _LAGS, _LAG_SD = _MS // 4, 48, 2.0
-"""Steps in which lags are counted, how many either way, and the width that smooths them."""
+_LAG_NS, _LAGS, _LAG_SD, _LAG_NEAR = _MS // 4, 48, 2.0, 8
+"""Steps in which lags are counted, how many either way, and the normal curve that smooths them."""
 _EDGES_MS = [-20, -11, -7, -4, -2, -1, 0, 0.3, 0.6, 1, 2, 4, 7, 11, 16, 22, 30, 40, 55, 70, 90]
 _EDGES_NS: Ints = (np.array(_EDGES_MS) * _MS).astype(np.int64)
 _OUTCOMES, _FOUND = 6, 3
@@ -210,7 +209,8 @@ def clock_error(tor: Tor, owner: Ints) -> int:
         one = single.take(single.down == down)
         count = _lags(tor, 2 * ((owner[one.flow] + step) % len(tor.clients)) + down, one.begin_ns)
         excess[down] += count if step == 0 else -count / max(len(tor.clients) - 1, 1)
-    up, back = np.maximum(gaussian_filter1d(excess, _LAG_SD, axis=1, mode="constant"), 0.0)
+    near = np.exp(-0.5 * (np.arange(-_LAG_NEAR, _LAG_NEAR + 1) / _LAG_SD) ** 2)
+    up, back = (np.maximum(np.convolve(one, near, "same"), 0.0) for one in excess)
     # Up by the error and down less it: their product, shifted against each other by twice the error.
     return int(np.correlate(up, back, "full").argmax() - 2 * _LAGS) * _LAG_NS // 2
 
