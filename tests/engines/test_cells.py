@@ -115,6 +115,11 @@ def test_the_clocks_error_is_what_sets_both_directions_apart(error_ms):
     assert clock_error(tor(cells, needs), owner) / MS == pytest.approx(error_ms, abs=0.3)
 
 
+def test_nobody_known_sets_no_clock():
+    case = tor([(0, 0, 1000, 1), (0, 1, 1030, 1)], [(0, DATA_UP, 1010, 1), (0, DATA_DOWN, 1020, 1)])
+    assert clock_error(case, np.array([-1])) == 0
+
+
 def test_what_others_need_is_not_there_twice():
     case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1000, 4), (1, DATA_DOWN, 1005, 4), (2, DATA_DOWN, 1005, 1)])
     assert outcomes(case, 1, 0, [-1, -1, -1]) == [JUST]

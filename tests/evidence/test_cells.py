@@ -122,6 +122,20 @@ def test_flows_of_a_client_that_is_missing_are_not_linked(decide, world, gone):
     assert (after.tunnel[linked] == world[2][linked]).all()
 
 
+def test_flows_with_large_needs_are_calibrated_by_themselves_unless_they_are_few(decide, world, monkeypatch):
+    compared = []
+    monkeypatch.setattr(evidence, "chance_slope", lambda claims, many: compared.append(many) or many / 1e6)
+    for share, apart in ((2, False), (len(world[2]) // 2, True)):
+        large = np.arange(len(world[2])) < share
+        monkeypatch.setattr(evidence.Owners, "large", property(lambda _self, large=large: large))
+        _, after = decide()
+        slope = after.voices[0].slope
+        assert len(np.unique(slope[large])) == len(np.unique(slope[~large])) == 1
+        whole = min(compared[:2]) / 1e6
+        assert (slope[large] == whole).all() != apart
+        compared.clear()
+
+
 def test_no_more_errors_are_stated_than_the_case_allows(decide):
     _, some = decide(expected=5e-6)
     _, more = decide()

@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 
 
 class Law(NamedTuple):
-    """What of the classes is fixed."""
+    """What is fixed of a case: when a need's cells may come, and how they are put into classes."""
 
     reach_ns: int
     """How long after a need its cells come; those of large ones may come later."""

@@ -202,6 +202,11 @@ def clock_error(tor: Tor, owner: Ints) -> int:
     tor : Tor
     owner : ndarray of int64
         Client of each flow, -1 where not known.
+
+    Returns
+    -------
+    int
+        0 where nobody is known.
     """
     single = tor.needs.take((tor.needs.cells == 1) & (owner[tor.needs.flow] >= 0))
     excess = np.zeros((2, 2 * _LAGS + 1))
@@ -211,6 +216,8 @@ def clock_error(tor: Tor, owner: Ints) -> int:
         excess[down] += count if step == 0 else -count / max(len(tor.clients) - 1, 1)
     near = np.exp(-0.5 * (np.arange(-_LAG_NEAR, _LAG_NEAR + 1) / _LAG_SD) ** 2)
     up, back = (np.maximum(np.convolve(one, near, "same"), 0.0) for one in excess)
+    if not up.any() or not back.any():
+        return 0
     # Up by the error and down less it: their product, shifted against each other by twice the error.
     return int(np.correlate(up, back, "full").argmax() - 2 * _LAGS) * _LAG_NS // 2
 

@@ -34,6 +34,7 @@ from vpnforensics.engines._cell_kernels import (
 )
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.cells import CLASSES, FEATURES, SLACKS_NS, Tor
+from vpnforensics.evidence.contended import odds_of_nobody
 from vpnforensics.tunnels.cells import CELLS_A_SENDME, Needs, Parts
 
 _BELIEVED = 2.0
@@ -154,8 +155,7 @@ class Owners:
                 uniform, once = self._rng.random(len(order)), np.zeros_like(chance)
                 turns = self._rng.permutation(order)
                 draw_all(desk, turns, gone, self._worth, nobody, uniform, once)
-                none = 1.0 + (1.0 - once[order].sum(axis=1)).sum()
-                nobody = self._clients * none / (len(order) + 2.0 - none)
+                nobody = self._clients * odds_of_nobody(1.0 - once[order].sum(axis=1))
                 drawn += once * (turn >= _BURNT)
             chance += drawn / (_CHAINS * _DRAWN)
         likeliest, its = chance.argmax(axis=1), chance.max(axis=1)

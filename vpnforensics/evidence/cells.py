@@ -51,8 +51,11 @@ def with_cells(case: Case, decision: Decision, rng: np.random.Generator) -> Deci
     copies, copied = asked.copies()
     without, gone = asked.without()
     tried, compared, slope = len(copies), len(without) * (clients - 1), np.zeros(len(case.flows))
-    for mine in (asked.large, ~asked.large):
+    whole = np.ones(len(case.flows), np.bool_)
+    for mine in (whole, asked.large, ~asked.large):
         of_copies, of_missing = copies[mine[copied]], without[mine[gone]]
+        if mine is not whole and min(len(of_copies), len(of_missing)) < LEAST_KNOWN:
+            continue  # too few by themselves: as all are
         slope[mine] = min(
             decision.policy.believed_contended,
             chance_slope(of_copies, len(of_copies) * clients),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
 from vpnforensics.engines.case import Case
@@ -41,6 +42,12 @@ class Contended:
 def doubt(claim: Floats) -> Floats:
     """Probability that log10 odds leave; of none that are against, more than it is right."""
     return np.asarray(1.0 / (1.0 + 10.0 ** np.clip(claim, 0.0, 300.0)))
+
+
+def odds_of_nobody(alone: npt.NDArray[np.floating]) -> float:
+    """Odds that a flow is of nobody, by the chance of each that it is; before any, one in two."""
+    none = 1.0 + float(alone.sum())
+    return none / (len(alone) + 2.0 - none)
 
 
 def heard(case: Case, decision: Decision, found: Contended) -> Decision:

@@ -9,9 +9,8 @@ are scored again on what is left; and the worth is learned again, from all who a
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its tunnels, each in
 turn, for what clients do at one moment is in no copy. No odds are believed further than both allow, nor than
-the policy believes. Nor is a flow linked whose bursts
-found their bytes in heaps only: two clients that open the same page at one moment leave each other's flows
-enough there.
+the policy believes. Nor is a flow linked whose bursts found their bytes in heaps only: two clients that open
+the same page at one moment leave each other's flows enough there.
 Flows that have no link are then linked in order of the stated error, as far as the sum of errors allows.
 A link by writes is taken back where the flow's bursts do not find their bytes in its tunnel, if that is rare:
 of a client that was missing, one had found its writes with another. Nothing is denied.
@@ -32,7 +31,7 @@ from vpnforensics.engines.volume import CLASSES, FEATURES, Bursts, Compared, Obs
 from vpnforensics.evidence.attribution import surest
 from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_slope
 from vpnforensics.evidence.connections import connections_of, of_one_law, shared, unlinked
-from vpnforensics.evidence.contended import Contended, doubt, heard
+from vpnforensics.evidence.contended import Contended, doubt, heard, odds_of_nobody
 from vpnforensics.evidence.contest import Contest, Outcome, settle_contest
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.flows.grouping import places
@@ -207,8 +206,7 @@ class _Asked:
             outcome = settle_contest(contest, len(links), len(contest.flow))
             found = _Settled(observed, outcome, contest, stock, owner)
             alone = 1.0 / (1.0 + np.bincount(outcome.pairs.flow, outcome.strength, len(links)))
-            none = 1.0 + alone[asking].sum()
-            nobody = none / (asking.sum() + 2.0 - none)
+            nobody = odds_of_nobody(alone[asking])
             claim = np.where(links >= 0, np.inf, outcome.claim)
             owner = np.where(links >= 0, links, np.where(claim > _BELIEVED, outcome.tunnel, -1))
         return found
