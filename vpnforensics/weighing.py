@@ -10,9 +10,8 @@ import numpy as np
 from vpnforensics.align.alignment import Alignment
 from vpnforensics.align.kept_bytes import REWRITING
 from vpnforensics.align.line import align_pairs
-from vpnforensics.engines import cells, connections, exact, lookups, packets, volume, writes
+from vpnforensics.engines import connections, exact, lookups, packets, volume, writes
 from vpnforensics.engines.case import Case
-from vpnforensics.evidence.cells import with_cells
 from vpnforensics.evidence.connections import with_connections
 from vpnforensics.evidence.decision import Decision, decide_by_exact, decide_by_packets, undecided
 from vpnforensics.evidence.fields import weigh_fields
@@ -72,13 +71,11 @@ def weigh(
             progress=lambda share: tell("scoring", share),
             names=names if case.of_packets and lookups.NAME in options.engines else None,
         )
-    if case.by_writes and not _written_anew(case) and writes.NAME in options.engines:
+    if case.by_writes and not _written_anew(case):
         if connections.NAME in options.engines:
             decision = with_connections(case, decision, rng)
         if volume.NAME in options.engines:
             decision = with_volume(case, decision, rng)
-    if case.by_writes and cells.NAME in options.engines:
-        decision = with_cells(case, decision, rng)
     if case.kept is not None and exact.NAME in options.engines:
         decision = with_kept_bytes(case, case.kept, decision)
     # A relay's own connections have no header field of its clients.

@@ -1,4 +1,7 @@
-"""Loops over the pieces of streams: what a burst finds in its window, which bytes flows take, from whom."""
+"""Loops over what passed: which needs of a client's flows it serves, and what one flow more would have.
+
+Streams up run backwards in time here, so that whatever is needed comes first, and what serves it after it.
+"""
 
 from __future__ import annotations
 
@@ -9,153 +12,313 @@ import numpy.typing as npt
 
 from vpnforensics.kernels import inner_kernel, kernel
 
+NEVER = 1 << 62
 
-class Stock(NamedTuple):
-    """Pieces of the outer streams, by stream and time."""
 
+class Seen(NamedTuple):
+    """What passed in the clients' streams: rows ``start[s]:start[s + 1]`` are stream s's, in its time."""
+
+    start: npt.NDArray[np.int64]
     ts_ns: npt.NDArray[np.int64]
-    size: npt.NDArray[np.int64]
-    left: npt.NDArray[np.int64]
-    """Bytes of each that no flow has taken."""
-    taker: npt.NDArray[np.int64]
-    """Flow that took half of it or more, -1 for none."""
+    amount: npt.NDArray[np.int64]
 
 
-class Wanted(NamedTuple):
-    """What bursts look for: rows ``first[k]:stop[k]`` of the pieces, and how many bytes."""
+class Due(NamedTuple):
+    """What is needed, part by part: rows ``start[d]:start[d + 1]`` are of one direction, in its time."""
 
-    first: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-    begin_ns: npt.NDArray[np.int64]
-    need: npt.NDArray[np.int64]
-    most: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+    ts_ns: npt.NDArray[np.int64]
+    amount: npt.NDArray[np.int64]
     flow: npt.NDArray[np.int64]
-    rival: npt.NDArray[np.int64]
-    """Flow that gives back what it took, -1 for none."""
+    need: npt.NDArray[np.int64]
+    """-1 for what clients need of themselves."""
+    reach_ns: npt.NDArray[np.int64]
+    """How long after it may come what serves it."""
 
 
-class Found(NamedTuple):
-    """And what each found or took."""
+class Asked(NamedTuple):
+    """Needs of flows: rows ``start[f]:start[f + 1]`` are flow f's."""
 
-    size: npt.NDArray[np.int64]
-    """Bytes."""
-    apart_ns: npt.NDArray[np.int64]
-    """Time of the first of them since the burst's beginning."""
-    whole: npt.NDArray[np.bool_]
-    """Whether pieces in a row have neither less nor more than needed."""
-
-
-@inner_kernel
-def _there(stock, row, rival):  # type: ignore[no-untyped-def]
-    """Bytes of a piece that can be had."""
-    return stock.size[row] if rival >= 0 and stock.taker[row] == rival else stock.left[row]
+    start: npt.NDArray[np.int64]
+    down: npt.NDArray[np.int64]
+    begin_ns: npt.NDArray[np.int64]
+    """In its direction's time, as ``end_ns``."""
+    end_ns: npt.NDArray[np.int64]
+    amount: npt.NDArray[np.int64]
+    reach_ns: npt.NDArray[np.int64]
+    """How long after it may come what serves it."""
+    feature: npt.NDArray[np.int64]
+    """First of its outcomes' classes."""
 
 
-@inner_kernel
-def _whole(stock, wanted, k):  # type: ignore[no-untyped-def]
-    """The pieces in a row that have what is needed and hardly more, those that begin nearest; -1 for none."""
-    found, end, rival = np.int64(-1), np.int64(-1), wanted.rival[k]
-    behind, have = wanted.first[k], np.int64(0)
-    for row in range(wanted.first[k], wanted.stop[k]):
-        here = _there(stock, row, rival)
-        if here == 0:
-            continue
-        if behind < row:
-            behind, have = np.int64(row), np.int64(0)
-        while behind < wanted.stop[k] and have < wanted.need[k]:
-            have += _there(stock, behind, rival)
-            behind += 1
-        if have < wanted.need[k]:
-            break
-        apart = abs(stock.ts_ns[row] - wanted.begin_ns[k])
-        if have <= wanted.most[k] and (found < 0 or apart < abs(stock.ts_ns[found] - wanted.begin_ns[k])):
-            found, end = np.int64(row), behind
-        have -= here
-    return found, end
+class Law(NamedTuple):
+    """What is fixed of a case: when a need may be served, and how that is put into classes."""
+
+    reach_ns: int
+    """How long after a need comes what serves it; of large ones it may come later."""
+    slack_ns: int
+    """How long before a need that may be, by what clocks and jitter do."""
+    places: int
+    """First class of places."""
+    few: int
+    """What is left over is little up to this."""
+    spare: int
+    """And nothing up to this."""
 
 
-@inner_kernel
-def _nearest(stock, wanted, k):  # type: ignore[no-untyped-def]
-    """The nearest piece of which anything is left; -1 for none."""
-    found = np.int64(-1)
-    for row in range(wanted.first[k], wanted.stop[k]):
-        apart = abs(stock.ts_ns[row] - wanted.begin_ns[k])
-        some = _there(stock, row, wanted.rival[k]) > 0
-        if some and (found < 0 or apart < abs(stock.ts_ns[found] - wanted.begin_ns[k])):
-            found = np.int64(row)
-    return found
+class Desk(NamedTuple):
+    """The case, and room to work in."""
 
-
-@kernel
-def look(stock, wanted, found):  # type: ignore[no-untyped-def]
-    """What is left in each window; ``found`` is filled."""
-    for k in range(wanted.first.size):
-        for row in range(wanted.first[k], wanted.stop[k]):
-            found.size[k] += _there(stock, row, wanted.rival[k])
-        row, _ = _whole(stock, wanted, k)
-        found.whole[k] = row >= 0
-        if row < 0:
-            row = _nearest(stock, wanted, k)
-        if row >= 0:
-            found.apart_ns[k] = stock.ts_ns[row] - wanted.begin_ns[k]
+    law: Law
+    seen: Seen
+    due: Due
+    asked: Asked
+    owner: npt.NDArray[np.int64]
+    """Client of each flow, -1 for none; and of what clients need of themselves."""
+    hopeful: npt.NDArray[np.bool_]
+    """Clients that each flow is asked of."""
+    span_ns: npt.NDArray[np.int64]
+    """First and last time of each flow."""
+    edges_ns: npt.NDArray[np.int64]
+    """Between classes of places."""
+    waiting: npt.NDArray[np.int64]
+    """Two queues, of needs with the usual reach and with more; amounts."""
+    until_ns: npt.NDArray[np.int64]
+    own: npt.NDArray[np.bool_]
+    noted: npt.NDArray[np.int64]
+    """Classes of the needs that were looked at last: outcome, and place or -1."""
 
 
 @inner_kernel
-def _take(stock, wanted, found, k, row, some):  # type: ignore[no-untyped-def]
-    stock.left[row] -= some
-    found.size[k] += some
-    if 2 * some >= stock.size[row]:
-        stock.taker[row] = wanted.flow[k]
+def _served(desk, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no-untyped-def]
+    """Amount of a client's stream that serves needs of its flows, and of one flow's those up to one.
 
-
-@inner_kernel
-def _take_some(stock, wanted, found, k, first, stop, step):  # type: ignore[no-untyped-def]
-    for row in range(first, stop, step):
-        some = min(stock.left[row], wanted.need[k] - found.size[k])
-        if some > 0:
-            _take(stock, wanted, found, k, row, some)
-
-
-@kernel
-def take(stock, wanted, order, found):  # type: ignore[no-untyped-def]
-    """Bursts take what they need, in an order: pieces that have just that, then whatever is nearest, from
-    there on first; ``stock`` and ``found`` are changed.
+    Around a time; what is due first is served first. Also how much serves nobody then, and when the first of
+    that came.
     """
-    for k in order:
-        row, stop = _whole(stock, wanted, k)
-        if row >= 0:
-            found.whole[k] = True
-            found.apart_ns[k] = stock.ts_ns[row] - wanted.begin_ns[k]
-            for at in range(row, stop):
-                _take(stock, wanted, found, k, at, stock.left[at])
-    for k in order:
-        if found.whole[k]:
-            continue
-        row = _nearest(stock, wanted, k)
-        if row >= 0:
-            found.apart_ns[k] = stock.ts_ns[row] - wanted.begin_ns[k]
-            _take_some(stock, wanted, found, k, row, wanted.stop[k], 1)
-            _take_some(stock, wanted, found, k, row - 1, wanted.first[k] - 1, -1)
+    seen, due, owner = desk.seen, desk.due, desk.owner
+    client, down = stream >> 1, stream & 1
+    low, high = begin_ns - 2 * desk.law.reach_ns, end_ns + 2 * desk.law.reach_ns
+    half = desk.waiting.size // 2
+    first, stop = seen.start[stream], seen.start[stream + 1]
+    row = first + np.searchsorted(seen.ts_ns[first:stop], low)
+    at, last = due.start[down], due.start[down + 1]
+    at += np.searchsorted(due.ts_ns[at:last], low)
+    served, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
+    head, tail, late, later = 0, 0, half, half
+    while row < stop and seen.ts_ns[row] <= high:
+        now, free = seen.ts_ns[row], seen.amount[row]
+        while at < last and due.ts_ns[at] <= now:
+            whose = due.flow[at]
+            mine = due.need[at] <= upto if whose == flow else owner[whose] == client
+            if mine and due.reach_ns[at] > desk.law.reach_ns and later < 2 * half:
+                desk.waiting[later], desk.own[later] = due.amount[at], due.need[at] < 0
+                desk.until_ns[later] = due.ts_ns[at] + due.reach_ns[at]
+                later += 1
+            elif mine and due.reach_ns[at] <= desk.law.reach_ns and tail < half:
+                desk.waiting[tail] = due.amount[at]
+                desk.until_ns[tail] = due.ts_ns[at] + due.reach_ns[at]
+                tail += 1
+            at += 1
+        while head < tail and free > 0:
+            if desk.until_ns[head] < now:
+                head += 1
+                continue
+            some = min(free, desk.waiting[head])
+            desk.waiting[head] -= some
+            free -= some
+            served += some
+            if desk.waiting[head] == 0:
+                head += 1
+        while late < later and free > 0:
+            if desk.until_ns[late] < now:
+                late += 1
+                continue
+            some = min(free, desk.waiting[late])
+            desk.waiting[late] -= some
+            free -= some
+            if not desk.own[late]:
+                served += some
+            if desk.waiting[late] == 0:
+                late += 1
+        if free > 0 and begin_ns <= now <= end_ns:
+            left += free
+            left_ns = min(left_ns, now)
+        row += 1
+    return served, left, left_ns
+
+
+@inner_kernel
+def _note(desk, flow, client):  # type: ignore[no-untyped-def]
+    """Classes of a flow's needs in a client's streams, one need after the other."""
+    asked, seen = desk.asked, desk.seen
+    for need in range(asked.start[flow], asked.start[flow + 1]):
+        stream, amount = 2 * client + asked.down[need], asked.amount[need]
+        begin_ns = asked.begin_ns[need]
+        end_ns = asked.end_ns[need] + asked.reach_ns[need]
+        first, stop = seen.start[stream], seen.start[stream + 1]
+        row = first + np.searchsorted(seen.ts_ns[first:stop], begin_ns)
+        got, left, left_ns = np.int64(0), np.int64(0), np.int64(NEVER)
+        if row < stop and seen.ts_ns[row] <= end_ns:
+            more, left, _ = _served(desk, stream, flow, need, begin_ns, end_ns)
+            less, _, left_ns = _served(desk, stream, flow, need - 1, begin_ns, end_ns)
+            got = more - less
+        place = np.int64(-1)
+        if got < amount:
+            outcome = 0 if got <= 0 else (1 if 2 * got < amount else 2)
+        else:
+            outcome = 3 if left <= desk.law.spare else (4 if left <= max(desk.law.few, amount // 2) else 5)
+            if asked.reach_ns[need] <= desk.law.reach_ns and left_ns < NEVER:
+                place = np.int64(np.searchsorted(desk.edges_ns, left_ns - begin_ns - desk.law.slack_ns))
+                place += desk.law.places + (3 * asked.down[need] + outcome - 3) * (desk.edges_ns.size + 1)
+        desk.noted[need, 0] = asked.feature[need] + outcome
+        desk.noted[need, 1] = place
+
+
+@inner_kernel
+def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
+    """What the classes of a flow in a client's streams are worth there, in decades."""
+    _note(desk, flow, client)
+    score = 0.0
+    for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
+        score += worth[client, desk.noted[need, 0]]
+        if desk.noted[need, 1] >= 0:
+            score += worth[client, desk.noted[need, 1]]
+    return score
+
+
+@inner_kernel
+def _ask(desk, flow, worth, decades):  # type: ignore[no-untyped-def]
+    """What a flow is worth to each client that it is asked of, had it none yet; it has none then."""
+    desk.owner[flow] = -1
+    for client in range(decades.size):
+        decades[client] = _score(desk, flow, client, worth) if desk.hopeful[flow, client] else -np.inf
 
 
 @kernel
-def name_rivals(stock, wanted, bytes_of, rival, piece):  # type: ignore[no-untyped-def]
-    """The other flow that took most of each window, and its largest piece there.
+def place_all(desk, order, worth, believed, score):  # type: ignore[no-untyped-def]
+    """Each flow, in an order, is asked of its clients, and given to the likeliest if that is sure.
 
-    ``bytes_of`` has an entry a flow, 0; ``rival`` and ``piece``, -1, are filled.
+    ``score`` (flows, clients) is filled, ``desk.owner`` changed.
     """
-    for k in range(wanted.first.size):
-        for row in range(wanted.first[k], wanted.stop[k]):
-            taker = stock.taker[row]
-            if taker < 0 or taker == wanted.flow[k]:
+    clients = score.shape[1]
+    for flow in order:
+        _ask(desk, flow, worth, score[flow])
+        best = np.argmax(score[flow])
+        against = float(clients)
+        for client in range(clients):
+            if client != best:
+                against += 10.0 ** min(score[flow, client], 60.0)
+        if score[flow, best] - np.log10(against) > believed:
+            desk.owner[flow] = best
+
+
+@kernel
+def draw_all(desk, order, worth, nobody, uniform, chance):  # type: ignore[no-untyped-def]
+    """Each flow, in an order, is given to a client or to none, as likely as each is beside all other flows.
+
+    ``chance`` (flows, clients) is added to, ``desk.owner`` changed. ``nobody`` is the odds that a flow is of
+    no client, against any one of them.
+    """
+    clients = chance.shape[1]
+    weight = np.empty(clients)
+    for k in range(order.size):
+        flow = order[k]
+        _ask(desk, flow, worth, weight)
+        most = max(0.0, weight.max())
+        weight[:] = 10.0 ** (weight - most)
+        whole = weight.sum() + nobody * 10.0**-most
+        chance[flow] += weight / whole
+        drawn = np.searchsorted(np.cumsum(weight), uniform[k] * whole)
+        desk.owner[flow] = drawn if drawn < clients else -1
+
+
+@kernel
+def score_all(desk, order, worth, score):  # type: ignore[no-untyped-def]
+    """Each flow is asked of its clients, all others being where they are; ``score`` is filled."""
+    for flow in order:
+        before = desk.owner[flow]
+        _ask(desk, flow, worth, score[flow])
+        desk.owner[flow] = before
+
+
+@kernel
+def count_classes(desk, flows, clients, counts):  # type: ignore[no-untyped-def]
+    """How often flows have each class in a client's streams, had they no client yet; into ``counts``."""
+    for k in range(flows.size):
+        flow, client = flows[k], clients[k]
+        before = desk.owner[flow]
+        desk.owner[flow] = -1
+        _note(desk, flow, client)
+        desk.owner[flow] = before
+        for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
+            counts[client, desk.noted[need, 0]] += 1.0
+            if desk.noted[need, 1] >= 0:
+                counts[client, desk.noted[need, 1]] += 1.0
+
+
+@inner_kernel
+def _gain(desk, flow, other, claim, worth, prior):  # type: ignore[no-untyped-def]
+    """What another flow would gain, had this one no client, and it that client; in decades."""
+    client = desk.owner[flow]
+    now = max(_score(desk, other, client, worth) - prior, claim[other], 0.0)
+    desk.owner[flow] = -1
+    then = _score(desk, other, client, worth) - prior
+    desk.owner[flow] = client
+    return max(then - now, 0.0)
+
+
+@inner_kernel
+def _pair(desk, flow, other, client, others, worth):  # type: ignore[no-untyped-def]
+    """What two flows are worth, each with a client; they have none before, nor after."""
+    desk.owner[other] = -1
+    desk.owner[flow] = -1
+    decades = _score(desk, flow, client, worth)
+    desk.owner[flow] = client
+    decades += _score(desk, other, others, worth)
+    desk.owner[flow] = -1
+    return decades
+
+
+@kernel
+def find_rivals(desk, order, claim, least, homeless, worth, nobody, gain, odds):  # type: ignore[no-untyped-def]
+    """What else may be, of each flow that claims a client: ``gain`` and ``odds`` are filled.
+
+    Parameters
+    ----------
+    order : ndarray of int64
+        Flows, by their beginning.
+    claim : ndarray of float64, shape (flows,)
+        What each has now.
+    least, homeless : float
+        Claim from which on it is asked, and up to which a flow would come for another's client.
+    nobody : float
+        As :func:`draw_all` has it.
+    gain : ndarray of float64, shape (flows,)
+        The most that another would gain, had the flow no client.
+    odds : ndarray of float64, shape (flows,)
+        That it and another have each other's client, against that they have what they have.
+    """
+    prior, hopeful, owner = np.log10(nobody), desk.hopeful, desk.owner
+    for i in range(order.size):
+        flow = order[i]
+        for k in range(i + 1, order.size):
+            other = order[k]
+            if desk.span_ns[other, 0] > desk.span_ns[flow, 1] + desk.law.reach_ns:
+                break
+            mine, its = owner[flow], owner[other]
+            asked, so_is = mine >= 0 and claim[flow] >= least, its >= 0 and claim[other] >= least
+            if mine == its or not (asked or so_is):
                 continue
-            bytes_of[taker] += stock.size[row]
-            if rival[k] < 0 or bytes_of[taker] > bytes_of[rival[k]]:
-                rival[k] = taker
-        for row in range(wanted.first[k], wanted.stop[k]):
-            taker = stock.taker[row]
-            if taker < 0 or taker == wanted.flow[k]:
-                continue
-            bytes_of[taker] = 0
-            if taker == rival[k] and (piece[k] < 0 or stock.size[row] > stock.size[piece[k]]):
-                piece[k] = row
+            comes, goes = mine >= 0 and hopeful[other, mine], its >= 0 and hopeful[flow, its]
+            if asked and comes and claim[other] < homeless:
+                gain[flow] = max(gain[flow], _gain(desk, flow, other, claim, worth, prior))
+            if so_is and goes and claim[flow] < homeless:
+                gain[other] = max(gain[other], _gain(desk, other, flow, claim, worth, prior))
+            if comes and goes:
+                now = _pair(desk, flow, other, mine, its, worth)
+                then = _pair(desk, flow, other, its, mine, worth)
+                owner[flow], owner[other] = mine, its
+                exchanged = 10.0 ** min(then - now, 60.0)
+                odds[flow] += exchanged
+                odds[other] += exchanged

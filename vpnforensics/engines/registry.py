@@ -120,26 +120,16 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
             Engine(
                 name="volume",
                 source="packet counting: Serjantov & Sewell 2003 (ESORICS); stepping stones: Donoho et al. "
-                "2002 (RAID); by bursts, less what others took, by this project",
-                evidence="each burst of the flow finds the bytes that it needs by the relay's write law in "
-                "the client's streams, there and then, after flows that are known have taken theirs",
-                needs="a relay that puts many connections into one stream, flows that `writes` linked (it "
-                "learns from them), and aligned clocks",
-                speaks_when="`ssh -D` with hidden lengths",
-                silent_when="each flow has a connection of its own, fewer than 20 pairs are known (Tor, "
-                "padded relays), or the flow has no bytes; never denies a tunnel",
-                of_fields=False,
-            ),
-            Engine(
-                name="cells",
-                source="packet counting: Serjantov & Sewell 2003 (ESORICS); needs served as a queue, less "
-                "what others would gain, by this project; KIST: Jansen et al. 2014 (USENIX Security)",
-                evidence="the cells that the flow needs (to open, for its bytes, to end) pass in the "
-                "client's streams there and then, beside those that its other flows need",
-                needs="clients of Tor with all their guards in the ingress capture, known or aligned clocks",
-                speaks_when="the ingress capture holds clients of Tor and nothing else",
-                silent_when="fewer than 20 flows are sure of a client, needs times clients are more than "
-                "300,000, or the flow is not TCP; never denies a tunnel",
+                "2002 (RAID); needs served as a queue, less what others would gain, by this project; KIST: "
+                "Jansen et al. 2014 (USENIX Security)",
+                evidence="what the flow needs (to open, for its bytes, to end) passes in the client's "
+                "streams there and then, beside what its other flows need: bytes, or cells of Tor",
+                needs="a relay that puts many connections into one stream and flows that `writes` linked, or "
+                "clients of Tor with all their guards in the ingress capture; known or aligned clocks",
+                speaks_when="`ssh -D` with hidden lengths; clients of Tor and nothing else",
+                silent_when="each flow has a connection of its own, fewer than 20 flows are sure of a "
+                "client, needs times clients are more than 2,000,000, or the flow is not TCP; never denies a "
+                "tunnel",
                 of_fields=False,
             ),
             Engine(

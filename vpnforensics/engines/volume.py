@@ -1,35 +1,42 @@
-"""Volume: streams that carry many connections, by the bytes that each burst of a flow needs there and then.
+"""Volume: what connections need of streams that carry many of them, against what passed there.
 
 Theory of operation
 -------------------
-One stream of ``ssh -D`` carries all connections of its client, and writes what several of them wrote as one.
-Single writes are merged then (:mod:`vpnforensics.engines.writes`), but bytes are not lost: a burst of a flow
-(one direction, up to a silence) of n bytes needs what the relay's write law makes of n on its carrier, within
-the relay's delay. What is noted of a burst and a carrier:
+One stream of ``ssh -D`` carries all connections of its client, and writes what several of them wrote as one;
+Tor puts them into cells of one size, on the circuits of up to three guards at a time (Conflux). So no write
+has a partner. But nothing is lost: what a client's flows need (:mod:`vpnforensics.tunnels.needs`) passes the
+ingress tap within what the relay lets it wait, and little else does.
 
-- *outcome*: whether its bytes are there in pieces of their own; else how many bytes there are, against those
-  needed; or not even later, which causality forbids;
-- *place*: the time from the burst's beginning to the first of those bytes.
+So a client's streams are served as a queue: what is due first takes what passes first (the most needs that
+can be met are met so). What a flow would have of a client is how much more is met with it than without, after
+all flows that are believed to be the client's. Of each need is noted:
 
-All of it is put into classes, and nothing is assumed of a class: how often pairs that are known have it,
-against how often others have it, is counted in the case (:mod:`vpnforensics.evidence.volume`). Where a
-carrier has bytes for one burst it is busy, and likelier to have some for the next: outcomes are counted by
-what it had for the burst before. Without that, chance left little of a score.
+- *outcome*: whether its amount is there, and then, how much is left over; or some of it, or none;
+- *place*: when the first of what was free for it came.
 
-Flows that are known take their bytes out of the streams: bursts that find just theirs first, the others in
-order of size. So each byte of a stream is evidence for one flow.
+Nothing is assumed of these classes: how often pairs that are sure have them, against how often others have
+them with the same client, is counted in the case (:mod:`vpnforensics.evidence.owners`). Where each so many
+cells are answered with one (SENDME), these answers are needs of the client itself.
 
-The work is by bursts and the carriers that had any bytes in their windows.
+How much too early something may seem to come, by jitter and drift, is the slack: the delay law of writes
+says it. Without writes, clocks are known within some milliseconds, and set right by flows that are sure: what
+they need and what passes for it are as far apart in either direction; the slack is that by which most are.
 
-Assumptions: aligned clocks; a known write law; flows that the writes linked, which show how a carrier looks.
+The work is by needs, those clients with whom a flow is not hopeless, and what both sides have within the
+reach.
 
-Silent for datagrams and flows without payload, where each flow has a connection of its own
-(:mod:`vpnforensics.engines.connections`), and where fewer than 20 pairs are known (Tor, padded relays).
+Assumptions: clocks known or aligned within :data:`SLACKS_NS`; all streams of a client in the capture.
 
-Known weaknesses: clients that open like connections at one moment, one of whom was not captured; delays of
-more than a burst's pause; several tens of milliseconds of jitter, which leave little but the amounts.
+Silent for flows without TCP, where each flow has a connection of its own
+(:mod:`vpnforensics.engines.connections`), where fewer than 20 flows are sure, and where needs times clients
+are more than :data:`MOST_COMPARISONS`.
 
-Counting packets: Serjantov & Sewell 2003 (ESORICS); stepping stones: Donoho et al. 2002 (RAID).
+Known weaknesses: clients that ask for the same at one moment, one of whom was not captured; messages of the
+relay's own (circuits that are built look like connections that are opened); a busy relay lets cells wait for
+longer than the reach.
+
+Counting packets: Serjantov & Sewell 2003 (ESORICS); stepping stones: Donoho et al. 2002 (RAID); KIST: Jansen
+et al. 2014 (USENIX Security); Conflux: proposal 329; flow control: proposal 324.
 """
 
 from __future__ import annotations
@@ -39,357 +46,259 @@ from typing import Any
 
 import numpy as np
 
-from vpnforensics.arrays import Bools, Columns, Floats, Ints
-from vpnforensics.engines._volume_kernels import Found, Stock, Wanted, look, name_rivals, take
+from vpnforensics.arrays import Bools, Floats, Ints
+from vpnforensics.engines._volume_kernels import Asked, Desk, Due, Law, Seen
 from vpnforensics.engines.case import Case
-from vpnforensics.flows.grouping import changes
-from vpnforensics.packets.table import PROTO_TCP
+from vpnforensics.flows.grouping import runs
 from vpnforensics.tunnels.carriers import client_is_source
-from vpnforensics.tunnels.reassembly import reassemble_streams
-from vpnforensics.tunnels.write_law import WriteLaw
+from vpnforensics.tunnels.needs import KINDS, Measure, Needs, Parts, Passed, needs_of, passed
 from vpnforensics.tunnels.writes import find_writes
 
 NAME = "volume"
 
 _MS = 1_000_000
-_QUIET_NS = 20 * _MS
-"""Silence between bursts: more than most of a relay's delays, less than round trips of wide areas."""
-_COVERED = 0.02, 0.98
-"""Of the delay law, what a window covers, within these bounds:"""
-_EARLY_NS, _LATE_NS = (5 * _MS, 40 * _MS), (25 * _MS, 60 * _MS)
-_EVER_NS, _EVER_NS_A_BYTE = 1_000 * _MS, 1_000
-"""A byte that is not there by then (a second, and as long as a line of 8 Mbit/s takes) never was."""
-_READS = 4
-"""The law adds for each read; a burst is read in so many, at most, to be told as one."""
-_BULK_BYTES = 60_000
-"""Of larger bursts only whether their bytes ever passed: their carrier spreads them as it can."""
-_SHARES_LESS, _SHARES_MORE = np.array([-0.5, -0.02, 0.0]), np.array([0.5, 2.0])
-"""Bytes more than needed, as a share of them."""
-_NEVER, _LESS, _WHOLE, _MORE, _MUCH, _NOTHING, _OUTCOMES = 0, 1, 4, 5, 7, 8, 9
-_FIRST, _WITHOUT, _WITH, _BEFORE = 0, 1, 2, 3
-"""What the carrier had for the burst before."""
-_PLACE_NS = np.array([-50, -20, -10, -5, -2, -1, -0.5, -0.1, 0, 0.1, 0.3, 0.5, 1, 2, 5, 10, 20, 50]) * _MS
-_PLACES = len(_PLACE_NS) + 1
-_OF_OUTCOME = 2 * _BEFORE * _OUTCOMES
-_NOWHERE_NS = 1 << 60
-
-CLASSES = _OF_OUTCOME + 2 * _OUTCOMES * _PLACES
+MOST_COMPARISONS = 2_000_000
+_REACH_NS = 80 * _MS
+"""Tor's relays wait ten milliseconds for more cells (KIST), at each of three hops; the rest is what a machine
+with all of them takes: on a quiet one hardly a cell waits longer."""
+_BULK_GRAINS, _BULK_NS, _BULK_NS_A_GRAIN = 100, 500 * _MS, _MS
+"""Larger needs wait for a window: half a second, and as long as a line of some megabits a second takes."""
+_ANSWER_NS = 150 * _MS
+"""A client's answer comes after its round trip."""
+_SIZES: Ints = np.array([1, 3, 8, 31])
+"""Grains up to which a need is of each size."""
+_FEW_GRAINS = 2
+"""What is left over is little up to so much, or half of the need."""
+_LAG_NS, _LAGS, _LAG_SD, _LAG_NEAR = _MS // 4, 48, 2.0, 8
+"""Steps in which lags are counted, how many either way, and the normal curve that smooths them."""
+_EDGES_MS = [-20, -11, -7, -4, -2, -1, 0, 0.3, 0.6, 1, 2, 4, 7, 11, 16, 22, 30, 40, 55, 70, 90]
+_EDGES_NS: Ints = (np.array(_EDGES_MS) * _MS).astype(np.int64)
+_OUTCOMES, _FOUND = 6, 3
+_PLACED = KINDS * (len(_SIZES) + 1) * _OUTCOMES
+_PLACES = len(_EDGES_NS) + 1
+CLASSES = _PLACED + 2 * _FOUND * _PLACES
 FEATURES: Ints = np.r_[
-    np.repeat(np.arange(2 * _BEFORE), _OUTCOMES),
-    2 * _BEFORE + np.repeat(np.arange(2 * _OUTCOMES), _PLACES),
+    np.repeat(np.arange(_PLACED // _OUTCOMES), _OUTCOMES),
+    _PLACED // _OUTCOMES + np.repeat(np.arange(2 * _FOUND), _PLACES),
 ]
-"""Of each class, that of which it is one: exactly one class of a feature is noted where it applies."""
-_outcome = np.r_[np.arange(_OF_OUTCOME) % _OUTCOMES, np.arange(CLASSES - _OF_OUTCOME) // _PLACES % _OUTCOMES]
-AGAINST: Bools = (_outcome < _WHOLE - 1) | (_outcome == _NOTHING)
-"""Classes of bursts whose bytes are not there: never evidence for a pair, whatever was counted."""
-OF_A_HEAP: Bools = (_outcome >= _MORE) & (_outcome <= _MUCH)
-"""Classes of bursts whose bytes are there among others, which may be anybody's."""
+"""Of each class, that of which it is one."""
+_outcome = np.r_[np.arange(_PLACED) % _OUTCOMES, np.full(CLASSES - _PLACED, _OUTCOMES)]
+AGAINST: Bools = _outcome < 2
+"""Classes of needs most of which is not there: never evidence for a pair."""
+BEGUN = np.r_[-1.2, -0.8, -0.3, 0.8, 0.5, 0.2, 0.0][_outcome]
+"""What classes are taken to be worth, in decades, until pairs are sure that show it."""
+SLACKS_NS: Ints = np.array([0, 4, 12, 30]) * _MS
+"""How long before it is needed something may seem to have passed, where only volume knows the clocks: within
+milliseconds, and taps jitter."""
+_EARLY, _MOST_EARLY_NS = 0.02, 40 * _MS
+"""Where writes know them: up to this share of the delay law, of the clearer direction, and no more."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bursts(Columns):
-    """Bursts of flows, by flow and time; on the ingress clock."""
+class Streams:
+    """Both sides of a case, to compare need by need."""
 
-    flow: Ints
-    down: Ints
-    begin_ns: Ints
-    end_ns: Ints
-    need: Ints
-    """Bytes that its carrier needs for it at least."""
-    most: Ints
-    """And at most."""
+    clients: Ints
+    """Tunnel of each client."""
+    passed: Passed
+    needs: Needs
+    parts: Parts
+    measure: Measure
+    slack_ns: int = 0
 
-    def moved(self, shift_ns: Ints, of: Bools) -> Bursts:
-        """Those of some flows, each flow moved by a time."""
-        kept = self.take(of[self.flow])
-        by = shift_ns[kept.flow]
-        return replace(kept, begin_ns=kept.begin_ns + by, end_ns=kept.end_ns + by)
+    def moved(self, by_ns: int, slack_ns: int) -> Streams:
+        """With needs so much later, and so much slack."""
+        needs, parts = self.needs, self.parts
+        needs = replace(needs, begin_ns=needs.begin_ns + by_ns, end_ns=needs.end_ns + by_ns)
+        return replace(self, needs=needs, parts=replace(parts, ts_ns=parts.ts_ns + by_ns), slack_ns=slack_ns)
 
+    @property
+    def too_many(self) -> bool:
+        """Whether comparing all would take too long."""
+        return len(self.needs) * len(self.clients) > MOST_COMPARISONS
 
-@dataclass(frozen=True, eq=False)
-class Carried:
-    """Bytes of the carriers as they came: ``2 t`` is tunnel t's stream up, ``2 t + 1`` its stream down."""
+    def turned(self, shift_ns: Ints, of: Bools, number: int) -> tuple[Needs, Parts]:
+        """Needs of some flows, each flow moved by a time, its number raised by one."""
+        needs, parts = self.needs, self.parts
+        kept = of[needs.flow]
+        place = np.cumsum(kept) - 1
+        parts = parts.take(kept[parts.need])
+        parts = replace(parts, ts_ns=parts.ts_ns + shift_ns[needs.flow[parts.need]], need=place[parts.need])
+        needs = needs.take(kept)
+        by_ns = shift_ns[needs.flow]
+        moved = replace(needs, begin_ns=needs.begin_ns + by_ns, end_ns=needs.end_ns + by_ns)
+        return replace(moved, flow=moved.flow + number), parts
 
-    tunnels: int
-    ts_ns: Ints
-    size: Ints
-    key: Ints
-    """Stream and time in one number, ascending."""
-    origin_ns: int
-    span_us: int
-
-    def rows(self, stream: Ints, at_ns: Ints) -> Ints:
-        """First piece of each stream at a time or after it."""
-        us = np.clip((at_ns - self.origin_ns) // 1000, 0, self.span_us - 1)
-        return np.searchsorted(self.key, stream * self.span_us + us)
-
-    def stock(self) -> Stock:
-        """The pieces, of which nothing is taken."""
-        return Stock(self.ts_ns, self.size, self.size.copy(), np.full(len(self.size), -1))
-
-    def passed(self, stream: Ints, begin_ns: Ints, end_ns: Ints) -> Ints:
-        """Bytes of each stream within a time."""
-        before = np.r_[0, np.cumsum(self.size)]
-        return np.asarray(before[self.rows(stream, end_ns)] - before[self.rows(stream, begin_ns)])
-
-
-@dataclass(frozen=True, eq=False)
-class Observed(Columns):
-    """What is noted of bursts and carriers, but for carriers that had nothing, and nothing before."""
-
-    flow: Ints
-    tunnel: Ints
-    outcome: Ints
-    """Class."""
-    place: Ints
-    """Class, or -1."""
-    instead: Ints
-    """Class that would be noted, had the carrier nothing now and before."""
-
-    def counts(self, of: Bools) -> Floats:
-        """How much oftener each class is noted in some rows than it would be instead."""
-        noted = np.r_[self.outcome[of], self.place[of & (self.place >= 0)]]
-        more = np.bincount(noted, minlength=CLASSES) - np.bincount(self.instead[of], minlength=CLASSES)
-        return more.astype(np.float64)
-
-    def worth(self, worth: Floats) -> Floats:
-        """Of each row, more than instead."""
-        placed = np.where(self.place >= 0, worth[self.place], 0.0)
-        return np.asarray(worth[self.outcome] + placed - worth[self.instead])
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """Bursts with all carriers that had bytes in their windows."""
-
-    carried: Carried
-    bursts: Bursts
-    burst: Ints
-    """Of each pair; pairs are by tunnel, then burst."""
-    tunnel: Ints
-    _wanted: Wanted
-    _ever: Bools
-
-    def observe(self, stock: Stock, owner: Ints, took: Found) -> Observed:
-        """Classes of all pairs.
+    def desk(self, flows: int, more: tuple[Needs, Parts] | None = None) -> Desk:
+        """The case set out for comparing, with needs of more flows behind its own.
 
         Parameters
         ----------
-        stock : Stock
-            The pieces, after all took theirs.
-        owner : ndarray of int64, shape (flows,)
-            Tunnel in which each flow has taken its bytes, -1 for none.
-        took : Found
-            What each burst has taken there.
+        flows : int
+            Numbers of flows, all needs.
+        more : tuple of Needs and Parts, optional
         """
-        bursts, burst = self.bursts, self.burst
-        outcome, place = self._noted(stock, self._wanted, self._own(owner, took), took)
-        next_to = np.zeros(len(burst) + 1, np.bool_)  # the row before is of the burst before
-        next_to[1:-1] = (np.diff(burst) == 1) & (np.diff(self.tunnel) == 0)
-        first = changes(bursts.flow)
-        had = outcome > _LESS + 1
-        follows = next_to[:-1] & np.r_[False, had][:-1]
-        before = np.where(first[burst], _FIRST, np.where(follows, _WITH, _WITHOUT))
-        # Where a carrier had bytes and then has nothing, that is noted, too.
-        lonely = np.flatnonzero(had & ~next_to[1:] & (burst + 1 < len(bursts)))
-        lonely = lonely[~first[burst[lonely] + 1]]
-        after = burst[lonely] + 1
-        feature, instead = bursts.down[burst] * _BEFORE + before, instead_of(bursts)
-        return Observed(
-            bursts.flow[np.r_[burst, after]],
-            np.r_[self.tunnel, self.tunnel[lonely]],
-            np.r_[feature, bursts.down[after] * _BEFORE + _WITH] * _OUTCOMES
-            + np.r_[outcome, np.full(len(after), _NOTHING)],
-            np.r_[place, np.full(len(after), -1)],
-            instead[np.r_[burst, after]],
+        needs, parts = self.needs, self.parts
+        if more is not None:
+            late = replace(more[1], need=more[1].need + len(needs))
+            needs, parts = Needs.joined([needs, more[0]]), Parts.joined([parts, late])
+        up, clients, grain = needs.down == 0, len(self.clients), self.measure.grain
+        reach, early = self._reach(needs.amount) + 2 * self.slack_ns, self.slack_ns
+        asked = Asked(
+            np.searchsorted(needs.flow, np.arange(flows + 1)).astype(np.int64),
+            needs.down,
+            np.where(up, -needs.end_ns, needs.begin_ns) - early,
+            np.where(up, -needs.begin_ns, needs.end_ns) - early,
+            needs.amount,
+            reach,
+            (needs.kind * (len(_SIZES) + 1) + np.searchsorted(_SIZES * grain, needs.amount)) * _OUTCOMES,
+        )
+        span_ns = np.full((flows, 2), np.iinfo(np.int64).max)
+        np.minimum.at(span_ns[:, 0], needs.flow, needs.begin_ns)
+        np.minimum.at(span_ns[:, 1], needs.flow, -needs.end_ns)
+        due = _due(needs, parts, early, reach, *self._answers(), flows)
+        room = 2 * len(due.ts_ns) + 2
+        few, spare = _FEW_GRAINS * grain, self.measure.spare
+        return Desk(
+            Law(_REACH_NS + 2 * self.slack_ns, self.slack_ns, _PLACED, few, spare),
+            self._seen(),
+            due,
+            asked,
+            np.r_[np.full(flows, -1, np.int64), np.arange(clients)],
+            np.ones((flows, clients), np.bool_),
+            np.c_[span_ns[:, 0], -span_ns[:, 1]],
+            _EDGES_NS,
+            np.zeros(room, np.int64),
+            np.zeros(room, np.int64),
+            np.zeros(room, np.bool_),
+            np.zeros((len(needs), 2), np.int64),
         )
 
-    def given_back(
-        self, stock: Stock, owner: Ints, took: Found, observed: Observed, worth: Floats
-    ) -> tuple[Ints, Ints, Floats]:
-        """What each pair would gain, had the flow that took most of its window not done so.
+    def _reach(self, amount: Ints) -> Ints:
+        grains = amount // self.measure.grain
+        more = _BULK_NS + _BULK_NS_A_GRAIN * grains
+        return np.asarray(_REACH_NS + np.where(grains > _BULK_GRAINS, more, 0))
 
-        Returns
-        -------
-        rival : ndarray of int64
-            That flow, -1 for none; of each pair.
-        piece : ndarray of int64
-            Its largest piece there.
-        gain : ndarray of float64
-            Of worth, 0 at least.
-        """
-        pairs = len(self.burst)
-        rival, piece = np.full((2, pairs), -1)
-        name_rivals(stock, self._wanted, np.zeros(len(owner), np.int64), rival, piece)
-        own = self._own(owner, took)
-        outcome, place = self._noted(stock, self._wanted._replace(rival=rival), own, took)
-        feature = observed.outcome[:pairs] // _OUTCOMES
-        now = Observed(*(getattr(observed, name)[:pairs] for name in observed.__dataclass_fields__))
-        then = replace(now, outcome=feature * _OUTCOMES + outcome, place=place)
-        gain = np.maximum(then.worth(worth) - now.worth(worth), 0.0)
-        return rival, piece, np.where(rival >= 0, gain, 0.0)
+    def _seen(self) -> Seen:
+        passed = self.passed
+        ts_ns = np.where(passed.stream & 1, passed.ts_ns, -passed.ts_ns)
+        order = np.lexsort((ts_ns, passed.stream))
+        start = np.searchsorted(passed.stream, np.arange(2 * len(self.clients) + 1))
+        return Seen(start.astype(np.int64), ts_ns[order], passed.amount[order])
 
-    def _own(self, owner: Ints, took: Found) -> Bools:
-        """Pairs of a burst with the tunnel in which it took bytes."""
-        return np.asarray((owner[self.bursts.flow[self.burst]] == self.tunnel) & (took.size[self.burst] > 0))
-
-    def _noted(self, stock: Stock, wanted: Wanted, own: Bools, took: Found) -> tuple[Ints, Ints]:
-        """Outcome of each pair, and class of its place."""
-        burst = self.burst
-        found = _nothing(len(burst))
-        look(stock, wanted, found)
-        size = found.size + np.where(own, took.size[burst], 0)
-        apart = np.where(own, took.apart_ns[burst], found.apart_ns)
-        outcome = self._outcomes(size, np.where(own, took.whole[burst], found.whole))
-        of = (self.bursts.down[burst] * _OUTCOMES + outcome) * _PLACES + np.searchsorted(_PLACE_NS, apart)
-        placed = (outcome != _NEVER) & (self.bursts.need[burst] <= _BULK_BYTES)
-        return outcome, np.where(placed, _OF_OUTCOME + of, -1)
-
-    def _outcomes(self, size: Ints, whole: Bools) -> Ints:
-        need, most = self._wanted.need, self._wanted.most
-        less = _LESS + np.searchsorted(_SHARES_LESS, (size - need) / need, side="right")
-        more = _MORE + np.searchsorted(_SHARES_MORE, (size - most) / need)
-        outcome = np.where(size < need, less, more)
-        outcome = np.where(whole, _WHOLE, outcome)
-        return np.where(self._ever, np.where(need > _BULK_BYTES, _MUCH, outcome), _NEVER)
+    def _answers(self) -> tuple[Ints, Ints, Ints]:
+        """Stream, time and number of answers to what each stream carried, in the other direction."""
+        found = [(np.zeros(0, np.int64),) * 3]
+        for answered in range(2 * len(self.clients) if self.measure.answered else 0):
+            mine = self.passed.take(self.passed.stream == answered)
+            more = np.diff(np.cumsum(mine.amount) // self.measure.answered, prepend=0)
+            some = more > 0
+            found.append((np.full(int(some.sum()), answered ^ 1), mine.ts_ns[some], more[some]))
+        stream, ts_ns, count = (np.concatenate(c).astype(np.int64) for c in zip(*found, strict=True))
+        return stream, ts_ns, count
 
 
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """Both sides of a case, to compare burst by burst."""
+def clock_error(streams: Streams, owner: Ints) -> int:
+    """By how much needs seem later than they are, by flows whose client is known, in nanoseconds.
 
-    carried: Carried
-    bursts: Bursts
-    of: Bools
-    """Tunnels that are compared."""
-    early_ns: tuple[int, int]
-    late_ns: tuple[int, int]
-    """Up, down: time of an outer byte before and after the inner one, as the delay goes."""
+    What passes comes as long after needs downwards as before them upwards. What chance has is seen with other
+    clients.
 
-    def compare(self, bursts: Bursts) -> Compared:
-        """Bursts with every carrier that had bytes then."""
-        tunnel, burst = np.flatnonzero(self.of), np.arange(len(bursts))
-        begin, end = self._window(bursts)
-        found = []
-        for t in tunnel.tolist():
-            stream = 2 * t + bursts.down
-            first, stop = self.carried.rows(stream, begin), self.carried.rows(stream, end)
-            some = stop > first
-            found.append((burst[some], np.full(int(some.sum()), t), first[some], stop[some]))
-        burst, of, first, stop = (
-            np.concatenate(column).astype(np.int64) for column in zip(*found, strict=True)
-        )
-        mine = bursts.take(burst)
-        ever = _EVER_NS + mine.need * _EVER_NS_A_BYTE
-        begin = mine.begin_ns - np.where(mine.down == 0, ever, _EARLY_NS[1])
-        end = mine.end_ns + np.where(mine.down == 1, ever, _EARLY_NS[1])
-        passed = self.carried.passed(2 * of + mine.down, begin, end)
-        wanted = _wanted(first, stop, mine)
-        return Compared(self.carried, bursts, burst, of, wanted, passed >= mine.need)
+    Parameters
+    ----------
+    streams : Streams
+    owner : ndarray of int64
+        Client of each flow, -1 where not known.
 
-    def take(self, bursts: Bursts, owner: Ints, claim: Floats) -> tuple[Stock, Found]:
-        """What is left of the pieces, and what bursts took whose flows have an owner.
-
-        Parameters
-        ----------
-        bursts : Bursts
-        owner : ndarray of int64, shape (flows,)
-            Tunnel, -1 for none.
-        claim : ndarray of float64, shape (flows,)
-            Of bursts that need as much, those of the flows that are surer come first.
-        """
-        tunnel = owner[bursts.flow]
-        begin, end = self._window(bursts)
-        stream = 2 * np.maximum(tunnel, 0) + bursts.down
-        first, stop = self.carried.rows(stream, begin), self.carried.rows(stream, end)
-        order = np.lexsort((np.arange(len(bursts)), -claim[bursts.flow], bursts.need))
-        stock, took = self.carried.stock(), _nothing(len(bursts))
-        take(stock, _wanted(first, stop, bursts), order[tunnel[order] >= 0], took)
-        return stock, took
-
-    def _window(self, bursts: Bursts) -> tuple[Ints, Ints]:
-        """Beginning and end of where each burst's bytes are."""
-        up = bursts.down == 0
-        return (
-            bursts.begin_ns - np.where(up, self.late_ns[0], self.early_ns[1]),
-            bursts.end_ns + np.where(up, self.early_ns[0], self.late_ns[1]),
-        )
+    Returns
+    -------
+    int
+        0 where nobody is known.
+    """
+    needs, clients = streams.needs, len(streams.clients)
+    single = needs.take((needs.amount <= streams.measure.grain) & (owner[needs.flow] >= 0))
+    excess = np.zeros((2, 2 * _LAGS + 1))
+    for step, down in np.ndindex(clients, 2):
+        one = single.take(single.down == down)
+        count = _lags(streams, 2 * ((owner[one.flow] + step) % clients) + down, one.begin_ns)
+        excess[down] += count if step == 0 else -count / max(clients - 1, 1)
+    near = np.exp(-0.5 * (np.arange(-_LAG_NEAR, _LAG_NEAR + 1) / _LAG_SD) ** 2)
+    up, back = (np.maximum(np.convolve(one, near, "same"), 0.0) for one in excess)
+    if not up.any() or not back.any():
+        return 0
+    # Up by the error and down less it: their product, shifted against each other by twice the error.
+    return int(np.correlate(up, back, "full").argmax() - 2 * _LAGS) * _LAG_NS // 2
 
 
-def instead_of(bursts: Bursts) -> Ints:
-    """Class that each burst has in a carrier that had nothing, now and before."""
-    before = np.where(changes(bursts.flow), _FIRST, _WITHOUT)
-    return np.asarray((bursts.down * _BEFORE + before) * _OUTCOMES + _NOTHING)
+def slack_by(delays: dict[str, Any]) -> int:
+    """How long before it is needed something may seem to have passed, by the delay law of a decision; ns."""
+    early = []
+    for direction in ("up", "down"):
+        share = np.cumsum(delays[direction]) / max(float(np.sum(delays[direction])), 1e-300)
+        early.append(-(delays["low_ns"] + delays["step_ns"] * int(np.searchsorted(share, _EARLY))))
+    return int(np.clip(min(early), 0, _MOST_EARLY_NS))
 
 
-def prepare(case: Case, tunnels: Bools, law: WriteLaw, delays: dict[str, Any]) -> Volume:
-    """The case's bursts and carriers.
+def _lags(streams: Streams, stream: Ints, need_ns: Ints) -> Floats:
+    """How often something passed by each lag from needs, as it follows them; all around a need count one."""
+    passed, count = streams.passed, np.zeros(2 * _LAGS + 1)
+    for number in range(2 * len(streams.clients)):
+        ts_ns = passed.ts_ns[passed.stream == number]
+        mine = need_ns[stream == number]
+        first, stop = (np.searchsorted(ts_ns, mine + sign * _LAGS * _LAG_NS) for sign in (-1, 1))
+        of, row = runs(first, stop)
+        lag_ns = (ts_ns[row] - mine[of]) * (1 if number & 1 else -1)
+        place = np.minimum(lag_ns // _LAG_NS + _LAGS, 2 * _LAGS)
+        count += np.bincount(place, 1.0 / (stop - first)[of], 2 * _LAGS + 1)
+    return count
+
+
+def _due(
+    needs: Needs,
+    parts: Parts,
+    early_ns: int,
+    reach: Ints,
+    stream: Ints,
+    answer_ns: Ints,
+    answers: Ints,
+    flows: int,
+) -> Due:
+    """Parts of needs, and answers, by direction and its time."""
+    down = np.r_[needs.down[parts.need], stream & 1]
+    # An answer comes after what it answers, whatever its direction: upwards it is due at the end of its time.
+    own_ns = np.where(stream & 1, answer_ns, -(answer_ns + _ANSWER_NS))
+    ts_ns = np.r_[np.where(needs.down[parts.need], parts.ts_ns, -parts.ts_ns) - early_ns, own_ns]
+    order = np.lexsort((ts_ns, down))
+    none = np.full(len(stream), -1)
+    columns = (
+        ts_ns,
+        np.r_[parts.amount, answers],
+        np.r_[needs.flow[parts.need], flows + (stream >> 1)],
+        np.r_[parts.need, none],
+        np.r_[reach[parts.need], np.full(len(stream), _ANSWER_NS)],
+    )
+    start = np.searchsorted(down[order], np.arange(3)).astype(np.int64)
+    return Due(start, *(column[order] for column in columns))
+
+
+def prepare(case: Case, clients: Ints, measure: Measure) -> Streams | None:
+    """What passed of some clients, and what the case's flows need; ``None`` where either is missing.
 
     Parameters
     ----------
     case : Case
-        Its tunnels are carriers.
-    tunnels : ndarray of bool
-        Which of them have this law.
-    law : WriteLaw
-    delays : dict
-        Delay law of the writes, as a decision has it.
+    clients : ndarray of int64
+        Tunnels.
+    measure : Measure
+        What their streams are counted in.
     """
-    early, late = zip(*(_reach(delays, direction) for direction in ("up", "down")), strict=True)
-    return Volume(_carried(case), _bursts(case, law), tunnels, early, late)
-
-
-def _reach(delays: dict[str, Any], direction: str) -> tuple[int, int]:
-    """How early and how late an outer byte may be."""
-    density = np.asarray(delays[direction])
-    share = np.cumsum(density) / max(density.sum(), 1e-300)
-    low, high = (delays["low_ns"] + delays["step_ns"] * int(np.searchsorted(share, q)) for q in _COVERED)
-    return int(np.clip(-low, *_EARLY_NS)), int(np.clip(high, *_LATE_NS))
-
-
-def _carried(case: Case) -> Carried:
     table, tunnels = case.conversations, case.tunnels.tunnels
-    tunnel_of = np.full(len(table), -1, np.int64)
-    for n, tunnel in enumerate(tunnels):
-        tunnel_of[[tunnel.conversation, *tunnel.beside]] = n
-    forward = client_is_source(table, find_writes(table))
-    numbers = np.flatnonzero(tunnel_of >= 0)
-    pieces = reassemble_streams(table, numbers)
-    conversation, down = numbers[pieces.stream >> 1], pieces.stream & 1
-    down = np.where(forward[conversation], down, 1 - down)
-    stream, ts_ns = 2 * tunnel_of[conversation] + down, table.packets.ts_ns[pieces.done]
-    origin_ns = int(ts_ns.min(initial=_NOWHERE_NS)) if len(ts_ns) else 0
-    span_us = (int(ts_ns.max(initial=origin_ns)) - origin_ns) // 1000 + 2
-    order = np.lexsort((ts_ns, stream))
-    key = (stream * span_us + (ts_ns - origin_ns) // 1000)[order]
-    return Carried(len(tunnels), ts_ns[order], pieces.size[order], key, origin_ns, span_us)
-
-
-def _bursts(case: Case, law: WriteLaw) -> Bursts:
+    if not len(clients) or not case.alignment.usable:
+        return None
+    client_of = np.full(len(table), -1, np.int64)
+    for place, n in enumerate(clients.tolist()):
+        client_of[[tunnels[n].conversation, *tunnels[n].beside]] = place
+    there = passed(table, client_of, client_is_source(table, find_writes(table)), measure)
     flows = case.captured or case.flows
-    numbers = np.flatnonzero(flows.proto == PROTO_TCP)
-    pieces = reassemble_streams(flows, numbers)
-    ts_ns = case.alignment.to_ingress(flows.packets.ts_ns[pieces.done])
-    order = np.lexsort((ts_ns, pieces.stream))
-    stream, ts_ns = pieces.stream[order], ts_ns[order]
-    opens = changes(stream)
-    opens[1:] |= np.diff(ts_ns) > _QUIET_NS
-    first = np.flatnonzero(opens)
-    last = np.r_[first[1:], len(stream)].astype(np.int64) - 1 if len(first) else first
-    sums = np.r_[0, np.cumsum(pieces.size[order])]
-    need = law.outer(sums[last + 1] - sums[first])
-    reads = np.minimum(last - first + 1, _READS)
-    each = law.frame + law.unit + law.extra
-    found = Bursts(
-        numbers[stream[first] >> 1], stream[first] & 1, ts_ns[first], ts_ns[last], need, need + reads * each
-    )
-    return found.take(np.lexsort((found.begin_ns, found.flow)))
-
-
-def _nothing(many: int) -> Found:
-    return Found(np.zeros(many, np.int64), np.full(many, _NOWHERE_NS), np.zeros(many, np.bool_))
-
-
-def _wanted(first: Ints, stop: Ints, bursts: Bursts) -> Wanted:
-    nobody = np.full(len(bursts), -1)
-    return Wanted(first, stop, bursts.begin_ns, bursts.need, bursts.most, bursts.flow, nobody)
+    needs, parts = needs_of(flows, case.alignment.to_ingress(flows.packets.ts_ns), measure)
+    return Streams(clients, there, needs, parts, measure) if len(there) and len(needs) else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vpnforensics.align.alignment import Alignment
-from vpnforensics.engines import cells, counters, packets, writes
+from vpnforensics.engines import counters, packets, volume, writes
 from vpnforensics.engines.case import Case
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.packets.selection import leaves_out
@@ -91,12 +91,12 @@ def of_decision(case: Case, decision: Decision) -> list[str]:
         )
     elif decision.engine in (packets.NAME, writes.NAME):
         found += [decision.lent] if decision.lent else []
-        by_cells = any(voice.engine == cells.NAME for voice in decision.voices)
+        by_volume = any(voice.engine == volume.NAME for voice in decision.voices)
         found += [
             f"tunnel of {tunnel.client} ({tunnel.protocol}): no length map known or learned;"
             " no flow can be linked to it"
             for tunnel, number in zip(case.tunnels.tunnels, case.map_of_tunnel, strict=True)
-            if number < 0 and not by_cells
+            if number < 0 and not by_volume
         ]
         found += _too_strict(decision) + _too_alike(decision)
     return found + list(decision.unheard)
