@@ -1,4 +1,4 @@
-"""Bursts against the bytes of streams: what is found, what is taken, and what is noted of it."""
+"""Needs against what passed: what is served, what one flow more would have, and what is noted of it."""
 
 from __future__ import annotations
 
@@ -6,225 +6,243 @@ import numpy as np
 import pytest
 
 from vpnforensics.engines import volume as engine
-from vpnforensics.engines._volume_kernels import Found, Stock, Wanted, look, name_rivals, take
-from vpnforensics.engines.volume import AGAINST, CLASSES, FEATURES, OF_A_HEAP, Bursts, Carried, Volume
+from vpnforensics.engines._volume_kernels import count_classes, draw_all, find_rivals, place_all, score_all
+from vpnforensics.engines.volume import BEGUN, CLASSES, Streams, clock_error, slack_by
+from vpnforensics.tunnels.cells import CELLS
+from vpnforensics.tunnels.needs import DATA_DOWN, DATA_UP, OPENS, Needs, Parts, Passed, bytes_of
+from vpnforensics.tunnels.write_law import WriteLaw
 
 MS = 1_000_000
-HOUR_NS = 3_600_000 * MS
+NONE, FEW, SOME, JUST, MORE, MUCH = range(6)
 
 
-def carried(*pieces, tunnels=3):
-    """Pieces of (stream, ms, bytes)."""
-    stream, at, size = (np.array(column, np.int64) for column in zip(*sorted(pieces), strict=True))
-    ts_ns = HOUR_NS + at * MS
-    origin, span = int(ts_ns.min()), int(ts_ns.max() - ts_ns.min()) // 1000 + 2
-    return Carried(tunnels, ts_ns, size, stream * span + (ts_ns - origin) // 1000, origin, span)
+LAW = WriteLaw("ssh", frame=20, unit=8, room=8, extra=14)
 
 
-def bursts(*rows):
-    """Bursts of (flow, down, ms, ms, need, most)."""
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-    columns[2:4] = (HOUR_NS + column * MS for column in columns[2:4])
-    return Bursts(*columns)
+def tor(cells, needs, clients=2, measure=CELLS):
+    """Cells of (client, down, ms, count) and needs of (flow, kind, ms, cells); or bytes."""
+    rows = sorted((2 * c + down, at * MS, n) for c, down, at, n in cells)
+    stream, ts_ns, count = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    flow, kind, at, many = (np.array(column, np.int64) for column in zip(*needs, strict=True))
+    wanted = Needs(flow, kind, kind & 1, at * MS, at * MS, many)
+    parts = Parts(np.arange(len(flow)), at * MS, many)
+    return Streams(np.arange(clients), Passed(stream, ts_ns, count), wanted, parts, measure)
 
 
-def volume(of, those):
-    return Volume(of, those, np.ones(of.tunnels, np.bool_), (5 * MS, 5 * MS), (25 * MS, 25 * MS))
+def outcomes(case, flow, client, owner):
+    """Outcome of each need of a flow with a client, others having theirs."""
+    desk = case.desk(len(owner))
+    desk.owner[: len(owner)] = owner
+    counts = np.zeros((len(case.clients), CLASSES))
+    count_classes(desk, np.array([flow]), np.array([client]), counts)
+    rows = slice(desk.asked.start[flow], desk.asked.start[flow + 1])
+    return (desk.noted[rows, 0] - desk.asked.feature[rows]).tolist()
 
 
-def noted(of, those, owner, claim=None):
-    """Outcome and place of each burst in each tunnel, as numbers within their features."""
-    both = volume(of, those)
-    claim = np.zeros(len(owner)) if claim is None else np.array(claim)
-    owner = np.array(owner, np.int64)
-    stock, took = both.take(those, owner, claim)
-    compared = both.compare(those)
-    return compared, compared.observe(stock, owner, took), stock, took
+def test_what_is_needed_upwards_passed_before_and_downwards_after():
+    case = tor([(0, 0, 1000, 2), (0, 1, 1030, 3)], [(0, DATA_UP, 1010, 2), (0, DATA_DOWN, 1020, 3)])
+    assert outcomes(case, 0, 0, [-1]) == [JUST, JUST]
+    assert outcomes(case, 0, 1, [-1]) == [NONE, NONE]
+    early = tor([(0, 0, 1020, 2), (0, 1, 1010, 3)], [(0, DATA_UP, 1010, 2), (0, DATA_DOWN, 1020, 3)])
+    assert outcomes(early, 0, 0, [-1]) == [NONE, NONE]
 
 
-def nothing(many):
-    return Found(np.zeros(many, np.int64), np.full(many, 1 << 60), np.zeros(many, np.bool_))
+def test_cells_come_within_the_reach():
+    reach = 80
+    case = tor(
+        [(0, 1, 1000 + reach, 1), (0, 1, 3001 + reach, 1)], [(0, DATA_DOWN, 1000, 1), (1, DATA_DOWN, 3000, 1)]
+    )
+    assert outcomes(case, 0, 0, [-1, -1]) == [JUST]
+    assert outcomes(case, 1, 0, [-1, -1]) == [NONE]
 
 
-def random_case(seed, windows=60):
-    """Pieces some of which are taken, by flows 0 to 4; and what bursts of flow 9 look for there."""
-    rng = np.random.default_rng(seed)
-    size = rng.choice([36, 100, 556], 80)
-    left = size * rng.integers(0, 2, 80)
-    taker = np.where(left == 0, rng.integers(0, 5, 80), -1)
-    stock = Stock(np.sort(rng.integers(0, 1000, 80)), size, left, taker)
-    first, need = rng.integers(0, 80, windows), rng.choice([36, 100, 136, 656, 2000], windows)
-    stop = np.minimum(first + rng.integers(0, 12, windows), 80)
-    rival = rng.integers(-1, 5, windows)
-    nine = np.full(windows, 9)
-    return stock, Wanted(first, stop, rng.integers(0, 1000, windows), need, need + 30, nine, rival)
+def test_a_large_need_waits_longer_and_after_the_others():
+    case = tor([(0, 1, 1400, 150), (0, 1, 1401, 2)], [(0, DATA_DOWN, 1300, 150), (1, DATA_DOWN, 1390, 2)])
+    assert outcomes(case, 0, 0, [-1, -1]) == [MORE]
+    assert outcomes(case, 1, 0, [0, -1]) == [JUST]
+    assert outcomes(case, 0, 0, [-1, 0]) == [JUST]
 
 
-def plain(stock, wanted, k):
-    """The oracle: every run of pieces in a row of which there is something, by two loops."""
-    rows = range(int(wanted.first[k]), int(wanted.stop[k]))
-    back = {r: wanted.rival[k] >= 0 and stock.taker[r] == wanted.rival[k] for r in rows}
-    there = {r: int(stock.size[r] if back[r] else stock.left[r]) for r in rows}
-    some = [r for r in rows if there[r]]
-    apart = {r: abs(int(stock.ts_ns[r] - wanted.begin_ns[k])) for r in some}
-    runs = []
-    for a in range(len(some)):
-        for b in range(a + 1, len(some) + 1):
-            have = sum(there[r] for r in some[a:b])
-            if have >= wanted.need[k]:
-                runs += [apart[some[a]]] * int(have <= wanted.most[k])
-                break
-    return sum(there.values()), min(runs or apart.values(), default=1 << 60), bool(runs)
+def test_with_slack_cells_may_seem_to_come_too_early():
+    case = tor([(0, 0, 1005, 2), (0, 1, 1018, 3)], [(0, DATA_UP, 1002, 2), (0, DATA_DOWN, 1020, 3)])
+    assert outcomes(case, 0, 0, [-1]) == [NONE, NONE]
+    assert outcomes(case.moved(0, 4 * MS), 0, 0, [-1]) == [JUST, JUST]
+    assert outcomes(case.moved(0, 2 * MS), 0, 0, [-1]) == [NONE, JUST]
+    late = tor([(0, 1, 1000 + 85, 1)], [(0, DATA_DOWN, 1000, 1)])
+    assert outcomes(late, 0, 0, [-1]) == [NONE]
+    assert outcomes(late.moved(0, 5 * MS), 0, 0, [-1]) == [JUST]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_windows_are_looked_at_as_the_oracle_does(seed):
-    stock, wanted = random_case(seed)
-    found = nothing(60)
-    look(stock, wanted, found)
-    expected = [plain(stock, wanted, k) for k in range(60)]
-    assert list(zip(found.size, np.abs(found.apart_ns), found.whole, strict=True)) == expected
-    assert 5 < found.whole.sum() < 55
-
-
-def test_a_rival_is_who_took_most_of_the_window():
-    stock, wanted = random_case(3)
-    rival, piece = np.full((2, 60), -1)
-    name_rivals(stock, wanted, np.zeros(10, np.int64), rival, piece)
-    for k in range(60):
-        rows = np.arange(wanted.first[k], wanted.stop[k])
-        rows = rows[stock.taker[rows] >= 0]
-        took = np.bincount(stock.taker[rows], stock.size[rows], 5)
-        assert (rival[k] < 0) == (len(rows) == 0)
-        if len(rows):
-            assert took[rival[k]] == took.max()
-            mine = rows[stock.taker[rows] == rival[k]]
-            assert stock.taker[piece[k]] == rival[k]
-            assert stock.size[piece[k]] == stock.size[mine].max()
-    assert len(np.unique(rival)) == 6
-
-
-def test_bytes_are_taken_once_and_no_more_than_needed():
-    rng = np.random.default_rng(4)
-    size = rng.integers(1, 400, 50)
-    stock = Stock(np.arange(50), size, size.copy(), np.full(50, -1))
-    first, need = rng.integers(0, 40, 30), rng.integers(30, 900, 30)
-    wanted = Wanted(first, first + 10, first.copy(), need, need + 42, np.arange(30), np.full(30, -1))
-    found = nothing(30)
-    take(stock, wanted, np.arange(30), found)
-    assert stock.left.min() >= 0
-    assert (size - stock.left).sum() == found.size.sum()
-    assert (found.size <= np.where(found.whole, wanted.most, need)).all()
-    assert ((stock.taker < 0) <= (2 * stock.left >= size)).any()
-    assert (stock.taker[stock.left == size] == -1).all()
-
-
-def test_a_burst_that_finds_just_its_bytes_has_them_before_one_that_takes_any():
-    of = carried((1, 0, 500), (1, 1, 1000), (1, 2, 800))
-    those = bursts((0, 1, 0, 0, 1000, 1040), (1, 1, 0, 0, 600, 640))
-    _, _, stock, took = noted(of, those, [0, 0])
-    assert took.whole.tolist() == [True, False]
-    assert took.size.tolist() == [1000, 600]
-    assert stock.left.tolist() == [0, 0, 700]
-    assert stock.taker.tolist() == [1, 0, -1]
-
-
-def test_each_byte_is_evidence_for_one_flow():
-    of = carried((0, 0, 556))
-    those = bursts((0, 0, 0, 0, 556, 590), (1, 0, 1, 1, 556, 590))
-    compared, observed, stock, took = noted(of, those, [0, -1])
-    assert took.size.tolist() == [556, 0]
-    assert stock.left.tolist() == [0]
-    outcome = observed.outcome % 9
-    assert outcome[observed.flow == 0].tolist() == [4]  # its own
-    assert outcome[observed.flow == 1].tolist() == [1]  # nothing left
-    assert not AGAINST[observed.outcome[observed.flow == 0]].any()
-    assert AGAINST[observed.outcome[observed.flow == 1]].all()
-    assert len(compared.burst) == 2
+def test_needs_that_are_moved_are_moved_with_all_their_parts():
+    case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1013, 4)])
+    assert outcomes(case, 0, 0, [-1]) == [NONE]
+    assert outcomes(case.moved(-4 * MS, 0), 0, 0, [-1]) == [JUST]
 
 
 @pytest.mark.parametrize(
-    ("ms", "size", "outcome"),
-    [
-        (0, 400, 1),
-        (0, 700, 2),
-        (0, 990, 3),
-        (0, 1000, 4),
-        (0, 1040, 4),
-        (0, 1400, 5),
-        (0, 2900, 6),
-        (0, 4000, 7),
-    ],
+    ("passed", "outcome"),
+    [(0, NONE), (400, FEW), (900, SOME), (1000, JUST), (1168, JUST), (1169, MORE), (1500, MORE), (1501, MUCH)],
 )
-def test_amounts_against_what_is_needed(ms, size, outcome):
-    """In two pieces that are none of them alone; what is missing then comes later, or it never did."""
-    of = carried((1, ms, size // 2), (1, ms + 1, size - size // 2), (1, 400, 700))
-    _, observed, _, _ = noted(of, bursts((0, 1, 0, 2, 1000, 1040)), [-1])
-    assert (observed.outcome % 9).tolist() == [outcome]
+def test_of_bytes_as_many_more_are_its_own_as_reads_may_add(passed, outcome):
+    case = tor([(0, 1, 1010, passed), (1, 1, 500, 1)], [(0, DATA_DOWN, 1000, 1000)], measure=bytes_of(LAW))
+    assert outcomes(case, 0, 0, [-1]) == [outcome]
 
 
-def test_what_never_passed_was_not_carried():
-    of = carried((1, 0, 700), (1, 5000, 700))
-    _, observed, _, _ = noted(of, bursts((0, 1, 0, 0, 1000, 1040)), [-1])
-    assert (observed.outcome % 9).tolist() == [0]
-    assert observed.place.tolist() == [-1]
+def test_slack_is_by_the_clearer_direction_of_the_delay_law():
+    steady, spread = np.zeros(101), np.full(101, 1.0)
+    steady[45:70] = 1.0
+    law = {"low_ns": -50 * MS, "step_ns": MS, "up": steady, "down": spread}
+    assert slack_by(law) == 5 * MS
+    assert slack_by(law | {"up": np.eye(1, 101, 60)[0]}) == 0
+    assert slack_by(law | {"up": spread}) == 40 * MS
 
 
-def test_upstream_bytes_come_before_and_downstream_bytes_after():
-    of = carried((0, 0, 100), (1, 40, 100))
-    early, late = bursts((0, 0, 20, 20, 100, 130)), bursts((0, 1, 20, 20, 100, 130))
-    for those, apart_ms in ((early, -20), (late, 20)):
-        compared, observed, _, _ = noted(of, those, [-1])
-        assert len(compared.burst) == 1
-        place = np.searchsorted(engine._PLACE_NS, apart_ms * MS)
-        assert (observed.place[0] - 54) % 19 == place
-    assert len(volume(of, early).compare(bursts((0, 0, 60, 60, 100, 130))).burst) == 0
-    assert len(volume(of, late).compare(bursts((0, 1, 60, 60, 100, 130))).burst) == 0
+@pytest.mark.parametrize("error_ms", [-5, 0, 3])
+def test_the_clocks_error_is_what_sets_both_directions_apart(error_ms):
+    rng = np.random.default_rng(3)
+    at = np.sort(rng.integers(1000, 100_000, 400))
+    down = rng.integers(0, 2, 400)
+    wait = rng.integers(1, 4, 400)
+    cells = [
+        (f % 2, d, t + (w if d else -w), 1) for f, (t, d, w) in enumerate(zip(at, down, wait, strict=True))
+    ]
+    cells += [(c, d, t, 1) for c in (0, 1) for d in (0, 1) for t in rng.integers(1000, 100_000, 400).tolist()]
+    needs = [(f, DATA_UP + d, t + error_ms, 1) for f, (t, d) in enumerate(zip(at, down, strict=True))]
+    owner = np.where(rng.random(400) < 0.8, np.arange(400) % 2, -1)
+    assert clock_error(tor(cells, needs), owner) / MS == pytest.approx(error_ms, abs=0.3)
 
 
-def test_a_carrier_that_falls_silent_is_noted_where_it_had_bytes():
-    of = carried((0, 0, 100), (2, 0, 100), (2, 200, 100))
-    those = bursts((0, 0, 0, 0, 100, 130), (0, 0, 200, 200, 100, 130), (0, 0, 400, 400, 100, 130))
-    _, observed, _, _ = noted(of, those, [-1])
-    by = {
-        tunnel: [(int(o) // 9 % 3, int(o) % 9) for o in observed.outcome[observed.tunnel == tunnel]]
-        for tunnel in (0, 1)
-    }
-    first, with_bytes = 0, 2
-    assert by[0] == [(first, 4), (with_bytes, 8)]
-    assert by[1] == [(first, 4), (with_bytes, 4), (with_bytes, 8)]
-    # Each burst is noted once for each carrier, or would be as nothing: the counts of both add up.
-    counts = observed.counts(np.ones(len(observed), np.bool_))
-    assert counts[:54].sum() == 0
-    assert counts[54:].sum() == (observed.place >= 0).sum()
+def test_nobody_known_sets_no_clock():
+    case = tor([(0, 0, 1000, 1), (0, 1, 1030, 1)], [(0, DATA_UP, 1010, 1), (0, DATA_DOWN, 1020, 1)])
+    assert clock_error(case, np.array([-1])) == 0
 
 
-def test_of_a_large_burst_only_whether_it_passed():
-    of = carried((1, 0, 50_000), (1, 900, 150_000))
-    _, observed, _, _ = noted(of, bursts((0, 1, 0, 5, 150_000, 150_200)), [-1])
-    assert (observed.outcome % 9).tolist() == [7]
-    assert observed.place.tolist() == [-1]
+def test_what_others_need_is_not_there_twice():
+    case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1000, 4), (1, DATA_DOWN, 1005, 4), (2, DATA_DOWN, 1005, 1)])
+    assert outcomes(case, 1, 0, [-1, -1, -1]) == [JUST]
+    assert outcomes(case, 1, 0, [0, -1, -1]) == [NONE]
+    assert outcomes(case, 1, 0, [-1, -1, 0]) == [SOME]
+    assert outcomes(case, 1, 0, [1, -1, -1]) == [JUST]
 
 
-def test_who_lost_its_bytes_to_another_would_gain_them_back():
-    """Of two bursts that need one piece the surer has it; the other's gain is told, with the piece."""
-    of = carried((0, 0, 556))
-    those = bursts((0, 0, 0, 0, 556, 590), (1, 0, 1, 1, 556, 590))
-    both, owner = volume(of, those), np.array([0, -1])
-    stock, took = both.take(those, owner, np.zeros(2))
-    compared = both.compare(those)
-    observed = compared.observe(stock, owner, took)
-    worth = np.zeros(CLASSES)
-    worth[(FEATURES < 6) & (np.arange(CLASSES) % 9 == 4)] = 2.0
-    rival, piece, gain = compared.given_back(stock, owner, took, observed, worth)
-    assert compared.bursts.flow[compared.burst].tolist() == [0, 1]
-    assert rival.tolist() == [-1, 0]
-    assert piece.tolist() == [-1, 0]
-    assert gain.tolist() == [0.0, 2.0]
+def test_others_make_room_with_later_cells():
+    case = tor([(0, 1, 1010, 1), (0, 1, 1050, 1)], [(0, DATA_DOWN, 1000, 1), (1, DATA_DOWN, 1001, 1)])
+    assert outcomes(case, 1, 0, [0, -1]) == [JUST]
 
 
-def test_every_class_is_of_one_feature():
-    assert len(FEATURES) == len(AGAINST) == CLASSES
-    assert (np.diff(FEATURES) >= 0).all()
-    assert np.bincount(FEATURES).tolist() == [9] * 6 + [19] * 18
-    assert not (AGAINST & OF_A_HEAP).any()
+def test_cells_that_are_left_over_are_noted():
+    case = tor(
+        [(0, 1, 1010, 7)], [(0, DATA_DOWN, 1000, 5), (1, DATA_DOWN, 1000, 3), (2, DATA_DOWN, 1000, 15)]
+    )
+    assert [outcomes(case, f, 0, [-1, -1, -1]) for f in range(3)] == [[MORE], [MUCH], [FEW]]
+
+
+def test_answers_to_each_31st_cell_are_the_clients_own():
+    answered = tor([(0, 1, 1000, 31), (0, 0, 1060, 1)], [(0, OPENS, 1065, 1)])
+    assert outcomes(answered, 0, 0, [-1]) == [JUST]  # who needs it comes first
+    desk = answered.desk(1)
+    assert desk.due.need.tolist() == [-1, 0] or desk.due.need.tolist() == [0, -1]
+    two = tor([(0, 1, 1000, 31), (0, 0, 1060, 2)], [(0, OPENS, 1065, 1)])
+    assert outcomes(two, 0, 0, [-1]) == [JUST]  # and the other one is explained
+    unanswered = tor([(0, 1, 1000, 30), (0, 0, 1060, 2)], [(0, OPENS, 1065, 1)])
+    assert outcomes(unanswered, 0, 0, [-1]) == [MORE]
+
+
+def test_a_flow_is_given_to_the_client_that_has_its_cells():
+    needs = [(0, DATA_UP + (n & 1), 1000 + 200 * n, 3) for n in range(8)]
+    cells = [(1, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(8)]
+    case = tor([*cells, (0, 0, 500, 1)], needs)
+    desk, score = case.desk(1), np.zeros((1, 2))
+    worth = np.tile(BEGUN, (2, 1))
+    place_all(desk, np.array([0]), worth, 2.0, score)
+    assert score[0, 1] > 5 > 0 > score[0, 0]
+    assert desk.owner[0] == 1
+    desk.hopeful[0, 1] = False
+    place_all(desk, np.array([0]), worth, 2.0, score)
+    assert desk.owner[0] == -1
+    assert score[0, 1] == -np.inf
+
+
+def test_clients_are_drawn_as_likely_as_they_are():
+    needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(2) for n in range(4)]
+    cells = [(c, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for c in range(2) for n in range(4)]
+    desk, worth, nobody = tor(cells, needs, clients=3).desk(2), np.tile(BEGUN, (3, 1)), 0.05
+    rng, chance, owners = np.random.default_rng(1), np.zeros((2, 3)), []
+    for _ in range(400):
+        draw_all(desk, np.array([0]), worth, nobody, rng.random(1), chance)
+        owners.append(desk.owner[0])
+    assert chance[0, :2] / 400 == pytest.approx(0.5, abs=0.01)
+    assert (chance[0, 2], chance[1].max()) == (pytest.approx(0.0, abs=1.0), 0.0)
+    assert np.bincount(owners, minlength=2)[:2] / 400 == pytest.approx(0.5, abs=0.1)
+    order = np.arange(2)
+    draw_all(desk, order, worth, nobody, rng.random(2), chance)
+    assert sorted(desk.owner[:2]) == [0, 1]  # what one has is not there for the other
+    desk.hopeful[:, 0] = False
+    draw_all(desk, order, worth, nobody, rng.random(2), gone := np.zeros((2, 3)))
+    assert (gone[:, 0] == 0).all()
+    draw_all(desk, order, worth, 1e9, rng.random(2), none := np.zeros((2, 3)))
+    assert (none < 0.01).all()
+    assert desk.owner[:2].tolist() == [-1, -1]
+
+
+def test_scores_are_of_flows_that_stay_where_they_are():
+    needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(2) for n in range(4)]
+    cells = [(0, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(4)]
+    desk, score = tor([*cells, (1, 0, 500, 1)], needs).desk(2), np.zeros((2, 2))
+    desk.owner[:2] = [0, -1]
+    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
+    assert desk.owner[:2].tolist() == [0, -1]
+    assert score[0, 0] > 2 > 0 > score[1, 0]
+    desk.hopeful[:, 0] = False
+    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
+    assert (score[:, 0] == -np.inf).all()
+
+
+def rivals(case, owner, claim, least=1.0, homeless=4.0):
+    """Gain of others, and odds of exchanges, of each flow."""
+    desk, (gain, odds) = case.desk(len(owner)), np.zeros((2, len(owner)))
+    desk.owner[: len(owner)] = owner
+    worth = np.tile(BEGUN, (len(case.clients), 1))
+    find_rivals(desk, np.arange(len(owner)), claim, least, homeless, worth, 2.0, gain, odds)
+    assert desk.owner[: len(owner)].tolist() == owner
+    return gain, odds
+
+
+def test_what_another_flow_would_gain_is_told():
+    needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(3) for n in range(8)]
+    needs = [(f, k, at + (5000 if f == 2 else 0), n) for f, k, at, n in needs]
+    cells = [(1, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(8)]
+    cells += [(1, d, at + 5000, n) for _, d, at, n in cells]
+    case = tor([*cells, (0, 0, 500, 1)], needs)
+    gain, odds = rivals(case, [1, -1, 1], np.array([6.0, 0.0, 6.0]))
+    assert gain[0] > 5
+    assert gain[[1, 2]].tolist() == [0, 0]
+    assert (odds == 0).all()
+    assert (rivals(case, [1, -1, 1], np.array([6.0, 4.5, 6.0]))[0] == 0).all()
+    assert (rivals(case, [1, -1, 1], np.array([0.5, 0.0, 6.0]))[0] == 0).all()
+    gain, _ = rivals(case, [-1, 1, 1], np.array([0.0, 6.0, 6.0]))  # whoever comes first
+    assert (gain > 5).tolist() == [False, True, False]
+
+
+def test_two_flows_that_are_alike_may_have_each_others_client():
+    needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n + f, 3) for f in range(2) for n in range(8)]
+    cells = [(c, n & 1, 1000 + 200 * n + (20 if n & 1 else -20), 3) for c in range(2) for n in range(8)]
+    _, odds = rivals(tor(cells, needs), [0, 1], np.array([9.0, 9.0]))
+    assert odds == pytest.approx(1.0)
+    larger = [(f, k, at, n + 2 * f) for f, k, at, n in needs]
+    cells = [(c, d, at, n + 2 * c) for c, d, at, n in cells]
+    _, odds = rivals(tor(cells, larger), [0, 1], np.array([9.0, 9.0]))
+    assert (odds < 1e-3).all()
+    assert (odds > 0).all()
+
+
+def test_needs_that_are_turned_keep_all_but_their_time():
+    case = tor([(0, 1, 1010, 4)], [(0, DATA_DOWN, 1000, 4), (1, OPENS, 1005, 1)])
+    needs, parts = case.turned(np.array([0, 7000 * MS]), np.array([False, True]), 2)
+    assert (needs.flow.tolist(), needs.begin_ns.tolist(), needs.amount.tolist()) == ([3], [8005 * MS], [1])
+    assert (parts.need.tolist(), parts.ts_ns.tolist()) == ([0], [8005 * MS])
+
+
+def test_missing_cells_are_never_evidence_for_a_pair():
+    assert engine.AGAINST[:6].tolist() == [True, True, False, False, False, False]
+    assert not engine.AGAINST[tor([(0, 0, 1, 1)], [(0, OPENS, 2, 1)]).desk(1).law.places :].any()

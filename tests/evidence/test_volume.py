@@ -1,8 +1,8 @@
-"""Flows of streams that carry many: linked by their amounts, not where their client is missing, no more than
-the case's errors allow.
+"""Flows of streams that carry many: linked by what they need, not where their client is missing, and no more
+than the case's errors allow.
 
-A world of its own stands for a case: clients load pages, several flows at a time, and the outer pieces of
-each client are one stream, where some have the bytes of two flows.
+A world of its own stands for a case: clients load pages, several connections at a time, and all their cells
+are in one stream a direction, with others among them.
 """
 
 from __future__ import annotations
@@ -14,191 +14,218 @@ import numpy as np
 import pytest
 
 from vpnforensics.engines.circle import circle_of
-from vpnforensics.engines.volume import Bursts, Carried, Volume
+from vpnforensics.engines.volume import Streams
 from vpnforensics.evidence import volume as evidence
+from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.decoys import NO_DECOYS
 from vpnforensics.evidence.policy import Policy
+from vpnforensics.tunnels.cells import CELLS
+from vpnforensics.tunnels.needs import ANSWERS, DATA_UP, ENDS_UP, OPENS, Needs, Parts, Passed, bytes_of
+from vpnforensics.tunnels.write_law import WriteLaw
 
 MS = 1_000_000
-TUNNELS, PAGES, AT_ONCE, STEPS = 4, 18, 3, 4
+LAW = WriteLaw("ssh", frame=20, unit=8, room=8, extra=14)
+CLIENTS, PAGES, AT_ONCE, STEPS = 4, 14, 3, 5
 ORIGIN_NS = 10**18
+
+
+class Tunnels:
+    """So many of one protocol."""
+
+    def __init__(self, protocol):
+        self.tunnels = [SimpleNamespace(protocol=protocol)] * CLIENTS
+
+    def __len__(self):
+        return len(self.tunnels)
 
 
 @pytest.fixture(scope="module")
 def world():
-    """Bursts, pieces as (stream, ns, bytes), and the true tunnel of each flow."""
+    """Cells (stream, ns, count), needs (flow, kind, ns, cells), and the client of each flow."""
     rng = np.random.default_rng(7)
-    rows, pieces, true = [], [], []
-    for tunnel in range(TUNNELS):
-        for begin in np.sort(rng.integers(0, 60_000, PAGES)):
+    cells, needs, true = [], [], []
+    for client in range(CLIENTS):
+        for begin in rng.integers(0, 60_000, PAGES):
             for _ in range(AT_ONCE):
                 at = int(begin) * MS + int(rng.integers(0, 40 * MS))
-                for _ in range(STEPS):
-                    for down in (0, 1):
-                        need = int(rng.integers(10, 200)) * (8 if down == 0 else 48)
-                        delay = int(rng.exponential(0.3 * MS)) * (1 if down else -1)
-                        rows.append((len(true), down, ORIGIN_NS + at, ORIGIN_NS + at, need, need + 136))
-                        pieces.append((2 * tunnel + down, ORIGIN_NS + at + delay, need))
-                        at += int(rng.integers(8, 30)) * MS
-                true.append(tunnel)
-    merged = np.array(sorted(pieces), np.int64)
-    for n in range(0, len(merged) - 1, 4):
-        if merged[n, 0] == merged[n + 1, 0] and merged[n + 1, 1] - merged[n, 1] < 10 * MS:
-            merged[n, 2], merged[n + 1, 2] = 0, merged[n, 2] + merged[n + 1, 2]
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-    return Bursts(*columns), merged[merged[:, 2] > 0], np.array(true)
+                steps = [(OPENS, 1), (ANSWERS, 1)]
+                steps += [(DATA_UP + (n & 1), int(rng.integers(1, 12))) for n in range(2 * STEPS)]
+                for kind, many in (*steps, (ENDS_UP, 1)):
+                    delay = int(rng.exponential(6 * MS)) * (1 if kind & 1 else -1)
+                    needs.append((len(true), kind, ORIGIN_NS + at, many))
+                    cells.append((2 * client + (kind & 1), ORIGIN_NS + at + delay, many))
+                    at += int(rng.integers(30, 120)) * MS
+                true.append(client)
+        for at in rng.integers(0, 62_000, 200):  # circuits are built
+            cells += [(2 * client + down, ORIGIN_NS + int(at) * MS, 1) for down in (0, 1)]
+    return np.array(sorted(cells), np.int64), np.array(needs, np.int64), np.array(true)
 
 
-def asked_of(world, *, gone=-1):
-    """A case with half of the flows linked by writes, and what it is asked; without a client's pieces."""
-    bursts, pieces, true = world
-    pieces = pieces[pieces[:, 0] // 2 != gone]
-    stream, ts_ns, size = pieces.T
-    span = int(ts_ns.max() - ORIGIN_NS) // 1000 + 10_000_000
-    origin = ORIGIN_NS - 1_000_000_000
-    carried = Carried(TUNNELS, ts_ns, size, stream * span + (ts_ns - origin) // 1000, origin, span)
-    volume = Volume(carried, bursts, np.arange(TUNNELS) != gone, (5 * MS, 5 * MS), (25 * MS, 25 * MS))
-    begin_ns = bursts.begin_ns[np.searchsorted(bursts.flow, np.arange(len(true)))]
-    links = np.where((np.arange(len(true)) % 2 == 0) & (true != gone), true, -1)
-    case = SimpleNamespace(
-        flows=true, begin_ns=begin_ns, circle=circle_of(begin_ns, ts_ns), tunnels=np.arange(TUNNELS)
+def case_of(world, gone=-1):
+    """A case that has no more of it than is asked for, and both sides; without a client's cells."""
+    cells, needs, true = world
+    stream, ts_ns, count = cells[cells[:, 0] // 2 != gone].T
+    flow, kind, at_ns, many = needs.T
+    tor = Streams(
+        np.arange(CLIENTS),
+        Passed(stream, ts_ns, count),
+        Needs(flow, kind, kind & 1, at_ns, at_ns, many),
+        Parts(np.arange(len(flow)), at_ns, many),
+        CELLS,
     )
-    return case, volume, links
+    begin_ns = at_ns[np.searchsorted(flow, np.arange(len(true)))]
+    circle = circle_of(begin_ns, np.sort(ts_ns))
+    case = SimpleNamespace(flows=true, begin_ns=begin_ns, circle=circle, tunnels=Tunnels("tor"))
+    case.egress = SimpleNamespace(start=np.arange(len(true) + 1))
+    return case, tor
 
 
-def test_flows_take_their_bytes_where_they_were_carried(world):
-    case, volume, links = asked_of(world)
-    asked = evidence._Asked(case, volume, links, np.random.default_rng(1))
-    outcome, open_ = asked.found.outcome, links < 0
-    likeliest = outcome.tunnel[open_] == world[2][open_]
-    assert likeliest.mean() > 0.95
-    sure = (outcome.claim[open_] > 9) & asked.by_whole_bursts()[open_]
-    assert sure.mean() > 0.5
-    assert likeliest[sure].all()
-    left, size = asked.found.stock.left, asked.found.stock.size
-    assert left.sum() < 0.2 * size.sum()
-
-
-def test_what_chance_claims_is_little(world):
-    case, volume, links = asked_of(world)
-    asked = evidence._Asked(case, volume, links, np.random.default_rng(1))
-    copies, tried, compared = asked.copies()
-    assert tried > 300
-    assert compared == tried * TUNNELS
-    assert (copies > 2.5).sum() <= 0.01 * tried
-    without, others = asked.without()
-    assert others > 300
-    assert np.max(without, initial=0.0) < 4.5
-
-
-@pytest.mark.parametrize("gone", range(TUNNELS))
-def test_flows_of_a_client_that_is_missing_find_no_bytes_of_their_own(world, gone):
-    case, volume, links = asked_of(world, gone=gone)
-    asked = evidence._Asked(case, volume, links, np.random.default_rng(1))
-    missing = world[2] == gone
-    assert (asked.found.outcome.tunnel != gone).all()
-    assert asked.found.outcome.claim[missing].max() < 4.5
-    assert not (asked.by_whole_bursts() & (asked.found.outcome.claim > 4.5))[missing].any()
-
-
-@pytest.fixture
-def decide(world, monkeypatch):
-    """The decision of the world's case, by the writes' links and their errors."""
-
-    def decided(
-        expected=0.01, error=1e-5, shared=True, believed=0.5, of_packets=False, of_frames=False, change=None
-    ):
-        case, volume, links = asked_of(world)
-        links = links if change is None else change(links)
-        law = SimpleNamespace(of_packets=of_packets, of_frames=of_frames)
-        case.egress = SimpleNamespace(start=np.arange(len(links) + 1))
-        monkeypatch.setattr(evidence.engine, "prepare", lambda *_: volume)
-        monkeypatch.setattr(evidence, "connections_of", lambda *_: np.where(shared, 0, np.arange(len(links))))
-        monkeypatch.setattr(evidence, "of_one_law", lambda *_: (volume.of, law))
-        monkeypatch.setattr(
-            evidence, "heard", lambda _case, decision, found: replace(decision, voices=(found,))
-        )
-        before = Linked(links.astype(np.int32), np.where(links >= 0, error, 1.0), expected, believed)
-        return links, before, evidence.with_volume(case, before, np.random.default_rng(1))
-
-    return decided
-
-
-def Linked(tunnel, error, expected, believed):
+def decision_of(flows, links=None, error=1e-5, expected=0.01):
     """A decision that has only what is asked of it."""
-    from vpnforensics.evidence.decision import Decision
-
     none = dict.fromkeys(Decision.__dataclass_fields__)
-    policy = Policy(expected_false_links=expected, believed_contended=believed)
+    links = np.full(flows, -1) if links is None else links
     return Decision(
         **none
         | {
-            "tunnel": tunnel,
-            "error": error,
-            "policy": policy,
+            "engine": "",
+            "tunnel": links.astype(np.int32),
+            "error": np.where(links >= 0, error, 1.0),
+            "comparisons_of": np.zeros(flows, np.int64),
+            "policy": Policy(expected_false_links=expected),
             "decoys": NO_DECOYS,
-            "record": np.arange(len(tunnel)),
+            "record": np.arange(flows),
+            "null_comparisons": 0,
             "voices": (),
-            "delay_law": {},
+            "delay_law": {"low_ns": 0, "step_ns": MS, "up": np.ones(1), "down": np.ones(1)},
         }
     )
 
 
-def test_open_flows_are_linked_rightly_and_the_rest_stays(decide, world):
-    links, before, after = decide()
-    new = (after.tunnel >= 0) & (links < 0)
-    assert new.sum() > 0.4 * (links < 0).sum()
-    assert (after.tunnel[new] == world[2][new]).all()
-    assert (after.tunnel[links >= 0] == links[links >= 0]).all()
-    assert (after.error[links >= 0] == before.error[links >= 0]).all()
-    assert after.decoys.tried > 300
+@pytest.fixture
+def decide(world, monkeypatch):
+    def decided(gone=-1, law=None, shared=True, **options):
+        """What volume makes of clients of Tor, or, with a law, of a relay's."""
+        case, streams = case_of(world, gone)
+        if law is not None:
+            case.tunnels = Tunnels("ssh")
+            streams = replace(streams, measure=bytes_of(law))
+        monkeypatch.setattr(evidence.engine, "prepare", lambda _case, *_: streams)
+        monkeypatch.setattr(evidence, "connections_of", lambda *_: np.full(len(world[2]), 7))
+        monkeypatch.setattr(evidence, "shared", lambda _: shared)
+        monkeypatch.setattr(evidence, "of_one_law", lambda *_: (np.ones(CLIENTS, np.bool_), law))
+        monkeypatch.setattr(
+            evidence, "heard", lambda _case, decision, found: replace(decision, voices=(found,))
+        )
+        before = decision_of(len(world[2]), **options)
+        return before, evidence.with_volume(case, before, np.random.default_rng(1))
+
+    return decided
+
+
+def half_of(true, gone=-1):
+    """Links by writes of every other flow."""
+    return np.where((np.arange(len(true)) % 2 == 0) & (true != gone), true, -1)
+
+
+def test_flows_are_linked_to_the_client_whose_cells_they_need(decide, world):
+    _, after = decide()
+    linked = after.tunnel >= 0
+    assert linked.mean() > 0.5
+    assert (after.tunnel[linked] == world[2][linked]).all()
+    assert after.engine == "volume"
+    assert after.expected_false_links <= 0.01
+    assert after.decoys.tried > 100
     assert after.voices[0].slope <= 0.6
+    assert after.null_comparisons > after.decoys.comparisons > 0
+
+
+@pytest.mark.parametrize("gone", range(2))
+def test_flows_of_a_client_that_is_missing_are_not_linked(decide, world, gone):
+    _, after = decide(gone)
+    linked = after.tunnel >= 0
+    assert not linked[world[2] == gone].any()
+    assert (after.tunnel[linked] == world[2][linked]).all()
 
 
 def test_no_more_errors_are_stated_than_the_case_allows(decide):
-    _, before, after = decide(expected=2e-3)
-    assert before.expected_false_links < after.expected_false_links <= 2e-3
-    links, _, none_left = decide(expected=1e-5)
-    assert (none_left.tunnel == links).all()
+    _, some = decide(expected=5e-6)
+    _, more = decide()
+    assert some.expected_false_links <= 5e-6
+    assert (some.tunnel >= 0).sum() < (more.tunnel >= 0).sum()
 
 
-def test_what_the_policy_does_not_believe_is_not_stated(decide):
-    links, _, half = decide()
-    _, _, tenth = decide(believed=0.1)
-    assert tenth.voices[0].slope <= 0.1
-    assert ((tenth.tunnel >= 0) & (links < 0)).sum() < ((half.tunnel >= 0) & (links < 0)).sum()
+def test_a_link_by_writes_stands_with_the_smaller_error_or_is_taken_back(decide, world):
+    links = np.full(len(world[2]), -1)
+    links[:10] = world[2][:10]
+    links[5] = (world[2][5] + 1) % CLIENTS
+    _, after = decide(links=links, error=1e-3)
+    others = np.arange(10) != 5
+    assert after.tunnel[5] != links[5]
+    assert (after.tunnel[:10] == links[:10])[others].all()
+    assert (after.error[:10][others] <= 1e-3).all()
+    assert (after.error[:10][others] < 1e-3).any()
 
 
-@pytest.mark.parametrize("other", [{"shared": False}, {"of_packets": True}, {"of_frames": True}])
-def test_where_flows_have_connections_or_packets_nothing_is_said(decide, other):
-    _, before, after = decide(**other)
+def test_of_too_much_nothing_is_said(decide, world, monkeypatch):
+    _, streams = case_of(world)
+    monkeypatch.setattr(evidence.engine, "MOST_COMPARISONS", len(streams.needs) * CLIENTS - 1)
+    before, after = decide()
     assert after is before
 
 
-def test_flows_whose_bytes_are_in_heaps_alone_are_not_linked(decide, monkeypatch):
-    monkeypatch.setattr(evidence._Asked, "by_whole_bursts", lambda self: np.zeros(len(self.links), np.bool_))
-    links, _, after = decide()
-    assert (after.tunnel == links).all()
+def test_flows_that_writes_left_open_are_linked_beside_those_they_linked(decide, world):
+    links = half_of(world[2])
+    before, after = decide(law=LAW, links=links, error=1e-9)
+    new = (after.tunnel >= 0) & (links < 0)
+    assert new.sum() > 0.5 * (links < 0).sum()
+    assert (after.tunnel[new] == world[2][new]).all()
+    assert (after.tunnel[links >= 0] == links[links >= 0]).all()
+    assert (after.error[links >= 0] <= before.error[links >= 0]).all()
 
 
-def test_a_link_whose_bursts_find_nothing_in_its_tunnel_is_taken_back(decide, world):
-    def change(links):
-        links = links.copy()
-        links[10] = (world[2][10] + 1) % TUNNELS
-        return links
+@pytest.mark.parametrize("gone", range(2))
+def test_links_by_writes_teach_nothing_of_a_client_that_is_missing(decide, world, gone):
+    _, after = decide(gone, law=LAW, links=half_of(world[2], gone), error=1e-9)
+    linked = after.tunnel >= 0
+    assert not linked[world[2] == gone].any()
+    assert (after.tunnel[linked] == world[2][linked]).all()
 
-    links, _, after = decide(change=change)
-    assert links[10] != world[2][10]
-    assert after.tunnel[10] in (-1, world[2][10])
-    assert (after.record < 0).sum() == 1
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shared": False},
+        {"law": replace(LAW, of_packets=True)},
+        {"law": replace(LAW, of_frames=True)},
+        {"few": True},
+    ],
+)
+def test_where_flows_have_connections_or_packets_or_are_few_nothing_is_said(decide, world, other):
+    links = half_of(world[2])
+    if other.pop("few", False):
+        links[38:] = -1
+    before, after = decide(**{"law": LAW, "links": links} | other)
+    assert after is before
+
+
+def test_a_link_whose_flow_does_not_find_what_it_needs_is_taken_back(decide, world):
+    links = half_of(world[2])
+    links[10] = (world[2][10] + 1) % CLIENTS
+    _, after = decide(law=LAW, links=links, error=1e-9)
+    assert after.tunnel[10] == -1
+    assert after.record[10] == -1
     still = (links >= 0) & (np.arange(len(links)) != 10)
     assert (after.tunnel[still] == links[still]).all()
 
 
-def test_where_many_links_do_not_find_their_bytes_none_is_taken_back(decide, world):
-    def change(links):
-        return np.where(np.arange(len(links)) % 10 == 0, (world[2] + 1) % TUNNELS, links)
-
-    links, _, after = decide(change=change)
-    assert ((links >= 0) & (links != world[2])).mean() > 0.05
+def test_where_many_do_not_find_what_they_need_none_is_taken_back(decide, world):
+    links = half_of(world[2])
+    links[::10] = (world[2][::10] + 1) % CLIENTS
+    _, after = decide(law=LAW, links=links, error=1e-9)
     assert (after.tunnel[links >= 0] == links[links >= 0]).all()
+
+
+def test_who_are_few_teach_nothing(decide, monkeypatch):
+    monkeypatch.setattr(evidence, "LEAST_KNOWN", 10_000)
+    before, after = decide()
+    assert after is before

@@ -206,7 +206,7 @@ class Owners:
         order = order[np.argsort(desk.span_ns[order, 0], kind="stable")]
         both = np.minimum(claim, drawn)
         find_rivals(desk, order, both, _LEAST, _HOMELESS, self._worth, nobody, gain, odds)
-        claim = -np.log10(10.0 ** (gain - claim) + odds)
+        claim = -np.log10(np.maximum(10.0 ** (gain - claim) + odds, 1e-300))
         return Settled(desk, score, likeliest, its, np.minimum(claim, drawn))
 
     def _claims(self, score: Floats, nobody: float) -> tuple[Ints, Floats]:
