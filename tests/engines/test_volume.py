@@ -81,7 +81,16 @@ def test_needs_that_are_moved_are_moved_with_all_their_parts():
 
 @pytest.mark.parametrize(
     ("passed", "outcome"),
-    [(0, NONE), (400, FEW), (900, SOME), (1000, JUST), (1168, JUST), (1169, MORE), (1500, MORE), (1501, MUCH)],
+    [
+        (0, NONE),
+        (400, FEW),
+        (900, SOME),
+        (1000, JUST),
+        (1168, JUST),
+        (1169, MORE),
+        (1500, MORE),
+        (1501, MUCH),
+    ],
 )
 def test_of_bytes_as_many_more_are_its_own_as_reads_may_add(passed, outcome):
     case = tor([(0, 1, 1010, passed), (1, 1, 500, 1)], [(0, DATA_DOWN, 1000, 1000)], measure=bytes_of(LAW))

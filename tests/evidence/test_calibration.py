@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpnforensics.evidence.calibration import Calibration, bounds, calibrate, chance_cap, chance_slope
+from vpnforensics.evidence.calibration import (
+    Calibration,
+    bounds,
+    calibrate,
+    chance_beyond,
+    chance_cap,
+    chance_slope,
+)
 
 
 def honest(comparisons: int) -> np.ndarray:
@@ -146,3 +153,44 @@ def test_ratios_capped_and_scaled_keep_goods_bound_and_no_larger_cap_does(
     assert (
         np.sum(false >= above) + 1 > (comparisons + 1) * 10**-above or cap >= np.log10(comparisons + 1) - 1e-9
     )
+
+
+def test_far_claims_are_worth_what_the_falling_off_of_false_ones_shows() -> None:
+    """Of exponential excesses the rate is that of their mean, a standard error less; near claims count."""
+    rng, comparisons = np.random.default_rng(5), 4_000
+    false = np.r_[rng.exponential(2.0 * np.log10(np.e), 400), np.full(3_600, -1.0)]  # 10^-x/2 of one in ten
+    claim = np.array([-3.0, 0.0, 0.5, 4.0, 8.0, 12.0])
+    worth = chance_beyond(claim, false, comparisons)
+    exact = np.minimum(1.0 + claim / 2, claim)
+    assert (worth <= exact + 0.3).all()
+    assert (worth[3:] > 0.6 * exact[3:]).all()
+    assert (np.diff(worth) > 0).all()
+    assert worth[1] == 0.0
+
+
+def test_one_odd_comparison_decides_little_and_many_decide_all() -> None:
+    claim, comparisons = np.array([8.0]), 4_000
+    false = honest(comparisons)
+    usual = chance_beyond(claim, false, comparisons)
+    odd = chance_beyond(claim, np.r_[false, 20.0], comparisons)
+    assert chance_slope(np.r_[false, 20.0], comparisons) * claim < 0.2 * claim
+    assert 0.5 * usual < odd < usual
+    assert chance_beyond(claim, np.full(30, 8.0), comparisons) < 2.6
+
+
+CLAIMS = st.floats(-20, 20).map(lambda x: round(x, 3))
+
+
+@given(st.lists(CLAIMS, max_size=60), CLAIMS, CLAIMS.map(abs))
+def test_no_claim_is_worth_more_than_it_says_nor_less_than_a_smaller_one(
+    false: list[float], claim: float, more: float
+) -> None:
+    worth = chance_beyond(np.array([claim, claim + more]), np.array(false), 1_000)
+    assert worth[0] <= max(claim, 0.0) + 1e-9
+    assert worth[1] >= worth[0] - 1e-9 or claim < 0
+
+
+def test_few_false_claims_are_taken_as_they_are() -> None:
+    false = np.array([6.0, 1.0, -2.0])
+    claim = np.array([2.0, 9.0])
+    np.testing.assert_allclose(chance_beyond(claim, false, 500), chance_slope(false, 500) * claim)

@@ -64,6 +64,8 @@ class Law(NamedTuple):
     """What is left over is little up to this."""
     spare: int
     """And nothing up to this."""
+    large: int
+    """Larger needs of a flow are of one transfer."""
 
 
 class Desk(NamedTuple):
@@ -177,14 +179,22 @@ def _note(desk, flow, client):  # type: ignore[no-untyped-def]
 
 @inner_kernel
 def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
-    """What the classes of a flow in a client's streams are worth there, in decades."""
+    """What the classes of a flow in a client's streams are worth there, in decades.
+
+    Where one large need is met, those behind it mostly are, whoever's they are: for it they speak as one.
+    """
     _note(desk, flow, client)
-    score = 0.0
+    score, large, many = 0.0, 0.0, 0
     for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
-        score += worth[client, desk.noted[need, 0]]
+        decades = worth[client, desk.noted[need, 0]]
         if desk.noted[need, 1] >= 0:
-            score += worth[client, desk.noted[need, 1]]
-    return score
+            decades += worth[client, desk.noted[need, 1]]
+        if desk.asked.amount[need] > desk.law.large:
+            large += decades
+            many += 1
+        else:
+            score += decades
+    return score + (large / many if large > 0.0 else large)
 
 
 @inner_kernel

@@ -158,9 +158,16 @@ class Streams:
         np.minimum.at(span_ns[:, 1], needs.flow, -needs.end_ns)
         due = _due(needs, parts, early, reach, *self._answers(), flows)
         room = 2 * len(due.ts_ns) + 2
-        few, spare = _FEW_GRAINS * grain, self.measure.spare
+        law = Law(
+            _REACH_NS + 2 * self.slack_ns,
+            self.slack_ns,
+            _PLACED,
+            _FEW_GRAINS * grain,
+            self.measure.spare,
+            int(_SIZES[-1]) * grain,
+        )
         return Desk(
-            Law(_REACH_NS + 2 * self.slack_ns, self.slack_ns, _PLACED, few, spare),
+            law,
             self._seen(),
             due,
             asked,

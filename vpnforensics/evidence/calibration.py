@@ -18,6 +18,8 @@ from vpnforensics.arrays import Floats
 
 LEAST_KNOWN = 20
 """Known comparisons without which nothing is calibrated: fewer cannot show a ratio of ten to be wrong."""
+_EXCEEDING, _LEAST_EXCEEDING = 20, 6
+"""Largest false claims from which larger ones are extrapolated, and how many there have to be."""
 _LEAST_SLOPE = 0.05
 """An engine of which less may be believed says nothing: a score of ten would be a ratio of three."""
 
@@ -93,6 +95,36 @@ def chance_slope(llr: Floats, comparisons: int, heard: float = 1.0) -> float:
     positive, bound = _bound_of(llr, comparisons)
     slope = float(((bound[1:] - np.log10(heard)) / positive).min(initial=1.0))
     return slope if slope >= _LEAST_SLOPE else 0.0
+
+
+def chance_beyond(claim: Floats, false: Floats, comparisons: int) -> Floats:
+    """What claims are worth, those far beyond all false ones as well.
+
+    A claim is worth how many comparisons there are for each false one that claims as much (Good 1950), never
+    more than it says. Beyond the twentieth of the false ones, how many claim as much is extrapolated: what
+    exceeds a high threshold falls off exponentially (Pickands 1975, Ann. Statist. 3), by the mean of the
+    excesses, which is taken to be larger by its standard error. One odd comparison of hundreds decides little
+    then, where it decides everything by :func:`chance_slope`.
+
+    Parameters
+    ----------
+    claim : ndarray of float64
+        log10 odds, or ratios.
+    false : ndarray of float64
+        Of comparisons for which they are wrong where positive.
+    comparisons : int
+        All of them.
+    """
+    positive = np.sort(false[false > 0])[::-1]
+    if len(positive) < _LEAST_EXCEEDING:
+        return chance_slope(false, comparisons) * claim
+    many = min(_EXCEEDING, len(positive) - 1)
+    high = positive[many]
+    excess = float(np.mean(positive[:many] - high)) * (1.0 + many**-0.5)
+    worth = np.log10((max(comparisons, len(positive)) + 1.0) / (many + 1.0))
+    rate = np.log10(np.e) / max(excess, 1e-9)
+    beyond = worth + rate * (claim - high)
+    return np.asarray(np.minimum(np.where(claim > high, beyond, claim * worth / high), claim))
 
 
 def chance_cap(llr: Floats, comparisons: int) -> float:

@@ -24,11 +24,6 @@ class Policy:
     """Times that small errors of the joint model are stated: more than two flows may have swapped, and
     clients load one page at one moment. Set on 18 recordings (small errors were a third of the wrong links
     observed, larger ones as many as were observed); what it does on others is in decision 2."""
-    believed_contended: float = 0.6
-    """Share of log odds that is believed at most of who contends for bytes or cells, where copies and missing
-    tunnels bear all of them out: these are some hundreds, and errors are stated far beyond. All believed,
-    two flows were linked wrongly in eight captures of Tor that each lacked a client, where 0.08 were stated;
-    three quarters, one in nine that lacked none, where 0.09 were."""
     every_packet: int = 100
     """Packets of a flow up to which the joint model looks for all of them; of longer ones it leaves out those
     that only continue a burst."""

@@ -4,8 +4,7 @@ Who had what is asked in :mod:`vpnforensics.evidence.owners`.
 
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its clients, each in
-turn, for what clients do at one moment is in no copy. No odds are believed further than both allow, nor than
-the policy believes.
+turn, for what clients do at one moment is in no copy. No odds are believed further than both allow.
 
 Links by writes stand, and where volume has the same client the smaller error: both see the same bytes. One is
 taken back where its flow does not find what it needs in the streams of its client, if that is rare: of a
@@ -20,11 +19,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpnforensics.arrays import Floats
 from vpnforensics.engines import volume as engine
 from vpnforensics.engines.case import Case
 from vpnforensics.engines.volume import Streams
 from vpnforensics.evidence.attribution import surest
-from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_slope
+from vpnforensics.evidence.calibration import LEAST_KNOWN, chance_beyond
 from vpnforensics.evidence.connections import connections_of, of_one_law, shared, unlinked
 from vpnforensics.evidence.contended import Contended, doubt, heard
 from vpnforensics.evidence.contest import Contest, settle_contest
@@ -62,14 +62,14 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
         return decision
     copies, without = asked.copies(), asked.without()
     tried, compared = len(copies), len(without) * (clients - 1)
-    slope = min(
-        decision.policy.believed_contended,
-        chance_slope(copies, tried * clients),
-        chance_slope(without, compared),
-    )
+
+    def believed(claim: Floats) -> Floats:
+        of_copies = chance_beyond(claim, copies, tried * clients)
+        return np.minimum(of_copies, chance_beyond(claim, without, compared))
+
     having = np.diff(found.desk.asked.start)
     tunnel = streams.clients[found.likeliest]
-    error = np.where(having > 0, np.maximum(doubt(slope * found.claim), decision.policy.least_error), 1.0)
+    error = np.where(having > 0, np.maximum(doubt(believed(found.claim)), decision.policy.least_error), 1.0)
     elsewhere = (decision.tunnel >= 0) & ((found.chance < 0.5) | (tunnel != decision.tunnel))
     contradicted = elsewhere if of_tor else asked.contradicted()
     decision = unlinked(case, decision, contradicted)
@@ -90,7 +90,7 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
         decoys=replace(
             decision.decoys,
             tried=decision.decoys.tried + tried,
-            linked=decision.decoys.linked + int((doubt(slope * copies) <= worst).sum()),
+            linked=decision.decoys.linked + int((doubt(believed(copies)) <= worst).sum()),
             comparisons=decision.decoys.comparisons + tried * clients,
         ),
     )
@@ -100,7 +100,8 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
     outcome = replace(settle_contest(contest, flows, len(flow)), tunnel=tunnel, claim=found.claim)
     won = tuple(f"{n} needs against what passed in its streams" for n in having.tolist())
     silence = "in its streams nothing passed where the flow needs it"
-    every = np.full(flows, clients)
+    every, some = np.full(flows, clients), np.maximum(found.claim, 1e-3)
+    slope = believed(some) / some
     return heard(
         case,
         decided,

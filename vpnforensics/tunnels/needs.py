@@ -22,14 +22,15 @@ from vpnforensics.flows.assemble import FlowTable
 from vpnforensics.flows.grouping import changes
 from vpnforensics.packets.table import PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 from vpnforensics.tunnels.reassembly import reassemble_streams
-from vpnforensics.tunnels.write_law import CHANNEL_ENDED_BYTES, CHANNEL_OPENED_BYTES, WriteLaw
+from vpnforensics.tunnels.write_law import CHANNEL_OPENED_BYTES, WriteLaw
 
 _QUIET_NS = 20_000_000
 """Silence between bursts of a connection: more than what one read of a relay leaves between segments."""
 _READS = 4
 """A write law adds for each read; a burst is read in so many, at most, to be told as one."""
-_CHANNEL_OPEN_BYTES = 50
-"""As much data has a message as long as ssh's shortest that asks for a connection (RFC 4254, 7.2)."""
+_CHANNEL_OPEN_BYTES, _CHANNEL_END_BYTES = 50, 1
+"""As much data has a message as long as ssh's shortest that asks for a connection (RFC 4254, 7.2), and as
+those that end it, padded (5.3)."""
 _GRAIN_BYTES = 200
 """Smaller needs are those of single messages."""
 OPENS, ANSWERS, DATA_UP, DATA_DOWN, ENDS_UP, ENDS_DOWN, KINDS = 0, 1, 2, 3, 4, 5, 6
@@ -89,7 +90,7 @@ class Parts(Columns):
 
 def bytes_of(law: WriteLaw) -> Measure:
     """The measure of streams whose law is of bytes."""
-    messages = (_CHANNEL_OPEN_BYTES, CHANNEL_OPENED_BYTES, CHANNEL_ENDED_BYTES)
+    messages = (_CHANNEL_OPEN_BYTES, CHANNEL_OPENED_BYTES, _CHANNEL_END_BYTES)
     known = law.name == "ssh"
     opens, answers, ends = law.outer(np.array(messages)).tolist() if known else (0, 0, 0)
     return Measure(
