@@ -162,7 +162,9 @@ def test_far_claims_are_worth_what_the_falling_off_of_false_ones_shows() -> None
     claim = np.array([-3.0, 0.0, 0.5, 4.0, 8.0, 12.0])
     worth = chance_beyond(claim, false, comparisons)
     exact = np.minimum(1.0 + claim / 2, claim)
-    assert (worth <= exact + 0.3).all()
+    by_slope = chance_slope(false, comparisons) * claim
+    assert (worth <= np.where(claim > 0, np.maximum(exact + 0.3, by_slope), claim)).all()
+    assert (worth[3:] >= by_slope[3:]).all()
     assert (worth[3:] > 0.6 * exact[3:]).all()
     assert (np.diff(worth) > 0).all()
     assert worth[1] == 0.0

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from vpnforensics.kernels import inner_kernel, kernel
 
 NEVER = 1 << 62
+HEAPED = 5
+"""Outcome of a need that is met with much left over."""
 
 
 class Seen(NamedTuple):
@@ -181,20 +183,21 @@ def _note(desk, flow, client):  # type: ignore[no-untyped-def]
 def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
     """What the classes of a flow in a client's streams are worth there, in decades.
 
-    Where one large need is met, those behind it mostly are, whoever's they are: for it they speak as one.
+    Where one large need is met, or one in a heap, others mostly are, whoever's they are: these speak as one.
     """
     _note(desk, flow, client)
-    score, large, many = 0.0, 0.0, 0
+    score, heaped, many = 0.0, 0.0, 0
     for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
         decades = worth[client, desk.noted[need, 0]]
         if desk.noted[need, 1] >= 0:
             decades += worth[client, desk.noted[need, 1]]
-        if desk.asked.amount[need] > desk.law.large:
-            large += decades
+        in_heap = desk.noted[need, 0] - desk.asked.feature[need] == HEAPED
+        if in_heap or desk.asked.amount[need] > desk.law.large:
+            heaped += decades
             many += 1
         else:
             score += decades
-    return score + (large / many if large > 0.0 else large)
+    return score + (heaped / many if heaped > 0.0 else heaped)
 
 
 @inner_kernel

@@ -104,7 +104,7 @@ def chance_beyond(claim: Floats, false: Floats, comparisons: int) -> Floats:
     more than it says. Beyond the twentieth of the false ones, how many claim as much is extrapolated: what
     exceeds a high threshold falls off exponentially (Pickands 1975, Ann. Statist. 3), by the mean of the
     excesses, which is taken to be larger by its standard error. One odd comparison of hundreds decides little
-    then, where it decides everything by :func:`chance_slope`.
+    then, where it decides everything by :func:`chance_slope`; what that leaves is believed in any case.
 
     Parameters
     ----------
@@ -115,16 +115,17 @@ def chance_beyond(claim: Floats, false: Floats, comparisons: int) -> Floats:
     comparisons : int
         All of them.
     """
-    positive = np.sort(false[false > 0])[::-1]
+    positive, by_slope = np.sort(false[false > 0])[::-1], chance_slope(false, comparisons) * claim
     if len(positive) < _LEAST_EXCEEDING:
-        return chance_slope(false, comparisons) * claim
+        return by_slope
     many = min(_EXCEEDING, len(positive) - 1)
     high = positive[many]
     excess = float(np.mean(positive[:many] - high)) * (1.0 + many**-0.5)
     worth = np.log10((max(comparisons, len(positive)) + 1.0) / (many + 1.0))
     rate = np.log10(np.e) / max(excess, 1e-9)
     beyond = worth + rate * (claim - high)
-    return np.asarray(np.minimum(np.where(claim > high, beyond, claim * worth / high), claim))
+    extrapolated = np.minimum(np.where(claim > high, beyond, claim * worth / high), claim)
+    return np.asarray(np.where(claim > 0, np.maximum(extrapolated, by_slope), claim))
 
 
 def chance_cap(llr: Floats, comparisons: int) -> float:
