@@ -257,8 +257,8 @@ def test_missing_cells_are_never_evidence_for_a_pair():
     assert not engine.AGAINST[tor([(0, 0, 1, 1)], [(0, OPENS, 2, 1)]).desk(1).law.places :].any()
 
 
-def test_needs_met_in_heaps_and_large_ones_speak_as_one():
-    """Of three needs as many times over, and one transfer in four bursts, one counts; unmet, each does."""
+def test_needs_met_in_heaps_and_large_ones_count_as_the_root_of_their_number():
+    """Four needs as many times over, and a transfer in four bursts, count as two; unmet, each does."""
     needs = [(0, DATA_DOWN, 1000 + 200 * n, 3) for n in range(4)]
     needs += [(1, DATA_DOWN, 3000 + 200 * n, 40) for n in range(4)]
     cells = [(0, 1, 1010 + 200 * n, 100) for n in range(4)] + [(0, 1, 3010 + 200 * n, 40) for n in range(4)]
@@ -267,5 +267,5 @@ def test_needs_met_in_heaps_and_large_ones_speak_as_one():
     desk, score = case.desk(2), np.zeros((2, 2))
     score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
     just, much, none = (BEGUN[outcome] for outcome in (JUST, MUCH, NONE))
-    assert score[:, 0].tolist() == pytest.approx([much, just])
+    assert score[:, 0].tolist() == pytest.approx([2 * much, 2 * just])
     assert score[:, 1].tolist() == pytest.approx([4 * none, 4 * none])

@@ -183,7 +183,8 @@ def _note(desk, flow, client):  # type: ignore[no-untyped-def]
 def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
     """What the classes of a flow in a client's streams are worth there, in decades.
 
-    Where one large need is met, or one in a heap, others mostly are, whoever's they are: these speak as one.
+    Where one large need is met, or one in a heap, others mostly are, whoever they are of: these count as the
+    root of their number.
     """
     _note(desk, flow, client)
     score, heaped, many = 0.0, 0.0, 0
@@ -197,7 +198,7 @@ def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
             many += 1
         else:
             score += decades
-    return score + (heaped / many if heaped > 0.0 else heaped)
+    return score + (heaped / np.sqrt(many) if heaped > 0.0 else heaped)
 
 
 @inner_kernel
