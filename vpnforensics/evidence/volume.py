@@ -4,7 +4,8 @@ Who had what is asked in :mod:`vpnforensics.evidence.owners`.
 
 What the odds are worth is measured on two kinds of comparisons that are known to be false: copies of the
 flows, turned in time, that contend with the case's flows; and the case without one of its clients, each in
-turn, for what clients do at one moment is in no copy. No odds are believed further than both allow.
+turn, for what clients do at one moment is in no copy. No odds are believed further than both allow, nor, of
+Tor, than the policy does.
 
 Links by writes stand, and where volume has the same client the smaller error: both see the same bytes. One is
 taken back where its flow does not find what it needs in the streams of its client, if that is rare: of a
@@ -65,7 +66,8 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
 
     def believed(claim: Floats) -> Floats:
         of_copies = chance_beyond(claim, copies, tried * clients)
-        return np.minimum(of_copies, chance_beyond(claim, without, compared))
+        worth = np.minimum(of_copies, chance_beyond(claim, without, compared))
+        return np.minimum(worth, decision.policy.believed_untaught * claim) if of_tor else worth
 
     having = np.diff(found.desk.asked.start)
     tunnel = streams.clients[found.likeliest]
