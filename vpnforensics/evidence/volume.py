@@ -50,14 +50,14 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
         Draws clients, and turns the copies.
     """
     of_tor = all(t.protocol == _TOR for t in case.tunnels.tunnels)
-    streams = _of_tor(case) if of_tor else _of_law(case, decision)
+    every_one = np.arange(len(case.tunnels))
+    streams = engine.prepare(case, every_one, CELLS) if of_tor else _of_law(case, decision)
     if streams is None or streams.too_many:
         return decision
     flows, clients = len(case.flows), len(streams.clients)
     place = np.full(len(case.tunnels) + 1, -1)
     place[streams.clients] = np.arange(clients)
-    links = place[-1 if of_tor else decision.tunnel] * np.ones(flows, np.int64)
-    asked = Owners(case, streams, links, rng)
+    asked = Owners(case, streams, place[np.full(flows, -1) if of_tor else decision.tunnel], rng)
     found = asked.found
     if (found.chance > SURE).sum() < LEAST_KNOWN:
         return decision
@@ -109,10 +109,6 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
         decided,
         Contended(engine.NAME, contest, outcome, every, slope, linked, won, silence, having.astype(np.int32)),
     )
-
-
-def _of_tor(case: Case) -> Streams | None:
-    return engine.prepare(case, np.arange(len(case.tunnels)), CELLS)
 
 
 def _of_law(case: Case, decision: Decision) -> Streams | None:
