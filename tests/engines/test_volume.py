@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from vpnforensics.engines import volume as engine
-from vpnforensics.engines._volume_kernels import count_classes, draw_all, find_rivals, place_all, score_all
-from vpnforensics.engines.volume import BEGUN, CLASSES, Streams, clock_error, slack_by
+from vpnforensics.engines._volume_kernels import (
+    HEAPED,
+    count_classes,
+    draw_all,
+    find_rivals,
+    give_all,
+    place_all,
+    score_all,
+)
+from vpnforensics.engines.volume import BEGUN, CLASSES, FEATURES, QUIET, Streams, clock_error, slack_by
 from vpnforensics.tunnels.cells import CELLS
 from vpnforensics.tunnels.needs import DATA_DOWN, DATA_UP, OPENS, Needs, Parts, Passed, bytes_of
 from vpnforensics.tunnels.write_law import WriteLaw
@@ -31,12 +39,18 @@ def tor(cells, needs, clients=2, measure=CELLS):
 
 def outcomes(case, flow, client, owner):
     """Outcome of each need of a flow with a client, others having theirs."""
+    return [outcome for outcome, _ in noted(case, flow, client, owner)]
+
+
+def noted(case, flow, client, owner):
+    """Outcome of each need, and how busy the client's stream is."""
     desk = case.desk(len(owner))
     desk.owner[: len(owner)] = owner
     counts = np.zeros((len(case.clients), CLASSES))
     count_classes(desk, np.array([flow]), np.array([client]), counts)
     rows = slice(desk.asked.start[flow], desk.asked.start[flow + 1])
-    return (desk.noted[rows, 0] - desk.asked.feature[rows]).tolist()
+    busy, outcome = np.divmod(desk.noted[rows, 0] - desk.asked.feature[rows], HEAPED + 1)
+    return list(zip(outcome.tolist(), busy.tolist(), strict=True))
 
 
 def test_what_is_needed_upwards_passed_before_and_downwards_after():
@@ -161,21 +175,20 @@ def test_a_flow_is_given_to_the_client_that_has_its_cells():
     needs = [(0, DATA_UP + (n & 1), 1000 + 200 * n, 3) for n in range(8)]
     cells = [(1, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(8)]
     case = tor([*cells, (0, 0, 500, 1)], needs)
-    desk, score = case.desk(1), np.zeros((1, 2))
-    worth = np.tile(BEGUN, (2, 1))
-    place_all(desk, np.array([0]), worth, 2.0, score)
-    assert score[0, 1] > 5 > 0 > score[0, 0]
+    desk, worth = case.desk(1), np.tile(BEGUN, (2, 2, 1))
+    place_all(desk, np.array([0]), worth, 2.0)
+    assert desk.score[0, 1] > 5 > 0 > desk.score[0, 0]
     assert desk.owner[0] == 1
     desk.hopeful[0, 1] = False
-    place_all(desk, np.array([0]), worth, 2.0, score)
+    place_all(desk, np.array([0]), worth, 2.0)
     assert desk.owner[0] == -1
-    assert score[0, 1] == -np.inf
+    assert desk.score[0, 1] == -np.inf
 
 
 def test_clients_are_drawn_as_likely_as_they_are():
     needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(2) for n in range(4)]
     cells = [(c, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for c in range(2) for n in range(4)]
-    desk, worth, nobody = tor(cells, needs, clients=3).desk(2), np.tile(BEGUN, (3, 1)), 0.05
+    desk, worth, nobody = tor(cells, needs, clients=3).desk(2), np.tile(BEGUN, (2, 3, 1)), 0.05
     rng, chance, owners = np.random.default_rng(1), np.zeros((2, 3)), []
     for _ in range(400):
         draw_all(desk, np.array([0]), worth, nobody, rng.random(1), chance)
@@ -194,24 +207,73 @@ def test_clients_are_drawn_as_likely_as_they_are():
     assert desk.owner[:2].tolist() == [-1, -1]
 
 
+def test_scores_that_are_remembered_are_those_that_would_be_found():
+    """After every change of an owner, in all of many states, of flows near and far."""
+    rng = np.random.default_rng(5)
+    begin = rng.integers(0, 20_000, 30).tolist()
+    needs = [(f, DATA_UP + (n & 1), at + 300 * n, 2) for f, at in enumerate(begin) for n in range(4)]
+    needs += [(f, DATA_DOWN, at + 1200, 200) for f, at in enumerate(begin) if f % 7 == 0]
+    cells = [
+        (f % 3, n & 1, at + 300 * n + (15 if n & 1 else -15), 2)
+        for f, at in enumerate(begin)
+        for n in range(4)
+    ]
+    cells += [(0, 1, at, 20) for at in rng.integers(0, 22_000, 100).tolist()]
+    case = tor(cells, needs, clients=3)
+    desk, order, worth = case.desk(30), np.arange(30), np.tile(BEGUN, (2, 3, 1))
+    for _ in range(20):
+        owner = np.r_[desk.owner[:30]]
+        owner[rng.integers(0, 30, 2)] = rng.integers(-1, 3, 2)
+        give_all(desk, owner)
+        score_all(desk, order, worth)
+        fresh = case.desk(30)
+        fresh.owner[:30] = owner
+        score_all(fresh, order, worth)
+        assert (desk.score == fresh.score).all()
+    assert desk.changes[0] > 20
+
+
+def test_how_busy_a_stream_is_around_a_need_is_noted():
+    needs = [(0, DATA_DOWN, 1000, 4)]
+    quiet, some, much = (
+        [(0, 1, 1010, 4)],
+        [(0, 1, 1010, 4), (0, 1, 1300, 30)],
+        [(0, 1, 1010, 4), (0, 1, 700, 130)],
+    )
+    assert [noted(tor(cells, needs), 0, 0, [-1]) for cells in (quiet, some, much)] == [
+        [(JUST, 0)],
+        [(JUST, 1)],
+        [(JUST, 2)],
+    ]
+    far = [(0, 1, 1010, 4), (0, 1, 599, 1000), (0, 1, 1481, 1000), (0, 0, 1000, 1000), (1, 1, 1100, 1000)]
+    assert noted(tor(far, needs), 0, 0, [-1]) == [(JUST, 0)]
+
+
+def test_each_class_has_one_of_the_same_kind_in_a_quiet_stream():
+    assert (QUIET[QUIET] == QUIET).all()
+    assert (BEGUN[QUIET] == BEGUN).all()
+    assert (np.bincount(FEATURES)[FEATURES[QUIET]] == np.bincount(FEATURES)[FEATURES]).all()
+    assert np.bincount(QUIET)[np.unique(QUIET)].tolist() == [3] * (CLASSES // 3)
+
+
 def test_scores_are_of_flows_that_stay_where_they_are():
     needs = [(f, DATA_UP + (n & 1), 1000 + 200 * n, 3) for f in range(2) for n in range(4)]
     cells = [(0, n & 1, 1000 + 200 * n + (10 if n & 1 else -10), 3) for n in range(4)]
-    desk, score = tor([*cells, (1, 0, 500, 1)], needs).desk(2), np.zeros((2, 2))
+    desk = tor([*cells, (1, 0, 500, 1)], needs).desk(2)
     desk.owner[:2] = [0, -1]
-    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
+    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 2, 1)))
     assert desk.owner[:2].tolist() == [0, -1]
-    assert score[0, 0] > 2 > 0 > score[1, 0]
+    assert desk.score[0, 0] > 2 > 0 > desk.score[1, 0]
     desk.hopeful[:, 0] = False
-    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
-    assert (score[:, 0] == -np.inf).all()
+    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 2, 1)))
+    assert (desk.score[:, 0] == -np.inf).all()
 
 
 def rivals(case, owner, claim, least=1.0, homeless=4.0):
     """Gain of others, and odds of exchanges, of each flow."""
     desk, (gain, odds) = case.desk(len(owner)), np.zeros((2, len(owner)))
     desk.owner[: len(owner)] = owner
-    worth = np.tile(BEGUN, (len(case.clients), 1))
+    worth = np.tile(BEGUN, (2, len(case.clients), 1))
     find_rivals(desk, np.arange(len(owner)), claim, least, homeless, worth, 2.0, gain, odds)
     assert desk.owner[: len(owner)].tolist() == owner
     return gain, odds
@@ -264,8 +326,9 @@ def test_needs_met_in_heaps_and_large_ones_count_as_the_root_of_their_number():
     cells = [(0, 1, 1010 + 200 * n, 100) for n in range(4)] + [(0, 1, 3010 + 200 * n, 40) for n in range(4)]
     case = tor([*cells, (1, 0, 500, 1)], needs)
     assert outcomes(case, 0, 0, [-1, -1]) == [MUCH] * 4
-    desk, score = case.desk(2), np.zeros((2, 2))
-    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 1)), score)
+    desk = case.desk(2)
+    score_all(desk, np.arange(2), np.tile(BEGUN, (2, 2, 1)))
+    score = desk.score
     just, much, none = (BEGUN[outcome] for outcome in (JUST, MUCH, NONE))
     assert score[:, 0].tolist() == pytest.approx([2 * much, 2 * just])
     assert score[:, 1].tolist() == pytest.approx([4 * none, 4 * none])

@@ -134,7 +134,7 @@ def test_flows_are_linked_to_the_client_whose_cells_they_need(decide, world):
     assert (after.tunnel[linked] == world[2][linked]).all()
     assert after.engine == "volume"
     assert after.expected_false_links <= 0.01
-    assert after.decoys.tried > 100
+    assert after.decoys.tried > 50
     assert (after.voices[0].slope <= 0.6).all()
     assert after.null_comparisons > after.decoys.comparisons > 0
 

@@ -23,6 +23,8 @@ class Seen(NamedTuple):
     start: npt.NDArray[np.int64]
     ts_ns: npt.NDArray[np.int64]
     amount: npt.NDArray[np.int64]
+    before: npt.NDArray[np.int64]
+    """Amount of all rows before each, and of all."""
 
 
 class Due(NamedTuple):
@@ -68,6 +70,8 @@ class Law(NamedTuple):
     """And nothing up to this."""
     large: int
     """Larger needs of a flow are of one transfer."""
+    around_ns: int
+    """For how long, before and after a need, what passes tells how busy a stream is."""
 
 
 class Desk(NamedTuple):
@@ -85,12 +89,24 @@ class Desk(NamedTuple):
     """First and last time of each flow."""
     edges_ns: npt.NDArray[np.int64]
     """Between classes of places."""
+    around: npt.NDArray[np.float64]
+    """Between classes of how busy a stream is."""
     waiting: npt.NDArray[np.int64]
     """Two queues, of needs with the usual reach and with more; amounts."""
     until_ns: npt.NDArray[np.int64]
     own: npt.NDArray[np.bool_]
     noted: npt.NDArray[np.int64]
     """Classes of the needs that were looked at last: outcome, and place or -1."""
+    score: npt.NDArray[np.float64]
+    """What each flow was worth to each client when it was asked last."""
+    asked_at: npt.NDArray[np.int64]
+    """When that was, counted in changes of owners."""
+    changed_at: npt.NDArray[np.int64]
+    """When a client's flows changed last, bin by bin of time."""
+    changes: npt.NDArray[np.int64]
+    """One entry: how many there were."""
+    bins: npt.NDArray[np.int64]
+    """Of each flow: bins of its own time, first and past the last, and of what its score depends on."""
 
 
 @inner_kernel
@@ -153,6 +169,18 @@ def _served(desk, stream, flow, upto, begin_ns, end_ns):  # type: ignore[no-unty
 
 
 @inner_kernel
+def _busy(desk, stream, begin_ns, end_ns, amount):  # type: ignore[no-untyped-def]
+    """Class of how much passes in a stream around a need, and not in its time."""
+    seen, around_ns = desk.seen, desk.law.around_ns
+    first, stop = seen.start[stream], seen.start[stream + 1]
+    ts_ns, before = seen.ts_ns[first:stop], seen.before[first : stop + 1]
+    passed = before[np.searchsorted(ts_ns, begin_ns)] - before[np.searchsorted(ts_ns, begin_ns - around_ns)]
+    passed += before[np.searchsorted(ts_ns, end_ns + around_ns)] - before[np.searchsorted(ts_ns, end_ns)]
+    expected = passed * (end_ns - begin_ns) / (2.0 * around_ns)
+    return np.searchsorted(desk.around, expected / amount)
+
+
+@inner_kernel
 def _note(desk, flow, client):  # type: ignore[no-untyped-def]
     """Classes of a flow's needs in a client's streams, one need after the other."""
     asked, seen = desk.asked, desk.seen
@@ -167,21 +195,23 @@ def _note(desk, flow, client):  # type: ignore[no-untyped-def]
             more, left, _ = _served(desk, stream, flow, need, begin_ns, end_ns)
             less, _, left_ns = _served(desk, stream, flow, need - 1, begin_ns, end_ns)
             got = more - less
-        place = np.int64(-1)
+        place, busy = np.int64(-1), _busy(desk, stream, begin_ns, end_ns, amount)
         if got < amount:
             outcome = 0 if got <= 0 else (1 if 2 * got < amount else 2)
         else:
             outcome = 3 if left <= desk.law.spare else (4 if left <= max(desk.law.few, amount // 2) else 5)
             if asked.reach_ns[need] <= desk.law.reach_ns and left_ns < NEVER:
                 place = np.int64(np.searchsorted(desk.edges_ns, left_ns - begin_ns - desk.law.slack_ns))
-                place += desk.law.places + (3 * asked.down[need] + outcome - 3) * (desk.edges_ns.size + 1)
-        desk.noted[need, 0] = asked.feature[need] + outcome
+                found = (2 * busy + asked.down[need]) * 3 + outcome - 3
+                place += desk.law.places + found * (desk.edges_ns.size + 1)
+        desk.noted[need, 0] = asked.feature[need] + (HEAPED + 1) * busy + outcome
         desk.noted[need, 1] = place
 
 
 @inner_kernel
 def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
-    """What the classes of a flow in a client's streams are worth there, in decades.
+    """What the classes of a flow in a client's streams are worth there, in decades: by the worth for its fold
+    of the flows, which the others taught.
 
     Where one large need is met, or one in a heap, others mostly are, whoever they are of: these count as the
     root of their number.
@@ -189,10 +219,10 @@ def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
     _note(desk, flow, client)
     score, heaped, many = 0.0, 0.0, 0
     for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
-        decades = worth[client, desk.noted[need, 0]]
+        decades = worth[flow % worth.shape[0], client, desk.noted[need, 0]]
         if desk.noted[need, 1] >= 0:
-            decades += worth[client, desk.noted[need, 1]]
-        in_heap = desk.noted[need, 0] - desk.asked.feature[need] == HEAPED
+            decades += worth[flow % worth.shape[0], client, desk.noted[need, 1]]
+        in_heap = desk.noted[need, 0] % (HEAPED + 1) == HEAPED
         if in_heap or desk.asked.amount[need] > desk.law.large:
             heaped += decades
             many += 1
@@ -202,57 +232,81 @@ def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _ask(desk, flow, worth, decades):  # type: ignore[no-untyped-def]
+def _ask(desk, flow, worth):  # type: ignore[no-untyped-def]
     """What a flow is worth to each client that it is asked of, had it none yet; it has none then."""
     desk.owner[flow] = -1
-    for client in range(decades.size):
-        decades[client] = _score(desk, flow, client, worth) if desk.hopeful[flow, client] else -np.inf
+    first, stop = desk.bins[flow, 2], desk.bins[flow, 3]
+    for client in range(desk.score.shape[1]):
+        if not desk.hopeful[flow, client]:
+            desk.score[flow, client] = -np.inf
+        elif desk.asked_at[flow, client] < desk.changed_at[client, first:stop].max():
+            desk.score[flow, client] = _score(desk, flow, client, worth)
+            desk.asked_at[flow, client] = desk.changes[0]
+
+
+@inner_kernel
+def _give(desk, flow, before, client):  # type: ignore[no-untyped-def]
+    """Let a flow be a client's, or nobody's, that was another's."""
+    desk.owner[flow] = client
+    if client == before:
+        return
+    desk.changes[0] += 1
+    first, stop = desk.bins[flow, 0], desk.bins[flow, 1]
+    if before >= 0:
+        desk.changed_at[before, first:stop] = desk.changes[0]
+    if client >= 0:
+        desk.changed_at[client, first:stop] = desk.changes[0]
 
 
 @kernel
-def place_all(desk, order, worth, believed, score):  # type: ignore[no-untyped-def]
-    """Each flow, in an order, is asked of its clients, and given to the likeliest if that is sure.
+def give_all(desk, owner):  # type: ignore[no-untyped-def]
+    """Let flows be those clients' from now on."""
+    for flow in range(owner.size):
+        _give(desk, flow, desk.owner[flow], owner[flow])
 
-    ``score`` (flows, clients) is filled, ``desk.owner`` changed.
-    """
-    clients = score.shape[1]
+
+@kernel
+def place_all(desk, order, worth, believed):  # type: ignore[no-untyped-def]
+    """Each flow, in an order, is asked of its clients, and given to the likeliest if that is sure."""
+    clients = desk.score.shape[1]
     for flow in order:
-        _ask(desk, flow, worth, score[flow])
-        best = np.argmax(score[flow])
+        before = desk.owner[flow]
+        _ask(desk, flow, worth)
+        score = desk.score[flow]
+        best = np.argmax(score)
         against = float(clients)
         for client in range(clients):
             if client != best:
-                against += 10.0 ** min(score[flow, client], 60.0)
-        if score[flow, best] - np.log10(against) > believed:
-            desk.owner[flow] = best
+                against += 10.0 ** min(score[client], 60.0)
+        _give(desk, flow, before, best if score[best] - np.log10(against) > believed else -1)
 
 
 @kernel
 def draw_all(desk, order, worth, nobody, uniform, chance):  # type: ignore[no-untyped-def]
     """Each flow, in an order, is given to a client or to none, as likely as each is beside all other flows.
 
-    ``chance`` (flows, clients) is added to, ``desk.owner`` changed. ``nobody`` is the odds that a flow is of
-    no client, against any one of them.
+    ``chance`` (flows, clients) is added to, the owners change. ``nobody`` is the odds that a flow is of no
+    client, against any one of them.
     """
-    clients = chance.shape[1]
-    weight = np.empty(clients)
+    weight = np.empty(chance.shape[1])
     for k in range(order.size):
         flow = order[k]
-        _ask(desk, flow, worth, weight)
-        most = max(0.0, weight.max())
-        weight[:] = 10.0 ** (weight - most)
+        before = desk.owner[flow]
+        _ask(desk, flow, worth)
+        most = max(0.0, desk.score[flow].max())
+        weight[:] = 10.0 ** (desk.score[flow] - most)
         whole = weight.sum() + nobody * 10.0**-most
         chance[flow] += weight / whole
         drawn = np.searchsorted(np.cumsum(weight), uniform[k] * whole)
-        desk.owner[flow] = drawn if drawn < clients else -1
+        _give(desk, flow, before, drawn if drawn < weight.size else -1)
 
 
 @kernel
-def score_all(desk, order, worth, score):  # type: ignore[no-untyped-def]
-    """Each flow is asked of its clients, all others being where they are; ``score`` is filled."""
+def score_all(desk, order, worth):  # type: ignore[no-untyped-def]
+    """Each flow is asked of its clients, all others being where they are."""
     for flow in order:
         before = desk.owner[flow]
-        _ask(desk, flow, worth, score[flow])
+        _ask(desk, flow, worth)
         desk.owner[flow] = before
 
 

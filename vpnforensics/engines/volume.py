@@ -12,28 +12,30 @@ can be met are met so). What a flow would have of a client is how much more is m
 all flows that are believed to be the client's. Of each need is noted:
 
 - *outcome*: whether its amount is there, and then, how much is left over; or some of it, or none;
-- *place*: when the first of what was free for it came.
+- *place*: when the first of what was free for it came;
+- *busy*: what passes around it. Through a download all is met, whoever needs it; both others are told apart
+  by that.
 
-Nothing is assumed of these classes: how often pairs that are sure have them, against how often others have
-them with the same client, is counted in the case (:mod:`vpnforensics.evidence.owners`). Where each so many
-cells are answered with one (SENDME), these answers are needs of the client itself.
+Nothing is assumed of these classes: how often pairs have them, against how often others have them with the
+same client, is counted in the case (:mod:`vpnforensics.evidence.class_worth`). Where each so many cells are
+answered with one (SENDME), these answers are needs of the client itself.
 
 How much too early something may seem to come, by jitter and drift, is the slack: the delay law of writes
 says it. Without writes, clocks are known within some milliseconds, and set right by flows that are sure: what
-they need and what passes for it are as far apart in either direction; the slack is that by which most are.
+they need and what passes for it are as far apart in either direction.
 
 The work is by needs, those clients with whom a flow is not hopeless, and what both sides have within the
 reach.
 
-Assumptions: clocks known or aligned within :data:`SLACKS_NS`; all streams of a client in the capture.
+Assumptions: clocks known or aligned within :data:`SLACK_NS`; all streams of a client in the capture.
 
 Silent for flows without TCP, where each flow has a connection of its own
 (:mod:`vpnforensics.engines.connections`), where fewer than 20 flows are sure, and where needs times clients
 are more than :data:`MOST_COMPARISONS`.
 
 Known weaknesses: clients that ask for the same at one moment, one of whom was not captured; messages of the
-relay's own (circuits that are built look like connections that are opened); a busy relay lets cells wait for
-longer than the reach.
+relay's own (circuits that are built look like connections that are opened), which several needs of a flow may
+meet at once; a busy relay lets cells wait for longer than the reach.
 
 Counting packets: Serjantov & Sewell 2003 (ESORICS); stepping stones: Donoho et al. 2002 (RAID); KIST: Jansen
 et al. 2014 (USENIX Security); Conflux: proposal 329; flow control: proposal 324.
@@ -73,21 +75,31 @@ _LAG_NS, _LAGS, _LAG_SD, _LAG_NEAR = _MS // 4, 48, 2.0, 8
 """Steps in which lags are counted, how many either way, and the normal curve that smooths them."""
 _EDGES_MS = [-20, -11, -7, -4, -2, -1, 0, 0.3, 0.6, 1, 2, 4, 7, 11, 16, 22, 30, 40, 55, 70, 90]
 _EDGES_NS: Ints = (np.array(_EDGES_MS) * _MS).astype(np.int64)
+_AROUND_NS, _AROUND = 400 * _MS, np.array([0.5, 3.0])
+"""A stream is busy by what passes for so long before a need and after it: that would have been so many times
+what is needed in its time."""
+_BUSY = len(_AROUND) + 1
 _OUTCOMES, _FOUND = 6, 3
-_PLACED = KINDS * (len(_SIZES) + 1) * _OUTCOMES
+_PLACED = KINDS * (len(_SIZES) + 1) * _BUSY * _OUTCOMES
 _PLACES = len(_EDGES_NS) + 1
-CLASSES = _PLACED + 2 * _FOUND * _PLACES
+CLASSES = _PLACED + 2 * _FOUND * _BUSY * _PLACES
 FEATURES: Ints = np.r_[
     np.repeat(np.arange(_PLACED // _OUTCOMES), _OUTCOMES),
-    _PLACED // _OUTCOMES + np.repeat(np.arange(2 * _FOUND), _PLACES),
+    _PLACED // _OUTCOMES + np.repeat(np.arange(2 * _FOUND * _BUSY), _PLACES),
 ]
 """Of each class, that of which it is one."""
+_class = np.arange(_PLACED)
+_quiet = _class - _class // _OUTCOMES % _BUSY * _OUTCOMES
+QUIET: Ints = np.r_[_quiet, _PLACED + np.tile(np.arange(2 * _FOUND * _PLACES), _BUSY)]
+"""For each class, that which is the same but in a quiet stream."""
 _outcome = np.r_[np.arange(_PLACED) % _OUTCOMES, np.full(CLASSES - _PLACED, _OUTCOMES)]
 AGAINST: Bools = _outcome < 2
 """Classes of needs most of which is not there: never evidence for a pair."""
 BEGUN = np.r_[-1.2, -0.8, -0.3, 0.8, 0.5, 0.2, 0.0][_outcome]
 """What classes are taken to be worth, in decades, until pairs are sure that show it."""
-SLACKS_NS: Ints = np.array([0, 4, 12, 30]) * _MS
+_BIN_NS, _MOST_BINS = 250 * _MS, 4096
+"""Time is cut into bins of so long, or as many, to note in which of them flows change their client."""
+SLACK_NS = 12 * _MS
 """How long before it is needed something may seem to have passed, where only volume knows the clocks: within
 milliseconds, and taps jitter."""
 _EARLY, _MOST_EARLY_NS = 0.02, 40 * _MS
@@ -151,11 +163,16 @@ class Streams:
             np.where(up, -needs.begin_ns, needs.end_ns) - early,
             needs.amount,
             reach,
-            (needs.kind * (len(_SIZES) + 1) + np.searchsorted(_SIZES * grain, needs.amount)) * _OUTCOMES,
+            (needs.kind * (len(_SIZES) + 1) + np.searchsorted(_SIZES * grain, needs.amount))
+            * (_BUSY * _OUTCOMES),
         )
         span_ns = np.full((flows, 2), np.iinfo(np.int64).max)
         np.minimum.at(span_ns[:, 0], needs.flow, needs.begin_ns)
         np.minimum.at(span_ns[:, 1], needs.flow, -needs.end_ns)
+        span_ns[:, 1] *= -1
+        longest_ns = np.zeros(flows, np.int64)
+        np.maximum.at(longest_ns, needs.flow, reach)
+        bins, many = _bins(span_ns, longest_ns + 2 * (_REACH_NS + 2 * self.slack_ns))
         due = _due(needs, parts, early, reach, *self._answers(), flows)
         room = 2 * len(due.ts_ns) + 2
         law = Law(
@@ -165,6 +182,7 @@ class Streams:
             _FEW_GRAINS * grain,
             self.measure.spare,
             int(_SIZES[-1]) * grain,
+            _AROUND_NS,
         )
         return Desk(
             law,
@@ -173,12 +191,18 @@ class Streams:
             asked,
             np.r_[np.full(flows, -1, np.int64), np.arange(clients)],
             np.ones((flows, clients), np.bool_),
-            np.c_[span_ns[:, 0], -span_ns[:, 1]],
+            span_ns,
             _EDGES_NS,
+            _AROUND,
             np.zeros(room, np.int64),
             np.zeros(room, np.int64),
             np.zeros(room, np.bool_),
             np.zeros((len(needs), 2), np.int64),
+            np.full((flows, clients), -np.inf),
+            np.full((flows, clients), -1, np.int64),
+            np.zeros((clients, many), np.int64),
+            np.zeros(1, np.int64),
+            bins,
         )
 
     def _reach(self, amount: Ints) -> Ints:
@@ -191,7 +215,8 @@ class Streams:
         ts_ns = np.where(passed.stream & 1, passed.ts_ns, -passed.ts_ns)
         order = np.lexsort((ts_ns, passed.stream))
         start = np.searchsorted(passed.stream, np.arange(2 * len(self.clients) + 1))
-        return Seen(start.astype(np.int64), ts_ns[order], passed.amount[order])
+        amount = passed.amount[order]
+        return Seen(start.astype(np.int64), ts_ns[order], amount, np.r_[0, np.cumsum(amount)])
 
     def _answers(self) -> tuple[Ints, Ints, Ints]:
         """Stream, time and number of answers to what each stream carried, in the other direction."""
@@ -258,6 +283,20 @@ def _lags(streams: Streams, stream: Ints, need_ns: Ints) -> Floats:
         place = np.minimum(lag_ns // _LAG_NS + _LAGS, 2 * _LAGS)
         count += np.bincount(place, 1.0 / (stop - first)[of], 2 * _LAGS + 1)
     return count
+
+
+def _bins(span_ns: Ints, more_ns: Ints) -> tuple[Ints, int]:
+    """Of each flow, by the bins that time is cut into: its own, first and past the last, and those with so
+    much more either way; and how many bins there are.
+    """
+    having = span_ns[:, 0] <= span_ns[:, 1]
+    low, high = span_ns[having, 0].min(initial=np.iinfo(np.int64).max), span_ns[having, 1].max(initial=0)
+    low = min(low, high)
+    width = max(_BIN_NS, (high - low) // _MOST_BINS + 1)
+    edges = np.c_[span_ns, span_ns + np.c_[-more_ns, more_ns]]
+    edges[~having] = low
+    bins = np.clip(edges - low, 0, high - low) // width
+    return bins + np.array([0, 1, 0, 1]), int((high - low) // width) + 1
 
 
 def _due(

@@ -2,19 +2,20 @@
 
 Classes of what is noted (:mod:`vpnforensics.engines.volume`) begin with a worth by hand. Flows are asked of
 all clients in order of what they claim, and who is sure is served first, which leaves less for the others to
-find by chance; then the worth is counted from who is sure, against the same flows with other clients and
-copies turned in time, of each client by itself: one who downloads has enough for everybody. Flows that have a
-link by writes are their client's throughout.
+find by chance. From then on clients are drawn: each flow in turn, as likely as each client is beside all
+other flows where they are now, or none (Gibbs sampling: Geman & Geman 1984, IEEE PAMI 6). Between draws the
+worth is learned anew (:mod:`vpnforensics.evidence.class_worth`), from all flows with the clients that were
+drawn (stochastic EM: Celeux & Diebolt 1985): who is sure has found all that is needed, and learned from those
+alone everyone else looks as if of nobody. No flow teaches itself: each fifth of them is worth what the others
+taught. Held against them are the same flows with other clients, and copies turned in time. Flows that
+have a link by writes are their client's throughout.
 
-From who is sure on, clients are drawn: each flow in turn, as likely as each client is beside all other
-flows where they are now, or none (Gibbs sampling: Geman & Geman 1984, IEEE PAMI 6). How often a flow is
-of none is learned by the way. The mean of the chances that were drawn from is the flow's.
-
-Draws seldom exchange two flows that are as likely in each other's place. So a claim, the logarithm of a
-flow's odds, is at most what the state allows in which each has its likeliest: less the most that any other
-flow would gain, had this one no client, and beside all exchanges with another. Without the one, flows of a
-client who was not captured took the place of those that they resemble; without the other, flows of clients
-who ask for the same at one moment were linked crosswise.
+What a flow claims is the mean of the chances that it was drawn by, as a logarithm of odds. Draws seldom
+exchange two flows that are as likely in each other's place. So a claim is at most what the state allows in
+which each has its likeliest: less the most that any other flow would gain, had this one no client, and beside
+all exchanges with another. Without the one, flows of a client who was not captured took the place of those
+that they resemble; without the other, flows of clients who ask for the same at one moment were linked
+crosswise.
 """
 
 from __future__ import annotations
@@ -30,26 +31,32 @@ from vpnforensics.engines._volume_kernels import (
     count_classes,
     draw_all,
     find_rivals,
+    give_all,
     place_all,
     score_all,
 )
 from vpnforensics.engines.case import Case
-from vpnforensics.engines.volume import CLASSES, FEATURES, SLACKS_NS, Streams
+from vpnforensics.engines.volume import CLASSES, SLACK_NS, Streams, clock_error
+from vpnforensics.evidence.class_worth import worth_of
 from vpnforensics.evidence.contended import odds_of_nobody
 from vpnforensics.tunnels.needs import Needs, Parts
 
-_BELIEVED = 2.0
-"""Decades from which on a flow is served, and teaches."""
-_LEARNED, _ROUNDS = 2, 4
-"""How often the worth is learned from who is believed, and how often flows are asked each time."""
-_BURNT, _DRAWN = 2, 5
-"""Rounds of draws that are forgotten, and rounds that count."""
+_BELIEVED, _ROUNDS = 2.0, 4
+"""Decades from which on a flow is served before any is drawn, and how often flows are asked for that."""
+_BEGUN, _LEARNED, _BUSY = 2, 12, 6
+"""How often the worth is learned from who is sure, then from all as they are drawn, and from when on how
+busy a stream is sets classes apart."""
+_FOLDS = 5
+"""Once busy streams are told apart no flow teaches itself: each fold is worth what the others taught."""
+_NOBODY_BEGUN = 0.05
+"""Odds that a flow is of nobody until then, where no link by writes teaches. Learned at once, nobody has all
+of whom nothing is known yet."""
+_BETWEEN, _DRAWN = 2, 7
+"""Rounds of draws between, and those by which flows claim."""
 _HOPELESS = -6.0
 """Decades up to which a flow, asked beside who is known before, is not asked of a client again."""
 SURE = 0.99
-"""Chance from which on a flow teaches, once chances are drawn."""
-_PRIOR_COUNTS, _PRIOR_OF_CLIENT = 5.0, 20.0
-"""Counts of chance that each feature begins with, and of all clients' that each client's begins with."""
+"""Chance from which on a flow counts as its client's."""
 _LEAST, _HOMELESS = 1.0, 4.0
 """Decades from which on it is asked what else may be, and from which on a flow would not leave its client for
 what another has."""
@@ -96,17 +103,19 @@ class Owners:
     def __init__(self, case: Case, streams: Streams, links: Ints, rng: np.random.Generator) -> None:
         self._case, self._streams, self._links, self._rng = case, streams, links, rng
         self._flows, self._clients = len(case.flows), len(streams.clients)
-        self._worth = np.tile(engine.BEGUN, (self._clients, 1))
-        begun = self._begun()
+        self._worth, self._nobody = np.tile(engine.BEGUN, (_FOLDS, self._clients, 1)), _NOBODY_BEGUN
+        taught = bool((self._links >= 0).any())
+        self._owner = self._begun()
         copies = [self._turned(1.0) for _ in range(_TURNS_LEARNED)]
-        for _ in range(_LEARNED):
-            self._worth = self._learn(copies, begun)
-            begun = self._placed(None, -1)
-        self._worth = self._learn(copies, begun)
-        self.found = self._settle(None, -1)
-        sure = self.found.desk
-        sure.owner[: self._flows] = np.where(self.found.chance > SURE, self.found.likeliest, -1)
-        self._worth = self._learn(copies, sure)
+        for _ in range(_BEGUN):
+            self._worth = self._learn(copies, busy=False)
+            self._owner = self._placed()
+        for turn in range(_LEARNED):
+            busy = turn >= _BUSY
+            self._worth = self._learn(copies, busy=busy)
+            desk = self._desk(None, -1)
+            _, nobody = self._drawn(desk, _BETWEEN, -1)
+            self._owner, self._nobody = desk.owner[: self._flows], nobody if busy or taught else _NOBODY_BEGUN
         self.found = self._settle(None, -1)
 
     def contradicted(self) -> Bools:
@@ -132,21 +141,12 @@ class Owners:
             claims.append(self._settle(None, gone).claim[its])
         return np.concatenate(claims)
 
-    def _begun(self) -> Desk:
-        """Those who are sure; where writes link nobody with the clocks set right by them, and the slack by
-        which they are most.
-        """
-        if (self._links >= 0).any():
-            return self._placed(None, -1)
-        self._streams = loose = self._streams.moved(0, int(SLACKS_NS[-2]))
-        error_ns = engine.clock_error(loose, self._placed(None, -1).owner[: self._flows])
-        tried, sure = [], []
-        for slack_ns in SLACKS_NS.tolist():
-            self._streams = loose.moved(-error_ns, slack_ns)
-            tried.append((self._streams, self._placed(None, -1)))
-            sure.append(np.count_nonzero(tried[-1][1].owner[: self._flows] >= 0))
-        self._streams, begun = tried[int(np.argmax(sure))]
-        return begun
+    def _begun(self) -> Ints:
+        """Client of those who are sure; where writes link nobody, with the clocks set right by them."""
+        if (self._links < 0).all():
+            self._streams = self._streams.moved(0, SLACK_NS)
+            self._streams = self._streams.moved(-clock_error(self._streams, self._placed()), SLACK_NS)
+        return self._placed()
 
     def _turned(self, share: float) -> tuple[Needs, Parts]:
         """Needs of a share of the flows, moved in time away from their place."""
@@ -159,55 +159,75 @@ class Owners:
         linked[: self._flows] = np.where(self._links == gone, -1, self._links)
         return linked
 
-    def _placed(self, more: tuple[Needs, Parts] | None, gone: int) -> Desk:
-        """Flows are asked of all clients in order of what they claim; who is sure is served from then on."""
+    def _placed(self) -> Ints:
+        """Client of who is sure, and is served from then on; flows are asked in order of what they claim."""
+        desk = self._streams.desk(self._flows)
+        give_all(desk, self._links)
+        order = self._open(desk, self._links)
+        for believed in (np.inf, *[_BELIEVED] * _ROUNDS):
+            place_all(desk, order, self._worth, believed)
+            if believed == np.inf:
+                desk.hopeful[order] &= desk.score[order] > _HOPELESS
+            claim = self._claims(desk.score, self._clients)[1]
+            order = order[np.argsort(-claim[order], kind="stable")]
+        return desk.owner[: self._flows]
+
+    def _desk(self, more: tuple[Needs, Parts] | None, gone: int) -> Desk:
+        """Flows with the clients drawn last, copies with none; and of whom they are not hopeless."""
         flows = self._flows * (1 if more is None else 2)
         desk, linked = self._streams.desk(flows, more), self._linked(flows, gone)
-        desk.owner[:flows] = linked
         if gone >= 0:
             desk.hopeful[:, gone] = False
-        order = np.flatnonzero((np.diff(desk.asked.start) > 0) & (linked < 0))
-        score = np.full((flows, self._clients), -np.inf)
-        for believed in (np.inf, *[_BELIEVED] * _ROUNDS):
-            place_all(desk, order, self._worth, believed, score)
-            if believed == np.inf:
-                desk.hopeful[order] &= score[order] > _HOPELESS
-            claim = self._claims(score, self._clients)[1]
-            order = order[np.argsort(-claim[order], kind="stable")]
+        give_all(desk, linked)
+        order = self._open(desk, linked)
+        score_all(desk, order, self._worth)
+        desk.hopeful[order] &= desk.score[order] > _HOPELESS
+        drawn = np.full(flows, -1)
+        drawn[: self._flows] = np.where(self._owner == gone, -1, self._owner)
+        give_all(desk, np.where(linked >= 0, linked, drawn))
         return desk
 
-    def _settle(self, more: tuple[Needs, Parts] | None, gone: int) -> Settled:
-        """Who had which client: the mean of draws that begin with who is sure, as far as the state allows in
-        which each flow has its likeliest.
-        """
-        desk = self._placed(more, gone)
-        linked = self._linked(len(desk.span_ns), gone)
-        having = np.flatnonzero(np.diff(desk.asked.start) > 0)
-        order = having[linked[having] < 0]
-        chance, nobody = np.zeros((len(linked), self._clients)), float(self._clients)
-        for turn in range(_BURNT + _DRAWN):
-            once = np.zeros_like(chance)
-            draw_all(
-                desk, self._rng.permutation(order), self._worth, nobody, self._rng.random(len(order)), once
-            )
-            nobody = self._clients * odds_of_nobody(1.0 - once[order].sum(axis=1))
-            chance += once * (turn >= _BURNT) / _DRAWN
+    def _open(self, desk: Desk, linked: Ints) -> Ints:
+        """Flows that need something, and have no link by writes."""
+        return np.flatnonzero((np.diff(desk.asked.start) > 0) & (linked < 0))
+
+    def _drawn(self, desk: Desk, rounds: int, gone: int) -> tuple[Floats, float]:
+        """The mean of the chances that flows are drawn by, shape (flows, clients); and the odds of nobody."""
+        linked, nobody = self._linked(len(desk.span_ns), gone), self._nobody
+        order = self._open(desk, linked)
+        chance = np.zeros((len(linked), self._clients))
+        for _ in range(rounds):
+            once, uniform = np.zeros_like(chance), self._rng.random(len(order))
+            of_one = self._clients * nobody
+            draw_all(desk, self._rng.permutation(order), self._worth, of_one, uniform, once)
+            nobody = odds_of_nobody(1.0 - once[order].sum(axis=1))
+            chance += once / rounds
         known = np.flatnonzero(linked >= 0)
         chance[known, linked[known]] = 1.0
+        return chance, nobody
+
+    def _settle(self, more: tuple[Needs, Parts] | None, gone: int) -> Settled:
+        """Who had which client: the mean of draws, as far as the state allows in which each flow has its
+        likeliest.
+        """
+        desk = self._desk(more, gone)
+        chance, nobody = self._drawn(desk, _DRAWN, gone)
+        nobody *= self._clients
         likeliest, its = chance.argmax(axis=1), chance.max(axis=1)
-        desk.owner[: len(linked)] = np.where(its > 0.5, likeliest, -1)
-        score = np.full_like(chance, -np.inf)
-        score_all(desk, having, self._worth, score)
-        best, claim = self._claims(score, nobody)
+        give_all(desk, np.where(its > 0.5, likeliest, -1))
+        having = np.flatnonzero(np.diff(desk.asked.start) > 0)
+        score_all(desk, having, self._worth)
+        best, claim = self._claims(desk.score, nobody)
         claim = np.where((best == likeliest) & (its > 0.5), claim, 0.0)
         least = 10.0**-_MOST_DRAWN
         drawn = np.log10(np.maximum(its, least) / np.maximum(1.0 - its, least))
         gain, odds = np.zeros((2, len(claim)))
+        order = self._open(desk, self._linked(len(claim), gone))
         order = order[np.argsort(desk.span_ns[order, 0], kind="stable")]
         both = np.minimum(claim, drawn)
         find_rivals(desk, order, both, _LEAST, _HOMELESS, self._worth, nobody, gain, odds)
         claim = -np.log10(np.maximum(10.0 ** (gain - claim) + odds, 1e-300))
-        return Settled(desk, score, likeliest, its, np.minimum(claim, drawn))
+        return Settled(desk, desk.score, likeliest, its, np.minimum(claim, drawn))
 
     def _claims(self, score: Floats, nobody: float) -> tuple[Ints, Floats]:
         """Likeliest client of each flow, and the log10 odds."""
@@ -219,12 +239,15 @@ class Owners:
         claim = for_it - np.log10(nobody + weight.sum(axis=1))
         return likeliest, np.where(np.isfinite(for_it), claim, _NOBODY)
 
-    def _learn(self, copies: list[tuple[Needs, Parts]], desk: Desk) -> Floats:
-        """log10 of how much oftener sure pairs have each class than chance has it, of each client."""
-        owner = desk.owner[: self._flows]
+    def _learn(self, copies: list[tuple[Needs, Parts]], *, busy: bool) -> Floats:
+        """Worth of classes by who has which client now, for each fold of the flows; by all, or all others."""
+        desk, owner = self._streams.desk(self._flows), self._owner
+        desk.owner[: self._flows] = owner
         known = np.flatnonzero(owner >= 0)
-        true, false = np.zeros((2, self._clients, CLASSES))
-        count_classes(desk, known, owner[known], true)
+        true, false = np.zeros((_FOLDS, self._clients, CLASSES)), np.zeros((self._clients, CLASSES))
+        for fold in range(_FOLDS):
+            one = known[known % _FOLDS == fold]
+            count_classes(desk, one, owner[one], true[fold])
         for step in range(1, self._clients):
             count_classes(desk, known, (owner[known] + step) % self._clients, false)
         for more in copies:
@@ -233,14 +256,6 @@ class Owners:
             flows = np.unique(more[0].flow)
             for client in range(self._clients):
                 count_classes(turned, flows, np.full(len(flows), client), false)
-        every = _shares(false.sum(axis=0), 1.0 / np.bincount(FEATURES)[FEATURES], _PRIOR_COUNTS)
-        mine = _shares(true.sum(axis=0), every, _PRIOR_COUNTS)
-        chance = np.array([_shares(counts, every, _PRIOR_OF_CLIENT) for counts in false])
-        worth = np.log10(mine / chance)
-        return np.asarray(np.where(engine.AGAINST, np.minimum(worth, 0.0), worth))
-
-
-def _shares(counts: Floats, before: Floats, many: float) -> Floats:
-    """Of each class in its feature, where so many had been counted before."""
-    whole = np.bincount(FEATURES, counts)[FEATURES]
-    return np.asarray((counts + many * before) / (whole + many))
+        of_fold = true.sum(axis=1)
+        others = of_fold.sum(axis=0) - busy * of_fold
+        return np.array([worth_of(counts, false, busy=busy) for counts in others])

@@ -49,15 +49,15 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
     rng : numpy.random.Generator
         Draws clients, and turns the copies.
     """
-    of_tor = all(t.protocol == _TOR for t in case.tunnels.tunnels)
+    untaught = all(t.protocol == _TOR for t in case.tunnels.tunnels)
     every_one = np.arange(len(case.tunnels))
-    streams = engine.prepare(case, every_one, CELLS) if of_tor else _of_law(case, decision)
+    streams = engine.prepare(case, every_one, CELLS) if untaught else _of_law(case, decision)
     if streams is None or streams.too_many:
         return decision
     flows, clients = len(case.flows), len(streams.clients)
     place = np.full(len(case.tunnels) + 1, -1)
     place[streams.clients] = np.arange(clients)
-    asked = Owners(case, streams, place[np.full(flows, -1) if of_tor else decision.tunnel], rng)
+    asked = Owners(case, streams, place[np.full(flows, -1) if untaught else decision.tunnel], rng)
     found = asked.found
     if (found.chance > SURE).sum() < LEAST_KNOWN:
         return decision
@@ -67,13 +67,13 @@ def with_volume(case: Case, decision: Decision, rng: np.random.Generator) -> Dec
     def believed(claim: Floats) -> Floats:
         of_copies = chance_beyond(claim, copies, tried * clients)
         worth = np.minimum(of_copies, chance_beyond(claim, without, compared))
-        return np.minimum(worth, decision.policy.believed_untaught * claim) if of_tor else worth
+        return np.minimum(worth, decision.policy.believed_untaught * claim) if untaught else worth
 
     having = np.diff(found.desk.asked.start)
     tunnel = streams.clients[found.likeliest]
     error = np.where(having > 0, np.maximum(doubt(believed(found.claim)), decision.policy.least_error), 1.0)
     elsewhere = (decision.tunnel >= 0) & ((found.chance < 0.5) | (tunnel != decision.tunnel))
-    contradicted = elsewhere if of_tor else asked.contradicted()
+    contradicted = elsewhere if untaught else asked.contradicted()
     decision = unlinked(case, decision, contradicted)
     stands = decision.tunnel >= 0
     decision = replace(decision, error=np.where(stands, np.minimum(decision.error, error), decision.error))

@@ -67,6 +67,7 @@ def test_a_rule_that_the_machine_has_stays(monkeypatch, tmp_path):
 def test_without_root_or_apt_it_is_skipped_visibly(monkeypatch, capsys, uid, why):
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(doctor_module, "_installed", lambda program: program != "tshark")
+    monkeypatch.setattr(doctor_module.uml, "unsupported", lambda: ())  # else it is started, found or not
     monkeypatch.setattr(
         install_module.shutil, "which", lambda program: None if uid == 0 else "/usr/bin/apt-get"
     )

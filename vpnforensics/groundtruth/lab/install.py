@@ -13,7 +13,8 @@ from vpnforensics.groundtruth.lab.doctor import APT_INSTALL, Finding, apt_line, 
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program whether a service may be started when its package is installed."""
-_TIMEOUT_S = 1800
+_TIMEOUT_S, _LOCKED_S = 1800, 300
+"""For one command, of which so long for another program to be done with packages."""
 _LAST_LINES = 5
 
 
@@ -47,7 +48,7 @@ def install(say: Callable[[str], None]) -> str:
         _apt(["apt-get", "update", "-q"])  # old lists may do, or be all there is
         failed = _apt([*APT_INSTALL, *packages])
         if failed:  # a distribution may lack one of them; that shall not cost the others
-            failed = "; ".join(filter(None, (_apt([*APT_INSTALL, each]) for each in packages)))
+            failed = "; ".join(dict.fromkeys(filter(None, (_apt([*APT_INSTALL, each]) for each in packages))))
     left = doctor()
     if packages_of(left):
         return f"not installed: {_names(left)} ({failed})"
@@ -64,7 +65,8 @@ def _apt(command: list[str]) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [*command, "-o", f"DPkg::Lock::Timeout={_LOCKED_S}"],
+            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, timeout=_TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
