@@ -269,6 +269,15 @@ def test_scores_are_of_flows_that_stay_where_they_are():
     assert (desk.score[:, 0] == -np.inf).all()
 
 
+def test_each_fold_of_the_flows_has_its_own_worth():
+    needs = [(f, DATA_DOWN, 1000 + 2000 * f, 3) for f in range(4)]
+    cells = [(0, 1, 1010 + 2000 * f, 3) for f in range(4)] + [(1, 0, 500, 1)]
+    desk = tor(cells, needs).desk(4)
+    worth = np.array([3.0, 0.0, -1.0])[:, None, None] * np.tile(BEGUN, (1, 2, 1))
+    score_all(desk, np.arange(4), worth)
+    assert desk.score[:, 0].tolist() == pytest.approx(BEGUN[JUST] * np.array([3.0, 0.0, -1.0, 3.0]))
+
+
 def rivals(case, owner, claim, least=1.0, homeless=4.0):
     """Gain of others, and odds of exchanges, of each flow."""
     desk, (gain, odds) = case.desk(len(owner)), np.zeros((2, len(owner)))

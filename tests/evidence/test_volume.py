@@ -7,6 +7,7 @@ are in one stream a direction, with others among them.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 
 from vpnforensics.engines.circle import circle_of
 from vpnforensics.engines.volume import Streams
+from vpnforensics.evidence import owners
 from vpnforensics.evidence import volume as evidence
 from vpnforensics.evidence.decision import Decision
 from vpnforensics.evidence.decoys import NO_DECOYS
@@ -129,12 +131,16 @@ def half_of(true, gone=-1):
 
 def test_flows_are_linked_to_the_client_whose_cells_they_need(decide, world):
     _, after = decide()
+    case, _ = case_of(world)
+    rng, flows = np.random.default_rng(2), len(world[2])
+    away = np.mean([case.circle.turned(case.begin_ns, rng.random(flows))[1] for _ in range(50)])
     linked = after.tunnel >= 0
     assert linked.mean() > 0.5
     assert (after.tunnel[linked] == world[2][linked]).all()
     assert after.engine == "volume"
     assert after.expected_false_links <= 0.01
-    assert after.decoys.tried > 50
+    expected = 5 * 0.15 * away * flows  # five times a share of the flows, of those that are turned away
+    assert abs(after.decoys.tried - expected) < 4 * np.sqrt(expected)
     assert (after.voices[0].slope <= 0.6).all()
     assert after.null_comparisons > after.decoys.comparisons > 0
 
@@ -145,6 +151,27 @@ def test_flows_of_a_client_that_is_missing_are_not_linked(decide, world, gone):
     linked = after.tunnel >= 0
     assert not linked[world[2] == gone].any()
     assert (after.tunnel[linked] == world[2][linked]).all()
+
+
+def test_once_busy_streams_are_told_apart_no_flow_teaches_itself(world, monkeypatch):
+    """What each fold is worth is by what all others have, before by what all have."""
+    taught, worth_of = {False: [], True: []}, owners.worth_of
+
+    def noted(true, false, *, busy):
+        taught[busy].append(true.copy())
+        return worth_of(true, false, busy=busy)
+
+    monkeypatch.setattr(owners, "worth_of", noted)
+    case, streams = case_of(world)
+    owners.Owners(case, streams, half_of(world[2]), np.random.default_rng(1))
+    *_, first = (taught[False][n : n + 5] for n in range(0, len(taught[False]), 5))
+    *_, last = (taught[True][n : n + 5] for n in range(0, len(taught[True]), 5))
+    assert all((fold == first[0]).all() for fold in first)
+    whole = np.sum(last, axis=0) / 4
+    own = whole - last
+    assert (own >= 0).all()
+    assert (own == own.round()).all()  # counts; were all in each, these would be quarters of them
+    assert all((one != other).any() for one, other in itertools.combinations(last, 2))
 
 
 def test_no_more_errors_are_stated_than_the_case_allows(decide):

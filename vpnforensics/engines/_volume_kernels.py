@@ -210,18 +210,19 @@ def _note(desk, flow, client):  # type: ignore[no-untyped-def]
 
 @inner_kernel
 def _score(desk, flow, client, worth):  # type: ignore[no-untyped-def]
-    """What the classes of a flow in a client's streams are worth there, in decades: by the worth for its fold
-    of the flows, which the others taught.
+    """What the classes of a flow in a client's streams are worth there, in decades; ``worth`` is of folds of
+    the flows, clients and classes.
 
     Where one large need is met, or one in a heap, others mostly are, whoever they are of: these count as the
     root of their number.
     """
     _note(desk, flow, client)
+    of_fold = worth[flow % worth.shape[0], client]
     score, heaped, many = 0.0, 0.0, 0
     for need in range(desk.asked.start[flow], desk.asked.start[flow + 1]):
-        decades = worth[flow % worth.shape[0], client, desk.noted[need, 0]]
+        decades = of_fold[desk.noted[need, 0]]
         if desk.noted[need, 1] >= 0:
-            decades += worth[flow % worth.shape[0], client, desk.noted[need, 1]]
+            decades += of_fold[desk.noted[need, 1]]
         in_heap = desk.noted[need, 0] % (HEAPED + 1) == HEAPED
         if in_heap or desk.asked.amount[need] > desk.law.large:
             heaped += decades

@@ -6,9 +6,9 @@ find by chance. From then on clients are drawn: each flow in turn, as likely as 
 other flows where they are now, or none (Gibbs sampling: Geman & Geman 1984, IEEE PAMI 6). Between draws the
 worth is learned anew (:mod:`vpnforensics.evidence.class_worth`), from all flows with the clients that were
 drawn (stochastic EM: Celeux & Diebolt 1985): who is sure has found all that is needed, and learned from those
-alone everyone else looks as if of nobody. No flow teaches itself: each fifth of them is worth what the others
-taught. Held against them are the same flows with other clients, and copies turned in time. Flows that
-have a link by writes are their client's throughout.
+alone everyone else looks as if of nobody. In the end no flow teaches itself: each fifth of them is worth what
+the others taught. Held against them are the same flows with other clients, and copies turned in time. Flows
+that have a link by writes are their client's throughout.
 
 What a flow claims is the mean of the chances that it was drawn by, as a logarithm of odds. Draws seldom
 exchange two flows that are as likely in each other's place. So a claim is at most what the state allows in
@@ -43,18 +43,18 @@ from vpnforensics.tunnels.needs import Needs, Parts
 
 _BELIEVED, _ROUNDS = 2.0, 4
 """Decades from which on a flow is served before any is drawn, and how often flows are asked for that."""
-_BEGUN, _LEARNED, _BUSY = 2, 12, 6
+_BEGUN, _LEARNED, _TOLD_APART = 2, 12, 6
 """How often the worth is learned from who is sure, then from all as they are drawn, and from when on how
 busy a stream is sets classes apart."""
 _FOLDS = 5
 """Once busy streams are told apart no flow teaches itself: each fold is worth what the others taught."""
-_NOBODY_BEGUN = 0.05
+_ODDS_OF_NOBODY = 0.05
 """Odds that a flow is of nobody until then, where no link by writes teaches. Learned at once, nobody has all
 of whom nothing is known yet."""
 _BETWEEN, _DRAWN = 2, 7
 """Rounds of draws between, and those by which flows claim."""
 _HOPELESS = -6.0
-"""Decades up to which a flow, asked beside who is known before, is not asked of a client again."""
+"""Decades up to which a flow, asked beside the links by writes alone, is not asked of a client again."""
 SURE = 0.99
 """Chance from which on a flow counts as its client's."""
 _LEAST, _HOMELESS = 1.0, 4.0
@@ -69,6 +69,7 @@ _RARELY = 0.05
 """Share of links up to which those without what they need are taken back: where more are, as under much
 jitter, right ones are, too."""
 _NOBODY = -9.0
+"""Claim of a flow that is asked of no client."""
 _MOST_DRAWN = 12.0
 """Decades that a mean of chances can tell."""
 
@@ -103,7 +104,7 @@ class Owners:
     def __init__(self, case: Case, streams: Streams, links: Ints, rng: np.random.Generator) -> None:
         self._case, self._streams, self._links, self._rng = case, streams, links, rng
         self._flows, self._clients = len(case.flows), len(streams.clients)
-        self._worth, self._nobody = np.tile(engine.BEGUN, (_FOLDS, self._clients, 1)), _NOBODY_BEGUN
+        self._worth, self._nobody = np.tile(engine.BEGUN, (_FOLDS, self._clients, 1)), _ODDS_OF_NOBODY
         taught = bool((self._links >= 0).any())
         self._owner = self._begun()
         copies = [self._turned(1.0) for _ in range(_TURNS_LEARNED)]
@@ -111,11 +112,14 @@ class Owners:
             self._worth = self._learn(copies, busy=False)
             self._owner = self._placed()
         for turn in range(_LEARNED):
-            busy = turn >= _BUSY
+            busy = turn >= _TOLD_APART
             self._worth = self._learn(copies, busy=busy)
             desk = self._desk(None, -1)
             _, nobody = self._drawn(desk, _BETWEEN, -1)
-            self._owner, self._nobody = desk.owner[: self._flows], nobody if busy or taught else _NOBODY_BEGUN
+            self._owner, self._nobody = (
+                desk.owner[: self._flows],
+                nobody if busy or taught else _ODDS_OF_NOBODY,
+            )
         self.found = self._settle(None, -1)
 
     def contradicted(self) -> Bools:
