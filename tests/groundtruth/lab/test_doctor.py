@@ -8,6 +8,7 @@ import pytest
 from vpnforensics.errors import ScenarioError
 from vpnforensics.groundtruth.lab import doctor as doctor_module
 from vpnforensics.groundtruth.lab import run as run_module
+from vpnforensics.groundtruth.lab import uml
 from vpnforensics.groundtruth.lab.doctor import Finding, apt_line, doctor, refuse_impossible
 from vpnforensics.groundtruth.lab.drivers import DRIVERS
 from vpnforensics.groundtruth.scenario import loads, schema
@@ -96,3 +97,12 @@ def test_countermeasures_are_the_reference_tunnels():
     refuse_impossible(loads(f"vpn: {asked.replace('KIND', 'reftunnel')}\nclients: [{{}}]\n"))
     with pytest.raises(ScenarioError, match="countermeasures"):
         refuse_impossible(loads(f"vpn: {asked.replace('KIND', 'tinc')}\nclients: [{{}}]\n"))
+
+
+def test_modules_that_come_while_it_runs_are_found(monkeypatch, tmp_path):
+    monkeypatch.setattr(uml, "_MODULE_TREE", tmp_path)
+    assert uml.missing_modules(["esp4", "gre"]) == ("the module esp4", "the module gre")
+    (tmp_path / "6.1").mkdir()
+    (tmp_path / "6.1" / "modules.builtin").write_text("kernel/net/ipv4/gre.ko\n")
+    (tmp_path / "6.1" / "modules.dep").write_text("kernel/net/ipv4/esp4.ko: kernel/net/xfrm.ko\n")
+    assert uml.missing_modules(["esp4", "gre", "xfrm"]) == ("the module xfrm",)

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 
 import numpy as np
 import pytest
@@ -112,6 +113,25 @@ def test_a_process_that_is_killed_leaves_nothing_behind(tmp_path):
     with pytest.raises(ScenarioError, match="ended from outside"):
         simulate(small(), tmp_path, 7, jobs=2)
     killer.join()
+    assert list(tmp_path.iterdir()) == []
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("later_s", [0.0, 0.003, 0.02, 0.5])
+def test_a_process_that_is_killed_while_the_next_begins_is_the_same_error(tmp_path, monkeypatch, later_s):
+    begun, begin = [], SpawnProcess.start
+
+    def start(process):
+        if begun:
+            os.kill(begun[0].pid, signal.SIGKILL)
+            time.sleep(later_s)
+        begin(process)
+        begun.append(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with pytest.raises(ScenarioError, match="ended from outside"):
+        simulate(small(), tmp_path, 7, jobs=2)
+    assert len(begun) == 2
     assert list(tmp_path.iterdir()) == []
     assert multiprocessing.active_children() == []
 

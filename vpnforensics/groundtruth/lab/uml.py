@@ -51,20 +51,23 @@ exec {python} -I -S {agent} serve {port}
 """
 
 
-@cache
 def unsupported() -> tuple[str, ...]:
     """Why the installed User-Mode Linux does not run here, found by starting it; empty where it does.
 
     Some processors have registers that it cannot save (Linux 6.1: ``ptrace set fp regs failed``).
     """
-    if shutil.which("linux.uml") is None:
-        return ()
+    program = shutil.which("linux.uml")
+    return _refusal(program) if program else ()  # it may be installed later
+
+
+@cache
+def _refusal(program: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as folder:
         init = Path(folder) / "init"
         init.write_text("#!/bin/sh\nexit 0\n")
         init.chmod(0o755)
         argv = [
-            "linux.uml",
+            program,
             "mem=64M",
             "rootfstype=hostfs",
             "rootflags=/",
@@ -189,19 +192,24 @@ def _raise(dev: str, line: Line) -> str:
 
 def missing_modules(wanted: Sequence[str]) -> tuple[str, ...]:
     """Kernel modules, of those wanted, that Debian's User-Mode-Linux kernel is not installed with."""
-    return tuple(f"the module {name}" for name in wanted if name not in _modules())
+    known = _modules()
+    return tuple(f"the module {name}" for name in wanted if name not in known)
+
+
+def _modules() -> dict[str, list[Path]]:
+    """The newest kernel's modules by name: files to load, in order; none where it is built in."""
+    trees = sorted(_MODULE_TREE.glob("*"))
+    return _modules_of(trees[-1]) if trees else {}  # it may be installed later
 
 
 @cache
-def _modules() -> dict[str, list[Path]]:
-    """The newest kernel's modules by name: files to load, in order; none where it is built in."""
+def _modules_of(tree: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for tree in sorted(_MODULE_TREE.glob("*"))[-1:]:
-        for line in (tree / "modules.builtin").read_text().splitlines():
-            found[Path(line).stem] = []
-        for line in (tree / "modules.dep").read_text().splitlines():
-            path, needs = line.split(":", 1)
-            found[Path(path).stem] = [tree / file for file in (*reversed(needs.split()), path)]
+    for line in (tree / "modules.builtin").read_text().splitlines():
+        found[Path(line).stem] = []
+    for line in (tree / "modules.dep").read_text().splitlines():
+        path, needs = line.split(":", 1)
+        found[Path(path).stem] = [tree / file for file in (*reversed(needs.split()), path)]
     return found
 
 

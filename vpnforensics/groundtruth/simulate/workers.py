@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import cycle
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -52,17 +54,20 @@ def workers(
     if jobs == 1:
         yield _Here(player)
         return
-    # A fresh process has no threads to be copied half-way.
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (spec, seed, *folders))
+    # A fresh process has no threads to be copied half-way. Each is a pool of its own: a pool of several that
+    # loses a process while it begins the next waits for that one for ever (CPython 3.11).
+    fresh = get_context("spawn")
+    pools = [ProcessPoolExecutor(1, fresh, _begin, (spec, seed, *folders)) for _ in range(jobs)]
     try:
-        yield _Beside(pool)
+        yield _Beside(pools)
     except BrokenProcessPool as error:
         raise ScenarioError(
             "a process of the simulation was ended from outside, perhaps for want of memory; nothing"
             f" was written (fewer than {jobs} --jobs need less)"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
 
 
 class _Here:
@@ -76,11 +81,13 @@ class _Here:
 
 
 class _Beside:
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self, pools: list[ProcessPoolExecutor]) -> None:
+        self._turns: dict[Callable[..., Any], Iterator[ProcessPoolExecutor]] = defaultdict(
+            lambda: cycle(pools)
+        )
 
     def submit(self, work: Callable[..., _R], *args: Any) -> Future[_R]:
-        return self._pool.submit(_with_player, work, *args)
+        return next(self._turns[work]).submit(_with_player, work, *args)
 
 
 def _begin(spec: SimulationSpec, seed: int, folder: Path, work: Path) -> None:
