@@ -49,8 +49,8 @@ busy a stream is sets classes apart."""
 _FOLDS = 5
 """Once busy streams are told apart no flow teaches itself: each fold is worth what the others taught."""
 _ODDS_OF_NOBODY = 0.05
-"""Odds that a flow is of nobody until then, where no link by writes teaches. Learned at once, nobody has all
-of whom nothing is known yet."""
+"""Odds that a flow is of nobody while the worth is learned, where no link by writes teaches. Learned with it,
+nobody has more and more: what all flows have in common is then no client's."""
 _BETWEEN, _DRAWN = 2, 7
 """Rounds of draws between, and those by which flows claim."""
 _HOPELESS = -6.0
@@ -112,14 +112,12 @@ class Owners:
             self._worth = self._learn(copies, busy=False)
             self._owner = self._placed()
         for turn in range(_LEARNED):
-            busy = turn >= _TOLD_APART
-            self._worth = self._learn(copies, busy=busy)
+            self._worth = self._learn(copies, busy=turn >= _TOLD_APART)
             desk = self._desk(None, -1)
             _, nobody = self._drawn(desk, _BETWEEN, -1)
-            self._owner, self._nobody = (
-                desk.owner[: self._flows],
-                nobody if busy or taught else _ODDS_OF_NOBODY,
-            )
+            self._owner = desk.owner[: self._flows]
+            if taught:
+                self._nobody = nobody
         self.found = self._settle(None, -1)
 
     def contradicted(self) -> Bools:
