@@ -174,6 +174,22 @@ def test_once_busy_streams_are_told_apart_no_flow_teaches_itself(world, monkeypa
     assert all((one != other).any() for one, other in itertools.combinations(last, 2))
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_how_many_are_nobodys_is_learned_with_the_worth_where_links_by_writes_teach(
+    world, monkeypatch, taught
+):
+    case, streams = case_of(world, gone=1)
+    learned, drawn = [], owners.Owners._drawn
+    monkeypatch.setattr(
+        owners.Owners, "_drawn", lambda self, *of: learned.append(self._nobody) or drawn(self, *of)
+    )
+    links = half_of(world[2], gone=1) if taught else np.full(len(world[2]), -1)
+    owners.Owners(case, streams, links, np.random.default_rng(1))
+    assert len(learned) == owners._LEARNED + 1
+    assert learned[0] == owners._ODDS_OF_NOBODY
+    assert (len(set(learned)) > 1) == taught
+
+
 def test_no_more_errors_are_stated_than_the_case_allows(decide):
     _, some = decide(expected=5e-6)
     _, more = decide()
