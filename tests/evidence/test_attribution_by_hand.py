@@ -140,6 +140,28 @@ def test_the_placed_have_half_their_margin_as_error_and_the_others_the_models(ru
     assert weak.found.error.tolist() == pytest.approx([10**-4.5])
 
 
+def test_of_the_placed_as_much_is_believed_as_they_keep_beside_long_ones_that_are_nowhere(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def share(case: Any, tunnel: Any, strength: Any, record: Any, rivals: Any) -> Any:
+        asked.append((tunnel.tolist(), strength.tolist(), rivals.tolist()))
+        return np.array([0.5, 1.0, 1.0, 1.0, 1.0])
+
+    monkeypatch.setattr(module, "share_when_last", share)
+    looked = table((0, 1, 20.0), (0, 2, 4.0), (1, 1, 8.0), (1, 0, 1.0), (2, 1, 8.0), (3, 1, 8.0))
+    said = posterior([-1, 1, 1, 1, -1], [1.0, 0.5, 0.5, 0.49, 1.0])
+    found = run(Case([50, 10, 9, 10, 10]), {0: (1, 16.0)}, looked, said).found
+    tunnel, strength, rivals = asked[0]
+    assert rivals == [1], "the others are short, linked, or stand nowhere"
+    assert tunnel == [1, 1, -1, -1, -1]
+    assert strength[:2] == [16.0, 7.0]
+    assert found.error[0] == pytest.approx(10**-4.0)
+    assert found.llr[:2].tolist() == pytest.approx([0.5 * 0.5 * 16.0, 0.5 * 0.5 * (4.0 - 20.0)])
+    assert found.unlisted_llr[0] == pytest.approx(-0.5 * 0.5 * 20.0)
+
+
 def test_the_sure_leave_with_their_records_and_the_others_are_asked_again(run: Any) -> None:
     case = Case([1, 1, 1, 1])
     first = posterior([0, 1, 2, 0], [9e-7, 1e-6, 0.3, 1.0], asked=[True, True, True, False])

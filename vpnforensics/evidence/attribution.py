@@ -25,10 +25,13 @@ from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.model import Posterior, solve
-from vpnforensics.evidence.joint.placing import place_strong
+from vpnforensics.evidence.joint.placing import Placed, place_strong
+from vpnforensics.evidence.joint.served_last import share_when_last
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.scratch import beside, blocks
 
+_NOT_LINKED = 0.5
+"""Error from which on a flow is likelier not in its likeliest tunnel than there."""
 _LARGE = 0.03
 """An error that is stated halfway between its multiple and itself."""
 _LN10 = float(np.log(10.0))
@@ -128,6 +131,8 @@ class _Settled:
     hints: Hints | None
     jointly: npt.NDArray[np.bool_]
     """Flows that the joint model decided; the others were placed before, or have no tunnel to be in."""
+    kept: Floats
+    """Share of its evidence that each placed flow keeps when it is served last."""
     likeliest: Int32s
     error: Floats
     record: Int32s
@@ -183,16 +188,31 @@ def _settle(
             later = solve(rest, unsure, alive, posterior.none_share, told)
         posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
+    nowhere = jointly & (sizes >= policy.long) & (posterior.error >= _NOT_LINKED)
+    kept = _kept(containment, placed, nowhere)
     error = np.where(
         jointly,
         _stated(posterior.error, policy.understated),
-        10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0)),
+        10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0) * kept),
     )
     long = jointly & (sizes >= policy.long) & (posterior.missing < policy.unread)
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
-    return _Settled(placed.pairs, posterior, by_packets, told, jointly, likeliest, error, record, left, rest)
+    return _Settled(
+        placed.pairs, posterior, by_packets, told, jointly, kept, likeliest, error, record, left, rest
+    )
+
+
+def _kept(containment: Containment, placed: Placed, nowhere: Bools) -> Floats:
+    """Share of its evidence that each placed flow keeps, beside long ones that are nowhere and stand first in
+    its tunnel; 1 of all others.
+    """
+    row, lead = placed.pairs.best(len(nowhere))
+    rivals = np.flatnonzero(nowhere & (lead > 0.0))
+    tunnel, strength = placed.tunnel.copy(), np.maximum(placed.margin, 0.0)
+    tunnel[rivals], strength[rivals] = placed.pairs.tunnel[row[rivals]], lead[rivals]
+    return share_when_last(containment, tunnel, strength, placed.record, rivals)
 
 
 def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
@@ -229,7 +249,7 @@ def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:
     within = np.cumsum(error[order]) <= allowed
     linked = np.zeros(len(error), np.bool_)
     linked[order[within]] = True
-    return linked & (error < 0.5)
+    return linked & (error < _NOT_LINKED)
 
 
 def _records(settled: _Settled, linked: npt.NDArray[np.bool_]) -> Int32s:
@@ -270,7 +290,7 @@ def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> 
     best = np.where(row >= 0, np.r_[pairs.score, 0.0][row], 0.0)
     is_best = row[pairs.flow] == np.arange(len(pairs))
     llr = policy.believed * np.where(is_best, lead[pairs.flow], pairs.score - best[pairs.flow])
-    unlisted = -policy.believed * best
+    llr, unlisted = settled.kept[pairs.flow] * llr, -policy.believed * settled.kept * best
     # Of the others: by the model; a pair that is not in its graph is one without any packet in common.
     unlisted = np.where(jointly, (posterior.unlisted_odds - posterior.log_prior) / _LN10, unlisted)
     width = np.int64(max(pairs.tunnel.max(initial=0), posterior.pair_tunnel.max(initial=0))) + 1
