@@ -61,8 +61,9 @@ def posterior(
 class Case:
     """Flows of so many packets; notes what is asked of it. Packets are fresh unless said."""
 
-    def __init__(self, sizes: list[int], stale: Any = ()) -> None:
+    def __init__(self, sizes: list[int], stale: Any = (), *, padded: bool = False) -> None:
         start = np.r_[0, np.cumsum(sizes)]
+        self.classes = SimpleNamespace(all_padded=padded)
         self.egress = SimpleNamespace(start=start, ts_ns=np.zeros(start[-1], np.int64))
         self.fresh = np.ones(start[-1], np.uint8)
         self.fresh[list(stale)] = 0
@@ -160,6 +161,8 @@ def test_of_the_placed_as_much_is_believed_as_they_keep_beside_long_ones_that_ar
     assert found.error[0] == pytest.approx(10**-4.0)
     assert found.llr[:2].tolist() == pytest.approx([0.5 * 0.5 * 16.0, 0.5 * 0.5 * (4.0 - 20.0)])
     assert found.unlisted_llr[0] == pytest.approx(-0.5 * 0.5 * 20.0)
+    padded = run(Case([50, 10, 9, 10, 10], padded=True), {0: (1, 16.0)}, looked, said).found
+    assert padded.error[0] == pytest.approx(1e-7), "all of it, where all packets look alike"
 
 
 def test_the_sure_leave_with_their_records_and_the_others_are_asked_again(run: Any) -> None:

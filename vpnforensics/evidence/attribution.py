@@ -206,8 +206,10 @@ def _settle(
 
 def _kept(containment: Containment, placed: Placed, nowhere: Bools) -> Floats:
     """Share of its evidence that each placed flow keeps, beside long ones that are nowhere and stand first in
-    its tunnel; 1 of all others.
+    its tunnel; 1 of all others, and where all packets look alike: decoys tell there what placing is worth.
     """
+    if containment.classes.all_padded:
+        return np.ones(len(nowhere))
     row, lead = placed.pairs.best(len(nowhere))
     rivals = np.flatnonzero(nowhere & (lead > 0.0))
     tunnel, strength = placed.tunnel.copy(), np.maximum(placed.margin, 0.0)
