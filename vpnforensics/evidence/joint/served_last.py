@@ -55,15 +55,14 @@ def share_when_last(
     if not len(asked):
         return share
     turn = _turns(tunnel[asked], *(ts_ns[asked] for ts_ns in _spans(containment)))
-    there = np.flatnonzero(tunnel >= 0).astype(np.int32)
     for number in range(min(int(turn.max()) + 1, _TURNS)):
         last = asked[turn == number]
+        there = np.flatnonzero(np.isin(tunnel, tunnel[last])).astype(np.int32)
         order = strength.copy()
         order[last] = 0.0
         owned = containment.own(there, tunnel[there], order[there])
-        share[last] = np.minimum(
-            count_in_groups(owned.matched, start)[last] / np.maximum(found[last], 1), 1.0
-        )
+        kept = count_in_groups(owned.matched, start)[last] / np.maximum(found[last], 1)
+        share[last] = np.minimum(kept, 1.0)
     share[asked[turn >= _TURNS]] = 0.0
     return share
 
