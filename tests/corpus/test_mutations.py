@@ -15,7 +15,8 @@ from vpnforensics.correlation import correlate
 from vpnforensics.errors import VpnForensicsError
 
 _MUTANTS, _EACH = 30, 4
-_LIMIT_S = 20
+_LIMIT_S = 120
+"""What has no end has none after two minutes. Kernels may be compiled meanwhile, on a busy machine."""
 _FILE_HEADER, _RECORD_HEADER = 24, 16
 Mutation = Callable[[bytes, random.Random], bytes]
 
