@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = {
     "evidence.attribution": "evidence/test_attribution_by_hand.py",
     "evidence.calibration": "evidence/test_calibration.py",
+    "evidence.class_worth": "evidence/test_class_worth.py",
     "evidence.connections": "evidence/test_connections_by_hand.py",
     "evidence.contended": "evidence/test_connections_by_hand.py",
     "evidence.contest": "evidence/test_contest.py",
@@ -55,6 +56,7 @@ MODULES = {
     "evidence.joint.law": "evidence/joint/test_law.py",
     "evidence.joint.model": "evidence/joint/test_model_by_hand.py evidence/joint/test_model.py",
     "evidence.joint.placing": "evidence/joint/test_placing.py",
+    "evidence.joint.served_last": "evidence/joint/test_served_last.py",
     "features.conservation": "features/test_conservation.py",
     "features.round_trips": "features/test_round_trips.py",
     "align.asked_hosts": "align/test_asked_hosts.py",

@@ -66,6 +66,8 @@ def test_flows_that_are_nowhere_and_stand_first_there_are_served_before() -> Non
     share = share_when_last(case, tunnel, strength, record, rivals)
     assert share[2] < 0.2
     assert share[:2].tolist() == [1.0, 1.0], "they were not placed"
+    bare = made([*own, *stranger], [(9e4, 100, True, 0)], tunnels=1, sd_ms=10.0)
+    assert share_when_last(bare, tunnel, strength, record, rivals)[:2].tolist() == [1.0, 1.0]
 
 
 def test_where_hardly_a_packet_lacks_its_record_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,14 +82,14 @@ def test_where_hardly_a_packet_lacks_its_record_nobody_is_asked(monkeypatch: pyt
 def test_what_is_lacking_is_of_that_tunnel_and_moment() -> None:
     own, stranger = _flows(1, 60, 50, 40), _flows(2, 70)
     later, elsewhere = _flows(6, 40, begin_ms=5000.0), _flows(7, 40)
-    records = [*_records([*own, *later]), *_records(elsewhere, 1)]
+    records = [*_records([*own, *later]), *_records(elsewhere, 1)[:10]]
     case = made([*own, *stranger, *later, *elsewhere], records, tunnels=2, sd_ms=10.0)
     tunnel, strength, _ = _served(case, [3, 0, 1, 2, 4, 5])
     tunnel[5] = 1
     record = case.own(np.arange(6, dtype=np.int32), tunnel, strength).matched
     lacking = served_last._lacking(case, tunnel, record)
-    assert lacking[4:].tolist() == [0, 0]
-    assert (lacking[:4] > 20).all()
+    assert lacking[4:].tolist() == [0, 30]
+    assert ((lacking[:4] > 20) & (lacking[:4] <= 75)).all()
     assert share_when_last(case, tunnel, strength, record, NONE)[4:].tolist() == [1.0, 1.0]
 
 
@@ -97,10 +99,12 @@ def test_flows_of_one_moment_are_asked_in_turns_and_those_beyond_the_last_not_be
     first_ns, last_ns = np.array([0, 5, 11, 6]), np.array([10, 20, 30, 7])
     assert served_last._turns(np.zeros(4, np.int32), first_ns, last_ns).tolist() == [0, 1, 0, 2]
     assert served_last._turns(np.arange(4, dtype=np.int32), first_ns, last_ns).tolist() == [0] * 4
+    assert served_last._turns(np.zeros(2, np.int32), np.array([0, 10]), np.array([10, 20])).tolist() == [0, 1]
     own, stranger = _flows(1, 400, 50, 40), _flows(2, 70)
     case = made([*own, *stranger], _records(own), tunnels=1, sd_ms=10.0)
     placed = _served(case, [3, 0, 1, 2])
     assert share_when_last(case, *placed, NONE)[0] > 0.8
     monkeypatch.setattr(served_last, "_TURNS", 1)
+    assert served_last._turns(np.zeros(4, np.int32), first_ns, last_ns).tolist() == [0, 1, 0, 1]
     share = share_when_last(case, *placed, NONE)
     assert (share == 0.0).sum() >= 2
