@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vpnforensics.errors import TunnelError
+from vpnforensics.groundtruth.lab.drivers.wireguard import listens
 from vpnforensics.reftunnel import control
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -200,11 +201,13 @@ class NetLab:
         """Start wireguard-go in a namespace."""
         interface = self.interface(name)
         # In the foreground it is our child, and can be ended by its handle.
-        process = self.start(
-            name, "env", "LOG_LEVEL=silent", "wireguard-go", "-f", interface, stderr=subprocess.DEVNULL
-        )
+        log = self.folder / f"{interface}.log"
+        with log.open("ab") as said:
+            process = self.start(name, "env", "LOG_LEVEL=error", "wireguard-go", "-f", interface, stderr=said)
         self.tunnels.append(process)
-        self.wait(lambda: self.run(name, "wg", "show", interface))
+        self.wait(lambda: process.poll() is not None or listens(interface))
+        if process.returncode is not None:
+            raise AssertionError(f"wireguard-go ended with {process.returncode}: {log.read_text()[-400:]}")
         self.run(name, "wg", "setconf", interface, str(self.write(name, text)))
         for part in address.split(","):
             self.ip(name, "addr", "add", part.strip(), "dev", interface)

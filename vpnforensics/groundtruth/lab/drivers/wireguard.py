@@ -5,6 +5,7 @@ Interface names carry the run's identifier: the control sockets of all namespace
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
@@ -60,10 +61,21 @@ class WireGuard(Driver):
         dev = self.device(number)
         path = self.folder / f"{dev}.conf"
         path.write_text(config)
-        self.processes.wait_for(dev, (_SOCKETS / f"{dev}.sock").exists)
+        self.processes.wait_for(dev, lambda: listens(dev))
         self.processes.run(namespace, ["wg", "setconf", dev, path])
         self.raise_device(namespace, dev, f"{address}/24", self.mtu or _MTU)
         return dev
+
+
+def listens(interface: str) -> bool:
+    """Whether a userspace WireGuard can be asked about `interface` yet.
+
+    Neither the file nor `wg` may answer this: a socket is bound, and is a file, before it listens, and where
+    `wg` is refused it takes the program for dead and removes the file (wireguard-tools, ``ipc-uapi-unix.h``);
+    a program that was asked while it began can then never be asked again.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(_SOCKETS / f"{interface}.sock")) == 0
 
 
 def _key_pair() -> tuple[str, str]:
