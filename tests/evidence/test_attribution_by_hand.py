@@ -181,11 +181,14 @@ def test_the_sure_leave_with_their_records_and_the_others_are_asked_again(run: A
 
 
 def test_whom_the_second_asking_left_out_keeps_what_was_said_first(run: Any) -> None:
-    first = posterior([0, 1], [1e-8, 2e-3])
-    later = posterior([2, 2], [0.9, 0.9], asked=[True, False])
-    made_up = run(Case([1, 1]), {}, table(), first, later)
+    first = posterior([0, 1], [1e-8, 2e-3], [(0, 0, 9.0), (1, 1, 4.0)])
+    later = posterior([2, 2], [0.9, 0.9], [(0, 2, 1.0), (1, 1, 1.0)], asked=[True, False])
+    made_up = run(Case([1, 1]), {}, table((0, 0, 1.0), (1, 1, 1.0)), first, later)
     assert made_up.found.tunnel.tolist() == [0, 1]
     assert made_up.found.error.tolist() == pytest.approx([1e-7, 2e-3]), "none is believed beyond the least"
+    ratios = pytest.approx([(9.0 + 1.5) / LN10, (4.0 + 1.5) / LN10])
+    assert made_up.found.llr.tolist() == ratios
+    assert made_up.found.by_packets[0].tolist() == ratios
 
 
 def test_records_are_only_of_those_that_are_linked(run: Any) -> None:

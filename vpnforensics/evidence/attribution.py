@@ -275,13 +275,17 @@ def of_linked(record: Int32s, linked: Bools, start: Ints) -> Int32s:
 
 def _listed(containment: Containment, pairs: ScoreTable, likeliest: Int32s) -> ScoreTable:
     """The pairs, and each flow's likeliest where it is not among them."""
-    width = containment.tunnels + 1
-    some = np.flatnonzero(likeliest >= 0)
-    known = np.isin(some * width + likeliest[some], pairs.flow.astype(np.int64) * width + pairs.tunnel)
+    some, tunnels = np.flatnonzero(likeliest >= 0), containment.tunnels
+    known = np.isin(_keys(some, likeliest[some], tunnels), _keys(pairs.flow, pairs.tunnel, tunnels))
     flow = some[~known].astype(np.int32)
     none = np.zeros(len(flow))
     more = ScoreTable(flow, likeliest[flow], none, none.astype(np.int32))
     return concatenate([pairs, containment.score_again(more)])
+
+
+def _keys(flow: Ints | Int32s, tunnel: Int32s, tunnels: int) -> Ints:
+    """One number a pair."""
+    return flow.astype(np.int64) * tunnels + tunnel
 
 
 def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> tuple[Floats, Floats]:
@@ -295,9 +299,9 @@ def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> 
     llr, unlisted = settled.kept[pairs.flow] * llr, -policy.believed * settled.kept * best
     # Of the others: by the model; a pair that is not in its graph is one without any packet in common.
     unlisted = np.where(jointly, (posterior.unlisted_odds - posterior.log_prior) / _LN10, unlisted)
-    width = np.int64(max(pairs.tunnel.max(initial=0), posterior.pair_tunnel.max(initial=0))) + 1
-    known = np.r_[posterior.pair_flow * width + posterior.pair_tunnel, np.iinfo(np.int64).max]
-    wanted = pairs.flow * width + pairs.tunnel
+    tunnels = settled.rest.tunnels
+    known = np.r_[_keys(posterior.pair_flow, posterior.pair_tunnel, tunnels), np.iinfo(np.int64).max]
+    wanted = _keys(pairs.flow, pairs.tunnel, tunnels)
     at = np.searchsorted(known, wanted)
     odds = np.r_[posterior.pair_odds, 0.0][at] - posterior.log_prior[pairs.flow]
     of_model = np.where(known[at] == wanted, odds / _LN10, unlisted[pairs.flow])
