@@ -3,7 +3,8 @@
 Each kind of relay has flows of its own to be judged by: those that carry the evidence that it leaves. The
 damage is that of `benchmarks/truth.py`: two clocks, 1 % of the packets lost on either side, normal jitter at
 egress. ``--missing`` does it once more for each client, whose packets are then not in the ingress capture:
-the aims are of the flows of the others, and no flow of that client may be linked. The baseline is the cosine
+the aims are of the flows of the others, and no flow of that client may be linked. With ``--guards N`` the
+ingress capture holds no more than N of the relays that clients of Tor begin at. The baseline is the cosine
 of bytes in bins, given the clocks: how often the right client stands first, which is no link yet, for no
 error comes with it.
 
@@ -19,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from tests.truth import OFFSET_S, Recording, carriers, degrade, is_right, known_
 from vpnforensics.align.onsets import onsets
 from vpnforensics.case import grouped, known_clock, make_case
 from vpnforensics.flows.assemble import FlowTable
+from vpnforensics.groundtruth.lab.drivers import DRIVERS
 from vpnforensics.packets.table import PROTO_TCP
 from vpnforensics.report.rows import flow_rows
 from vpnforensics.sides import comparable, read_sides
@@ -99,6 +101,7 @@ AIMS: dict[str, tuple[Aim, ...]] = {
         Aim("12+ bursts", lambda f: f.tcp & (f.bursts >= 12), (0.99, 0.98, 0.80)),
         Aim("6+ bursts", lambda f: f.tcp & (f.bursts >= 6), (0.90, 0.85, 0.60)),
     ),
+    "tor-far": (Aim("6+ bursts", lambda f: f.tcp & (f.bursts >= 6)),),
 }
 
 
@@ -110,17 +113,26 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true", help="each client missing in turn, as well")
     parser.add_argument("--jitter", type=float, nargs="+", default=JITTERS_MS, choices=JITTERS_MS, help="ms")
     parser.add_argument("--same-clock", action="store_true", help="one clock, and it is stated")
+    parser.add_argument("--guards", type=int, help="of Tor: so many of its relays are tapped")
     options = parser.parse_args()
     head = f"{'recording':22}{'jitter':>6}  {'flows':22}{'linked':>17}{'aim':>6}{'':8}"
     print(f"{head}{'cosine first':>12}{'wrong':>6}{'CPU s':>7}")
     for folder in options.folders:
         recording = load(folder)
         kind = json.loads((folder / "manifest.json").read_text())["scenario"]["vpn"]["kind"]
+        if options.guards is not None:
+            recording = tapped(recording, DRIVERS[kind].usual_port + np.arange(options.guards))
         gone = sorted({flow["client"] for flow in recording.truth["flows"] if flow["client"]})
         for jitter_ms in options.jitter:
             show(folder.name, AIMS[kind], recording, jitter_ms, [None], options.same_clock)
             if options.missing:
                 show("  a client missing", AIMS[kind], recording, jitter_ms, gone, options.same_clock)
+
+
+def tapped(recording: Recording, ports: np.ndarray[Any, Any]) -> Recording:
+    """The recording with only these ports in its ingress capture."""
+    table = recording.ingress
+    return replace(recording, ingress=table.take(np.isin(table.sport, ports) | np.isin(table.dport, ports)))
 
 
 def show(

@@ -25,7 +25,7 @@ from vpnforensics.groundtruth.lab.drivers.strongswan import StrongSwan
 from vpnforensics.groundtruth.lab.drivers.strongswan_kernel import StrongSwanKernel
 from vpnforensics.groundtruth.lab.drivers.stunnel import StunnelOpenVpn, StunnelSocks
 from vpnforensics.groundtruth.lab.drivers.tinc import Tinc
-from vpnforensics.groundtruth.lab.drivers.tor import Tor
+from vpnforensics.groundtruth.lab.drivers.tor import Tor, TorFar
 from vpnforensics.groundtruth.lab.drivers.trojan import Trojan
 from vpnforensics.groundtruth.lab.drivers.v2ray import V2Ray
 from vpnforensics.groundtruth.lab.drivers.wireguard import WireGuard
@@ -60,6 +60,7 @@ DRIVERS: dict[str, type[Driver]] = {
         Trojan,
         V2Ray,
         Tor,
+        TorFar,
         SoftEther,
         RefTunnel,
         RefTunnelTcp,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from vpnforensics.groundtruth.lab.network import SERVER_OUTER, SERVER_PUBLIC
 from vpnforensics.groundtruth.lab.openings import matched
 
 _RELAYS = 5
+_PATHS_MS = (33, 50, 67, 83, 100)
+"""From everywhere to each of the relays, where they are far."""
 _PASSWORD = "lab"  # noqa: S105 - of a key that lives for a minute
 _BOOTSTRAP_TIMEOUT_S = 60
 _INTERVAL_S = 8
@@ -67,12 +70,13 @@ class Tor(LocalProxy):
         self._identify()
         if time.time() % _INTERVAL_S > _LATEST_START_S:
             time.sleep(-time.time() % _INTERVAL_S)
+        self._prepare_paths()
         relays = []
         for number, name in enumerate(names):
             lines = [
                 f"Nickname {name}",
                 f"Address {SERVER_OUTER}",
-                f"ORPort {SERVER_OUTER}:{self.port + number}",
+                *self._listening(number),
                 f"OutboundBindAddressOR {SERVER_OUTER}",
                 f"OutboundBindAddressExit {SERVER_PUBLIC}",
                 "SocksPort 0",
@@ -112,6 +116,13 @@ class Tor(LocalProxy):
         """By the bytes that programs hand to their client: an exit's sockets are all clients'."""
         numbers = {client.name: client.number for client in self.clients}
         return matched(egress, {numbers[name]: path for name, path in local.items()}, LOCAL_PROXY_PORT)
+
+    def _prepare_paths(self) -> None:
+        """Nothing lies between relays on one machine."""
+
+    def _listening(self, number: int) -> list[str]:
+        """Where a relay listens."""
+        return [f"ORPort {SERVER_OUTER}:{self.port + number}"]
 
     @property
     def _directory_port(self) -> int:
@@ -155,3 +166,28 @@ class Tor(LocalProxy):
         own = [f"DataDirectory {self.folder / name}", "Log notice stdout", *lines]
         config.write_text(shared + "\n".join(own) + "\n")
         return self.processes.start(f"tor-{name}", namespace, ["tor", "-f", config])
+
+
+class TorFar(Tor):
+    """The same, with a path to each relay: 150 to 250 ms one way over three of them."""
+
+    kind = "tor-far"
+
+    def _prepare_paths(self) -> None:
+        """Whoever connects to a relay comes by a distant port."""
+        ports = [
+            f"{self.port + number}:{self._near(number)}:{delay_ms}"
+            for number, delay_ms in enumerate(_PATHS_MS)
+        ]
+        module = "vpnforensics.groundtruth.lab.distance"
+        self.processes.start("distance", self.namespace, [sys.executable, "-m", module, SERVER_OUTER, *ports])
+
+    def _listening(self, number: int) -> list[str]:
+        """Known by the distant port, listening at another."""
+        return [
+            f"ORPort {SERVER_OUTER}:{self.port + number} NoListen",
+            f"ORPort {SERVER_OUTER}:{self._near(number)} NoAdvertise",
+        ]
+
+    def _near(self, number: int) -> int:
+        return self._directory_port + 1 + number
