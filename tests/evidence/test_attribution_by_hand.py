@@ -61,9 +61,11 @@ def posterior(
 class Case:
     """Flows of so many packets; notes what is asked of it. Packets are fresh unless said."""
 
-    def __init__(self, sizes: list[int], stale: Any = (), *, padded: bool = False) -> None:
+    def __init__(
+        self, sizes: list[int], stale: Any = (), *, padded: bool = False, of_writes: bool = False
+    ) -> None:
         start = np.r_[0, np.cumsum(sizes)]
-        self.classes = SimpleNamespace(all_padded=padded)
+        self.classes, self.of_writes = SimpleNamespace(all_padded=padded), of_writes
         self.egress = SimpleNamespace(start=start, ts_ns=np.zeros(start[-1], np.int64))
         self.fresh = np.ones(start[-1], np.uint8)
         self.fresh[list(stale)] = 0
@@ -122,6 +124,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
             return decoys
 
         monkeypatch.setattr(module, "try_decoys", try_decoys)
+        monkeypatch.setattr(
+            module, "share_when_last", options.get("share", lambda _, of, *by: np.ones(len(of)))
+        )
         told: list[float] = []
         found = attribute(case, there, policy=policy, rng=np.random.default_rng(0), progress=told.append)  # type: ignore[arg-type]
         assert told == [0.5, 0.9]
@@ -141,28 +146,30 @@ def test_the_placed_have_half_their_margin_as_error_and_the_others_the_models(ru
     assert weak.found.error.tolist() == pytest.approx([10**-4.5])
 
 
-def test_of_the_placed_as_much_is_believed_as_they_keep_beside_long_ones_that_are_nowhere(
-    run: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_each_flow_as_much_is_believed_as_it_keeps_beside_long_ones_that_are_nowhere(run: Any) -> None:
     asked = []
 
-    def share(case: Any, tunnel: Any, strength: Any, record: Any, rivals: Any) -> Any:
+    def share(case: Any, tunnel: Any, strength: Any, rivals: Any) -> Any:
         asked.append((tunnel.tolist(), strength.tolist(), rivals.tolist()))
-        return np.array([0.5, 1.0, 1.0, 1.0, 1.0])
+        return np.array([0.5, 1.0, 1.0, 0.25, 1.0])
 
-    monkeypatch.setattr(module, "share_when_last", share)
     looked = table((0, 1, 20.0), (0, 2, 4.0), (1, 1, 8.0), (1, 0, 1.0), (2, 1, 8.0), (3, 1, 8.0))
-    said = posterior([-1, 1, 1, 1, -1], [1.0, 0.5, 0.5, 0.49, 1.0])
-    found = run(Case([50, 10, 9, 10, 10]), {0: (1, 16.0)}, looked, said).found
+    said = posterior([-1, 1, 1, 1, -1], [1.0, 0.5, 0.5, 1e-4, 1.0], [(3, 1, 9.0)])
+    case = [50, 10, 9, 10, 10]
+    found = run(Case(case), {0: (1, 16.0)}, looked, said, share=share).found
     tunnel, strength, rivals = asked[0]
-    assert rivals == [1], "the others are short, linked, or stand nowhere"
-    assert tunnel == [1, 1, -1, -1, -1]
-    assert strength[:2] == [16.0, 7.0]
-    assert found.error[0] == pytest.approx(10**-4.0)
+    assert rivals == [1, 2], "the others are linked, or stand nowhere"
+    assert tunnel == [1, 1, 1, 1, -1]
+    assert strength[:4] == pytest.approx([0.5 * 16.0, 0.5 * 7.0, 0.5 * 8.0, 4.0])
+    assert found.error[[0, 3]].tolist() == pytest.approx([10**-4.0, 10**-1.0])
     assert found.llr[:2].tolist() == pytest.approx([0.5 * 0.5 * 16.0, 0.5 * 0.5 * (4.0 - 20.0)])
-    assert found.unlisted_llr[0] == pytest.approx(-0.5 * 0.5 * 20.0)
-    padded = run(Case([50, 10, 9, 10, 10], padded=True), {0: (1, 16.0)}, looked, said).found
-    assert padded.error[0] == pytest.approx(1e-7), "all of it, where all packets look alike"
+    assert found.llr[5] == pytest.approx(0.25 * (9.0 + 1.5) / LN10)
+    assert found.unlisted_llr[[0, 3]].tolist() == pytest.approx(
+        [-0.5 * 0.5 * 20.0, 0.25 * (-7.0 + 1.5) / LN10]
+    )
+    for other in (Case(case, padded=True), Case(case, of_writes=True)):
+        believed = run(other, {0: (1, 16.0)}, looked, said, share=share).found
+        assert believed.error[0] == pytest.approx(1e-7), "all of it: there most lack something"
 
 
 def test_the_sure_leave_with_their_records_and_the_others_are_asked_again(run: Any) -> None:

@@ -25,7 +25,7 @@ from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.decoys import Decoys, try_decoys
 from vpnforensics.evidence.joint.hints import Hints
 from vpnforensics.evidence.joint.model import Posterior, solve
-from vpnforensics.evidence.joint.placing import Placed, place_strong
+from vpnforensics.evidence.joint.placing import place_strong
 from vpnforensics.evidence.joint.served_last import share_when_last
 from vpnforensics.evidence.policy import Policy
 from vpnforensics.scratch import beside, blocks
@@ -34,6 +34,7 @@ _NOT_LINKED = 0.5
 """Error from which on a flow is likelier not in its likeliest tunnel than there."""
 _LARGE = 0.03
 """An error that is stated halfway between its multiple and itself."""
+_TINY = 1e-300
 _LN10 = float(np.log(10.0))
 
 GiveHints = Callable[[Int32s], Hints | None]
@@ -132,7 +133,7 @@ class _Settled:
     jointly: npt.NDArray[np.bool_]
     """Flows that the joint model decided; the others were placed before, or have no tunnel to be in."""
     kept: Floats
-    """Share of its evidence that each placed flow keeps when it is served last."""
+    """Share of its evidence that each flow keeps when it is served last."""
     likeliest: Int32s
     error: Floats
     record: Int32s
@@ -160,7 +161,8 @@ def _settle(
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
     does not. So no error of a long flow is stated below what the containment score leaves to chance, which
     counts all records and asks for nearly all packets; but where much cannot be read, as the tunnel's counter
-    says, which asks for too many.
+    says, which asks for too many. Nor does it ask whether there is one flow too many in a tunnel at a moment:
+    so of none more is believed than it keeps when it is served last.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -188,33 +190,39 @@ def _settle(
             later = solve(rest, unsure, alive, posterior.none_share, told)
         posterior = posterior.completed_by(later, sure | ~later.asked)
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
-    nowhere = jointly & (sizes >= policy.long) & (posterior.error >= _NOT_LINKED)
-    kept = _kept(containment, placed, nowhere)
-    error = np.where(
-        jointly,
-        _stated(posterior.error, policy.understated),
-        10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0) * kept),
-    )
+    by_margin = 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0))
+    error = np.where(jointly, _stated(posterior.error, policy.understated), by_margin)
     long = jointly & (sizes >= policy.long) & (posterior.missing < policy.unread)
     error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
-    error = np.where(likeliest >= 0, np.maximum(error, policy.least_error), 1.0)
+    nowhere = jointly & (posterior.error >= _NOT_LINKED)
+    kept = _kept(containment, placed.pairs, likeliest, error, nowhere, policy)
+    error = np.where(likeliest >= 0, np.maximum(error**kept, policy.least_error), 1.0)
     left = sure | (placed.tunnel >= 0)
     return _Settled(
         placed.pairs, posterior, by_packets, told, jointly, kept, likeliest, error, record, left, rest
     )
 
 
-def _kept(containment: Containment, placed: Placed, nowhere: Bools) -> Floats:
-    """Share of its evidence that each placed flow keeps, beside long ones that are nowhere and stand first in
-    its tunnel; 1 of all others, and where all packets look alike: decoys tell there what placing is worth.
+def _kept(
+    containment: Containment,
+    pairs: ScoreTable,
+    likeliest: Int32s,
+    error: Floats,
+    nowhere: Bools,
+    policy: Policy,
+) -> Floats:
+    """Share of its evidence that each flow keeps when it is served last, beside those that are nowhere and
+    stand first in its tunnel; 1 where all packets look alike, for decoys tell there what evidence is worth,
+    and of writes, many of which lack a partner in their own tunnel.
     """
-    if containment.classes.all_padded:
-        return np.ones(len(nowhere))
-    row, lead = placed.pairs.best(len(nowhere))
+    if containment.classes.all_padded or containment.of_writes:
+        return np.ones(len(error))
+    row, lead = pairs.best(len(error))
     rivals = np.flatnonzero(nowhere & (lead > 0.0))
-    tunnel, strength = placed.tunnel.copy(), np.maximum(placed.margin, 0.0)
-    tunnel[rivals], strength[rivals] = placed.pairs.tunnel[row[rivals]], lead[rivals]
-    return share_when_last(containment, tunnel, strength, placed.record, rivals)
+    tunnel = np.where(error < _NOT_LINKED, likeliest, np.int32(-1))
+    decades = -np.log10(np.maximum(error, _TINY))
+    tunnel[rivals], decades[rivals] = pairs.tunnel[row[rivals]], policy.believed * lead[rivals]
+    return share_when_last(containment, tunnel, decades, rivals)
 
 
 def _telling(containment: Containment, flows: Bools, short: Bools) -> Bools:
@@ -296,7 +304,7 @@ def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> 
     best = np.where(row >= 0, np.r_[pairs.score, 0.0][row], 0.0)
     is_best = row[pairs.flow] == np.arange(len(pairs))
     llr = policy.believed * np.where(is_best, lead[pairs.flow], pairs.score - best[pairs.flow])
-    llr, unlisted = settled.kept[pairs.flow] * llr, -policy.believed * settled.kept * best
+    unlisted = -policy.believed * best
     # Of the others: by the model; a pair that is not in its graph is one without any packet in common.
     unlisted = np.where(jointly, (posterior.unlisted_odds - posterior.log_prior) / _LN10, unlisted)
     tunnels = settled.rest.tunnels
@@ -305,4 +313,4 @@ def _likelihood_ratios(pairs: ScoreTable, settled: _Settled, policy: Policy) -> 
     at = np.searchsorted(known, wanted)
     odds = np.r_[posterior.pair_odds, 0.0][at] - posterior.log_prior[pairs.flow]
     of_model = np.where(known[at] == wanted, odds / _LN10, unlisted[pairs.flow])
-    return np.where(jointly[pairs.flow], of_model, llr), unlisted
+    return settled.kept[pairs.flow] * np.where(jointly[pairs.flow], of_model, llr), settled.kept * unlisted

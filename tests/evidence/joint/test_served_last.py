@@ -1,4 +1,4 @@
-"""What flows that were placed still find when all others of their tunnel have theirs."""
+"""What flows still find in their tunnel when all others there have theirs."""
 
 from __future__ import annotations
 
@@ -29,21 +29,19 @@ def _records(flows: list[list[Packet]], tunnel: int = 0) -> list[Record]:
     return [(*packet, tunnel) for of in flows for packet in of]
 
 
-def _served(case: Containment, order: list[int], tunnel: int = 0) -> tuple[Int32s, Floats, Int32s]:
-    """Tunnel, strength and records of flows that were placed in this order."""
+def _served(case: Containment, order: list[int], tunnel: int = 0) -> tuple[Int32s, Floats]:
+    """Tunnel and strength of flows that are served in this order."""
     flows = len(case.egress.start) - 1
     of, strength = np.full(flows, -1, np.int32), np.zeros(flows)
     of[order], strength[order] = tunnel, 100.0 - np.arange(len(order))
-    some = np.array(order, np.int32)
-    return of, strength, case.own(some, of[some], strength[some]).matched
+    return of, strength
 
 
 def test_in_a_moment_of_one_flow_too_many_nobody_keeps_much() -> None:
     """One of another client, whose packets are alike, was placed first and took a few records of each."""
     own, stranger = _flows(1, 60, 50, 40), _flows(2, 70)
     case = made([*own, *stranger], _records(own), tunnels=1, sd_ms=10.0)
-    tunnel, strength, record = _served(case, [3, 0, 1, 2])
-    share = share_when_last(case, tunnel, strength, record, NONE)
+    share = share_when_last(case, *_served(case, [3, 0, 1, 2]), NONE)
     assert share[3] < 0.2
     assert (share[:2] < 0.2).all()
 
@@ -59,24 +57,26 @@ def test_a_long_flow_of_that_moment_keeps_most() -> None:
 def test_flows_that_are_nowhere_and_stand_first_there_are_served_before() -> None:
     own, stranger = _flows(3, 30, 50), _flows(4, 75)
     case = made([*own, *stranger], _records(own), tunnels=1, sd_ms=10.0)
-    tunnel, strength, record = _served(case, [2])
-    assert share_when_last(case, tunnel, strength, record, NONE).tolist() == [1.0] * 3
+    tunnel, strength = _served(case, [2])
+    assert share_when_last(case, tunnel, strength, NONE).tolist() == [1.0] * 3
     rivals = np.array([0, 1])
     tunnel[rivals], strength[rivals] = 0, 12.0
-    share = share_when_last(case, tunnel, strength, record, rivals)
+    share = share_when_last(case, tunnel, strength, rivals)
     assert share[2] < 0.2
-    assert share[:2].tolist() == [1.0, 1.0], "they were not placed"
+    assert share[:2].tolist() == [1.0, 1.0], "they are in none"
     bare = made([*own, *stranger], [(9e4, 100, True, 0)], tunnels=1, sd_ms=10.0)
-    assert share_when_last(bare, tunnel, strength, record, rivals)[:2].tolist() == [1.0, 1.0]
+    assert share_when_last(bare, tunnel, strength, rivals)[:2].tolist() == [1.0, 1.0]
 
 
 def test_where_hardly_a_packet_lacks_its_record_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record in twenty is missing."""
     own = _flows(5, 60, 50, 40)
     case = made(own, [r for k, r in enumerate(_records(own)) if k % 20], tunnels=1, sd_ms=10.0)
-    placed = _served(case, [0, 1, 2])
-    monkeypatch.setattr(Containment, "own", None)
-    assert share_when_last(case, *placed, NONE).tolist() == [1.0] * 3
+    served = []
+    own_of = Containment.own
+    monkeypatch.setattr(Containment, "own", lambda *of: served.append(1) or own_of(*of))
+    assert share_when_last(case, *_served(case, [0, 1, 2]), NONE).tolist() == [1.0] * 3
+    assert len(served) == 1
 
 
 def test_what_is_lacking_is_of_that_tunnel_and_moment() -> None:
@@ -84,13 +84,13 @@ def test_what_is_lacking_is_of_that_tunnel_and_moment() -> None:
     later, elsewhere = _flows(6, 40, begin_ms=5000.0), _flows(7, 40)
     records = [*_records([*own, *later]), *_records(elsewhere, 1)[:10]]
     case = made([*own, *stranger, *later, *elsewhere], records, tunnels=2, sd_ms=10.0)
-    tunnel, strength, _ = _served(case, [3, 0, 1, 2, 4, 5])
+    tunnel, strength = _served(case, [3, 0, 1, 2, 4, 5])
     tunnel[5] = 1
     record = case.own(np.arange(6, dtype=np.int32), tunnel, strength).matched
     lacking = served_last._lacking(case, tunnel, record)
     assert lacking[4:].tolist() == [0, 30]
     assert ((lacking[:4] > 20) & (lacking[:4] <= 75)).all()
-    assert share_when_last(case, tunnel, strength, record, NONE)[4:].tolist() == [1.0, 1.0]
+    assert share_when_last(case, tunnel, strength, NONE)[4:].tolist() == [1.0, 1.0]
 
 
 def test_flows_of_one_moment_are_asked_in_turns_and_those_beyond_the_last_not_believed(

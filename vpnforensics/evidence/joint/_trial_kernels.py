@@ -6,84 +6,11 @@ these flows; everybody else's messages are held fixed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
-from vpnforensics.arrays import Bools, Floats, Ints
 from vpnforensics.evidence.joint._message_kernels import open_records, sum_backward, sum_forward, use_of_edge
 from vpnforensics.kernels import kernel
 
 SURELY = 1e12
 """Times the rate of unexplained records: a claim that leaves nothing to others."""
-
-
-class Known(NamedTuple):
-    """What holds of pairs as long as others claim what they do.
-
-    A weight depends on what is claimed of its tunnel's records, and on nothing else. So a flow that claims
-    nothing has, in every tunnel that no other flow was taken out of or laid into, the weight it had the last
-    time: of the hundred tunnels of a busy case, an exchange changes two or three.
-    """
-
-    alone: Floats
-    """Of a pair: its weight while its own flow claims nothing; NaN until it is asked for."""
-    claims: Bools
-    """Of a pair: whether it claims anything."""
-    trial: Ints
-    """Of a tunnel: the last trial in which it was changed."""
-    by: Ints
-    """And whose claims were changed there: a flow, or -1 where several were, or one was laid there."""
-
-
-@kernel
-def mark_claims(graph, claim, claims):  # type: ignore[no-untyped-def]
-    """Fill ``claims``: the pairs of which a link claims anything."""
-    for p in range(claims.size):
-        claims[p] = False
-        first, last = graph.pair_groups[p], graph.pair_groups[p + 1]
-        for link in range(graph.group_links[first], graph.group_links[last]):
-            if claim[link] != 0.0:
-                claims[p] = True
-                break
-
-
-@kernel
-def touch(known, trial, tunnel, flow):  # type: ignore[no-untyped-def]
-    """Note that in this trial what a flow claims in a tunnel is changed; flow -1: that one is laid there."""
-    if known.trial[tunnel] != trial:
-        known.trial[tunnel] = trial
-        known.by[tunnel] = flow
-    elif known.by[tunnel] != flow:
-        known.by[tunnel] = -1
-
-
-@kernel
-def take_away(graph, trial, known, number, flow, none):  # type: ignore[no-untyped-def]
-    """In trial ``number``, let a flow claim nothing anywhere."""
-    for p in range(graph.flow_pairs[flow], graph.flow_pairs[flow + 1]):
-        if known.claims[p]:
-            set_claims(graph, trial, p, p + 1, none)
-            touch(known, number, graph.pair_tunnel[p], flow)
-
-
-@kernel
-def give_back(graph, trial, known, flow, claims):  # type: ignore[no-untyped-def]
-    """Let a flow that was taken away claim again what it did; where it was laid is not undone."""
-    for p in range(graph.flow_pairs[flow], graph.flow_pairs[flow + 1]):
-        if known.claims[p]:
-            set_claims(graph, trial, p, p + 1, claims)
-
-
-@kernel
-def fit_in_trial(graph, rates, trial, known, number, pair, scratch):  # type: ignore[no-untyped-def]
-    """:func:`fit` of a pair whose flow claims nothing in trial ``number``, once where nothing changes it."""
-    tunnel = graph.pair_tunnel[pair]
-    if known.trial[tunnel] == number and known.by[tunnel] != graph.pair_flow[pair]:
-        return fit(graph, rates, trial, pair, scratch)
-    if np.isnan(known.alone[pair]):
-        known.alone[pair] = fit(graph, rates, trial, pair, scratch)
-    return known.alone[pair]
 
 
 @kernel

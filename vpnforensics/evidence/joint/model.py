@@ -28,17 +28,16 @@ P(none).
 
 Loopy messages count one doubt several times, so the posterior of a flow's best tunnel is taken from the exact
 joint posterior with each flow that competes for its records, the worst of them
-(:mod:`vpnforensics.evidence.joint._pair_kernels`), and from exchanges with several
-(:mod:`vpnforensics.evidence.joint._exchange_kernels`): beside the claims that the messages leave, and beside
-the likeliest attribution of all at once. Claims that are spread over a burst hold nobody off: of six equal
+(:mod:`vpnforensics.evidence.joint._pair_kernels`): beside the claims that the messages leave, and beside the
+likeliest attribution of all at once. Claims that are spread over a burst hold nobody off: of six equal
 lookups with records for five, each would look sure. In that attribution one has none, and those in whose
 place it might as well be share its doubt.
 
 Sum-product on factor graphs: Kschischang, Frey & Loeliger 2001 (IEEE Trans. Inf. Theory 47). Association of
 tracks with measurements by such messages: Williams & Lau 2014 (IEEE Trans. Aerosp. Electron. Syst. 50).
 
-Known weaknesses: cyclic swaps among three tunnels are not checked; packets of a burst are taken for
-independent (flows of many packets are therefore settled before, by a stricter measure); one law for all
+Known weaknesses: swaps of more than two flows are not checked; packets of a burst are taken for independent
+(flows of many packets are therefore settled before, by a stricter measure); one law for all
 tunnels.
 """
 

@@ -12,11 +12,9 @@ import numpy as np
 
 from vpnforensics.arrays import Floats, Ints
 from vpnforensics.engines._hole_kernels import KINDS
-from vpnforensics.evidence.joint._exchange_kernels import exchange_errors
 from vpnforensics.evidence.joint._graph_kernels import Graph
 from vpnforensics.evidence.joint._message_kernels import Learned, Messages, Rates, Scratch, flow_round
 from vpnforensics.evidence.joint._pair_kernels import pair_errors
-from vpnforensics.evidence.joint._trial_kernels import Known, mark_claims
 from vpnforensics.scratch import beside, parts_of
 
 _LINKS = 1 << 16
@@ -101,24 +99,11 @@ def worst_errors(
     best_pair: Ints,
     room: Room,
 ) -> tuple[Ints, Floats]:
-    """What the pair check and the exchange check of the candidates among some flows find: flows, those that
-    they move included, and the worst error of each.
-    """
+    """What the pair check of the candidates among some flows finds: flows, and the worst error of each."""
     mine = candidates[slice(*np.searchsorted(candidates, (flows.start, flows.stop)).tolist())]
     place = beside(messages.claim)
     trial = messages._replace(claim=place.copy(messages.claim), claimed=place.copy(messages.claimed))
     scratch = room.scratch(place.full(len(messages.claim), 0.0, np.float64))
     worst = pair_errors(graph, rates, messages, trial, mine, best_pair, _RIVALS, scratch)
-    known = _nothing_known(graph, messages)
-    exchange_errors(graph, rates, messages, trial, mine, best_pair, worst, known, scratch)
     some = np.flatnonzero(worst)
     return some, worst[some]
-
-
-def _nothing_known(graph: Graph, messages: Messages) -> Known:
-    """Nothing is known yet of weights beside these messages."""
-    place, pairs = beside(messages.claim), len(graph.pair_tunnel)
-    claims = place.empty(pairs, np.bool_)
-    mark_claims(graph, messages.claim, claims)
-    nothing = [np.full(int(graph.pair_tunnel.max(initial=-1)) + 1, -1, np.int64) for _ in range(2)]
-    return Known(place.full(pairs, np.nan, np.float64), claims, *nothing)

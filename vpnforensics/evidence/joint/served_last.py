@@ -1,11 +1,11 @@
-"""Of flows that were placed: what each finds in its tunnel once all others there have theirs.
+"""What each flow finds in its likeliest tunnel once all others there have theirs.
 
 A tunnel that carried a flow has a record for each of its packets, and another for each of everybody else's.
 A flow of a client that was not captured finds records in a busy tunnel, too, where pages are loaded at one
 moment and jitter hides the order; but they are those of others, who lack as many. So whoever finds little
 when it is served last may be in the place of flows that fit as well without it, or be one of these: in such
 a moment nobody tells, and nothing is believed of any. Among them are flows that stood first in that tunnel
-and were placed nowhere.
+and are in none.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ _TURNS = 32
 """Flows of one tunnel at one moment that can be asked, at most; what is left is not believed."""
 
 
-def share_when_last(
-    containment: Containment, tunnel: Int32s, strength: Floats, record: Int32s, rivals: Ints
-) -> Floats:
+def share_when_last(containment: Containment, tunnel: Int32s, strength: Floats, rivals: Ints) -> Floats:
     """Share of its records that each flow still finds when all others of its tunnel are served first.
 
     Parameters
@@ -34,24 +32,23 @@ def share_when_last(
     containment : Containment
         With all records.
     tunnel : ndarray of int32, shape (flows,)
-        Where each was placed or, of ``rivals``, stands first; else -1.
+        Where each is likeliest or, of ``rivals``, stands first; else -1.
     strength : ndarray of float64, shape (flows,)
         Above 0; the stronger is served first.
-    record : ndarray of int32, shape (packets,)
-        What was found, -1 for nothing; of rivals nothing.
     rivals : ndarray of int64
-        Flows that were not placed.
+        Flows that are likelier in no tunnel: they are not asked.
 
     Returns
     -------
     ndarray of float64, shape (flows,)
         1 for all that were not asked.
     """
-    start = containment.egress.start
+    start, likely = containment.egress.start, tunnel >= 0
+    likely[rivals] = False
+    some = np.flatnonzero(likely).astype(np.int32)
+    record = containment.own(some, tunnel[some], strength[some]).matched
     share, found = np.ones(len(tunnel)), count_in_groups(record, start)
-    placed = tunnel >= 0
-    placed[rivals] = False
-    asked = np.flatnonzero(placed & (_lacking(containment, tunnel, record) >= _LACKING * found))
+    asked = np.flatnonzero(likely & (_lacking(containment, tunnel, record) >= _LACKING * found))
     if not len(asked):
         return share
     turn = _turns(tunnel[asked], *(ts_ns[asked] for ts_ns in _spans(containment)))
