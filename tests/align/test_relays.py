@@ -118,3 +118,13 @@ def test_carriers_too_small_to_prove_themselves_are_none_where_others_look_alike
     monkeypatch.setattr(relays, "_LIKE_OTHERS", ("stream",))
     monkeypatch.setattr(relays, "followed", lambda carriers, *rest: np.zeros(len(carriers), np.bool_))
     assert settled(*sides) is None
+
+
+def test_a_carrier_most_of_whose_writes_obey_no_law_is_proved_by_its_onsets(monkeypatch):
+    """A download's writes are parted anywhere, and drown those that obey."""
+    sides = relayed(6, frame=34, unlike=(2,))
+    monkeypatch.setattr(relays, "_OWN_SHARE", 1.1)
+    clients = {t.client.rpartition(":")[0] for t in settled(*sides).settled.tunnels.tunnels}
+    assert clients == {"10.0.1.2", "10.0.1.3"}
+    monkeypatch.setattr(relays, "followed", lambda carriers, *rest: np.zeros(len(carriers), np.bool_))
+    assert settled(*sides) is None

@@ -171,6 +171,28 @@ def test_of_more_lookups_than_there_are_records_for_none_is_linked() -> None:
     assert (found.tunnel[6:] == 0).mean() > 0.9
 
 
+def test_of_lookups_of_one_moment_none_is_sure_where_the_one_too_many_may_be_any_of_them() -> None:
+    """Six equal ones, records for five, and a packet of these lost: without that flow all is explained."""
+    talk = [(0.0, 63, True), (0.3, 63, True), (7.0, 79, False), (7.3, 63, False)]
+    rng = np.random.default_rng(1)
+
+    def spoken(begin: float) -> list[tuple[float, int, bool]]:
+        return [(begin + t + float(rng.normal(0, 0.5)), size, up) for t, size, up in talk]
+
+    burst = [spoken(1000.0 + 0.2 * n) for n in range(6)]
+    burst[4] = burst[4][:-1]
+    others = [spoken(5000.0 + 400 * n) for n in range(40)]
+    records = [
+        (begin + t, size, up, 0) for begin in (1000.0, 1000.2, 1000.4, 1000.6, 1000.8) for t, size, up in talk
+    ]
+    records += [(5000.0 + 400 * n + t, size, up, 0) for n in range(40) for t, size, up in talk]
+    case = made([*burst, *others], records, tunnels=1)
+    found = attribute(case, np.ones(46, np.int64), policy=Policy(), rng=rng)
+    assert found.error[:4].min() > 1e-2
+    assert (found.tunnel[:6] == -1).sum() >= 5
+    assert (found.tunnel[6:] == 0).mean() > 0.9
+
+
 def test_the_stated_sum_and_the_decoys_stand_in_the_result(recording: Recording) -> None:
     case = vf.correlate(recording.ingress, recording.egress)
     error = case.links["error"].dropna()

@@ -98,7 +98,8 @@ def settle_relays(
     for group, trial in proved:
         assert main is not None
         if (trial.law.of_packets, trial.law.opening) == (main.law.of_packets, main.law.opening):
-            laws.update(dict.fromkeys(_carrying(group, carriers, trial, main.alignment, rng), trial.law))
+            carrying = _carrying(group, carriers, trial, flows, writes, main.alignment, rng)
+            laws.update(dict.fromkeys(carrying, trial.law))
     if main is None or not laws:
         settled = _without_laws(carriers, flows, writes, known_clock, rng)
         return None if settled is None else Relayed(settled, flows, flows, alike)
@@ -222,18 +223,28 @@ def _carrying(
     group: list[int],
     carriers: Carriers,
     trial: _Trial,
+    flows: FlowTable,
+    writes: WriteTable,
     alignment: Alignment,
     rng: np.random.Generator,
 ) -> list[int]:
-    """The carriers of a group that obey its law themselves, as far as they can be asked."""
+    """The carriers of a group that obey its law themselves, as far as they can be asked; in a download, of
+    which few writes do, those whose onsets are followed.
+    """
     egress = egress_lengths(trial.flows, alignment.to_ingress(trial.flows.packets.ts_ns))
     alike = carriers.tunnels[group[0]].protocol in _LIKE_OTHERS
-    found = []
+    found, unproved = [], []
     for place, n in enumerate(sorted(group)):
         mine = trial.records.take(trial.records.tunnel == place)
         few = len(mine) < _LEAST_WRITES
         if (not alike) if few else share_obeying(trial.law, mine, egress, rng) >= _OWN_SHARE:
             found.append(n)
+        elif not few:
+            unproved.append(n)
+    if unproved:
+        asked = carriers.select(np.isin(np.arange(len(carriers)), unproved))
+        follows = followed(asked, flows, writes, alignment, rng)
+        found += np.array(unproved)[follows].tolist()
     return found
 
 
