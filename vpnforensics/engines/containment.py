@@ -86,7 +86,7 @@ class Containment:
     circle: Circle
     """On which rotations turn the egress times."""
     of_writes: bool = False
-    """Whether records are writes, some of which a relay makes of several and parts."""
+    """Whether what is looked for are writes, of which a relay merges some, and not packets."""
 
     def score(
         self,
