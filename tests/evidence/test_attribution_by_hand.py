@@ -215,6 +215,12 @@ def test_of_a_long_flow_no_error_is_below_what_its_score_leaves_unless_much_is_u
     assert made_up.found.tunnel.tolist() == [1, 1, -1, 1]
 
 
+def test_of_writes_no_flow_is_believed_beyond_its_score(run: Any) -> None:
+    looked = table((0, 1, 2.0), (1, 1, 9.0))
+    made_up = run(Case([4, 4], of_writes=True), {}, looked, posterior([1, 1], [4e-6] * 2))
+    assert made_up.found.error.tolist() == pytest.approx([1e-2, 4e-6])
+
+
 def test_packets_of_which_no_tunnel_would_have_a_record_are_not_asked_about(run: Any) -> None:
     case = Case([3, 1])
     for per_map in case.egress_class:

@@ -86,7 +86,7 @@ class Containment:
     circle: Circle
     """On which rotations turn the egress times."""
     of_writes: bool = False
-    """Whether what is looked for are writes, of which a relay merges some, and not packets."""
+    """Whether records are a relay's writes, some of which it makes of several and parts."""
 
     def score(
         self,

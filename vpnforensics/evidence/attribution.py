@@ -161,7 +161,9 @@ def _settle(
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
     does not. So no error of a long flow is stated below what the containment score leaves to chance, which
     counts all records and asks for nearly all packets; but where much cannot be read, as the tunnel's counter
-    says, which asks for too many. Nor does it ask whether there is one flow too many in a tunnel at a moment:
+    says, which asks for too many. Writes through a relay miss partners so often that two of four may be
+    another client's lookup: of these no flow is believed beyond its score. Nor does the model ask whether
+    there is one flow too many in a tunnel at a moment:
     so of none more is believed than it keeps when it is served last.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
@@ -192,8 +194,9 @@ def _settle(
     likeliest = np.where(jointly, posterior.best, placed.tunnel).astype(np.int32)
     by_margin = 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0))
     error = np.where(jointly, _stated(posterior.error, policy.understated), by_margin)
-    long = jointly & (sizes >= policy.long) & (posterior.missing < policy.unread)
-    error = np.where(long, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
+    scored = jointly & (posterior.missing < policy.unread)
+    scored &= (sizes >= policy.long) | containment.of_writes
+    error = np.where(scored, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     nowhere = jointly & (posterior.error >= _NOT_LINKED)
     kept = _kept(containment, placed.pairs, likeliest, error, nowhere, policy)
     error = np.where(likeliest >= 0, np.maximum(error**kept, policy.least_error), 1.0)
