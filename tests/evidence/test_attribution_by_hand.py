@@ -62,10 +62,17 @@ class Case:
     """Flows of so many packets; notes what is asked of it. Packets are fresh unless said."""
 
     def __init__(
-        self, sizes: list[int], stale: Any = (), *, padded: bool = False, of_writes: bool = False
+        self,
+        sizes: list[int],
+        stale: Any = (),
+        *,
+        padded: bool = False,
+        of_writes: bool = False,
+        of_packets: bool = False,
     ) -> None:
         start = np.r_[0, np.cumsum(sizes)]
-        self.classes, self.of_writes = SimpleNamespace(all_padded=padded), of_writes
+        self.classes = SimpleNamespace(all_padded=padded)
+        self.of_writes, self.of_packets = of_writes, of_packets
         self.egress = SimpleNamespace(start=start, ts_ns=np.zeros(start[-1], np.int64))
         self.fresh = np.ones(start[-1], np.uint8)
         self.fresh[list(stale)] = 0
@@ -215,10 +222,13 @@ def test_of_a_long_flow_no_error_is_below_what_its_score_leaves_unless_much_is_u
     assert made_up.found.tunnel.tolist() == [1, 1, -1, 1]
 
 
-def test_of_writes_no_flow_is_believed_beyond_its_score(run: Any) -> None:
-    looked = table((0, 1, 2.0), (1, 1, 9.0))
-    made_up = run(Case([4, 4], of_writes=True), {}, looked, posterior([1, 1], [4e-6] * 2))
+def test_of_packets_in_writes_no_flow_is_believed_beyond_its_score(run: Any) -> None:
+    looked, said = table((0, 1, 2.0), (1, 1, 9.0)), posterior([1, 1], [4e-6] * 2)
+    made_up = run(Case([4, 4], of_writes=True, of_packets=True), {}, looked, said)
     assert made_up.found.error.tolist() == pytest.approx([1e-2, 4e-6])
+    assert run(Case([4, 4], of_writes=True), {}, looked, said).found.error.tolist() == pytest.approx(
+        [4e-6] * 2
+    )
 
 
 def test_packets_of_which_no_tunnel_would_have_a_record_are_not_asked_about(run: Any) -> None:

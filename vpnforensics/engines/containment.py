@@ -87,6 +87,8 @@ class Containment:
     """On which rotations turn the egress times."""
     of_writes: bool = False
     """Whether records are a relay's writes, some of which it makes of several and parts."""
+    of_packets: bool = False
+    """Whether these writes carry packets."""
 
     def score(
         self,

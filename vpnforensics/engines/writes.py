@@ -56,7 +56,7 @@ def prepare(case: Case, seen: Bools) -> Containment | None:
     if containment is None:
         return None
     miss = np.array([_missed(containment, up) for up in (False, True)])
-    return replace(containment, miss=np.tile(miss, KINDS // 2), of_writes=True)
+    return replace(containment, miss=np.tile(miss, KINDS // 2), of_writes=True, of_packets=case.of_packets)
 
 
 def _missed(containment: Containment, up: bool) -> float:

@@ -35,6 +35,7 @@ _NOT_LINKED = 0.5
 _LARGE = 0.03
 """An error that is stated halfway between its multiple and itself."""
 _TINY = 1e-300
+"""Stands for an error of 0, of which there is no logarithm."""
 _LN10 = float(np.log(10.0))
 
 GiveHints = Callable[[Int32s], Hints | None]
@@ -161,10 +162,10 @@ def _settle(
     half that finds records no other flow needs (a stall leaves them by the dozen) outweighs the half that
     does not. So no error of a long flow is stated below what the containment score leaves to chance, which
     counts all records and asks for nearly all packets; but where much cannot be read, as the tunnel's counter
-    says, which asks for too many. Writes through a relay miss partners so often that two of four may be
-    another client's lookup: of these no flow is believed beyond its score. Nor does the model ask whether
-    there is one flow too many in a tunnel at a moment:
-    so of none more is believed than it keeps when it is served last.
+    says, which asks for too many. Of packets in a relay's writes so many miss partners that two of four may
+    be another client's lookup: there no flow is believed beyond its score. Nor does the model ask whether
+    there is one flow too many in a tunnel at a moment: so of none more is believed than it keeps when it is
+    served last.
 
     Flows that the model was not asked about, because too many records are in reach of each packet, are linked
     only if they are strong.
@@ -195,7 +196,7 @@ def _settle(
     by_margin = 10.0 ** (-policy.believed * np.maximum(placed.margin, 0.0))
     error = np.where(jointly, _stated(posterior.error, policy.understated), by_margin)
     scored = jointly & (posterior.missing < policy.unread)
-    scored &= (sizes >= policy.long) | containment.of_writes
+    scored &= (sizes >= policy.long) | containment.of_packets
     error = np.where(scored, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
     nowhere = jointly & (posterior.error >= _NOT_LINKED)
     kept = _kept(containment, placed.pairs, likeliest, error, nowhere, policy)

@@ -38,9 +38,9 @@ class Policy:
     """Share of the logarithm of a containment score, and of a lookup's ratio, that is evidence: packets of
     a burst are not independent, nor are clients who look up the like."""
     long: int = 10
-    """Packets from which on a flow's error is at least what its containment score leaves to chance. Without
-    it, flows of a client whose tunnel was missing were linked at the least error; shorter ones lack such a
-    score."""
+    """Packets from which on a flow's error is at least what its containment score leaves to chance; every
+    flow's of packets in a relay's writes. Without it, flows of a client whose tunnel was missing were linked
+    at the least error; shorter ones lack such a score."""
     unread: float = 0.25
     """Share of a flow that its tunnel misses, as the counter says, from which on the score asks for too much.
     Of simulated OpenVPN over TCP, half of it unreadable, it took one in twelve of the links; single losses
