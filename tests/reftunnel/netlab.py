@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vpnforensics.errors import TunnelError
-from vpnforensics.groundtruth.lab.drivers.wireguard import listens
+from vpnforensics.groundtruth.lab.drivers.wireguard import listening
 from vpnforensics.reftunnel import control
 from vpnforensics.reftunnel.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -205,7 +205,7 @@ class NetLab:
         with log.open("ab") as said:
             process = self.start(name, "env", "LOG_LEVEL=error", "wireguard-go", "-f", interface, stderr=said)
         self.tunnels.append(process)
-        self.wait(lambda: process.poll() is not None or listens(interface))
+        self.wait(lambda: process.poll() is not None or [self.run(name, *listening(interface))])
         if process.returncode is not None:
             raise AssertionError(f"wireguard-go ended with {process.returncode}: {log.read_text()[-400:]}")
         self.run(name, "wg", "setconf", interface, str(self.write(name, text)))

@@ -5,7 +5,6 @@ Interface names carry the run's identifier: the control sockets of all namespace
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from vpnforensics.groundtruth.lab.drivers.base import Client, Driver, make
@@ -61,21 +60,20 @@ class WireGuard(Driver):
         dev = self.device(number)
         path = self.folder / f"{dev}.conf"
         path.write_text(config)
-        self.processes.wait_for(dev, lambda: listens(dev))
+        self.processes.wait_for(dev, lambda: self.processes.succeeds(namespace, listening(dev)))
         self.processes.run(namespace, ["wg", "setconf", dev, path])
         self.raise_device(namespace, dev, f"{address}/24", self.mtu or _MTU)
         return dev
 
 
-def listens(interface: str) -> bool:
-    """Whether a userspace WireGuard can be asked about `interface` yet.
+def listening(interface: str) -> list[str]:
+    """A command that succeeds once a userspace WireGuard can be asked about `interface`, in its namespace.
 
     Neither the file nor `wg` may answer this: a socket is bound, and is a file, before it listens, and where
     `wg` is refused it takes the program for dead and removes the file (wireguard-tools, ``ipc-uapi-unix.h``);
     a program that was asked while it began can then never be asked again.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(str(_SOCKETS / f"{interface}.sock")) == 0
+    return ["sh", "-c", f"ss -Hx state listening | grep -q /{interface}.sock"]
 
 
 def _key_pair() -> tuple[str, str]:
