@@ -153,7 +153,7 @@ def test_the_placed_have_half_their_margin_as_error_and_the_others_the_models(ru
     assert weak.found.error.tolist() == pytest.approx([10**-4.5])
 
 
-def test_of_each_flow_as_much_is_believed_as_it_keeps_beside_long_ones_that_are_nowhere(run: Any) -> None:
+def test_of_each_flow_as_much_is_believed_as_it_keeps_beside_those_that_are_nowhere(run: Any) -> None:
     asked = []
 
     def share(case: Any, tunnel: Any, strength: Any, rivals: Any) -> Any:
