@@ -22,10 +22,11 @@ def joined(path: Path, window_bytes: int, kept: int) -> bytes:
         while True:
             assert window.offset == len(out)
             pos = max(window.start, window.end - kept)
+            rest = window.buf[pos : window.end].tobytes()
+            out += window.buf[window.start : pos].tobytes()  # before its buffer is filled again
             following = stream.next_window(window, pos)
             if following is None:
-                return out + window.buf[window.start : window.end].tobytes()
-            out += window.buf[window.start : pos].tobytes()
+                return out + rest
             window = following
 
 

@@ -296,7 +296,10 @@ class CaptureStream:
         return Window(buf, CARRY_BYTES, CARRY_BYTES + count, 0)
 
     def next_window(self, window: Window, pos: int) -> Window | None:
-        """The window that begins at ``pos`` of this one and reaches further; None at the end."""
+        """The window that begins at ``pos`` of this one and reaches further; None at the end.
+
+        The buffer of this one is filled again at once: what is needed of it is taken before.
+        """
         kept = window.end - pos
         assert 0 <= kept <= CARRY_BYTES
         if self._ended:
