@@ -55,6 +55,12 @@ def test_half_of_the_flows_that_any_tunnel_was_there_for_are_copied_in_each_of_f
     assert len(tried([*alive[:5], 1], Policy())[1][0]) == 3  # two and a half
 
 
+def test_a_large_case_has_no_more_than_tell_a_rate():
+    found, rounds = tried([1] * 6, Policy(decoy_share=1.0, most_decoys=4))
+    assert [len(set(copies)) for copies in rounds] == [4] * 4
+    assert found.tried == 16
+
+
 def test_an_error_as_large_as_the_worst_links_would_link():
     found, rounds = tried([1] * 6, Policy(decoy_share=1.0, decoy_rounds=1), worst=0.3)
     assert sorted(rounds[0]) == [0, 1, 2, 3, 4, 5]

@@ -80,7 +80,7 @@ def try_decoys(
         Chooses and turns them.
     """
     flows = np.flatnonzero(alive > 0)
-    some = int(np.ceil(policy.decoy_share * len(flows)))
+    some = min(int(np.ceil(policy.decoy_share * len(flows))), policy.most_decoys)
     tried = linked = sure = comparisons = 0
     found = [np.zeros(0)]
     for _ in range(policy.decoy_rounds):

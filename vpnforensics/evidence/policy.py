@@ -52,6 +52,9 @@ class Policy:
     """A flow is in no tunnel if each would have lost so much of it only this often."""
     decoy_share: float = 0.5
     """Decoys beside the flows of a case, as a share of them: more would compete with one another."""
+    most_decoys: int = 2_000
+    """Decoys at most: a rate of one in hundreds is seen by as many. Of 20,000 flows half as many decoys,
+    which no record fits and the model is longest about, took twice the time of the case itself."""
     decoy_comparisons: int = 5_000
     """Comparisons of decoys with tunnels that are aimed at: they bound the likelihood ratios at 3.7 decimal
     logarithms, "strong support", where no others are known to be false."""

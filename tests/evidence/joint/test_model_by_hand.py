@@ -11,7 +11,7 @@ import pytest
 from tests.evidence.joint.made import MS, Packet, Record, made
 from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.evidence.joint import model, rounds
-from vpnforensics.evidence.joint._message_kernels import Learned, Messages
+from vpnforensics.evidence.joint._message_kernels import ANEW, HALFWAY, KEPT, Learned, Messages
 from vpnforensics.evidence.joint.model import Posterior, solve
 
 
@@ -240,7 +240,7 @@ def test_odds_are_finite_at_the_ends() -> None:
 def test_rounds_end_when_nothing_moves_and_learning_comes_every_third(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    turns: list[tuple[float, bool]] = []
+    turns: list[tuple[int, bool]] = []
     real = rounds.flow_round
 
     def noted(*args: Any) -> Any:
@@ -250,7 +250,7 @@ def test_rounds_end_when_nothing_moves_and_learning_comes_every_third(
     monkeypatch.setattr(rounds, "flow_round", noted)
     solver([[(0.0, 80, True)]], [(0.0, 80, True, 0)], 1).solve()
     assert [turn for turn, (_, learning) in enumerate(turns) if learning] == [4, 7, 10, 13]
-    assert [damping for damping, _ in turns] == [0.0, *[0.5] * (len(turns) - 2), 1.0]
+    assert [claims for claims, _ in turns] == [ANEW, *[HALFWAY] * (len(turns) - 2), KEPT]
     assert len(turns) == 14 + 1 + 1, "fourteen and one that does not learn, then what they left is read"
     monkeypatch.setattr(model, "_SETTLED", 0.0)
     turns.clear()

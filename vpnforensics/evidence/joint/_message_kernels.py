@@ -15,6 +15,9 @@ from vpnforensics.kernels import inner_kernel, kernel
 _NEGLIGIBLE = 1e-7
 """Of a tunnel with a smaller posterior a flow claims nothing: a claim is at most this part of a sure
 flow's."""
+ANEW, HALFWAY, KEPT = 0, 1, 2
+"""What becomes of claims in a round: they are made anew, move to the geometric mean of what they are and
+would be, or stay."""
 
 
 class Rates(NamedTuple):
@@ -192,13 +195,13 @@ def open_records(graph, rates, messages, g, scratch):  # type: ignore[no-untyped
 
 
 @kernel
-def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # type: ignore[no-untyped-def]
+def flow_round(graph, rates, messages, scratch, claims, learn, learned):  # type: ignore[no-untyped-def]
     """Every flow's posterior, and what it claims of the records; the largest change of a claim.
 
-    Claims move by ``1 - damping`` of the way, geometrically; with a damping of 1 they stay.
+    ``claims`` is one of :data:`ANEW`, :data:`HALFWAY` and :data:`KEPT`.
     """
     posterior, weight, none, claim = messages.posterior, messages.weight, messages.none, messages.claim
-    worst = 0.0
+    worst = 1.0
     if learn:
         learned.delays[:] = 0.0
         learned.missed[:] = 0.0
@@ -213,13 +216,15 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                 w += sum_forward(graph, rates, g, scratch)
             weight[p] = w
             top = max(top, w)
-        z = np.exp(rates.log_none - top)
+        alone = np.exp(rates.log_none - top)
+        z = alone
         for p in range(first, last):
-            z += np.exp(weight[p] - top)
-        none[f] = np.exp(rates.log_none - top) / z
+            posterior[p] = np.exp(weight[p] - top)
+            z += posterior[p]
+        none[f] = alone / z
         likeliest = first
         for p in range(first, last):
-            posterior[p] = np.exp(weight[p] - top) / z
+            posterior[p] /= z
             if posterior[p] > posterior[likeliest]:
                 likeliest = p
         beside = none[
@@ -227,7 +232,7 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
         ]  # everything but the likeliest tunnel: 1 less its posterior would be lost below 1e-16
         for p in range(first, last):
             beside += posterior[p] if p != likeliest else 0.0
-        if damping >= 1.0:
+        if claims == KEPT:
             continue
         for p in range(first, last):
             rest = beside if p == likeliest else 1.0 - posterior[p]
@@ -235,7 +240,7 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                 for link in range(
                     graph.group_links[graph.pair_groups[p]], graph.group_links[graph.pair_groups[p + 1]]
                 ):
-                    claim[link] *= damping
+                    claim[link] *= 0.5 if claims == HALFWAY else 0.0
                 continue
             for g in range(graph.pair_groups[p], graph.pair_groups[p + 1]):
                 open_records(graph, rates, messages, g, scratch)
@@ -261,11 +266,12 @@ def flow_round(graph, rates, messages, scratch, damping, learn, learned):  # typ
                     odds = posterior[p] * u / max(rest + posterior[p] * (1.0 - u), 1e-15)
                     new = odds * scratch.open[b]
                     old = claim[link0 + b]
-                    moved = np.exp(damping * np.log(old + 1e-30) + (1.0 - damping) * np.log(new + 1e-30))
+                    moved = np.sqrt((old + 1e-30) * (new + 1e-30)) if claims == HALFWAY else new
                     floor = 1e-3 * rates.chance[graph.group_record[g] + b]
-                    worst = max(worst, abs(np.log((moved + floor) / (old + floor))))
+                    ratio = (moved + floor) / (old + floor)
+                    worst = max(worst, ratio, 1.0 / ratio)
                     claim[link0 + b] = moved
-    return worst
+    return np.log(worst)
 
 
 @kernel

@@ -53,6 +53,9 @@ from vpnforensics.engines._hole_kernels import KINDS
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint._graph_kernels import Reach, begins_of_cells, records_around
 from vpnforensics.evidence.joint._message_kernels import (
+    ANEW,
+    HALFWAY,
+    KEPT,
     Learned,
     Messages,
     Rates,
@@ -79,8 +82,6 @@ _LOCAL_NS = 20_000_000_000
 that a burst does not speak against its own flow; shorter than a client's habits last."""
 _ROUNDS, _SETTLED, _LEARN_FROM, _LEARN_EVERY, _LEAST_ROUNDS = 40, 1e-2, 4, 3, 13
 """Passes at most; largest change of a message at which they end; when rates are learned, and how often."""
-_DAMPING = 0.5
-"""Share of its old value (geometrically) that a message keeps: undamped ones oscillate between two twins."""
 _ROOM = 0.6
 """Widths of the delay law added at either end: the first law may lack its tails."""
 _LAW_PACKETS = 100
@@ -252,20 +253,21 @@ class _Solver:
         messages = Messages(*(scratch.full(length, 0.0, np.float64) for length in lengths))
         for turn in range(_ROUNDS):
             learn = turn >= _LEARN_FROM and turn % _LEARN_EVERY == 1
-            change, learned = self._round(rates, messages, _DAMPING if turn else 0.0, learn)
+            # Halfway, once there are any: undamped claims oscillate between two twins.
+            change, learned = self._round(rates, messages, HALFWAY if turn else ANEW, learn)
             sum_claims(graph, messages)
             if learn:
                 self._learn(rates, messages, learned)
                 rates = self._rates()
             elif turn >= _LEAST_ROUNDS and change < _SETTLED:
                 break
-        self._round(rates, messages, 1.0, False)
+        self._round(rates, messages, KEPT, False)
         return self._posterior(rates, messages)
 
-    def _round(self, rates: Rates, messages: Messages, damping: float, learn: bool) -> tuple[float, Learned]:
+    def _round(self, rates: Rates, messages: Messages, claims: int, learn: bool) -> tuple[float, Learned]:
         """One round of all flows: its largest change, and what it learned, summed in the order of parts."""
         learned = Learned(np.zeros((2, self.reach.bins)), np.zeros(KINDS), np.zeros(KINDS))
-        given = self.graph, rates, messages, self.room, damping, learn
+        given = self.graph, rates, messages, self.room, claims, learn
         change = 0.0
         for flows, said in zip(self.parts, self.place.each(one_round, self.parts, *given), strict=True):
             pairs, links = pairs_and_links(self.graph, flows)

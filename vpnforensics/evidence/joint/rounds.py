@@ -66,16 +66,16 @@ def pairs_and_links(graph: Graph, flows: slice) -> tuple[slice, slice]:
 
 
 def one_round(
-    flows: slice, graph: Graph, rates: Rates, messages: Messages, room: Room, damping: float, learn: bool
+    flows: slice, graph: Graph, rates: Rates, messages: Messages, room: Room, claims: int, learn: bool
 ) -> Said:
-    """One round of messages of some flows; ``damping`` and ``learn`` as :func:`flow_round` takes them."""
+    """One round of messages of some flows; ``claims`` and ``learn`` as :func:`flow_round` takes them."""
     learned = Learned(np.zeros((2, rates.density.shape[1])), np.zeros(KINDS), np.zeros(KINDS))
     change = flow_round(
         graph._replace(flow_pairs=graph.flow_pairs[flows.start : flows.stop + 1]),
         rates._replace(log_prior=rates.log_prior[flows]),
         messages._replace(none=messages.none[flows]),
         room.scratch(np.zeros(0)),
-        damping,
+        claims,
         learn,
         learned,
     )
