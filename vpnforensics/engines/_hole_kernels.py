@@ -7,9 +7,10 @@ import numpy as np
 from vpnforensics.align._kernels import first_at_least
 from vpnforensics.kernels import kernel
 
-WHOLE, UNCOUNTED = 0, 6
+WHOLE, LITTLE, UNCOUNTED = 0, 1, 6
 """What a tunnel's counter says of a stretch of time: nothing was missed, or there is no counter. In between,
-something was: of all that was sent about the first hole there, up to a share of :data:`SHARES`, or more."""
+something was: of all that was sent about the first hole there, up to a share of :data:`SHARES`, or more; up
+to the first share, little."""
 SHARES = (0.25, 0.5, 0.75, 0.9)
 KINDS = 2 * (UNCOUNTED + 1)
 """These of either direction: ``2 * which + up``."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.evidence.joint.made import Packet, Record, made
 from vpnforensics.arrays import Floats, Int32s
+from vpnforensics.engines._hole_kernels import LITTLE
 from vpnforensics.engines.containment import Containment
 from vpnforensics.evidence.joint import served_last
 from vpnforensics.evidence.joint.served_last import share_when_last
@@ -66,6 +69,19 @@ def test_flows_that_are_nowhere_and_stand_first_there_are_served_before() -> Non
     assert share[:2].tolist() == [1.0, 1.0], "they are in none"
     bare = made([*own, *stranger], [(9e4, 100, True, 0)], tunnels=1, sd_ms=10.0)
     assert share_when_last(bare, tunnel, strength, rivals)[:2].tolist() == [1.0, 1.0]
+
+
+def test_whoever_lacks_records_that_the_counter_says_were_not_read_is_not_asked() -> None:
+    """The one too many, told apart only by what is known to be missing: little about that time, or much."""
+    own, stranger = _flows(1, 60, 50, 40), _flows(2, 70)
+    whole = [(0, up, -50.0, 350.0) for up in (False, True)]
+    case = made([*own, *stranger], _records(own), tunnels=1, sd_ms=10.0, holes=whole)
+    served = _served(case, [3, 0, 1, 2])
+    assert share_when_last(case, *served, NONE)[3] < 0.2, "a record or two were lost"
+    much = replace(case, holes=case.holes._replace(which=np.full(2, LITTLE + 1)))
+    assert share_when_last(much, *served, NONE).tolist() == [1.0] * 4
+    uncounted = replace(much, holes=much.holes._replace(counted=np.zeros(2, np.bool_)))
+    assert share_when_last(uncounted, *served, NONE)[3] < 0.2
 
 
 def test_where_hardly_a_packet_lacks_its_record_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

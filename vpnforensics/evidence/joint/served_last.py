@@ -13,7 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from vpnforensics.arrays import Bools, Floats, Int32s, Ints
+from vpnforensics.engines._hole_kernels import LITTLE, UNCOUNTED
 from vpnforensics.engines.containment import Containment
+from vpnforensics.evidence.joint._graph_kernels import Reach, kinds_of_runs
 from vpnforensics.flows.grouping import count_in_groups
 from vpnforensics.scratch import beside, blocks
 
@@ -71,12 +73,19 @@ def _spans(containment: Containment) -> tuple[Ints, Ints]:
 
 
 def _lacking(containment: Containment, tunnel: Int32s, record: Int32s) -> Ints:
-    """Packets without a record in the tunnel of each flow, while it lasts."""
+    """Packets without a record in the tunnel of each flow, while it lasts; without those about whose time its
+    counter says that much was not read: they lack theirs for that.
+    """
     start, ts_ns = containment.egress.start, containment.egress.ts_ns
     there: Bools = beside(record).repeated(tunnel >= 0, start)
     rows = [b.start + np.flatnonzero(there[b] & (record[b] < 0)) for b in blocks(len(record))]
     row = np.concatenate([np.zeros(0, np.int64), *rows])
     its = tunnel[np.searchsorted(start, row, side="right") - 1]
+    law = containment.law
+    reach = Reach(law.low_ns, law.step_bits, len(law.up))
+    kind = kinds_of_runs(its, containment.egress.up[row], ts_ns[row], containment.holes, reach)
+    read = (kind // 2 <= LITTLE) | (kind // 2 == UNCOUNTED)
+    its, row = its[read], row[read]
     order = np.lexsort((ts_ns[row], its))
     its, at_ns = its[order], ts_ns[row][order]
     count = np.zeros(len(tunnel), np.int64)
