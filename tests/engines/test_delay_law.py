@@ -254,6 +254,18 @@ def test_each_direction_has_its_window_and_delays_count_away_from_the_sender() -
     assert windows == (250 * MS, 25 * MS)
 
 
+@pytest.mark.parametrize(("wrong", "window_ms"), [(2, 250), (8, 80)])
+def test_a_window_is_too_wide_where_many_are_alone_with_a_wrong_one(wrong: int, window_ms: int) -> None:
+    """Packets that have no record, but for another's of the same size 180 ms away."""
+    records, packets = _train(600, 40)
+    records += [(600.0 * n + 180, 200, True) for n in range(wrong)]
+    packets += [(600.0 * n, 200, True) for n in range(wrong)]
+    delays, _, windows = _observed(records, packets)
+    assert windows[0] == window_ms * MS
+    assert (np.abs(delays) < 120 * MS).sum() == 40
+    assert len(delays) == 40 + wrong * (window_ms == 250)
+
+
 def test_too_few_pairs_keep_the_widest_window() -> None:
     delays, _, windows = _observed(*_train(300, 29))
     assert (len(delays), windows) == (29, (250 * MS, 250 * MS))

@@ -218,7 +218,9 @@ def test_of_a_long_flow_no_error_is_below_what_its_score_leaves_unless_much_is_u
     looked = table((0, 1, 3.0), (0, 0, 9.0), (1, 1, 3.0), (2, 1, 1.0), (3, 1, 1.0))
     said = posterior([1, 1, 2, 1], [1e-5] * 4, missing=np.array([0.24, 0.0, 0.24, 0.25]))
     made_up = run(Case([10, 9, 10, 10]), {}, looked, said)
-    assert made_up.found.error.tolist() == pytest.approx([1e-3, 1e-5, 1.0, 1e-5])
+    assert made_up.found.error.tolist() == pytest.approx([1e-3, 1e-5, 10**-0.25, 1e-5]), (
+        "one of no look is scored"
+    )
     assert made_up.found.tunnel.tolist() == [1, 1, -1, 1]
 
 

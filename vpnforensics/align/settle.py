@@ -280,7 +280,30 @@ def _settle_maps(
         # A map that nothing obeys (padding, another cipher) is worse than none: it would acquit the tunnel.
         if best is not None and (support[best] >= _OBEYED_SHARE or not len(records)):
             settled.update(dict.fromkeys(group, best))
+    for group in groups:
+        if not any(n in settled for n in group):
+            settled.update(_as_beside(found, group, settled, egress, rng))
     return settled
+
+
+def _as_beside(
+    found: TunnelSet,
+    group: list[int],
+    settled: dict[int, LengthMap],
+    egress: EgressLengths,
+    rng: np.random.Generator,
+) -> dict[int, LengthMap]:
+    """What the packets of a group prove of the maps that others of its protocol and server have: whose
+    handshake was not captured is of a variant of its own, and may be too little to learn from.
+    """
+    tunnel = found.tunnels[group[0]]
+    of = tunnel.protocol, tunnel.server
+    theirs = (m for n, m in settled.items() if (found.tunnels[n].protocol, found.tunnels[n].server) == of)
+    for length_map in dict.fromkeys(theirs):
+        members = _proved(found, group, length_map, egress, rng)
+        if members:
+            return dict.fromkeys(members, length_map)
+    return {}
 
 
 def _as_known(

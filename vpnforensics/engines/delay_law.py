@@ -26,6 +26,8 @@ _WINDOWS_NS = (250_000_000, 80_000_000, 25_000_000)
 """Within which packets must have no rival: as wide as a busy server needs, or as a short capture allows."""
 _GROUND_FROM = 0.48
 """Of the window: pairs farther apart are wrong ones."""
+_MOST_WRONG = 0.1
+"""Of the pairs within a window, for a wider one to be taken before a narrower one."""
 _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
 """Bins at the mode are as narrow as a quick server's delays need, and grow by this factor away from it."""
 _TAIL_SHARE = 0.005
@@ -94,8 +96,9 @@ def observed_delays(
 ) -> tuple[Ints, Bools, tuple[int, int]]:
     """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
 
-    Of each direction the widest window that yields enough: a narrow one cuts the law's tail, but in a short
-    capture of much traffic few sizes are rare within a wide one.
+    Of each direction the widest window that yields enough, most of them right: a narrow one cuts the law's
+    tail, but in a short capture of much traffic few sizes are rare within a wide one, and of writes, many of
+    which have no partner, most that are alone there are with a wrong one.
 
     Parameters
     ----------
@@ -113,16 +116,23 @@ def observed_delays(
     """
     found: dict[bool, Ints] = {}
     window: dict[bool, int] = {}
+    enough = {True: False, False: False}
     for window_ns in _WINDOWS_NS:
         delay_ns, up = _without_rivals(classes, egress, egress_class, window_ns)
         for way in (True, False):
             mine = delay_ns[up == way]
-            if len(found.get(way, ())) < _LEAST_PAIRS and (way not in found or len(mine) >= _LEAST_PAIRS):
+            if way not in found or (not enough[way] and len(mine) >= _LEAST_PAIRS):
                 found[way], window[way] = mine, window_ns
-        if min(map(len, found.values())) >= _LEAST_PAIRS:
+                enough[way] = len(mine) >= _LEAST_PAIRS and _wrong(mine, window_ns) <= _MOST_WRONG * len(mine)
+        if all(enough.values()):
             break
     up = np.repeat([True, False], [len(found[True]), len(found[False])])
     return np.concatenate([found[True], found[False]]), up, (window[True], window[False])
+
+
+def _wrong(delay_ns: Ints | Floats, window_ns: int) -> float:
+    """How many pairs within a window are wrong ones, as spread evenly as those far apart."""
+    return float(np.sum(np.abs(delay_ns) >= _GROUND_FROM * window_ns)) / (1.0 - _GROUND_FROM)
 
 
 def _without_rivals(
@@ -239,8 +249,7 @@ def _unimodal(delay_ns: Ints, window_ns: int) -> _Histogram | None:
     near = np.sort(delay_ns[np.abs(delay_ns) <= window_ns]).astype(np.float64)
     if len(near) < _LEAST_PAIRS:
         return None
-    far_ns = _GROUND_FROM * window_ns
-    ground = float(np.sum(np.abs(near) >= far_ns)) / (2.0 * (window_ns - far_ns))
+    ground = _wrong(near, window_ns) / (2.0 * window_ns)
     mode = _mode(near)
     arms = int(np.log(window_ns / _FIRST_BIN_NS * (_BIN_GROWTH - 1) + 1) / np.log(_BIN_GROWTH))
     reach = _FIRST_BIN_NS * np.cumsum(_BIN_GROWTH ** np.arange(arms))

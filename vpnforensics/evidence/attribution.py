@@ -197,7 +197,9 @@ def _settle(
     error = np.where(jointly, _stated(posterior.error, policy.understated), by_margin)
     scored = jointly & (posterior.missing < policy.unread)
     scored &= (sizes >= policy.long) | containment.of_packets
-    error = np.where(scored, np.maximum(error, 10.0 ** -_scores(placed.pairs, likeliest)), error)
+    error = np.where(
+        scored, np.maximum(error, _by_score(containment, placed.pairs, likeliest, scored)), error
+    )
     nowhere = jointly & (posterior.error >= _NOT_LINKED)
     kept = _kept(containment, placed.pairs, likeliest, error, nowhere, policy)
     error = np.where(likeliest >= 0, np.maximum(error**kept, policy.least_error), 1.0)
@@ -247,12 +249,17 @@ def _stated(error: Floats, times: float) -> Floats:
     return np.minimum(error * (1 + (times - 1) / (1 + error / _LARGE)), 1.0)
 
 
-def _scores(pairs: ScoreTable, tunnel: Int32s) -> Floats:
-    """Score of each flow in its tunnel, 0 where it has none."""
+def _by_score(containment: Containment, pairs: ScoreTable, tunnel: Int32s, scored: Bools) -> Floats:
+    """What the score of each of the flows ``scored`` in its tunnel leaves to chance, at most 1.
+
+    A pair may have none yet: the first look leaves out tunnels with few of a flow's rarest packets, which are
+    what a relay writes as one.
+    """
     score = np.zeros(len(tunnel))
+    pairs = _listed(containment, pairs, np.where(scored, tunnel, np.int32(-1)))
     its = pairs.tunnel == tunnel[pairs.flow]
     score[pairs.flow[its]] = pairs.score[its]
-    return score
+    return np.asarray(10.0 ** -np.maximum(score, 0.0))
 
 
 def surest(error: Floats, allowed: float) -> npt.NDArray[np.bool_]:
