@@ -140,11 +140,11 @@ def test_the_wide_law_is_a_tenth_early_and_most_within_two_milliseconds() -> Non
     assert law.p95_ns == pytest.approx((17 * MS, 17 * MS))
 
 
-def test_ten_pairs_are_a_law() -> None:
-    assert _of(np.linspace(0.1, 0.2, 9)).pairs == (0, 0)
-    assert _of(np.linspace(0.1, 0.2, 10)).pairs == (10, 0)
-    assert _of(np.r_[np.linspace(0.1, 0.2, 9), 251.0]).pairs == (0, 0)  # beyond the window
-    assert _of(np.r_[np.linspace(0.1, 0.2, 9), 250.0]).pairs == (10, 0)
+def test_thirty_pairs_are_a_law() -> None:
+    assert _of(np.linspace(0.1, 0.2, 29)).pairs == (0, 0)
+    assert _of(np.linspace(0.1, 0.2, 30)).pairs == (30, 0)
+    assert _of(np.r_[np.linspace(0.1, 0.2, 29), 251.0]).pairs == (0, 0)  # beyond the window
+    assert _of(np.r_[np.linspace(0.1, 0.2, 29), 250.0]).pairs == (30, 0)
 
 
 @pytest.mark.parametrize("way", [True, False])

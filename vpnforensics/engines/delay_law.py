@@ -26,16 +26,16 @@ _WINDOWS_NS = (250_000_000, 80_000_000, 25_000_000)
 """Within which packets must have no rival: as wide as a busy server needs, or as a short capture allows."""
 _GROUND_FROM = 0.48
 """Of the window: pairs farther apart are wrong ones."""
+_MOST_WRONG = 0.1
+"""Of the pairs within a window, for a wider one to be taken before a narrower one."""
 _FIRST_BIN_NS, _BIN_GROWTH = 8_000.0, 1.25
 """Bins at the mode are as narrow as a quick server's delays need, and grow by this factor away from it."""
 _TAIL_SHARE = 0.005
 """Of the law, spread evenly: a stalled server delays as many as this beyond all that was seen."""
 _COVER = 0.997
 """Of the law that its table covers: what is left out counts as missed."""
-_LEAST_PAIRS, _MOST_PAIRS = 10, 200_000
+_LEAST_PAIRS, _MOST_PAIRS = 30, 200_000
 """Pairs without which there is no law, and beyond which more only cost time."""
-_ENOUGH_PAIRS, _FEW_WRONG = 30, 0.1
-"""Pairs, and share of wrong ones, with which no narrower window is tried."""
 _SLOTS = 4096
 """Steps of the table, at most: they stay in the processor's first cache."""
 
@@ -96,9 +96,9 @@ def observed_delays(
 ) -> tuple[Ints, Bools, tuple[int, int]]:
     """Delays of the packets with the rarest sizes, which of them go up, and the windows they were sought in.
 
-    Of each direction the widest window that yields enough, nearly all of them right, else that which leaves
-    the least in doubt: a narrow one cuts the law's tail, but in a short capture of much traffic few sizes are
-    rare within a wide one, and of writes, many of which have no partner, many are alone with a wrong one.
+    Of each direction the widest window that yields enough, most of them right: a narrow one cuts the law's
+    tail, but in a short capture of much traffic few sizes are rare within a wide one, and of writes, many of
+    which have no partner, most that are alone there are with a wrong one.
 
     Parameters
     ----------
@@ -116,17 +116,15 @@ def observed_delays(
     """
     found: dict[bool, Ints] = {}
     window: dict[bool, int] = {}
-    doubt = {True: np.inf, False: np.inf}
+    enough = {True: False, False: False}
     for window_ns in _WINDOWS_NS:
         delay_ns, up = _without_rivals(classes, egress, egress_class, window_ns)
         for way in (True, False):
             mine = delay_ns[up == way]
-            wrong = _wrong(mine, window_ns) / max(len(mine), 1)
-            enough = len(mine) >= _ENOUGH_PAIRS and wrong <= _FEW_WRONG
-            doubtful = 0.0 if enough else wrong + max(len(mine), 1) ** -0.5
-            if doubtful < doubt[way]:
-                found[way], window[way], doubt[way] = mine, window_ns, doubtful
-        if not any(doubt.values()):
+            if way not in found or (not enough[way] and len(mine) >= _LEAST_PAIRS):
+                found[way], window[way] = mine, window_ns
+                enough[way] = len(mine) >= _LEAST_PAIRS and _wrong(mine, window_ns) <= _MOST_WRONG * len(mine)
+        if all(enough.values()):
             break
     up = np.repeat([True, False], [len(found[True]), len(found[False])])
     return np.concatenate([found[True], found[False]]), up, (window[True], window[False])
